@@ -1,0 +1,111 @@
+"""Every field of an experiment, with its default: the paper's setting on the embedded, licence-free data.
+
+    python run.py --config=configs/default.py --workdir=runs/default
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    c = ConfigDict()
+    c.seed = 0
+    c.init = ""  # Work directory of a trained M = 1 model to start from (appendix D); "" trains stage one here.
+    c.freeze = ""  # "" trains everything; "trunk" trains the regressor's head only.
+
+    c.body = ConfigDict()
+    c.body.dir = ""  # Folder with SMPL_NEUTRAL.{pkl,npz} and the regressors beside it; "" is the embedded mannequin.
+    c.body.shape_components = 10
+    c.body.allow_other = False  # Restore a checkpoint that was trained with another body.
+
+    c.data = ConfigDict()
+    c.data.dir = "data"  # Where TFDS datasets are built and read.
+    c.data.people = "synthetic_poses"  # Poses and shapes for the prior (and for virtual cameras).
+    c.data.sets = ("synthetic_bodies/clean",)  # Image sets the regressor trains on.
+    c.data.weights = (1.0,)  # Mixture of the sets.
+    c.data.virtual_cameras = False  # Keypoint trunk only: synthesise views of `people` instead of reading `sets`.
+    c.data.occlusion = "paper"  # Training augmentation: none | paper (appendix B).
+    c.data.augment = True  # Flip, rotation, scale, colour.
+    c.data.num_train = 20000  # Builder options of the embedded sets.
+    c.data.num_people = 50000
+    c.data.image_size = 128
+    c.data.poses = ""  # A file of real poses instead of the parametric generator.
+    c.data.pose_mix = 1.0  # Share of people drawn from that file (the rest is parametric).
+    c.data.threads = 2  # grain reader threads.
+
+    c.model = ConfigDict()
+    c.model.name = "multibodies"
+    c.model.trunk = "resnet50"  # resnet50 | resnet_small | keypoints
+    c.model.head = "paper"
+    c.model.num_hypotheses = 100
+    c.model.iterations = 3
+    c.model.activation = "none"  # Between the head's layers: none (SPIN, foldable) | relu (HMR 2018).
+    c.model.hidden = 1024
+    c.model.dropout = 0.5
+    c.model.init_noise = 0.1  # Spread of the hypotheses at the start of stage two, in units of the layer's own std.
+    c.model.crop_size = 224
+    c.model.width = 16  # resnet_small: channels of the first stage; keypoints: see keypoint_width.
+    c.model.keypoint_width = 1024
+    c.model.keypoint_blocks = 3
+    c.model.dtype = "float32"  # Trunk only: float32 | bfloat16. Geometry is float32 at highest precision always.
+
+    c.loss = ConfigDict()
+    c.loss.reading = "paper"  # paper: norms, eqs (1), (5)-(7) | released: squares, as the authors' code.
+    c.loss.reduce = "mean"  # Eq (5) over M: mean | sum.
+    c.loss.mode0 = True  # Also train hypothesis 0 as if it were the best, so that n = 1 means something (released code).
+    c.loss.best = 25.0
+    c.loss.pose = 1.0
+    c.loss.betas = 0.001
+    c.loss.vertices = 1.0
+    c.loss.vertex_stride = 1  # Every k-th vertex in the vertex loss.
+    c.loss.reprojection_best = 1.0
+    c.loss.reprojection_all = 1.0
+    c.loss.camera = 1.0  # Keeps scales positive (released code; the paper has no such term).
+
+    c.flow = ConfigDict()
+    c.flow.layers = 20
+    c.flow.width = 512
+    c.flow.dropout = 0.2
+    c.flow.noise_mm = 5.0  # Added to centred joints, which are singular without it; 0 = released.
+    c.flow.batch = 256
+    c.flow.steps = 5000
+    c.flow.learning_rate = 5e-4
+
+    c.quantizer = ConfigDict()
+    c.quantizer.reading = "paper"  # paper | released
+    c.quantizer.weights = "prior"  # prior | uniform
+    c.quantizer.temperature = 0.05  # On log p(X); 1 = eq (2) as printed.
+    c.quantizer.starts = 4
+    c.quantizer.iterations = 30
+
+    c.optim = ConfigDict()
+    c.optim.learning_rate = 1e-4
+    c.optim.warmup = 100
+    c.optim.schedule = "cosine"  # cosine | constant
+    c.optim.weight_decay = 0.0
+    c.optim.clip = 5.0
+    c.optim.ema = 0.0  # Decay of the averaged weights that are evaluated; 0 = off.
+
+    c.stage1 = ConfigDict()  # The M = 1 regressor that stage two starts from.
+    c.stage1.steps = 20000
+    c.stage1.batch = 64
+    c.stage1.learning_rate = 1e-4
+
+    c.train = ConfigDict()
+    c.train.steps = 20000
+    c.train.batch = 64
+    c.train.accumulate = 1  # Micro-batches per step.
+    c.train.log_every = 50
+    c.train.checkpoint_every = 500
+    c.train.keep = 2
+    c.train.baseline = True  # Also train stage one on for the images of stage two: the HMR (M = 1) baseline.
+
+    c.eval = ConfigDict()
+    c.eval.sets = ("synthetic_bodies/clean", "synthetic_bodies/ambiguous")
+    c.eval.split = "test"
+    c.eval.batch = 50
+    c.eval.max_examples = 0  # 0 = all.
+    c.eval.ns = (1, 5, 10, 25)
+    c.eval.protocol = "strict"
+    c.eval.vertex_stride = 10
+    c.eval.controls = True
+    return c.lock()

@@ -1,0 +1,1 @@
+"""Input pipelines: crops and augmentation, virtual cameras, grain over TFDS."""

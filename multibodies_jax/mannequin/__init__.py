@@ -1,0 +1,1 @@
+"""The procedural SMPL-format mannequin: generator of the embedded body."""

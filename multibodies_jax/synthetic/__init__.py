@@ -1,0 +1,1 @@
+"""Synthetic people: poses, clothes, light and camera of the embedded dataset."""

@@ -1,0 +1,1 @@
+"""Pictures without OpenGL: bodies drawn in software, the figures of the paper."""
