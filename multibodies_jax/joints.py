@@ -1,0 +1,164 @@
+"""Joint sets by name, the maps between them, their left-right flips, and the lines to draw.
+
+Every map is computed from names, so a wrong index cannot hide in a table. Names are equal where two sets annotate the
+same point; `MEANT_THE_SAME` lists the near misses that are mapped all the same. Sets and their order: SMPL (Loper et
+al., 2015), Human3.6M's 17 moving joints in the order of `J_regressor_h36m` (the left leg first), the 14 LSP joints with
+Human3.6M's head used by the 3D protocols, OpenPose BODY_25, COCO-17, and J24, the 24 of SPIN's 49 joints (Kolotouros et
+al., 2019) in which this project states poses, keypoints and losses.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+IndexMap = Int[np.ndarray, "joints"]
+
+
+def _sides(name: str) -> tuple[str, str]:
+    return f"left_{name}", f"right_{name}"
+
+
+SMPL24 = (
+    "pelvis", *_sides("hip"), "spine1", *_sides("knee"), "spine2", *_sides("ankle"), "spine3", *_sides("foot"),
+    "neck", *_sides("collar"), "head", *_sides("shoulder"), *_sides("elbow"), *_sides("wrist"), *_sides("hand"),
+)  # fmt: skip
+SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+
+J24 = (
+    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
+    "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+    "neck", "head_top", "pelvis", "thorax", "spine", "jaw", "head",
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear",
+)  # fmt: skip
+J14 = (*J24[:13], "head")
+H36M17 = (
+    "pelvis", "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle",
+    "spine", "neck", "jaw", "head",
+    "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+)  # fmt: skip
+COCO17 = (
+    "nose", *_sides("eye"), *_sides("ear"), *_sides("shoulder"), *_sides("elbow"), *_sides("wrist"),
+    *_sides("hip"), *_sides("knee"), *_sides("ankle"),
+)  # fmt: skip
+OPENPOSE25 = (
+    "nose", "mid_shoulders", "right_shoulder", "right_elbow", "right_wrist",
+    "left_shoulder", "left_elbow", "left_wrist",
+    "mid_hips", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+    "right_eye", "left_eye", "right_ear", "left_ear",
+    "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
+)  # fmt: skip
+SETS = {"j24": J24, "j14": J14, "h36m17": H36M17, "coco17": COCO17, "openpose25": OPENPOSE25}
+
+# OpenPose computes its neck as the middle of the shoulders, a few centimetres below the LSP neck that annotators
+# clicked, and its pelvis as the middle of the hips.
+MEANT_THE_SAME = {"mid_shoulders": "neck", "mid_hips": "pelvis"}
+
+# Mesh vertices of SMPL's topology that stand for points of the face, the feet and the finger tips, in the order of the
+# public `smplx` package.
+LANDMARK_VERTICES = {
+    "nose": 332, "right_eye": 6260, "left_eye": 2800, "right_ear": 4071, "left_ear": 583,
+    "left_big_toe": 3216, "left_small_toe": 3226, "left_heel": 3387,
+    "right_big_toe": 6617, "right_small_toe": 6624, "right_heel": 6787,
+    "left_thumb": 2746, "left_index": 2319, "left_middle": 2445, "left_ring": 2556, "left_pinky": 2673,
+    "right_thumb": 6191, "right_index": 5782, "right_middle": 5905, "right_ring": 6016, "right_pinky": 6133,
+}  # fmt: skip
+
+# The nine rows of J_regressor_extra.npy: annotated points that are neither SMPL joints nor single vertices.
+EXTRA9 = ("right_hip", "left_hip", "neck", "head_top", "pelvis", "thorax", "spine", "jaw", "head")
+
+
+def _frozen(indices: Iterable) -> IndexMap:
+    array = np.asarray(list(indices), np.int32)
+    array.setflags(write=False)
+    return array
+
+
+def index_map(source: Sequence[str], target: Sequence[str]) -> IndexMap:
+    """For each name of `target`, its (last) index in `source`, or -1 where `source` lacks it."""
+    position = {MEANT_THE_SAME.get(name, name): i for i, name in enumerate(source)}
+    return _frozen([position.get(MEANT_THE_SAME.get(name, name), -1) for name in target])
+
+
+def mirrored(name: str) -> str:
+    """The name of the joint on the other side of the body; a mid-line joint is its own mirror image."""
+    side, _, rest = name.partition("_")
+    return {"left": f"right_{rest}", "right": f"left_{rest}"}.get(side, name)
+
+
+def flip_map(names: Sequence[str]) -> IndexMap:
+    """The permutation that turns the joints of a person into those of its mirror image."""
+    return index_map(names, [mirrored(name) for name in names])
+
+
+SMPL_FLIP = flip_map(SMPL24)
+J24_FLIP = flip_map(J24)
+J14_FLIP = flip_map(J14)
+H36M17_FLIP = flip_map(H36M17)
+COCO17_FLIP = flip_map(COCO17)
+OPENPOSE25_FLIP = flip_map(OPENPOSE25)
+
+MIDHIP_J24 = (J24.index("right_hip"), J24.index("left_hip"))  # Joints are centred on the middle of these two.
+
+J14_FROM_H36M17 = index_map(H36M17, J14)
+J14_FROM_J24 = index_map(J24, J14)
+J24_FROM_J14 = index_map(J14, J24)
+J24_FROM_H36M17 = index_map(H36M17, J24)
+J24_FROM_COCO17 = index_map(COCO17, J24)
+J24_FROM_OPENPOSE25 = index_map(OPENPOSE25, J24)
+
+
+# SPIN's 49 joints among 24 SMPL joints, 21 landmark vertices and 9 extra rows. The first 25 are OpenPose's, whose hips,
+# neck and pelvis are SMPL's joint centres; the last 24 are J24, whose hips, neck and pelvis come from the extra rows.
+_MESH_POINTS = (*SMPL24, *LANDMARK_VERTICES)
+J49_FROM_54 = _frozen([*index_map(_MESH_POINTS, OPENPOSE25), *index_map((*_MESH_POINTS, *EXTRA9), J24)])
+
+
+def _edges(*chains: str) -> tuple[tuple[int, int], ...]:
+    paths = [[J24.index(name) for name in chain.split()] for chain in chains]
+    return tuple((a, b) for path in paths for a, b in itertools.pairwise(path))
+
+
+# The torso is drawn as a box as well as a spine, so that sets without a pelvis, a spine or a thorax still show one.
+J24_EDGES = _edges(
+    "right_ankle right_knee right_hip left_hip left_knee left_ankle",
+    "right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist",
+    "right_hip right_shoulder",
+    "left_hip left_shoulder",
+    "pelvis spine thorax neck jaw head",
+    "neck head_top",
+    "right_ear right_eye nose left_eye left_ear",
+)
+
+
+def to_j24(keypoints: Float[np.ndarray, "*people K 3"], joint_set: str) -> Float[np.ndarray, "*people 24 3"]:
+    """Rewrites the keypoints of a known set as J24.
+
+    Args:
+      keypoints: x, y and a confidence; a confidence of 0 or less means that the joint was not found, whatever x and
+        y say.
+      joint_set: one of `SETS`. It is never guessed from the number of joints, because different sets have 17.
+
+    Returns:
+      The J24 keypoints, float32; what the set lacks, or the person lacks, is all zeros.
+
+    Raises:
+      ValueError: for an unknown set, another shape than the set's, or a found joint that is not finite.
+    """
+    if joint_set not in SETS:
+        raise ValueError(f"Unknown joint set {joint_set!r}; the known ones are {', '.join(SETS)}.")
+    names = SETS[joint_set]
+    keypoints = np.asarray(keypoints, np.float32)
+    if keypoints.ndim < 2 or keypoints.shape[-2:] != (len(names), 3):
+        raise ValueError(
+            f"Keypoints of the set {joint_set!r} have the shape (..., {len(names)}, 3), with x, y and confidence; "
+            f"got {keypoints.shape}."
+        )
+    found = ~(keypoints[..., 2] <= 0)  # A confidence that is not a number counts as found: an error below.
+    if not np.all(np.isfinite(keypoints[found])):
+        joint = names[np.argwhere(found & ~np.isfinite(keypoints).all(-1))[0][-1]]
+        raise ValueError(f"The keypoint {joint!r} is not finite; give a joint that was not found the confidence 0.")
+    keypoints = np.where(found[..., None], keypoints, np.float32(0))
+    source = index_map(names, J24)
+    return np.where((source >= 0)[:, None], keypoints[..., source, :], np.float32(0))
