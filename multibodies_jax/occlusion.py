@@ -1,0 +1,135 @@
+"""Ambiguous views of a person: which keypoints are hidden, and the crop around those that stay visible (appendix B).
+
+Pixels are never painted: hiding is the crop and the keypoints. Works on NumPy and on JAX arrays (also under `jit`).
+"""
+
+import hashlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+Array = np.ndarray | jax.Array
+
+STRATEGIES = ("none", "legs", "arms_head", "head")
+PROBABILITIES = (0.1, 0.3, 0.3, 0.3)  # Appendix B, footnote 3.
+PADDING = 1.1  # "Slightly padded": the paper gives no number, the released code pads nothing.
+MIN_SIDE = 16.0  # One visible joint still has a crop.
+
+_LEGS = (0, 1, 2, 3, 4, 5)
+_ARMS = (6, 7, 8, 9, 10, 11)
+_HEAD = (
+    12,
+    13,
+    17,
+    18,
+    19,
+    20,
+    21,
+    22,
+    23,
+)  # Neck, head top, jaw, head, face. Pelvis, thorax and spine are never hidden.
+HIDDEN_JOINTS = ((), _LEGS, _ARMS + _HEAD, _HEAD)  # Indices into J24, by strategy.
+
+
+def _hidden_table() -> Bool[np.ndarray, "4 24"]:
+    table = np.zeros((len(STRATEGIES), 24), bool)
+    for row, joints in zip(table, HIDDEN_JOINTS, strict=True):
+        row[list(joints)] = True
+    return table
+
+
+HIDDEN = _hidden_table()
+
+
+def draw(rng: np.random.Generator, n: int | None = None) -> Int[np.ndarray, "*n"] | np.int32:
+    """Draws `n` strategies (indices into `STRATEGIES`) with the paper's probabilities, or one where `n` is None."""
+    return _from_uniform(rng.random(n))
+
+
+def strategy_for(example_id: str, seed: int) -> int:
+    """Returns the strategy of one example of an ambiguous set.
+
+    It depends on nothing but the arguments: neither on the order of the examples nor on the process that asks.
+
+    Args:
+      example_id: the stable id of the example.
+      seed: of the set; another seed gives other crops of the same people.
+
+    Returns:
+      An index into `STRATEGIES`, distributed as `PROBABILITIES` over ids.
+    """
+    digest = hashlib.sha256(f"{seed}/{example_id}".encode()).digest()
+    return int(_from_uniform(int.from_bytes(digest[:6], "big") / 2**48))
+
+
+def hide(
+    strategy: Int[Array, "*batch"] | int | np.integer, kp2d_valid: Float[Array, "*batch 24"]
+) -> tuple[Float[Array, "*batch 24"], Int[Array, "*batch"] | np.integer]:
+    """Hides the keypoints of a strategy; where nothing would stay visible, none are hidden.
+
+    Args:
+      strategy: indices into `STRATEGIES`.
+      kp2d_valid: 1 where a J24 keypoint is annotated, 0 elsewhere.
+
+    Returns:
+      `kp2d_input`: 1 where a keypoint is annotated and visible; and the strategy used, 0 (`none`) after a fall-back.
+
+    Raises:
+      ValueError: a strategy that does not exist (NumPy arrays only: traced values cannot be looked at).
+    """
+    xp = _namespace(strategy, kp2d_valid)
+    if xp is np and np.any((np.asarray(strategy) < 0) | (np.asarray(strategy) >= len(STRATEGIES))):
+        raise ValueError(f"Occlusion strategies are indices into {STRATEGIES}, got {strategy}.")
+    strategy = xp.asarray(strategy, xp.int32)
+    visible = xp.where(xp.asarray(HIDDEN)[strategy], xp.zeros_like(kp2d_valid), kp2d_valid)
+    nothing = xp.all(visible <= 0, axis=-1)
+    used = xp.where(nothing, xp.zeros_like(strategy), strategy)
+    return xp.where(nothing[..., None], kp2d_valid, visible), used
+
+
+def visible_box(
+    kp2d: Float[Array, "*batch K 2"],
+    visible: Float[Array, "*batch K"],
+    padding: float = PADDING,
+    min_side: float = MIN_SIDE,
+) -> tuple[Float[Array, "*batch 2"], Float[Array, "*batch"] | np.floating]:
+    """Returns the square box around the visible keypoints.
+
+    Args:
+      kp2d: keypoints, in the unit the box is wanted in (pixels of the original image for crops).
+      visible: > 0 where a keypoint counts; the others are ignored, whatever they hold.
+      padding: the side is this times the longer side of the keypoints' tight box.
+      min_side: the side is never less, in the unit of `kp2d`.
+
+    Returns:
+      The centre of the box, and its scale: side = 200 x scale.
+
+    Raises:
+      ValueError: no keypoint is visible (NumPy only; with JAX arrays the box is `min_side` wide around the origin).
+    """
+    xp = _namespace(kp2d, visible)
+    mask = (visible > 0)[..., None]
+    some = xp.any(mask, axis=-2)
+    if xp is np and not np.all(some):
+        raise ValueError(
+            f"visible_box needs a visible keypoint, got {np.count_nonzero(~some)} example(s) with none of "
+            f"{kp2d.shape[-2]}. Leave examples without annotated keypoints out."
+        )
+    inf = xp.full_like(kp2d, xp.inf)
+    low = xp.where(some, xp.min(xp.where(mask, kp2d, inf), axis=-2), 0.0)
+    high = xp.where(some, xp.max(xp.where(mask, kp2d, -inf), axis=-2), 0.0)
+    side = xp.maximum(padding * xp.max(high - low, axis=-1), min_side)
+    return ((low + high) / 2).astype(kp2d.dtype), (side / 200).astype(kp2d.dtype)
+
+
+def _namespace(*arrays):
+    """JAX as soon as one argument is a JAX array (or is traced), else NumPy."""
+    return jnp if any(isinstance(a, jax.Array) for a in arrays) else np
+
+
+def _from_uniform(u) -> np.ndarray | np.int32:
+    """Inverts the cumulative distribution of the strategies at numbers in [0, 1)."""
+    edges = np.cumsum(PROBABILITIES)[:-1]
+    return np.searchsorted(edges, u, side="right").astype(np.int32)
