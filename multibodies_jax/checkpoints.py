@@ -30,7 +30,7 @@ _TEMPORARY = ".tmp"
 _MOST_DIFFERENCES = 5
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(ValueError):
     """A checkpoint that cannot be written, found, trusted or matched; the message says what to do."""
 
 
@@ -138,6 +138,15 @@ def check_body(metadata: Mapping[str, Any], fingerprint: str, allow_other: bool 
         f"the body files in use have {fingerprint}. "
         "Give the same body files (--config.body.dir), or accept the difference with --config.body.allow_other=True."
     )
+
+
+def check_match(source: str | os.PathLike, tree: Any, template: Any) -> None:
+    """Refuses parameters taken from `source` whose keys, shapes or types differ from a model's; the message lists the first.
+
+    Raises:
+      CheckpointError: they differ.
+    """
+    _check_template(pathlib.Path(source), "params", _describe(_to_dict("params", tree)), _describe(_to_dict("params", template)))
 
 
 def git_commit() -> str:
