@@ -1,0 +1,248 @@
+"""From one stored record to one row of a batch: crop, flip, rotation, colour, hidden keypoints, in NumPy.
+
+Image, 2D keypoints, 3D joints and body parameters move together. Features and units: docs/interfaces.md, sections 1, 2.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from scipy.spatial.transform import Rotation
+
+from multibodies_jax import joints, occlusion
+from multibodies_jax.data import crops
+
+Record = Mapping[str, Any]
+Example = dict[str, Any]
+
+# What 2D detectors can see of J24, and how often training pretends that one of them gave the evidence.
+DETECTORS: Bool[np.ndarray, "3 24"] = np.stack(
+    [np.ones(24, bool), joints.J24_FROM_COCO17 >= 0, joints.J24_FROM_OPENPOSE25 >= 0]
+)
+DETECTOR_PROBABILITIES = (0.5, 0.25, 0.25)
+MISS_PROBABILITY, MISS_RATE = 0.3, 0.15  # In so many examples a detector misses each keypoint at this rate.
+EVIDENCE_NOISE = 0.02  # Std of detected keypoints in [-1, 1] of the crop: 1 % of its side.
+
+
+@dataclasses.dataclass(frozen=True)
+class Strength:
+    """How far training examples are moved from what is stored.
+
+    Attributes:
+      flip: probability of a mirror image.
+      rotate: probability of an in-plane rotation; its angle is N(0, `angle_deg`) clipped to twice that.
+      angle_deg: degrees.
+      scale: std of the factor on the box's side, which is N(1, `scale`) clipped to one std.
+      shift: std of the box centre's shift along x and y, in half-sides; clipped to two stds.
+      gain: each colour channel is multiplied by U(1 - gain, 1 + gain).
+    """
+
+    flip: float = 0.5
+    rotate: float = 0.4
+    angle_deg: float = 10.0
+    scale: float = 0.1
+    shift: float = 0.05
+    gain: float = 0.3
+
+
+MILD = Strength()  # For small sets and small trunks, which large rotations keep from learning in short trainings.
+SPIN = Strength(angle_deg=30.0, scale=0.25, shift=0.0, gain=0.4)  # Kolotouros et al. (2019); the paper follows it.
+
+
+def training_example(
+    record: Record,
+    rng: np.random.Generator,
+    crop_size: int,
+    occlusion: str = "paper",
+    augment: bool = True,
+    with_image: bool = True,
+    strength: Strength = MILD,
+) -> Example:
+    """Makes one row of a training batch.
+
+    Args:
+      record: the features of section 1 of docs/interfaces.md.
+      rng: consumed; the row depends on nothing else.
+      crop_size: S, pixels.
+      occlusion: `paper` draws a strategy (appendix B), hides its keypoints and crops around the others; `none` keeps
+        what the record stores (a set that is ambiguous already stays so).
+      augment: flip, turn, scale, shift, colour; and without an image also the faults of 2D detectors.
+      with_image: False for the keypoint trunk: no `image`, and `evidence`, the keypoints as a detector gives them, is
+        added. The keypoints that detector lacks are also 0 in `kp2d_input`.
+      strength: of the augmentations.
+
+    Returns:
+      The keys of section 2 without the batch axis.
+
+    Raises:
+      ValueError: a record that cannot be used; the message names its `example_id`.
+    """
+    _check(record)
+    visible, center, scale = _view(record, rng, occlusion)
+    angle, flip = 0.0, False
+    if augment:
+        half_side = crops.SIDE_PER_SCALE / 2 * scale
+        scale = scale * np.clip(rng.normal(1.0, strength.scale), 1 - strength.scale, 1 + strength.scale)
+        center = center + half_side * strength.shift * np.clip(rng.normal(size=2), -2.0, 2.0)
+        if rng.random() < strength.rotate:
+            angle = np.deg2rad(strength.angle_deg) * np.clip(rng.normal(), -2.0, 2.0)
+        flip = rng.random() < strength.flip
+    example = _crop(record, visible, center, scale, angle, crop_size, with_image)
+    if flip:
+        example = flip_example(example)
+    if augment and with_image:
+        example["image"] = _gain(example["image"], rng.uniform(1 - strength.gain, 1 + strength.gain, 3))
+    if not with_image:
+        if augment:
+            example["kp2d_input"] = drop_keypoints(example["kp2d_input"], rng)
+        noise = EVIDENCE_NOISE * augment * rng.normal(size=(24, 2))
+        example["evidence"] = (example["kp2d"] + noise).astype(np.float32)
+    return example
+
+
+def evaluation_example(record: Record, crop_size: int, with_image: bool = True) -> Example:
+    """Makes one row of an evaluation batch: the stored box and visibility, nothing drawn.
+
+    Args:
+      record: the features of section 1 of docs/interfaces.md.
+      crop_size: S, pixels.
+      with_image: False leaves `image` out.
+
+    Returns:
+      The keys of section 2 without the batch axis, with `occlusion` and `example_id`.
+
+    Raises:
+      ValueError: a record that cannot be used; the message names its `example_id`.
+    """
+    _check(record)
+    center, scale = record["box_center"], float(record["box_scale"])
+    example = _crop(record, np.asarray(record["kp2d_input"]), center, scale, 0.0, crop_size, with_image)
+    return example | {"occlusion": np.int32(record["occlusion"]), "example_id": example_id(record)}
+
+
+def flip_example(example: Example) -> Example:
+    """Mirrors a row left to right: image, keypoints, joints and body. Twice is the identity.
+
+    The mirror image of a rotation R is M R M with M = diag(-1, 1, 1); in axis-angle, y and z are negated (SPIN).
+    Shapes are kept: the body models are taken to be symmetric.
+    """
+    mirror = np.array([-1.0, 1.0, 1.0], np.float32)
+    flipped = example | {key: example[key][joints.J24_FLIP] for key in _J24_KEYS if key in example}
+    for key in {"kp2d", "evidence", "joints3d"} & flipped.keys():
+        flipped[key] = flipped[key] * mirror[: flipped[key].shape[-1]]
+    flipped["rotmats"] = example["rotmats"][joints.SMPL_FLIP] * np.outer(mirror, mirror)
+    if "image" in example:
+        flipped["image"] = np.ascontiguousarray(example["image"][:, ::-1])
+    return flipped
+
+
+_J24_KEYS = ("kp2d", "evidence", "kp2d_valid", "kp2d_input", "joints3d", "joints3d_valid")
+
+
+def drop_keypoints(visible: Float[np.ndarray, "24"], rng: np.random.Generator) -> Float[np.ndarray, "24"]:
+    """Hides what a 2D detector does not give: J24 itself, OpenPose's or COCO's part of it, with random misses.
+
+    Args:
+      visible: 1 where a keypoint may be used.
+      rng: consumed.
+
+    Returns:
+      A subset of `visible`, never an empty one.
+    """
+    detector = DETECTORS[rng.choice(len(DETECTORS), p=DETECTOR_PROBABILITIES)]
+    misses = (rng.random() < MISS_PROBABILITY) & (rng.random(24) < MISS_RATE)
+    kept = np.where(detector & ~misses, visible, np.float32(0))
+    return kept if np.any(kept > 0) else visible
+
+
+def example_hash(name: str) -> np.uint32:
+    """The first four bytes (little-endian) of the SHA-256 of an example's id: seeds all that is drawn for it."""
+    return np.uint32(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little"))
+
+
+def example_id(record: Record) -> str:
+    """The record's id as text; TFDS gives text features back as bytes."""
+    name = record["example_id"]
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _view(record: Record, rng: np.random.Generator, mode: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """Which keypoints are visible, and the box in original pixels."""
+    if mode == "none":
+        return np.asarray(record["kp2d_input"]), record["box_center"], float(record["box_scale"])
+    if mode != "paper":
+        raise ValueError(f"The occlusion of training examples is 'paper' or 'none', got {mode!r}.")
+    visible, strategy = occlusion.hide(occlusion.draw(rng), np.asarray(record["kp2d_valid"]))
+    if strategy == 0:
+        return np.asarray(visible), record["box_center_full"], float(record["box_scale_full"])
+    center, scale = occlusion.visible_box(np.asarray(record["kp2d"]), visible)
+    return np.asarray(visible), np.asarray(center), float(scale)
+
+
+def _crop(
+    record: Record,
+    visible: Float[np.ndarray, "24"],
+    center: Float[np.ndarray, "2"],
+    scale: float,
+    angle: float,
+    size: int,
+    with_image: bool,
+) -> Example:
+    """Everything of a record, seen through a box that is turned by `angle`."""
+    transform = crops.affine(center, scale, size, angle)
+    annotated = np.asarray(record["kp2d_valid"], np.float32)
+    kp2d = crops.to_crop(np.asarray(record["kp2d"], np.float32), transform, size)
+    turn = Rotation.from_rotvec([0.0, 0.0, angle]).as_matrix().astype(np.float32)
+    joints3d, joints3d_valid = _centred(record)
+    rotmats = Rotation.from_rotvec(record["pose"]).as_matrix().astype(np.float32)
+    rotmats[0] = turn @ rotmats[0]
+    example = {
+        "kp2d": np.where(annotated[:, None] > 0, kp2d, np.float32(0)),
+        "kp2d_valid": annotated,
+        "kp2d_input": np.asarray(visible, np.float32),
+        "joints3d": joints3d @ turn.T,
+        "joints3d_valid": joints3d_valid,
+        "rotmats": rotmats,
+        "betas": np.asarray(record["betas"], np.float32),
+        "smpl_valid": np.float32(record["smpl_valid"]),
+        "example_hash": example_hash(example_id(record)),
+        "valid": np.float32(1),
+    }
+    if with_image:
+        example["image"] = crops.warp(record["image"], transform, size, record["window"][:2])
+    return example
+
+
+def _centred(record: Record) -> tuple[Float[np.ndarray, "24 3"], Float[np.ndarray, "24"]]:
+    """3D joints relative to the middle of the hips; without both hips there is no common origin, and none is valid."""
+    hips = list(joints.MIDHIP_J24)
+    valid = np.asarray(record["joints3d_valid"], np.float32)
+    if not np.all(valid[hips] > 0):
+        return np.zeros((24, 3), np.float32), np.zeros(24, np.float32)
+    points = np.asarray(record["joints3d"], np.float32)
+    return np.where(valid[:, None] > 0, points - points[hips].mean(0), np.float32(0)), valid
+
+
+def _gain(image: UInt8[np.ndarray, "S S 3"], gain: Float[np.ndarray, "3"]) -> UInt8[np.ndarray, "S S 3"]:
+    """Multiplies each colour channel, clipped to 255."""
+    table = np.clip(np.arange(256)[:, None] * gain + 0.5, 0, 255).astype(np.uint8)
+    return cv2.LUT(image, table[None])
+
+
+def _check(record: Record) -> None:
+    """Refuses what would become a NaN or an empty crop later on."""
+    for key in ("box_center", "box_scale", "box_center_full", "box_scale_full", "kp2d", "joints3d", "pose", "betas"):
+        if not np.all(np.isfinite(record[key])):
+            raise ValueError(
+                f"{example_id(record)}: {key} is not finite. Store zeros with valid = 0 for what is unknown."
+            )
+    for key in ("box_scale", "box_scale_full"):
+        if not record[key] > 0:
+            raise ValueError(f"{example_id(record)}: {key} must be > 0, got {record[key]}.")
+    for key in ("kp2d_valid", "kp2d_input"):
+        if not np.any(np.asarray(record[key]) > 0):
+            raise ValueError(f"{example_id(record)}: no keypoint in {key}; an example needs at least one.")

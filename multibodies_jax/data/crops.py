@@ -1,0 +1,98 @@
+"""Square crops of images, and the same affine map for points: pixels of the original image <-> [-1, 1] of the crop.
+
+Coordinates are continuous: the centre of the top-left pixel is (0.5, 0.5) and an image spans [0, W] x [0, H]. OpenCV's
+warp counts from pixel centres instead; the half pixel is paid in `warp` and nowhere else.
+"""
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float64, Int, UInt8
+
+SIDE_PER_SCALE = 200.0  # A box of scale 1 is 200 original pixels wide (Andriluka et al., 2014; HMR, SPIN).
+
+
+def affine(
+    center: Float[np.ndarray, "2"], scale: float | np.floating | Float[np.ndarray, ""], size: int, angle: float = 0.0
+) -> Float64[np.ndarray, "2 3"]:
+    """Returns the map from original pixels to crop pixels.
+
+    Args:
+      center: of the box, original pixels.
+      scale: side of the box / 200 original pixels.
+      size: side of the crop in pixels.
+      angle: radians; turns the *content* about the crop's centre from x (right) towards y (down), which is a rotation
+        about the camera's z axis by the same angle.
+
+    Returns:
+      A, with `p_crop = A[:, :2] @ p + A[:, 2]`.
+
+    Raises:
+      ValueError: a box that is not finite or has no area.
+    """
+    center, scale = np.asarray(center, np.float64), float(scale)
+    if not (np.all(np.isfinite(center)) and np.isfinite(scale) and scale > 0):
+        raise ValueError(f"A crop needs a finite centre and a scale > 0, got centre {center.tolist()}, scale {scale}.")
+    zoom = size / (SIDE_PER_SCALE * scale)
+    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    return np.concatenate([linear, (size / 2 - linear @ center)[:, None]], axis=1)
+
+
+def to_crop(
+    points_px: Float[np.ndarray, "*batch 2"], transform: Float64[np.ndarray, "2 3"], size: int
+) -> Float[np.ndarray, "*batch 2"]:
+    """Maps points from original pixels to [-1, 1] of the crop (x right, y down); keeps the floating type."""
+    mapped = points_px @ transform[:, :2].T + transform[:, 2]
+    return (mapped * (2 / size) - 1).astype(points_px.dtype)
+
+
+def from_crop(
+    points: Float[np.ndarray, "*batch 2"], transform: Float64[np.ndarray, "2 3"], size: int
+) -> Float[np.ndarray, "*batch 2"]:
+    """Maps points from [-1, 1] of the crop back to original pixels: the inverse of `to_crop`."""
+    inverse = cv2.invertAffineTransform(transform)
+    return ((points + 1) * (size / 2) @ inverse[:, :2].T + inverse[:, 2]).astype(points.dtype)
+
+
+def warp(
+    image: UInt8[np.ndarray, "h w 3"],
+    transform: Float64[np.ndarray, "2 3"],
+    size: int,
+    origin: tuple[int, int] | Int[np.ndarray, "2"] = (0, 0),
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Resamples a window of an image to a crop; what lies outside the window is black.
+
+    Enlarging is bilinear. Shrinking averages what a crop pixel covers: at least one bilinear sample per image pixel;
+    where that is many, blocks of image pixels are averaged first.
+
+    Args:
+      image: an unresampled window of the original image.
+      transform: original pixels to crop pixels (`affine`).
+      size: side of the crop in pixels.
+      origin: x, y of the window in the original image.
+
+    Returns:
+      The crop.
+    """
+    # Window pixels -> crop pixels.
+    linear, offset = transform[:, :2], transform[:, :2] @ np.asarray(origin, np.float64) + transform[:, 2]
+    zoom = np.sqrt(abs(np.linalg.det(linear)))
+    block = max(1, int(0.5 / zoom + 1e-6))  # Half the shrinking at most: bilinear samples of blocks are softer.
+    if block > 1:
+        image, linear = _block_mean(image, block), linear * block
+    samples = max(1, int(np.ceil(1 / (zoom * block) - 1e-6)))
+    linear, offset = linear * samples, offset * samples
+    # Both sides in units of pixel centres, as OpenCV counts: x_cv = x - 0.5.
+    offset = offset + linear @ np.array([0.5, 0.5]) - 0.5
+    matrix = np.concatenate([linear, offset[:, None]], axis=1)
+    crop = cv2.warpAffine(image, matrix, (size * samples,) * 2, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return crop if samples == 1 else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _block_mean(image: UInt8[np.ndarray, "h w 3"], block: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Averages block x block pixels, after padding right and below with black to whole blocks."""
+    height, width = (-(-n // block) for n in image.shape[:2])
+    pad_below, pad_right = height * block - image.shape[0], width * block - image.shape[1]
+    if pad_below or pad_right:
+        image = cv2.copyMakeBorder(image, 0, pad_below, 0, pad_right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,137 @@
+"""Batches from stored examples, with grain: mixed, shuffled and endless for training; in order for evaluation.
+
+Threads do the work; what they yield depends on the seed and the position only. Sources are random-access sequences of
+records: `tfds.data_source(...)` or a list of dictionaries.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from multibodies_jax.data.augment import Example, Record
+
+Batch = dict[str, Any]
+Source = Sequence[Record]
+
+_BUFFERED_BATCHES = 4
+
+
+def train_batches(
+    sources: Sequence[Source],
+    weights: Sequence[float],
+    batch_size: int,
+    seed: int,
+    make_example: Callable[[Record, np.random.Generator], Example],
+    threads: int = 2,
+    shard_index: int = 0,
+    shard_count: int = 1,
+) -> grain.DatasetIterator[Batch]:
+    """Yields training batches for ever.
+
+    Position i of the stream always holds the same example, made with the generator of (seed, i), whatever the threads
+    and shards: shard k of K takes the positions k, k + K, ..., so that the b-th batches of all shards are together the
+    b-th batch of one process with K times the batch size. Every source is shuffled anew in each of its epochs, and the
+    sources take turns in the proportion of the weights.
+
+    Args:
+      sources: random-access records.
+      weights: share of each source in the stream, > 0; need not sum to 1.
+      batch_size: examples per batch of this shard.
+      seed: of the order and of all augmentation.
+      make_example: record, generator -> row, for instance a partial `augment.training_example`.
+      threads: reader threads; each makes whole batches.
+      shard_index: of this process.
+      shard_count: number of processes.
+
+    Returns:
+      An iterator with `get_state()`, a small dictionary for JSON, and `set_state(state)`, which continues there.
+
+    Raises:
+      ValueError: no or empty sources, weights that do not fit them, or a shard that does not exist.
+    """
+    if len(sources) == 0 or len(sources) != len(weights):
+        raise ValueError(f"One weight per source is needed, got {len(sources)} sources and {len(weights)} weights.")
+    if not all(np.isfinite(weight) and weight > 0 for weight in weights):
+        raise ValueError(
+            f"Mixture weights must be > 0, got {tuple(weights)}. Leave a source out instead of weighting it 0."
+        )
+    for number, source in enumerate(sources):
+        _check_source(source, f"training source {number}")
+    _check_batches(batch_size, shard_index, shard_count)
+    seeds = np.random.SeedSequence(seed).generate_state(len(sources) + 1)
+    streams = [
+        grain.MapDataset.source(source).shuffle(seed=int(source_seed)).repeat()
+        for source, source_seed in zip(sources, seeds, strict=False)
+    ]
+    stream = grain.MapDataset.mix(streams, weights)
+    stream = stream.map_with_index(lambda i, record: make_example(record, np.random.default_rng((int(seeds[-1]), i))))
+    batches = stream[shard_index::shard_count].batch(batch_size, drop_remainder=True, batch_fn=collate)
+    return iter(batches.to_iter_dataset(_read_options(threads)))
+
+
+def evaluation_batches(
+    source: Source,
+    batch_size: int,
+    make_example: Callable[[Record], Example],
+    threads: int = 2,
+    max_examples: int = 0,
+    shard_index: int = 0,
+    shard_count: int = 1,
+) -> Iterator[Batch]:
+    """Yields every example once, in order, in batches of one size.
+
+    The last batch is filled up by repeating the last example with `valid` = 0. Shards take every `shard_count`-th
+    example and yield equally many batches.
+
+    Args:
+      source: random-access records.
+      batch_size: examples per batch of this shard.
+      make_example: record -> row, for instance a partial `augment.evaluation_example`.
+      threads: reader threads; each makes whole batches.
+      max_examples: only the first so many; 0 = all.
+      shard_index: of this process.
+      shard_count: number of processes.
+
+    Returns:
+      An iterator over the batches.
+
+    Raises:
+      ValueError: an empty source, or a shard that does not exist.
+    """
+    _check_source(source, "the evaluation set")
+    _check_batches(batch_size, shard_index, shard_count)
+    count = min(len(source), max_examples) if max_examples > 0 else len(source)
+    padded = -(-count // (batch_size * shard_count)) * batch_size * shard_count
+
+    def example_at(position: int) -> Example:
+        example = make_example(source[min(position, count - 1)])
+        return example if position < count else example | {"valid": np.float32(0)}
+
+    positions = grain.MapDataset.range(padded)[shard_index::shard_count]
+    batches = positions.map(example_at).batch(batch_size, batch_fn=collate)
+    return iter(batches.to_iter_dataset(_read_options(threads)))
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Stacks rows along a new leading axis."""
+    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+
+def _read_options(threads: int) -> grain.ReadOptions:
+    return grain.ReadOptions(
+        num_threads=threads, prefetch_buffer_size=max(_BUFFERED_BATCHES, threads) if threads else 0
+    )
+
+
+def _check_source(source: Source, name: str) -> None:
+    if len(source) == 0:
+        raise ValueError(f"{name} has no examples. Build the dataset again, or choose another split.")
+
+
+def _check_batches(batch_size: int, shard_index: int, shard_count: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"The batch size must be at least 1, got {batch_size}.")
+    if not 0 <= shard_index < shard_count:
+        raise ValueError(f"Shards are numbered from 0; got shard {shard_index} of {shard_count}.")
