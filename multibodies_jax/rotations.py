@@ -61,7 +61,7 @@ def rot6d_to_matrix(x: Float[Array, "*b 6"]) -> Float[Array, "*b 3 3"]:
 
 
 def geodesic_angle(R: Float[Array, "*b 3 3"], S: Float[Array, "*b 3 3"]) -> Float[Array, "*b"]:
-    """Angle in [0, pi] of the rotation that takes `R` to `S`, radians; at 0 and pi, where it has no gradient, that is 0."""
+    """Angle in [0, pi] between two rotations, radians; at 0 and pi, where it has no gradient, the gradient is 0."""
     D = jnp.einsum("...ba,...bc->...ac", R, S, precision="highest")
     axis = jnp.stack([D[..., 2, 1] - D[..., 1, 2], D[..., 0, 2] - D[..., 2, 0], D[..., 1, 0] - D[..., 0, 1]], axis=-1)
     squared = jnp.sum(axis**2, axis=-1)
