@@ -1,4 +1,4 @@
-"""Sets of weighted bodies: what every model returns and all that follows reads ."""
+"""Sets of weighted bodies: what every model returns and all that follows reads."""
 
 from collections.abc import Sequence
 from typing import no_type_check

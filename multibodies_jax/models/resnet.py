@@ -1,0 +1,141 @@
+"""Image trunks: the paper's ResNet-50 and a small residual network for small crops.
+
+Both take the batch (docs/interfaces.md, section 2), read its uint8 `image` and return one float32 feature per image.
+Module names follow torchvision's state dict, so that converting is renaming: `layer2.0.conv1.weight` is
+`params/layer2_0/conv1/kernel` (transposed to height, width, in, out), `layer2.0.downsample.{0,1}` are
+`layer2_0/downsample_{0,1}`, `bn.{weight,bias}` are `params/bn/{scale,bias}`, and `bn.running_{mean,var}` are
+`batch_stats/bn/{mean,var}`.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
+
+
+class ResNet50(nn.Module):
+    """ResNet-50 v1 with the stride on the 3x3 convolutions (He et al., 2016; as torchvision and SPIN have it).
+
+    Padding is explicit and symmetric as in PyTorch: "SAME" would shift every strided layer by half a pixel.
+
+    Attributes:
+      dtype: of the convolutions; parameters, batch statistics and the feature stay float32.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B 2048"]:
+        """The mean of the last feature map of `batch["image"]` (B, S, S, 3), at any S."""
+        norm = functools.partial(_norm, train=train, momentum=0.9, dtype=self.dtype)
+        x = normalize_image(batch["image"]).astype(self.dtype)
+        x = nn.relu(norm("bn1")(_conv("conv1", 64, 7, 2, self.dtype)(x)))
+        pad: Any = ((1, 1), (1, 1))  # Flax takes pairs but declares a string.
+        x = nn.max_pool(x, (3, 3), (2, 2), pad)
+        for stage, blocks in enumerate((3, 4, 6, 3)):
+            for block in range(blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = _Bottleneck(64 * 2**stage, stride, norm, self.dtype, name=f"layer{stage + 1}_{block}")(x)
+        return x.astype(jnp.float32).mean(axis=(1, 2))
+
+
+class ResNetSmall(nn.Module):
+    """Four basic residual blocks for crops of about 64 pixels; the last map is kept whole, not averaged.
+
+    Where things are matters more in a 4x4 map than it costs; averaging it was not worth its saving.
+
+    Attributes:
+      width: channels of the first block; each block after it doubles them and halves the map.
+      features: size of the feature.
+      dtype: of the convolutions.
+    """
+
+    width: int = 16
+    features: int = 512
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B F"]:
+        """The feature of `batch["image"]` (B, S, S, 3), S a multiple of 16."""
+        norm = functools.partial(_norm, train=train, momentum=0.95, dtype=self.dtype)
+        x = normalize_image(batch["image"]).astype(self.dtype)
+        x = nn.relu(norm("bn1")(_conv("conv1", self.width, 5, 2, self.dtype)(x)))
+        for stage in range(4):
+            stride = 2 if stage > 0 else 1
+            x = _Basic(self.width * 2**stage, stride, norm, self.dtype, name=f"layer{stage + 1}_0")(x)
+        x = nn.Dense(self.features, dtype=self.dtype, name="dense")(x.reshape(x.shape[0], -1))
+        return nn.relu(x).astype(jnp.float32)
+
+
+def normalize_image(image: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+    """Bytes to zero mean and unit variance per channel of ImageNet's photographs.
+
+    Raises:
+      TypeError: the image is not uint8; anything else has probably been normalised already.
+    """
+    if image.dtype != jnp.uint8:
+        raise TypeError(
+            f"Expected a uint8 image with values 0 to 255, got {image.dtype}: pass the crop as it was read."
+        )
+    mean = jnp.array(IMAGENET_MEAN).reshape(1, 1, 1, 3)
+    std = jnp.array(IMAGENET_STD).reshape(1, 1, 1, 3)
+    return (image.astype(jnp.float32) / 255.0 - mean) / std
+
+
+class _Bottleneck(nn.Module):
+    width: int
+    stride: int
+    norm: Any
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C4"]:
+        conv = functools.partial(_conv, dtype=self.dtype)
+        y = nn.relu(self.norm("bn1")(conv("conv1", self.width, 1, 1)(x)))
+        y = nn.relu(self.norm("bn2")(conv("conv2", self.width, 3, self.stride)(y)))
+        y = self.norm("bn3")(conv("conv3", 4 * self.width, 1, 1)(y))
+        if x.shape != y.shape:
+            x = self.norm("downsample_1")(conv("downsample_0", 4 * self.width, 1, self.stride)(x))
+        return nn.relu(x + y)
+
+
+class _Basic(nn.Module):
+    width: int
+    stride: int
+    norm: Any
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C2"]:
+        conv = functools.partial(_conv, dtype=self.dtype)
+        y = nn.relu(self.norm("bn1")(conv("conv1", self.width, 3, self.stride)(x)))
+        y = self.norm("bn2")(conv("conv2", self.width, 3, 1)(y))
+        if x.shape != y.shape:
+            x = self.norm("downsample_1")(conv("downsample_0", self.width, 1, self.stride)(x))
+        return nn.relu(x + y)
+
+
+def _conv(name: str, features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
+    pad = size // 2
+    return nn.Conv(
+        features,
+        (size, size),
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        use_bias=False,
+        kernel_init=_conv_init,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def _norm(name: str, train: bool, momentum: float, dtype: Any) -> nn.BatchNorm:
+    return nn.BatchNorm(not train, momentum=momentum, epsilon=1e-5, dtype=dtype, name=name)
