@@ -141,12 +141,14 @@ def check_body(metadata: Mapping[str, Any], fingerprint: str, allow_other: bool 
 
 
 def check_match(source: str | os.PathLike, tree: Any, template: Any) -> None:
-    """Refuses parameters taken from `source` whose keys, shapes or types differ from a model's; the message lists the first.
+    """Refuses parameters from `source` whose keys, shapes or types differ from a model's; the first are listed.
 
     Raises:
       CheckpointError: they differ.
     """
-    _check_template(pathlib.Path(source), "params", _describe(_to_dict("params", tree)), _describe(_to_dict("params", template)))
+    _check_template(
+        pathlib.Path(source), "params", _describe(_to_dict("params", tree)), _describe(_to_dict("params", template))
+    )
 
 
 def git_commit() -> str:
