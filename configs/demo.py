@@ -1,0 +1,38 @@
+r"""The whole method in minutes on two CPU cores: keypoints as evidence, 100 hypotheses, the embedded body and data.
+
+    make demo          (python run.py --config=configs/demo.py --workdir=runs/demo)
+
+It proves the pipeline; the evidence for the method is configs/keypoints.py and configs/synthetic.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    c = default.get_config().unlock()
+    c.data.virtual_cameras = True
+    c.data.num_train = 1000
+    c.data.num_people = 30000
+
+    c.model.trunk = "keypoints"
+    c.model.hidden = 256
+    c.model.dropout = 0.0
+
+    c.loss.reading = "released"
+    c.loss.vertices = 0.0
+
+    c.flow.width = 256
+    c.flow.dropout = 0.0
+    c.flow.steps = 600
+
+    c.stage1.steps = 700
+    c.stage1.batch = 256
+    c.stage1.learning_rate = 1e-3
+
+    c.train.steps = 400
+    c.train.batch = 64
+    c.optim.learning_rate = 7e-4
+    c.optim.weight_decay = 1e-4
+    return c.lock()

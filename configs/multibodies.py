@@ -1,0 +1,12 @@
+r"""The paper's network: ResNet-50 at 224 pixels, M = 100, on the embedded people; for a GPU.
+
+    python run.py --config=configs/multibodies.py --workdir=runs/multibodies --config.data.image_size=256
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    return default.get_config()
