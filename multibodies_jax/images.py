@@ -1,0 +1,74 @@
+"""Image files of any kind as upright 8-bit RGB, or an error that names the file and the cause."""
+
+import os
+import pathlib
+import warnings
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+class ImageError(ValueError):
+    """An image that cannot be read; the message names the file and the cause."""
+
+
+def load_image(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:
+    """Reads an image as it is meant to be seen.
+
+    The EXIF orientation is applied, grey, palette and CMYK become RGB, transparency is laid on white, and 16 bits are
+    scaled to 8. Of an animation the first frame is read.
+
+    Args:
+      path: a file of any type that Pillow reads.
+
+    Raises:
+      ImageError: there is no such file, it is truncated, damaged, too large to be a photograph, or no image.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), np.uint8)
+    except Exception as error:  # Decoders raise almost anything on damaged files, SyntaxError among it.
+        raise ImageError(f"{path}: cannot be read as an image ({error or type(error).__name__}).") from error
+
+
+def find_images(path: str | os.PathLike) -> list[pathlib.Path]:
+    """The image itself, or all images of a folder (not of its sub-folders) in the order of their names.
+
+    Raises:
+      ImageError: there is no such file or folder, or the folder has no file with one of `EXTENSIONS`.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ImageError(f"{path}: no such file or folder; give an image or a folder of images.")
+    images = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and file.is_file())
+    if not images:
+        raise ImageError(f"{path}: no images in this folder; files that count end in {', '.join(EXTENSIONS)}.")
+    return images
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("it has floating-point pixels, whose white is not known; convert it to 8 or 16 bits")
+    if image.mode in _SIXTEEN_BITS:
+        image = _to_eight_bits(image)
+    if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(paper, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Pillow would cut values above 255 off instead of scaling them."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("its integer pixels have more than 16 bits; convert it to 8 or 16 bits")
+    return Image.fromarray(np.round(values / 257).astype(np.uint8))
