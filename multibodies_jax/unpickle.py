@@ -1,0 +1,246 @@
+"""Reads pickles of others (SMPL, 3DPW) without running what they contain.
+
+A pickle is a program: what it names, it can call. Here every name resolves to an inert stand-in of ours, or is refused;
+arrays, sparse matrices and chumpy constants are made of the stand-ins afterwards. (A hostile file can still exhaust the
+memory, as any file can.)
+"""
+
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_PLAIN = (str, bytes, bytearray, int, float, complex, bool, type(None), np.ndarray, np.generic)
+_DTYPE = re.compile(r"[biufcSU?]\d*")  # Numbers and text: neither objects (O) nor records (V).
+_MAX_DENSE = 10**8  # Elements of a sparse matrix made dense.
+
+
+class RefusedError(ValueError):
+    """The pickle names or holds something that is not plain data."""
+
+
+def load(path: str | Path) -> Any:
+    """The plain data in a pickle file: containers, numbers, text, NumPy arrays.
+
+    Files of Python 2 are read (text as Latin-1). Sparse matrices of SciPy and constants of chumpy become arrays; what
+    chumpy would have to compute stays an inert `Chumpy`.
+
+    Raises:
+      RefusedError: the file wants to construct anything else.
+      ValueError: it is damaged, or no pickle.
+    """
+    with open(path, "rb") as file:
+        try:
+            return _plain(_Unpickler(file, encoding="latin1").load(), {})
+        except RefusedError as error:
+            raise RefusedError(f"{path} was not read: {error}") from None
+        except Exception as error:  # A damaged pickle is a program gone wrong: it can fail in any way.
+            raise ValueError(f"{path} is not a readable pickle, or is damaged: {error!r}") from error
+
+
+class _Sealed(type):
+    """Classes that a pickle cannot alter (its BUILD instruction sets attributes of whatever it is given)."""
+
+    def __setattr__(cls, name: str, value: Any):
+        raise RefusedError(f"it wants to change {cls.__name__}.{name}")
+
+
+class _Object(metaclass=_Sealed):
+    """Keeps the state that the pickle gives it."""
+
+    __slots__ = ("state",)
+
+    def __setstate__(self, state: Any):
+        self.state = state
+
+
+class _Array(_Object):
+    """Will be an array; `_reconstruct(ndarray, (0,), b"b")` in pickles."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: Any):
+        return object.__new__(cls)
+
+
+class _SparseColumns(_Object):
+    """Will be a matrix in SciPy's compressed sparse columns."""
+
+    __slots__ = ()
+
+
+class _SparseRows(_Object):
+    """Will be a matrix in SciPy's compressed sparse rows."""
+
+    __slots__ = ()
+
+
+class Chumpy(_Object):
+    """A node of chumpy's graphs; constants and selections from them become arrays, others stay as they are."""
+
+    __slots__ = ()
+
+
+class _Dtype(_Object):
+    """A type of numbers or of text."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: Any, *_: Any):
+        if not isinstance(code, str) or not _DTYPE.fullmatch(code):
+            raise RefusedError(f"it has an array of type {code!r}, and only numbers and text are accepted")
+        self.code = code
+
+    def dtype(self) -> np.dtype:
+        _, order, *compound = getattr(self, "state", None) or (3, "|")
+        # subarray, names and fields; sizes and flags follow from the code; metadata would come ninth.
+        if any(part is not None for part in compound[:3]) or any(part is not None for part in compound[6:]):
+            raise RefusedError("it has an array of records, and only numbers and text are accepted")
+        return np.dtype(self.code).newbyteorder(order)
+
+
+class _Scalar(metaclass=_Sealed):
+    def __new__(cls, dtype: Any, data: Any):
+        return _from_bytes(data, dtype, (), "C")[()]
+
+
+class _FromBuffer(metaclass=_Sealed):
+    def __new__(cls, data: Any, dtype: Any, shape: Any, order: Any, axis_order: Any = None):
+        if axis_order is not None:
+            raise RefusedError("it has an array with permuted axes; save it again in C order")
+        return _from_bytes(data, dtype, shape, order)
+
+
+class _Encode(metaclass=_Sealed):
+    """How Python 3 writes bytes in old protocols."""
+
+    def __new__(cls, text: Any, encoding: Any = "latin1"):
+        if not isinstance(text, str) or encoding != "latin1":
+            raise RefusedError(f"it encodes {type(text).__name__} as {encoding!r}")
+        return text.encode("latin1")
+
+
+class _EmptyBytes(metaclass=_Sealed):
+    def __new__(cls):
+        return b""
+
+
+class _Name(metaclass=_Sealed):
+    """A name that pickles pass as an argument and that is never called."""
+
+    def __new__(cls, *_: Any):
+        raise RefusedError("it calls what it should only name")
+
+
+class _Reconstructor(metaclass=_Sealed):
+    """How Python 2 writes instances of classes."""
+
+    def __new__(cls, made: Any, base: Any, _: Any):
+        if made not in (Chumpy, _SparseColumns, _SparseRows) or base is not _Name:
+            raise RefusedError(f"it reconstructs {made!r}")
+        return object.__new__(made)
+
+
+_ACCEPTED: dict[tuple[str, str], type] = {
+    ("numpy", "ndarray"): _Name,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _Encode,
+    ("copy_reg", "_reconstructor"): _Reconstructor,
+    ("copyreg", "_reconstructor"): _Reconstructor,
+}
+for _module in ("numpy.core", "numpy._core"):
+    _ACCEPTED[f"{_module}.multiarray", "_reconstruct"] = _Array
+    _ACCEPTED[f"{_module}.multiarray", "scalar"] = _Scalar
+    _ACCEPTED[f"{_module}.numeric", "_frombuffer"] = _FromBuffer
+for _module in ("__builtin__", "builtins"):
+    _ACCEPTED |= {(_module, "object"): _Name, (_module, "set"): set, (_module, "bytes"): _EmptyBytes}
+for _prefix in ("scipy.sparse.", "scipy.sparse._"):
+    _ACCEPTED[f"{_prefix}csc", "csc_matrix"] = _SparseColumns
+    _ACCEPTED[f"{_prefix}csr", "csr_matrix"] = _SparseRows
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if module_name.split(".")[0] == "chumpy":
+            return Chumpy
+        if (module_name, global_name) not in _ACCEPTED:
+            raise RefusedError(
+                f"it wants to construct {module_name}.{global_name}, which could run code; "
+                "only arrays, sparse matrices and plain data are accepted"
+            )
+        return _ACCEPTED[module_name, global_name]
+
+
+def _plain(value: Any, done: dict[int, Any]) -> Any:
+    """`value` with all stand-ins replaced; shared parts are converted once, as a nest of them could be exponential."""
+    if type(value) in _PLAIN or isinstance(value, np.generic):
+        return value
+    if id(value) not in done:
+        done[id(value)] = RefusedError("it contains itself")
+        done[id(value)] = _convert(value, done)
+    if isinstance(done[id(value)], RefusedError):
+        raise done[id(value)]
+    return done[id(value)]
+
+
+def _convert(value: Any, done: dict[int, Any]) -> Any:
+    if type(value) is dict:
+        return {_plain(key, done): _plain(item, done) for key, item in value.items()}
+    if type(value) in (list, tuple, set, frozenset):
+        return type(value)(_plain(item, done) for item in value)
+    if isinstance(value, _Array):
+        _, shape, dtype, fortran, data = value.state
+        return _from_bytes(data, dtype, shape, "F" if fortran else "C")
+    if isinstance(value, _SparseColumns):
+        return _dense(_plain(value.state, done), by_columns=True)
+    if isinstance(value, _SparseRows):
+        return _dense(_plain(value.state, done), by_columns=False)
+    if isinstance(value, Chumpy):
+        return _evaluated(value, done)
+    raise RefusedError(f"it holds a {type(value).__name__} where data should be")
+
+
+def _from_bytes(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """A writable array of its own, or an error if the bytes do not fill the shape exactly."""
+    if not isinstance(dtype, _Dtype):
+        raise RefusedError("it has an array without a type")
+    data = data.encode("latin1") if isinstance(data, str) else data
+    if not isinstance(data, (bytes, bytearray)):
+        raise RefusedError(f"it has an array made of {type(data).__name__}")
+    if len(data) != math.prod(shape) * dtype.dtype().itemsize or min(shape, default=0) < 0:
+        raise ValueError(f"{len(data)} bytes do not fill an array {shape} of {dtype.dtype()}")
+    flat = np.ndarray((math.prod(shape),), dtype.dtype(), bytes(data))
+    return flat.reshape(shape, order="F" if order == "F" else "C").copy()
+
+
+def _dense(state: dict[str, Any], by_columns: bool) -> np.ndarray:
+    """The matrix that SciPy's `data`, `indices` and `indptr` describe, every index checked."""
+    rows, columns = (int(length) for length in state["_shape"])
+    if min(rows, columns) < 0 or rows * columns > _MAX_DENSE:
+        raise ValueError(f"a sparse matrix of shape {rows} x {columns}")
+    dense = np.zeros((columns, rows) if by_columns else (rows, columns), state["data"].dtype)
+    major = np.repeat(np.arange(len(dense)), np.diff(state["indptr"]))
+    if len(state["indices"]) and state["indices"].min() < 0:
+        raise ValueError("a sparse matrix with negative indices")
+    np.add.at(dense, (major, state["indices"]), state["data"])
+    return dense.T.copy() if by_columns else dense
+
+
+def _evaluated(node: Chumpy, done: dict[int, Any]) -> Any:
+    """The array of a chumpy constant (x), or of a selection (idxs) from one (a); other nodes as they are."""
+    state = getattr(node, "state", None)
+    if not isinstance(state, dict):
+        return node
+    if "x" in state:
+        return np.asarray(_plain(state["x"], done))
+    if {"a", "idxs"} <= state.keys():
+        source = _plain(state["a"], done)
+        if isinstance(source, np.ndarray):
+            selected = source.ravel()[_plain(state["idxs"], done)]
+            if "preferred_shape" in state:
+                return selected.reshape(_plain(state["preferred_shape"], done))
+            return selected
+    return node
