@@ -1,0 +1,146 @@
+r"""Does the input pipeline keep up with the training step?
+
+    python benchmarks/pipeline.py [--crop_size=64] [--batch=64] [--threads=2] [--seconds=10]
+
+Prints, from one run: crops/s of the pipeline, of bare decoding and warping in one thread, and of the training step of
+the small image trunk with M hypotheses (the loss is a stand-in, so the real step is slower); and their ratios. Records
+are generated: noisy PNG images as in `synthetic_bodies`, decoded on access as `tfds.data_source` does.
+"""
+
+import argparse
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from multibodies_jax import occlusion
+from multibodies_jax.data import augment, crops, pipeline
+from multibodies_jax.models import build
+
+
+class PngRecords(Sequence):
+    """Random records whose image is decoded when a record is read."""
+
+    def __init__(self, count: int, image_size: int):
+        rng = np.random.default_rng(0)
+        self._records = [_record(rng, i, image_size) for i in range(count)]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: Any) -> Any:
+        record = self._records[index]
+        return record | {"image": cv2.imdecode(record["image"], cv2.IMREAD_COLOR_RGB)}
+
+
+def _record(rng: np.random.Generator, index: int, size: int) -> dict[str, Any]:
+    smooth = cv2.resize(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8), (size, size))
+    image = np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+    kp2d = rng.uniform(0.1 * size, 0.9 * size, (24, 2)).astype(np.float32)
+    ones = np.ones(24, np.float32)
+    center, scale = occlusion.visible_box(kp2d, ones)
+    return {
+        "example_id": f"benchmark/{index}",
+        "image": cv2.imencode(".png", image)[1],
+        "window": np.array([0, 0, size, size], np.int32),
+        "box_center": center,
+        "box_scale": scale,
+        "box_center_full": center,
+        "box_scale_full": scale,
+        "kp2d": kp2d,
+        "kp2d_valid": ones,
+        "kp2d_input": ones,
+        "joints3d": rng.normal(size=(24, 3)).astype(np.float32),
+        "joints3d_valid": ones,
+        "pose": rng.normal(size=(24, 3)).astype(np.float32),
+        "betas": rng.normal(size=10).astype(np.float32),
+        "smpl_valid": np.float32(1),
+        "occlusion": np.int64(0),
+    }
+
+
+def _rate(step: Callable[[], Any], examples: int, seconds: float) -> tuple[float, float]:
+    """Examples per second of wall time, and CPU milliseconds per example, of calling `step` for a while."""
+    step()
+    wall, cpu, count = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - wall < seconds:
+        step()
+        count += examples
+    return count / (time.perf_counter() - wall), 1000 * (time.process_time() - cpu) / count
+
+
+def _train_step(num_hypotheses: int, example: dict[str, np.ndarray], crop_size: int) -> Callable[[dict], Any]:
+    """One step of Adam on the small image trunk; returns when it is done."""
+    model = build(
+        mean_state=np.zeros(157), trunk="resnet_small", crop_size=crop_size, num_hypotheses=num_hypotheses, hidden=256
+    )
+    key = jax.random.key(0)
+    variables = jax.jit(lambda k: model.init({"params": k, "dropout": k}, example, train=False))(key)
+    optimizer = optax.adam(1e-4)
+    state = [variables, optimizer.init(variables["params"])]
+
+    def loss(params: Any, variables: Any, batch: dict) -> tuple[jax.Array, Any]:
+        states, updated = model.apply(
+            variables | {"params": params}, batch, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+        )
+        return jnp.mean(states**2), updated
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(variables: Any, moments: Any, batch: dict) -> tuple[Any, Any]:
+        gradient, updated = jax.grad(loss, has_aux=True)(variables["params"], variables, batch)
+        change, moments = optimizer.update(gradient, moments)
+        return {"params": optax.apply_updates(variables["params"], change)} | updated, moments
+
+    def run(batch: dict) -> None:
+        state[:] = step(*state, batch)
+        jax.block_until_ready(state)
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image_size", type=int, default=128)
+    parser.add_argument("--crop_size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--hypotheses", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=10.0, help="per measurement")
+    args = parser.parse_args()
+
+    source = PngRecords(500, args.image_size)
+    make_example = functools.partial(augment.training_example, crop_size=args.crop_size)
+    batches = pipeline.train_batches([source], (1.0,), args.batch, 0, make_example, threads=args.threads)
+    batch = next(batches)
+    transform = crops.affine(source[0]["box_center"], source[0]["box_scale"], args.crop_size, 0.3)
+    bare = functools.partial(_decode_and_warp, source, transform, args.crop_size)
+    train = _train_step(args.hypotheses, batch, args.crop_size)
+
+    measured = {
+        "decode + warp, 1 thread": _rate(bare, len(source), args.seconds),
+        f"pipeline, {args.threads} threads": _rate(lambda: next(batches), args.batch, args.seconds),
+        "step, one batch again and again": _rate(lambda: train(batch), args.batch, args.seconds),
+        "step, fed by the pipeline": _rate(lambda: train(next(batches)), args.batch, args.seconds),
+    }
+    for name, (rate, cpu_ms) in measured.items():
+        print(f"{name:34s}{rate:9.0f} examples/s {cpu_ms:9.2f} CPU ms per example")
+    (bare_rate, bare_cpu), (rate, cpu), (step_rate, step_cpu), (fed_rate, _) = measured.values()
+    print(f"pipeline / training step           {rate / step_rate:9.1f} x")
+    print(f"pipeline / decode + warp           {rate / bare_rate:9.2f} x ({cpu / bare_cpu:.1f} x the CPU time)")
+    print(f"CPU of the pipeline / of the step  {cpu / step_cpu:9.3f}")
+    print(f"step fed / step alone              {fed_rate / step_rate:9.2f} x")
+
+
+def _decode_and_warp(source: PngRecords, transform: np.ndarray, size: int) -> None:
+    for record in source:
+        crops.warp(record["image"], transform, size)
+
+
+if __name__ == "__main__":
+    main()
