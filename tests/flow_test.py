@@ -1,0 +1,186 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multibodies_jax.models import flow
+
+SMALL = flow.Flow(layers=4, width=8, dropout=0.3, size=5)
+small_log_prob = jax.jit(SMALL.apply)
+
+
+def random_variables(model, seed=0):
+    """Parameters and statistics of ordinary size: at the start every coupling is the identity, which hides mistakes."""
+    variables = model.init(jax.random.key(seed), jnp.zeros((1, model.size)))
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(lambda x: jnp.asarray(0.5 * rng.normal(size=x.shape), jnp.float32), variables["params"])
+    mean, std = rng.normal(size=model.size), rng.uniform(0.5, 2, model.size)
+    stats = {"mean": jnp.asarray(mean, jnp.float32), "std": jnp.asarray(std, jnp.float32)}
+    return {**variables, "params": params, "stats": stats}
+
+
+def random_points(seed, num, size):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(num, size)), jnp.float32)
+
+
+def authors_log_prob(variables, X):
+    """The density as the authors compute it, coupling by coupling in float64 (original.md, B.5)."""
+    params = jax.tree.map(np.float64, variables["params"]["couplings"])
+    masks = np.float64(variables["masks"]["couplings"])
+    mean, std = (np.float64(variables["stats"][k]) for k in ("mean", "std"))
+
+    def mlp(name, layer, x):
+        for k in range(3):
+            weights = params[f"{name}_{k}"]
+            x = x @ weights["kernel"][layer] + weights["bias"][layer]
+            if k < 2:
+                x = np.where(x > 0, x, 0.01 * x)
+        return x
+
+    z, log_det = (np.float64(X) - mean) / std, -np.sum(np.log(std))
+    for i in reversed(range(len(masks))):
+        u = masks[i] * z
+        s, t = np.tanh(mlp("scale", i, u)) * (1 - masks[i]), mlp("shift", i, u) * (1 - masks[i])
+        z = u + (1 - masks[i]) * (z - t) * np.exp(-s)
+        log_det = log_det - s.sum(axis=-1)
+    return log_det - 0.5 * np.sum(z**2, axis=-1) - 0.5 * z.shape[-1] * np.log(2 * np.pi)
+
+
+def test_log_prob_equals_the_authors_form():
+    variables, X = random_variables(SMALL), random_points(1, 6, 5)
+    np.testing.assert_allclose(small_log_prob(variables, X), authors_log_prob(variables, X), rtol=1e-4, atol=1e-3)
+
+
+def test_any_leading_axes():
+    variables, X = random_variables(SMALL), random_points(2, 6, 5)
+    flat = small_log_prob(variables, X)
+    np.testing.assert_allclose(SMALL.apply(variables, X.reshape(2, 3, 5)), flat.reshape(2, 3), atol=1e-4)
+    np.testing.assert_allclose(SMALL.apply(variables, X[0]), flat[0], atol=1e-4)
+
+
+def bijector(variables):
+    return SMALL.bind(variables)._distribution(None).bijector
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 2**31 - 1))
+def test_log_det_equals_autodiff_and_the_inverse_undoes(seed):
+    variables, z = random_variables(SMALL, seed % 7), random_points(seed, 1, 5)[0]
+
+    @jax.jit
+    def both_ways(variables, z):
+        x, log_det = bijector(variables).forward_and_log_det(z)
+        back, inverse_log_det = bijector(variables).inverse_and_log_det(x)
+        return x, log_det, back, inverse_log_det, jax.jacfwd(bijector(variables).forward)(z)
+
+    _, log_det, back, inverse_log_det, jacobian = both_ways(variables, z)
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(np.float64(jacobian))[1], atol=1e-3)
+    np.testing.assert_allclose(inverse_log_det, -log_det, atol=1e-3)
+    np.testing.assert_allclose(back, z, atol=1e-3)
+
+
+def test_density_integrates_to_one():
+    model = flow.Flow(layers=4, width=8, size=2)
+    variables = random_variables(model)
+    samples = np.asarray(model.apply(variables, jax.random.key(0), 2000, method="sample"))
+    center, side = samples.mean(axis=0), 2.2 * np.abs(samples - samples.mean(axis=0)).max()
+    axis = np.linspace(-0.5, 0.5, 500) * side
+    grid = np.stack(np.meshgrid(axis + center[0], axis + center[1]), axis=-1).reshape(-1, 2)
+    density = np.exp(np.float64(jax.jit(model.apply)(variables, jnp.asarray(grid, jnp.float32))))
+    np.testing.assert_allclose(density.sum() * (axis[1] - axis[0]) ** 2, 1.0, atol=0.02)
+
+
+def test_samples_have_the_density():
+    """The mean of an indicator under samples and under the density agree: sampling is the inverse of scoring."""
+    variables = random_variables(SMALL)
+    samples = SMALL.apply(variables, jax.random.key(3), 4000, method="sample")
+    assert samples.shape == (4000, 5)
+    base = jax.vmap(bijector(variables).inverse)(samples)
+    np.testing.assert_allclose(base.mean(axis=0), 0.0, atol=0.08)
+    np.testing.assert_allclose(np.cov(np.asarray(base).T), np.eye(5), atol=0.12)
+
+
+def moons(num, seed):
+    rng = np.random.default_rng(seed)
+    angle, upper = rng.uniform(0, np.pi, num), rng.integers(0, 2, num)
+    points = np.stack([np.cos(angle) + upper - 0.5, np.sin(angle) * (1 - 2 * upper) + 0.25 * (2 * upper - 1)], axis=1)
+    return jnp.asarray(0.01 * (points + 0.08 * rng.normal(size=points.shape)) + 3.0, jnp.float32)
+
+
+def test_training_learns_moons_and_leaves_masks_and_statistics_alone():
+    data, held_out = moons(2000, 0), moons(1000, 1)
+    model = flow.Flow(layers=8, width=32, dropout=0.0, size=2)
+    variables = model.init(jax.random.key(0), data[:2])
+    mean, std = flow.standardization(data)
+    masks = jnp.arange(16).reshape(8, 2) % 4 % 3 == 0  # Random masks of two coordinates are often trivial.
+    fixed = {"masks": {"couplings": masks}, "stats": {"mean": mean, "std": std}}
+    optimizer = optax.adam(3e-3)
+
+    def loss(params, x):
+        return -jnp.mean(model.apply({"params": params, **fixed}, x, train=True, rngs={"dropout": jax.random.key(0)}))
+
+    def step(carry, key):
+        params, opt_state = carry
+        x = data[jax.random.randint(key, (128,), 0, len(data))]
+        updates, opt_state = optimizer.update(jax.grad(loss)(params, x), opt_state)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    @jax.jit
+    def train(params):
+        keys = jax.random.split(jax.random.key(1), 400)
+        return jax.lax.scan(step, (params, optimizer.init(params)), keys)[0][0]
+
+    before, after = loss(variables["params"], held_out), loss(train(variables["params"]), held_out)
+    covariance = np.cov(np.asarray(data).T)
+    gaussian = 0.5 * (2 + 2 * np.log(2 * np.pi) + np.linalg.slogdet(covariance)[1])
+    assert before == pytest.approx(gaussian, abs=0.2)  # Starts as a Gaussian of the data's spread.
+    assert after < gaussian - 0.5
+    dropped = {"dropout": jax.random.key(0)}
+    _, left = model.apply({**variables, **fixed}, data[:2], True, rngs=dropped, mutable=["masks", "stats"])
+    jax.tree.map(np.testing.assert_array_equal, dict(left), fixed)
+
+
+def test_masks_are_drawn_once_per_seed_and_fair():
+    model = flow.Flow(layers=20, width=4)
+    first, again, other = (
+        model.init(jax.random.key(seed), jnp.zeros((1, 72)))["masks"]["couplings"] for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert first.shape == (20, 72)
+    assert 0.45 < first.mean() < 0.55
+    assert len(np.unique(np.asarray(first), axis=0)) == 20
+
+
+def test_dropout_is_off_unless_training_and_differs_among_examples_and_layers():
+    variables, X = random_variables(SMALL), jnp.tile(random_points(4, 1, 5), (8, 1))
+    still = small_log_prob(variables, X)
+    np.testing.assert_allclose(still, still[:1].repeat(8), atol=1e-5)
+    moving = SMALL.apply(variables, X, True, rngs={"dropout": jax.random.key(0)})
+    assert len(np.unique(np.asarray(moving))) == 8
+
+
+def test_scale_is_bounded():
+    variables = random_variables(SMALL)
+    params = jax.tree.map(lambda x: 100 * x[0], variables["params"]["couplings"])
+    conditioner = flow.Conditioner(8, 0.0)
+    log_scale, _ = conditioner.apply({"params": params}, random_points(5, 1, 5)[0])
+    assert np.abs(log_scale).max() <= 1.0
+
+
+def test_standardization_keeps_still_coordinates_finite():
+    X = np.random.default_rng(0).normal(2.0, 0.1, (500, 3))
+    X[:, 2] = 0.0
+    mean, std = flow.standardization(jnp.asarray(X, jnp.float32))
+    np.testing.assert_allclose(mean, X.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(std[:2], X.std(axis=0)[:2], rtol=1e-4)
+    assert std[2] == pytest.approx(1e-3)
+
+
+def test_joints_that_were_not_flattened_are_refused():
+    model = flow.Flow(layers=2, width=4)
+    with pytest.raises(ValueError, match="72 coordinates, got an X of shape"):
+        model.init(jax.random.key(0), jnp.zeros((2, 24, 3)))
