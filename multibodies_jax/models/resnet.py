@@ -50,7 +50,7 @@ class ResNet50(nn.Module):
 class ResNetSmall(nn.Module):
     """Four basic residual blocks for crops of about 64 pixels; the last map is kept whole, not averaged.
 
-    Where things are matters more in a 4x4 map than it costs; averaging it was not worth its saving.
+    A map of a small crop is only 4x4, and what a pose needs of it is where things are.
 
     Attributes:
       width: channels of the first block; each block after it doubles them and halves the map.
