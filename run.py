@@ -5,19 +5,15 @@ from ml_collections import config_flags
 
 from multibodies_jax import drive
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/demo.py", "Experiment; set its fields with --config.FIELD=VALUE.")
-_MODE = flags.DEFINE_enum("mode", "all", drive.MODES, "What to do; all = build what is missing, train, evaluate, draw.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and results go (default: runs/NAME of configs/NAME.py).")
-_IMAGES = flags.DEFINE_string("images", None, "predict: an image or a folder of images.")
-_PEOPLE = flags.DEFINE_string("people", None, "predict: boxes and keypoints, COCO-style JSON (default: one person an image).")
-_N = flags.DEFINE_integer("n", 5, "predict: number of bodies per person, at most M.", lower_bound=1)
-_OUT = flags.DEFINE_string("out", None, "predict: folder for the results (default: WORKDIR/predictions).")
-
-
-def main(argv):
-    config_path = flags.FLAGS["config"].config_filename
-    return drive.main(argv, _MODE.value, _CONFIG.value, config_path, _WORKDIR.value, _IMAGES.value, _PEOPLE.value, _N.value, _OUT.value)
-
+config_flags.DEFINE_config_file(
+    "config", "configs/demo.py", "Experiment; set its fields with --config.FIELD=VALUE after it."
+)
+flags.DEFINE_enum("mode", "all", drive.MODES, "What to do; all = build what is missing, train, evaluate, draw.")
+flags.DEFINE_string("workdir", None, "Where checkpoints and results go (default: runs/NAME of configs/NAME.py).")
+flags.DEFINE_string("images", None, "predict: an image or a folder of images.")
+flags.DEFINE_string("people", None, "predict: boxes and keypoints, COCO-style JSON (default: one person an image).")
+flags.DEFINE_integer("n", 5, "predict: number of bodies per person, at most M.", lower_bound=1)
+flags.DEFINE_string("out", None, "predict: folder for the results (default: WORKDIR/predictions).")
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(drive.main, flags_parser=drive.parse_flags)

@@ -1,6 +1,6 @@
 """Every field of an experiment, with its default: the paper's setting on the embedded, licence-free data.
 
-    python run.py --config=configs/default.py --workdir=runs/default
+python run.py --config=configs/default.py --workdir=runs/default
 """
 
 from ml_collections import ConfigDict
@@ -51,7 +51,9 @@ def get_config() -> ConfigDict:
     c.loss = ConfigDict()
     c.loss.reading = "paper"  # paper: norms, eqs (1), (5)-(7) | released: squares, as the authors' code.
     c.loss.reduce = "mean"  # Eq (5) over M: mean | sum.
-    c.loss.mode0 = True  # Also train hypothesis 0 as if it were the best, so that n = 1 means something (released code).
+    c.loss.mode0 = (
+        True  # Also train hypothesis 0 as if it were the best, so that n = 1 means something (released code).
+    )
     c.loss.best = 25.0
     c.loss.pose = 1.0
     c.loss.betas = 0.001

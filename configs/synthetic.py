@@ -1,6 +1,6 @@
 r"""Images as evidence, on two CPU cores: a small ResNet on 64-pixel crops of the embedded people, 100 hypotheses.
 
-    python run.py --config=configs/synthetic.py --workdir=runs/synthetic
+python run.py --config=configs/synthetic.py --workdir=runs/synthetic
 """
 
 from ml_collections import ConfigDict

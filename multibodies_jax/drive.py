@@ -1,0 +1,83 @@
+"""What `run.py` calls: turns flags into one of the modes and errors into messages."""
+
+import ast
+import pathlib
+import sys
+import traceback
+
+import jax
+from absl import flags, logging
+
+from multibodies_jax import experiment
+
+MODES = ("train", "evaluate", "predict", "all")
+_USER_ERRORS = (ValueError, KeyError, OSError, FloatingPointError)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses absl flags; a misspelt or ill-typed config field is a message with exit status 2, not a traceback."""
+    try:
+        rest = flags.FLAGS(argv)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error) as e:
+        _exit(
+            f"{_text(e)}\nEvery field of a config is listed and explained in configs/default.py; `python run.py --help` lists the flags."
+        )
+    path = pathlib.Path(flags.FLAGS["config"].config_filename or "")
+    if not path.is_file():
+        known = (
+            ", ".join(f"configs/{p.name}" for p in sorted(pathlib.Path("configs").glob("[!_]*.py")))
+            or "none here: run from the project's folder"
+        )
+        _exit(f"there is no config file {path}. Known: {known}.")
+    if len(rest) > 1:
+        _exit(f"unknown arguments {rest[1:]}: values are set with --config.FIELD=VALUE; see `python run.py --help`.")
+    return rest
+
+
+def main(argv: list[str]) -> None:
+    """Runs the mode asked for; returns normally or exits with 1 (failure), 2 (bad input) or 130 (interrupted)."""
+    del argv  # Nothing positional: parse_flags refused it.
+    values = flags.FLAGS
+    config_file = pathlib.Path(values["config"].config_filename)
+    workdir = pathlib.Path(values.workdir or pathlib.Path("runs") / config_file.stem)
+    logging.set_verbosity(logging.WARNING)
+    experiment.enable_compilation_cache()
+    try:
+        _run(values.mode, values.config, workdir, values)
+    except _USER_ERRORS as e:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "error.log").write_text(traceback.format_exc())
+        _exit(f"{_text(e)}\n(Full traceback: {workdir / 'error.log'})", 2)
+    except KeyboardInterrupt:
+        _exit("interrupted; the same command continues from the last checkpoint.", 130)
+
+
+def _run(mode: str, config, workdir: pathlib.Path, values) -> None:
+    # Imported late: `--help` and misspelt flags answer at once.
+    from multibodies_jax import evaluate, predict, train
+
+    experiment.validate(config)
+    print(f"{mode}: {workdir} ({jax.device_count()} {jax.devices()[0].platform} device(s))", flush=True)
+    if mode in ("train", "all"):
+        train.train(config, workdir)
+    if mode in ("evaluate", "all"):
+        evaluate.evaluate(config, workdir)
+    if mode == "predict":
+        if not values.images:
+            raise ValueError(
+                "--mode=predict needs --images=FILE_OR_FOLDER (and --people=coco.json for boxes and keypoints)."
+            )
+        failed = predict.predict(config, workdir, values.images, values.people, values.n, values.out)
+        if failed:
+            sys.exit(1)
+
+
+def _text(error: BaseException) -> str:
+    """An error's message; that of a KeyError, and of ml_collections, is a text in quotes."""
+    text = str(error)
+    return ast.literal_eval(text) if text[:1] == text[-1:] and text[:1] in ("'", '"') else text
+
+
+def _exit(message: str, code: int = 2) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -1,0 +1,194 @@
+"""What an experiment is made of, read from its config: body, joint models, network, people; shared by train, evaluate and predict."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from multibodies_jax import body_files, checkpoints, models, rotations, smpl
+
+_CHOICES = {
+    "model.trunk": ("resnet50", "resnet_small", "keypoints"),
+    "model.head": ("paper",),
+    "model.activation": ("none", "relu"),
+    "model.dtype": ("float32", "bfloat16"),
+    "loss.reading": ("paper", "released"),
+    "loss.reduce": ("mean", "sum"),
+    "quantizer.reading": ("paper", "released"),
+    "quantizer.weights": ("prior", "uniform"),
+    "optim.schedule": ("cosine", "constant"),
+    "data.occlusion": ("none", "paper"),
+    "freeze": ("", "trunk"),
+}
+# Fields that may differ between the run that trained a work directory and one that uses it.
+_FREE_FIELDS = (
+    "eval",
+    "quantizer",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep",
+    "data.dir",
+    "data.threads",
+    "body.allow_other",
+)
+
+
+class Bodies(flax.struct.PyTreeNode):
+    """The body of an experiment with its contracted joint regressors."""
+
+    smpl: smpl.SmplModel
+    j24: smpl.JointModel  # The 24 joints of training, prior and clustering.
+    h36m: smpl.JointModel  # The 17 joints of the metrics.
+    files: body_files.BodyFiles = flax.struct.field(pytree_node=False)
+
+
+def load_bodies(config: Any) -> Bodies:
+    files = body_files.load(config.body.dir, config.body.shape_components)
+    return Bodies(
+        smpl=files.smpl,
+        j24=smpl.contract(files.smpl, files.j24_regressor),
+        h36m=smpl.contract(files.smpl, files.h36m_regressor),
+        files=files,
+    )
+
+
+def validate(config: Any) -> None:
+    """Checks the fields whose values are names or bounded numbers; the message lists the choices."""
+    for path, choices in _CHOICES.items():
+        if (value := _field(config, path)) not in choices:
+            raise ValueError(f"config.{path} is {value!r}; choose one of {', '.join(map(repr, choices))}.")
+    positive = (
+        "model.num_hypotheses",
+        "model.iterations",
+        "train.steps",
+        "train.batch",
+        "train.accumulate",
+        "eval.batch",
+    )
+    for path in (*positive, "stage1.batch", "train.log_every", "train.checkpoint_every", "train.keep"):
+        if _field(config, path) < 1:
+            raise ValueError(f"config.{path} is {_field(config, path)}; it must be at least 1.")
+    if config.train.batch % config.train.accumulate:
+        raise ValueError(
+            f"config.train.accumulate = {config.train.accumulate} must divide config.train.batch = {config.train.batch}."
+        )
+    if config.data.virtual_cameras and config.model.trunk != "keypoints":
+        raise ValueError("config.data.virtual_cameras makes no images: it needs config.model.trunk='keypoints'.")
+    too_many = [n for n in config.eval.ns if not 1 <= n <= config.model.num_hypotheses]
+    if too_many and config.model.num_hypotheses > 1:
+        raise ValueError(
+            f"config.eval.ns asks for n = {too_many}; n goes from 1 to M = config.model.num_hypotheses = {config.model.num_hypotheses}."
+        )
+
+
+def _field(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = config[name]
+    return config
+
+
+def build_model(config: Any, num_hypotheses: int, bodies: Bodies):
+    mean_state = np.concatenate([bodies.files.mean_rot6d, bodies.files.mean_betas, bodies.files.mean_cam]).astype(
+        np.float32
+    )
+    return models.build(mean_state=mean_state, **{**config.model, "num_hypotheses": num_hypotheses})
+
+
+def dataset_options(config: Any) -> dict[str, Any]:
+    """The builder options of the embedded sets."""
+    d = config.data
+    return {
+        "num_train": d.num_train,
+        "num_people": d.num_people,
+        "image_size": d.image_size,
+        "poses": d.poses,
+        "pose_mix": d.pose_mix,
+        "body_dir": config.body.dir,
+    }
+
+
+def open_source(config: Any, name: str, split: str):
+    """The random-access examples of a split, built first if they are missing."""
+    import tfds_builders
+
+    return tfds_builders.source(name, split, config.data.dir, **dataset_options(config))
+
+
+def load_people(config: Any, split: str) -> tuple[Float[np.ndarray, "N 24 3"], Float[np.ndarray, "N 10"]]:
+    """Poses (axis-angle, upright root) and shapes of all people of a split, in memory."""
+    source = open_source(config, config.data.people, split)
+    rows = (
+        source.__getitems__(range(len(source)))
+        if hasattr(source, "__getitems__")
+        else [source[i] for i in range(len(source))]
+    )
+    return np.stack([r["pose"] for r in rows]), np.stack([r["betas"] for r in rows])
+
+
+def zero_root_skeletons(
+    bodies: Bodies, poses: Float[Array, "N 24 3"], betas: Float[Array, "N 10"]
+) -> Float[Array, "N 72"]:
+    """X of the prior: J24 with identity root rotation, mid-hip centred, metres (section 4.1, eq 4)."""
+
+    def some(pose_betas):
+        pose, betas = pose_betas
+        rotmats = rotations.axis_angle_to_matrix(pose.at[0].set(0.0))
+        joints = smpl.joints(bodies.j24, rotmats, betas)
+        return (joints - jnp.mean(joints[2:4], axis=0, keepdims=True)).reshape(72)
+
+    return jax.lax.map(some, (poses, betas), batch_size=2048)
+
+
+def check_workdir(config: Any, workdir: pathlib.Path) -> None:
+    """Claims an empty work directory for this config, or refuses one that another config made."""
+    path = workdir / "config.json"
+    ours = _training_fields(json.loads(config.to_json_best_effort()))
+    if not path.exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(json.loads(config.to_json_best_effort()), indent=1) + "\n")
+        return
+    theirs = _training_fields(json.loads(path.read_text()))
+    different = [
+        f"  {k}: {theirs.get(k)!r} there, {ours.get(k)!r} now"
+        for k in sorted(ours | theirs)
+        if ours.get(k) != theirs.get(k)
+    ]
+    if different:
+        raise ValueError(
+            f"{workdir} was made by another config:\n"
+            + "\n".join(different[:10])
+            + "\nUse another --workdir, set these fields back, or delete that folder."
+        )
+
+
+def _training_fields(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        path = prefix + key
+        if path in _FREE_FIELDS:
+            continue
+        flat.update(_training_fields(value, path + ".") if isinstance(value, dict) else {path: value})
+    return flat
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs between runs (about ten seconds of every start); JAX_COMPILATION_CACHE_DIR chooses the folder."""
+    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "multibodies_jax" / "xla"
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default)))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def metadata(config: Any, bodies: Bodies) -> dict[str, Any]:
+    """What every checkpoint and result says about its origin."""
+    return {
+        "config": json.loads(config.to_json_best_effort()),
+        "commit": checkpoints.git_commit(),
+        "body": bodies.files.description,
+        "body_fingerprint": bodies.files.fingerprint,
+    }

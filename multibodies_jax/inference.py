@@ -1,0 +1,57 @@
+"""Restored networks as functions from a batch to scored hypotheses; used by evaluation and prediction."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from multibodies_jax import checkpoints, experiment, hypotheses, prior
+
+Infer = Callable[[dict[str, Array]], hypotheses.Hypotheses]
+
+
+class Regressor(flax.struct.PyTreeNode):
+    """A trained network G and what it needs to answer with bodies; a pytree, so that it can be an argument of jit."""
+
+    variables: Any
+    bodies: experiment.Bodies
+    model: Any = flax.struct.field(pytree_node=False)
+    num_hypotheses: int = flax.struct.field(pytree_node=False)
+    images_seen: int = flax.struct.field(pytree_node=False)
+
+    def __call__(self, batch: dict[str, Array]) -> hypotheses.Hypotheses:
+        """Hypotheses (B, M) of a batch, not scored yet."""
+        return hypotheses.decode(self.model.apply(self.variables, batch, train=False), self.bodies.j24)
+
+
+def restore(config: Any, directory: pathlib.Path, bodies: experiment.Bodies) -> Regressor:
+    """Restores the regressor in a folder of checkpoints; averaged weights where they were kept.
+
+    Raises:
+      CheckpointError: nothing there, damaged, of another body or another architecture.
+    """
+    items, metadata, _ = checkpoints.restore(directory)
+    checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
+    state = items["state"]
+    variables = {"params": state.get("ema") or state["params"], "batch_stats": state.get("batch_stats") or {}}
+    m = metadata["num_hypotheses"]
+    model = experiment.build_model(config, m, bodies)
+    return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"])
+
+
+def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypotheses:
+    """Fills `log_prior`: log p(X) of every hypothesis at zero root (eq (4))."""
+    x = hypotheses.zero_root_joints(hyps)
+    return hyps.replace(log_prior=density.log_prob(x.reshape(*x.shape[:-2], 72)))
+
+
+def effective_number(
+    log_prior: Float[Array, "*batch M"], temperature: Float[Array, ""] | float
+) -> Float[Array, "*batch"]:
+    """1 / sum w^2 of the weights of eq (2): how many hypotheses the prior really keeps."""
+    w = jax.nn.softmax(temperature * log_prior, axis=-1)
+    return 1.0 / jnp.sum(w**2, axis=-1)

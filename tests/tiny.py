@@ -1,0 +1,36 @@
+"""A config small enough to train in a test, and people to train on without building a dataset."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import demo
+
+
+def config(**overrides) -> ConfigDict:
+    """The demo with tiny networks; overrides are dotted paths with "__" for ".": `tiny.config(train__steps=3)`."""
+    c = demo.get_config().unlock()
+    c.model.keypoint_width = 32
+    c.model.keypoint_blocks = 1
+    c.model.hidden = 16
+    c.model.num_hypotheses = 6
+    c.flow.layers, c.flow.width, c.flow.batch, c.flow.steps = 2, 16, 16, 4
+    c.stage1.steps, c.stage1.batch = 4, 8
+    c.train.steps, c.train.batch, c.train.log_every, c.train.checkpoint_every = 6, 8, 1, 2
+    c.eval.ns = (1, 2, 5)
+    c.quantizer.starts, c.quantizer.iterations = 1, 5
+    for path, value in overrides.items():
+        *parents, last = path.split("__")
+        node = c
+        for parent in parents:
+            node = node[parent]
+        assert last in node, path
+        node[last] = value
+    return c.lock()
+
+
+def load_people(config: ConfigDict, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Stands in for `experiment.load_people`: 40 random people."""
+    rng = np.random.default_rng(len(split))
+    poses = rng.normal(scale=0.2, size=(40, 24, 3)).astype(np.float32)
+    poses[:, 0] = 0
+    return poses, rng.normal(size=(40, 10)).astype(np.float32)

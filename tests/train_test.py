@@ -1,0 +1,182 @@
+"""Training: continues exactly, also after a kill; stops on NaN; the same on many devices; refuses wrong work directories."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from multibodies_jax import checkpoints, experiment, inference, logs, train
+from tests import tiny
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def people(monkeypatch):
+    monkeypatch.setattr(experiment, "load_people", tiny.load_people)
+
+
+def _run(config, workdir: pathlib.Path) -> dict:
+    train.train(config, workdir)
+    return checkpoints.restore(workdir / "checkpoints")[0]["state"]
+
+
+def _assert_same(a, b):
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One finished run, shared: all stages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "load_people", tiny.load_people)
+        workdir = tmp_path_factory.mktemp("trained")
+        train.train(tiny.config(), workdir)
+    return workdir
+
+
+def test_all_stages_leave_their_checkpoints_and_logs(trained):
+    for folder, steps in {"prior": 4, "stage1": 4, "checkpoints": 6, "hmr": 6}.items():
+        assert checkpoints.latest_step(trained / folder) == steps
+        assert logs.read(trained / folder)[-1]["step"] == steps
+    metadata = checkpoints.restore(trained / "checkpoints")[1]
+    assert metadata["num_hypotheses"] == 6 and metadata["images_seen"] == 48
+    assert checkpoints.restore(trained / "hmr")[1]["images_seen"] == 48
+
+
+def test_a_run_that_stopped_continues_to_the_same_weights_and_losses(trained, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(trained, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "6")  # As if it had been stopped after step 4.
+    state = _run(tiny.config(), workdir)
+    _assert_same(checkpoints.restore(trained / "checkpoints")[0]["state"], state)
+    assert logs.read(workdir / "checkpoints") == logs.read(trained / "checkpoints")
+
+
+def test_a_killed_run_continues_to_the_same_weights(trained, tmp_path):
+    code = "import sys, pathlib; from tests import tiny; from multibodies_jax import experiment, train; experiment.load_people = tiny.load_people; "
+    code += "train.train(tiny.config(), pathlib.Path(sys.argv[1]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "w")], cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}
+    )
+    deadline = time.time() + 120
+    while (
+        checkpoints.latest_step(tmp_path / "w" / "stage1") is None and time.time() < deadline and process.poll() is None
+    ):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    state = _run(tiny.config(), tmp_path / "w")
+    _assert_same(checkpoints.restore(trained / "checkpoints")[0]["state"], state)
+
+
+def test_a_finished_run_is_not_trained_again(trained):
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*")}
+    train.train(tiny.config(), trained)
+    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*")} == before
+
+
+def test_nan_stops_with_the_step_and_the_term(tmp_path, monkeypatch):
+    original = train.losses.total
+
+    def poisoned(*args, **kwargs):
+        loss, terms, best = original(*args, **kwargs)
+        return loss * np.nan, terms | {"pose": terms["pose"] * np.nan}, best
+
+    monkeypatch.setattr(train.losses, "total", poisoned)
+    with pytest.raises(FloatingPointError, match="step 1: .*loss_pose"):
+        train.train(tiny.config(), tmp_path / "w")
+    assert checkpoints.latest_step(tmp_path / "w" / "stage1") is None
+
+
+def test_another_config_is_refused_but_evaluation_fields_are_free(trained):
+    with pytest.raises(ValueError, match="loss.best: 25.0 there, 1.0 now"):
+        train.train(tiny.config(loss__best=1.0), trained)
+    experiment.check_workdir(tiny.config(eval__ns=(1,), quantizer__weights="uniform"), trained)
+
+
+def test_init_starts_from_a_single_hypothesis_and_refuses_an_empty_folder(trained, tmp_path):
+    config = tiny.config(init=str(trained), train__steps=2, train__baseline=False)
+    train.train(config, tmp_path / "w")
+    assert not (tmp_path / "w" / "stage1").exists()
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        train.train(tiny.config(init=str(tmp_path / "nothing")), tmp_path / "v")
+
+
+def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, tmp_path):
+    config = tiny.config(
+        init=str(trained), model__init_noise=0.0, train__steps=1, optim__learning_rate=0.0, train__baseline=False
+    )
+    train.train(config, tmp_path / "w")
+    bodies = experiment.load_bodies(config)
+    many = inference.restore(config, tmp_path / "w" / "checkpoints", bodies)
+    one = inference.restore(config, trained / "stage1", bodies)
+    batch = {
+        "kp2d": np.linspace(-1, 1, 2 * 48, dtype=np.float32).reshape(2, 24, 2),
+        "kp2d_input": np.ones((2, 24), np.float32),
+    }
+    np.testing.assert_allclose(many(batch).joints24, np.repeat(one(batch).joints24, 6, axis=1), atol=1e-5)
+
+
+def test_gradient_accumulation_averages_over_the_parts(tmp_path):
+    train.train(tiny.config(train__accumulate=4, train__steps=2, train__baseline=False), tmp_path / "w")
+    losses = [line["loss"] for line in logs.read(tmp_path / "w" / "checkpoints")]
+    assert np.all(np.isfinite(losses))
+    with pytest.raises(ValueError, match="must divide"):
+        experiment.validate(tiny.config(train__accumulate=3))
+
+
+def test_frozen_trunk_does_not_move(trained, tmp_path):
+    config = tiny.config(init=str(trained), freeze="trunk", train__steps=2, train__baseline=False)
+    train.train(config, tmp_path / "w")
+    before = checkpoints.restore(trained / "stage1")[0]["state"]["params"]["trunk"]
+    after = checkpoints.restore(tmp_path / "w" / "checkpoints")[0]["state"]["params"]
+    _assert_same(before, after["trunk"])
+
+
+def test_eight_devices_give_the_losses_of_one(tmp_path):
+    code = "import sys, pathlib; from tests import tiny; from multibodies_jax import experiment, train; experiment.load_people = tiny.load_people; "
+    code += "import jax; assert jax.device_count() == int(sys.argv[2]); train.train(tiny.config(), pathlib.Path(sys.argv[1]))"
+    values = {}
+    for devices in (1, 8):
+        env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / str(devices)), str(devices)],
+            cwd=ROOT,
+            env=env,
+            check=True,
+            capture_output=True,
+        )
+        values[devices] = np.array([line["loss"] for line in logs.read(tmp_path / str(devices) / "checkpoints")])
+    np.testing.assert_allclose(values[8], values[1], rtol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.model.num_hypothesis=5"], "num_hypothesis"),
+        (["--config.train.steps=many"], "many"),
+        (["--config.model.trunk=resnet"], "choose one of"),
+        (["--config.eval.ns=(1,500)"], "n = \\[500\\]"),
+        (["stray"], "unknown arguments"),
+        (["--mode=predict"], "--images"),
+    ],
+)
+def test_bad_flags_are_messages_with_status_2(arguments, message, tmp_path):
+    command = [sys.executable, "run.py", "--config=configs/demo.py", f"--workdir={tmp_path}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert pytest.importorskip("re").search(message, done.stderr)
+
+
+def test_config_json_holds_the_whole_config(trained):
+    assert json.loads((trained / "config.json").read_text())["loss"]["best"] == 25.0
