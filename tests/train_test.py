@@ -93,13 +93,13 @@ def test_nan_stops_with_the_step_and_the_term(tmp_path, monkeypatch):
         return loss * np.nan, terms | {"pose": terms["pose"] * np.nan}, best
 
     monkeypatch.setattr(train.losses, "total", poisoned)
-    with pytest.raises(FloatingPointError, match="step 1: .*loss_pose"):
+    with pytest.raises(FloatingPointError, match=r"step 1: .*loss_pose"):
         train.train(tiny.config(), tmp_path / "w")
     assert checkpoints.latest_step(tmp_path / "w" / "stage1") is None
 
 
 def test_another_config_is_refused_but_evaluation_fields_are_free(trained):
-    with pytest.raises(ValueError, match="loss.best: 25.0 there, 1.0 now"):
+    with pytest.raises(ValueError, match=r"loss.best: 25.0 there, 1.0 now"):
         train.train(tiny.config(loss__best=1.0), trained)
     experiment.check_workdir(tiny.config(eval__ns=(1,), quantizer__weights="uniform"), trained)
 
