@@ -20,29 +20,29 @@ def _sides(name: str) -> tuple[str, str]:
     return f"left_{name}", f"right_{name}"
 
 
-SMPL24 = (
+SMPL24: tuple[str, ...] = (
     "pelvis", *_sides("hip"), "spine1", *_sides("knee"), "spine2", *_sides("ankle"), "spine3", *_sides("foot"),
     "neck", *_sides("collar"), "head", *_sides("shoulder"), *_sides("elbow"), *_sides("wrist"), *_sides("hand"),
 )  # fmt: skip
-SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+SMPL_PARENTS: tuple[int, ...] = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 
-J24 = (
+J24: tuple[str, ...] = (
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
     "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
     "neck", "head_top", "pelvis", "thorax", "spine", "jaw", "head",
     "nose", "left_eye", "right_eye", "left_ear", "right_ear",
 )  # fmt: skip
-J14 = (*J24[:13], "head")
-H36M17 = (
+J14: tuple[str, ...] = (*J24[:13], "head")
+H36M17: tuple[str, ...] = (
     "pelvis", "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle",
     "spine", "neck", "jaw", "head",
     "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
 )  # fmt: skip
-COCO17 = (
+COCO17: tuple[str, ...] = (
     "nose", *_sides("eye"), *_sides("ear"), *_sides("shoulder"), *_sides("elbow"), *_sides("wrist"),
     *_sides("hip"), *_sides("knee"), *_sides("ankle"),
 )  # fmt: skip
-OPENPOSE25 = (
+OPENPOSE25: tuple[str, ...] = (
     "nose", "mid_shoulders", "right_shoulder", "right_elbow", "right_wrist",
     "left_shoulder", "left_elbow", "left_wrist",
     "mid_hips", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
@@ -57,7 +57,7 @@ MEANT_THE_SAME = {"mid_shoulders": "neck", "mid_hips": "pelvis"}
 
 # Mesh vertices of SMPL's topology that stand for points of the face, the feet and the finger tips, in the order of the
 # public `smplx` package.
-LANDMARK_VERTICES = {
+LANDMARK_VERTICES: dict[str, int] = {
     "nose": 332, "right_eye": 6260, "left_eye": 2800, "right_ear": 4071, "left_ear": 583,
     "left_big_toe": 3216, "left_small_toe": 3226, "left_heel": 3387,
     "right_big_toe": 6617, "right_small_toe": 6624, "right_heel": 6787,
@@ -66,7 +66,7 @@ LANDMARK_VERTICES = {
 }  # fmt: skip
 
 # The nine rows of J_regressor_extra.npy: annotated points that are neither SMPL joints nor single vertices.
-EXTRA9 = ("right_hip", "left_hip", "neck", "head_top", "pelvis", "thorax", "spine", "jaw", "head")
+EXTRA9: tuple[str, ...] = ("right_hip", "left_hip", "neck", "head_top", "pelvis", "thorax", "spine", "jaw", "head")
 
 
 def _frozen(indices: Iterable) -> IndexMap:

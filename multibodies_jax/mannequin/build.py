@@ -50,7 +50,7 @@ def build(progress: Callable[[str], None], num_poses: int = 600) -> tuple[dict, 
     rest = joint_rows @ verts
     poses = correctives.training_poses(num_poses, np.random.default_rng(0))
     posedirs = correctives.fit_posedirs(verts, faces, weights, rest, mirror_map, poses, progress)
-    shift = PELVIS_ORIGIN - rest[0]
+    shift = (PELVIS_ORIGIN - rest[0]) * [0, 1, 1]  # Not in x, where rounding would break the exact symmetry.
     body = {
         "v_template": verts + shift,
         "f": faces.astype(np.uint32),

@@ -79,7 +79,7 @@ def _shoulder(elevation: float, plane: float, rotate: float) -> tuple[np.ndarray
     """The left collar and shoulder: beyond 60 degrees the shoulder blade takes part of the elevation."""
     azimuth = np.radians(plane)
     axis = np.cross([0.0, -1.0, 0.0], [np.cos(azimuth), 0, np.sin(azimuth)])
-    arm = _turn(axis, elevation) @ _turn("z", -90) @ _turn("x", rotate)
+    arm = _turn(axis, elevation) @ _turn("z", -90.0) @ _turn("x", rotate)
     lift = 0.26 * max(elevation - 60.0, 0.0) - 4.0
     swing = -0.12 * max(plane, -40) * np.sin(np.radians(np.clip(elevation, 0, 120)))
     collar = _turn("z", lift * np.cos(azimuth) ** 2) @ _turn("y", swing)

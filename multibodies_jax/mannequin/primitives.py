@@ -8,7 +8,7 @@ from scipy.interpolate import PchipInterpolator
 
 Points = Float[np.ndarray, "*points 3"]
 Values = Float[np.ndarray, "*points"]
-Vector = Sequence[float] | np.ndarray
+Vector = Sequence[float | int] | np.ndarray
 
 
 def smooth_min(a: Values, b: Values, radius: float) -> Values:

@@ -71,7 +71,7 @@ class _Patches:
         y = self.verts[:, 1] - tilt * self.verts[:, 2]
         return self._mean((np.abs(y - height) < half_height) & (np.abs(self.verts[:, 0]) < half_width))
 
-    def near(self, position: tuple[float, float, float], num: int) -> Row:
+    def near(self, position: tuple[float | int, ...], num: int) -> Row:
         """The `num` vertices nearest to a point."""
         order = np.argsort(np.linalg.norm(self.verts - np.array(position), axis=1), kind="stable")
         member = np.zeros(len(self.verts), bool)

@@ -279,9 +279,9 @@ def _to_count(verts: Verts, faces: Faces, size: Size, num_verts: int) -> tuple[V
         rim = missing % 2 == 1  # Only the rim changes the count by one.
         limit = 1 if rim else abs(missing) // 2
         if missing > 0:
-            verts, faces, _ = split(verts, faces, size, 0, limit, rim)
+            verts, faces, _ = split(verts, faces, size, 0.0, limit, rim)
         else:
-            verts, faces, _ = collapse(verts, faces, size, 9, limit, rim)
+            verts, faces, _ = collapse(verts, faces, size, 9.0, limit, rim)
     raise RuntimeError(f"Remeshing did not reach {num_verts} vertices; it has {mirrored_count(verts)}.")
 
 

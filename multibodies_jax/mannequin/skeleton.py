@@ -47,7 +47,7 @@ def rest_joints() -> Float[np.ndarray, "24 3"]:
     return both_sides(_LEFT_AND_MIDDLE)
 
 
-def both_sides(values: Mapping[str, Sequence[float] | np.ndarray]) -> Float[np.ndarray, "24 3"]:
+def both_sides(values: Mapping[str, Sequence[float | int] | np.ndarray]) -> Float[np.ndarray, "24 3"]:
     """Vectors given for left and mid-line joints, mirrored to the right; zero for joints that are not named."""
     vectors = np.zeros((24, 3))
     for name, value in values.items():

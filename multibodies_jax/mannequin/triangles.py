@@ -6,8 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-Verts = Float[np.ndarray, "V 3"]
-Faces = Int[np.ndarray, "F 3"]
+# Sizes are not named: remeshing returns other numbers of vertices and faces than it was given.
+Verts = Float[np.ndarray, "_ 3"]
+Faces = Int[np.ndarray, "_ 3"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,18 +60,18 @@ def compact(verts: Verts, faces: Faces) -> tuple[Verts, Faces]:
     return verts[used], (np.cumsum(used) - 1)[faces]
 
 
-def scaled_normals(verts: Verts, faces: Faces) -> Float[np.ndarray, "F 3"]:
+def scaled_normals(verts: Verts, faces: Faces) -> Float[np.ndarray, "_ 3"]:
     """Outward face normals with twice the face's area as their length."""
     return np.cross(verts[faces[:, 1]] - verts[faces[:, 0]], verts[faces[:, 2]] - verts[faces[:, 0]])
 
 
-def normals(verts: Verts, faces: Faces) -> Float[np.ndarray, "F 3"]:
+def normals(verts: Verts, faces: Faces) -> Float[np.ndarray, "_ 3"]:
     """Outward unit normals of the faces."""
     n = scaled_normals(verts, faces)
     return n / np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-15)
 
 
-def areas(verts: Verts, faces: Faces) -> Float[np.ndarray, "F"]:
+def areas(verts: Verts, faces: Faces) -> Float[np.ndarray, "_"]:
     """Face areas, square metres."""
     return 0.5 * np.linalg.norm(scaled_normals(verts, faces), axis=1)
 
@@ -98,7 +99,7 @@ def smooth_normals(verts: Verts, faces: Faces, rounds: int = 6) -> Verts:
     return n / np.linalg.norm(n, axis=1, keepdims=True)
 
 
-def cotangent_laplacian(verts: Verts, faces: Faces) -> tuple[sp.csc_matrix, Float[np.ndarray, "V"]]:
+def cotangent_laplacian(verts: Verts, faces: Faces) -> tuple[sp.csc_matrix, Float[np.ndarray, "_"]]:
     """The stiffness matrix (positive semi-definite) and the area of each vertex, for heat flow on the surface."""
     rows, columns, values = [], [], []
     for k in range(3):
@@ -114,7 +115,7 @@ def cotangent_laplacian(verts: Verts, faces: Faces) -> tuple[sp.csc_matrix, Floa
     return sp.csc_matrix(stiffness), to_corners(faces, areas(verts, faces) / 3, len(verts))
 
 
-def report(verts: Verts, faces: Faces) -> dict[str, float]:
+def report(verts: Verts, faces: Faces) -> dict[str, float | int]:
     """Figures of a closed mesh: Euler characteristic, volume in litres, smallest angle in degrees and so on."""
     edges = edge_table(faces)
     corner = verts[faces]
