@@ -1,0 +1,106 @@
+"""One body posed with NumPy in a few milliseconds, for renderer processes that never start JAX."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from multibodies_jax.mannequin.skeleton import rest_joints
+from multibodies_jax.synthetic.kinematics import axis_angle_to_matrix, forward_kinematics
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """The arrays of a SMPL model that rendering needs, float32, and where its surface lies in the clothes' frame.
+
+    Attributes:
+      template: rest vertices, metres.
+      shapedirs: offsets per shape coefficient.
+      posedirs: offsets per element of the 23 rotation matrices less the identity.
+      weights: skinning weights.
+      joint_regressor: vertices to the 24 SMPL joints.
+      j24_regressor: vertices to the J24 keypoints.
+      faces: triangles.
+      clothes_frame: template vertices with the floor at y = 0 and the proportions of the mannequin: what clothes, hair
+        and faces are painted by.
+    """
+
+    template: Float[np.ndarray, "V 3"]
+    shapedirs: Float[np.ndarray, "V 3 S"]
+    posedirs: Float[np.ndarray, "V3 207"]
+    weights: Float[np.ndarray, "V 24"]
+    joint_regressor: Float[np.ndarray, "24 V"]
+    j24_regressor: Float[np.ndarray, "24 V"]
+    faces: Int[np.ndarray, "F 3"]
+    clothes_frame: Float[np.ndarray, "V 3"]
+
+
+def from_files(files) -> Body:
+    """Copies the loaded body model (`body_files.BodyFiles`) to NumPy; do it once per process."""
+    return from_arrays(
+        files.smpl.v_template,
+        files.smpl.shapedirs,
+        files.smpl.posedirs,
+        files.smpl.weights,
+        files.smpl.J_regressor,
+        files.j24_regressor,
+        files.smpl.faces,
+    )
+
+
+def from_arrays(template, shapedirs, posedirs, weights, joint_regressor, j24_regressor, faces) -> Body:
+    """Builds a `Body` from arrays in SMPL's shapes (`posedirs` is (V, 3, 207)), NumPy or not."""
+    template, shapedirs, posedirs, weights, joint_regressor, j24_regressor = (
+        np.array(a, np.float32) for a in (template, shapedirs, posedirs, weights, joint_regressor, j24_regressor)
+    )
+    return Body(
+        template=template,
+        shapedirs=shapedirs,
+        posedirs=posedirs.reshape(-1, posedirs.shape[-1]),
+        weights=weights,
+        joint_regressor=joint_regressor,
+        j24_regressor=j24_regressor,
+        faces=np.array(faces, np.int64),
+        clothes_frame=_clothes_frame(template, pelvis=joint_regressor[0] @ template),
+    )
+
+
+_PELVIS = rest_joints()[0]  # In the frame in which the mannequin was built.
+_HEIGHT_ABOVE_PELVIS = 0.740  # Of the mannequin, to the top of the head and to the soles.
+_HEIGHT_BELOW_PELVIS = 0.955
+
+
+def _clothes_frame(template, pelvis):
+    """Moves the pelvis to the mannequin's and stretches the body above and below it to the mannequin's height.
+
+    The embedded body comes out as it was built. Another SMPL body keeps its own widths; its collar, belt, knees and
+    eyes are then at the right height to within a centimetre or two.
+    """
+    centered = template - pelvis
+    up = _HEIGHT_ABOVE_PELVIS / max(float(centered[:, 1].max()), 1e-6)
+    down = _HEIGHT_BELOW_PELVIS / max(float(-centered[:, 1].min()), 1e-6)
+    centered[:, 1] *= np.where(centered[:, 1] > 0, up, down)
+    return (centered + _PELVIS).astype(np.float32)
+
+
+def pose_body(body: Body, pose: Float[np.ndarray, "24 3"], betas: Float[np.ndarray, "S"]) -> Float[np.ndarray, "V 3"]:
+    """Poses one body by linear blend skinning (Loper et al., 2015), as `smpl.mesh` does.
+
+    Args:
+      body: the model.
+      pose: axis-angle.
+      betas: shape coefficients; there may be fewer than the model has.
+
+    Returns:
+      Posed vertices, metres, float32; the root turns about the rest position of the pelvis.
+    """
+    shaped = body.template + body.shapedirs[:, :, : len(betas)] @ betas.astype(np.float32)
+    joints_rest = body.joint_regressor @ shaped
+    rotmats = axis_angle_to_matrix(pose)
+    features = (rotmats[1:] - np.eye(3)).reshape(-1).astype(np.float32)
+    posed = shaped + (body.posedirs @ features).reshape(shaped.shape)
+    R_world, p_world = forward_kinematics(rotmats, joints_rest.astype(np.float64))
+    offset = p_world - (R_world @ joints_rest[:, :, None])[..., 0]
+    transforms = np.concatenate([R_world, offset[:, :, None]], axis=-1).reshape(24, 12).astype(np.float32)
+    blended = (body.weights @ transforms).reshape(-1, 3, 4)
+    return (blended[:, :, :3] * posed[:, None, :]).sum(2) + blended[:, :, 3]
