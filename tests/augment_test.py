@@ -70,6 +70,7 @@ def test_flipping_twice_is_the_identity_bit_for_bit():
         assert not np.array_equal(once[key], example[key])
     right_wrist, left_wrist = 6, 11
     np.testing.assert_array_equal(once["kp2d"][left_wrist], example["kp2d"][right_wrist] * [-1, 1])
+    np.testing.assert_array_equal(once["evidence"][left_wrist], example["evidence"][right_wrist] * [-1, 1])
     np.testing.assert_array_equal(once["joints3d"][left_wrist], example["joints3d"][right_wrist] * [-1, 1, 1])
     np.testing.assert_allclose(_centroid(once["image"]), once["kp2d"][left_wrist], atol=0.01)
 
@@ -221,12 +222,13 @@ def test_detectors_lack_what_their_joint_sets_lack():
         np.testing.assert_array_equal(augment.drop_keypoints(only_spine, rng), only_spine)
 
 
-def test_evidence_is_noisy_and_the_truth_is_not():
+def test_evidence_is_a_detectors_and_the_truth_is_not():
     record = _record()
     examples = [_training(record, seed, strength=_STILL, occlusion="none", with_image=False) for seed in range(100)]
     truth = augment.evaluation_example(record, _SIZE)["kp2d"]
     assert all(np.array_equal(example["kp2d"], truth) for example in examples)
     noise = np.array([example["evidence"] for example in examples]) - truth
+    assert 0.4 < np.mean([example["kp2d_input"][16] for example in examples]) < 0.6  # The spine: half of the detectors.
     assert abs(noise.std() / augment.EVIDENCE_NOISE - 1) < 0.05
 
 
