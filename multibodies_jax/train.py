@@ -233,14 +233,14 @@ def _initial_variables(config, model, num_hypotheses, bodies, example, key, sour
         raise ValueError(
             f"{source} has M = {have} hypotheses; M = {num_hypotheses} can start from M = 1 or from {num_hypotheses}."
         )
-    state = items["state"]
+    state = jax.tree.map(jnp.asarray, items["state"])
     params = state.get("ema") or state["params"]
     if num_hypotheses > have:
         params = hmr.expand_to_hypotheses(params, num_hypotheses, config.model.init_noise, k_expand)
     variables = {"params": params, "batch_stats": state.get("batch_stats", {})}
     expected = jax.eval_shape(lambda: model.init({"params": k_init, "dropout": k_init}, example, train=False))
     checkpoints.check_match(source, variables["params"], expected["params"])
-    return jax.tree.map(jnp.asarray, variables)
+    return variables
 
 
 def _optimizer(config: Any, params: Any, steps: int, learning_rate: float) -> optax.GradientTransformation:
@@ -314,7 +314,7 @@ def _make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, 
         params = optax.apply_updates(state.params, updates)
         averaged = optax.incremental_update(params, state.ema, 1 - ema) if ema else {}
         new = TrainState(step=state.step + 1, params=params, batch_stats=batch_stats, ema=averaged, opt_state=opt_state)
-        return new, metrics | {"loss": loss, "gradient_norm": optax.global_norm(gradient)}
+        return new, metrics | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
 
     return train_step
 

@@ -1,8 +1,11 @@
-"""Settings shared by all tests: strict rank promotion, a fixed hypothesis profile, CPU only."""
+"""Settings shared by all tests: strict rank promotion, a fixed hypothesis profile, CPU only, one compilation cache."""
 
 import os
+import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Several tests train the same tiny networks, some in processes of their own: compiled once, in a folder git ignores.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".cache" / "xla"))
 
 import hypothesis
 import jax
