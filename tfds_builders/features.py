@@ -83,7 +83,7 @@ def person_features() -> tfds.features.FeaturesDict:
 
 def empty_example() -> dict[str, Any]:
     """An example in which nothing is annotated: zeros, `valid` 0, gender unknown, no image."""
-    arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in _ARRAYS.items()}
+    arrays: dict[str, Any] = {name: np.zeros(shape, dtype) for name, (shape, dtype) in _ARRAYS.items()}
     arrays["gender"] = np.asarray(UNKNOWN_GENDER, np.int32)
     return {**dict.fromkeys(_TEXTS, ""), "image": b"", **arrays, "occlusion": "none", "dataset": DATASETS[0]}
 

@@ -1,0 +1,98 @@
+"""TFDS builders of this project's datasets. Importing registers them: `tfds.data_source("synthetic_bodies")` works.
+
+python -m tfds_builders NAME[/CONFIG] --data_dir=DIR
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from tfds_builders.building import BuildError, check, open_split
+from tfds_builders.synthetic_bodies.synthetic_bodies_dataset_builder import Builder as SyntheticBodies
+from tfds_builders.synthetic_poses.synthetic_poses_dataset_builder import Builder as SyntheticPoses
+
+__all__ = ["BUILDERS", "BuildError", "build", "check", "make_builder", "source"]
+
+BUILDERS = {cls.name: cls for cls in (SyntheticBodies, SyntheticPoses)}
+
+
+def build(
+    name: str,
+    data_dir: str | os.PathLike,
+    *,
+    num_processes: int | None = None,
+    manual_dir: str | os.PathLike | None = None,
+    **options: Any,
+) -> tfds.core.DatasetBuilder:
+    """Builds a set if it is missing, and checks that it is whole if it is there.
+
+    Args:
+      name: of the set, "NAME" or "NAME/CONFIG"; the config is the base one ("clean"), options rename it.
+      data_dir: the folder of all sets.
+      num_processes: worker processes, by default one per CPU. The set is the same with any number.
+      manual_dir: where the files are that a person must download; only for sets that say so.
+      **options: of this or any other builder; those of other builders are left aside, so that one dictionary of options
+        serves several sets.
+
+    Returns:
+      The TFDS builder; `as_data_source(split=split)` reads from it.
+
+    Raises:
+      ValueError: an unknown name, config or option, or a value that makes no sense.
+      BuildError: it could not be built, is being built by another process, or is damaged.
+    """
+    builder = make_builder(name, data_dir, **options)
+    builder.num_processes = num_processes
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+    builder.download_and_prepare(download_config=config)
+    return builder
+
+
+def source(name: str, split: str, data_dir: str | os.PathLike, **options: Any) -> Sequence[dict[str, Any]]:
+    """Returns the random-access examples of one split; builds the set first if it is missing.
+
+    Args:
+      name: as for `build`, as are `data_dir` and `options`.
+      split: "train", "validation" or "test", or a TFDS slice of one ("train[:100]").
+
+    Returns:
+      A sequence of dictionaries (`README.md`), in the order of the example ids.
+
+    Raises:
+      ValueError: as `build`, or an unknown split.
+      BuildError: as `build`.
+    """
+    builder = build(name, data_dir, **options)
+    if split.split("[")[0] not in builder.info.splits:
+        raise ValueError(f"{name} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
+    return open_split(builder, split)
+
+
+def make_builder(name: str, data_dir: str | os.PathLike, **options: Any) -> Any:
+    """The builder of a set with some options, as `build`, but builds nothing."""
+    name, _, base = name.partition("/")
+    if name not in BUILDERS:
+        raise ValueError(f"There is no dataset {name!r}. Known: {', '.join(known_names())}.")
+    cls = BUILDERS[name]
+    bases = [config.name for config in cls.BUILDER_CONFIGS]
+    base = base or bases[0]
+    if base not in bases:
+        raise ValueError(f"{name} has no config {base!r}. Known: {', '.join(known_names(name))}.")
+    every_option = set().union(*(option_names(other) for other in BUILDERS))
+    if unknown := sorted(set(options) - every_option):
+        raise ValueError(f"Unknown option(s) {', '.join(unknown)}. {name} knows {', '.join(option_names(name))}.")
+    chosen = cls.OPTIONS(**{key: value for key, value in options.items() if key in option_names(name)})
+    return cls(data_dir=os.fspath(data_dir), config=cls.make_config(base, chosen))
+
+
+def option_names(name: str) -> list[str]:
+    """The options of a set."""
+    return [field.name for field in dataclasses.fields(BUILDERS[name].OPTIONS)]
+
+
+def known_names(name: str = "") -> list[str]:
+    """All sets that can be built, as NAME/CONFIG; or those of one name."""
+    return [f"{n}/{c.name}" for n, cls in BUILDERS.items() for c in cls.BUILDER_CONFIGS if name in ("", n)]

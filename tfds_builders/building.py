@@ -1,0 +1,191 @@
+"""Building a set so that only whole sets are ever visible: one builder at a time, checked before it appears."""
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import io
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, cast
+
+import absl.logging
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
+from tensorflow_datasets.core import constants
+
+from tfds_builders import workers
+
+
+class BuildError(RuntimeError):
+    """A set could not be built or is not whole; the message says what to do."""
+
+
+@dataclasses.dataclass(eq=False)
+class Config(tfds.core.BuilderConfig):
+    """A builder config that knows what it was made of.
+
+    Attributes:
+      base: the config it varies, for instance "clean".
+      options: the builder's options.
+    """
+
+    base: str = ""
+    options: Any = None
+
+
+class BaseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """What all builders of this package share.
+
+    A set is written to a folder of its own, checked, and then renamed: whenever a build is killed, the folder of the
+    set is either absent or whole. `self.map` runs functions in worker processes while examples are generated.
+    """
+
+    OPTIONS: ClassVar[type]  # The dataclass of the builder's options.
+
+    num_processes: int | None = None
+    map: workers.Map
+
+    def __init__(self, **kwargs: Any):
+        """Takes `data_dir` and `config` as every TFDS builder does."""
+        before = absl.logging.get_verbosity()
+        absl.logging.set_verbosity(absl.logging.ERROR)  # A config that the class does not list is no cause for warning.
+        try:
+            super().__init__(**kwargs)
+        finally:
+            absl.logging.set_verbosity(before)
+
+    @property
+    def base(self) -> str:
+        """The base of the config: "clean", whatever the options."""
+        return cast(Config, self.builder_config).base
+
+    @property
+    def options(self) -> Any:
+        """What the set is built with."""
+        return cast(Config, self.builder_config).options
+
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """Builds the set as ArrayRecord, unless a whole one is there.
+
+        Raises:
+          BuildError: another process builds it, the disk is full, or what is there is damaged or made otherwise.
+        """
+        if self.data_path.exists():
+            check(self)
+            return
+        with _lock(pathlib.Path(self.data_path).parent), _errors_explained(self):
+            if self.data_path.exists():  # Built by the process that held the lock.
+                return
+            _remove_remains(pathlib.Path(self.data_path).parent)
+            kwargs["file_format"] = "array_record"
+            with workers.pool(self.num_processes) as self.map, _quiet_tfds():
+                super().download_and_prepare(**kwargs)
+
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        super()._download_and_prepare(*args, **kwargs)
+        _check_records(self)  # Still in the temporary folder.
+
+
+def check(builder: tfds.core.DatasetBuilder) -> None:
+    """Checks that a built set is whole and made from what its builder would make it from now.
+
+    Raises:
+      BuildError: records are missing, or other bodies, poses or options went into it.
+    """
+    _check_records(builder)
+    metadata = pathlib.Path(builder.data_path) / "metadata.json"
+    stored = json.loads(metadata.read_text()) if metadata.exists() else {}
+    wanted = json.loads(json.dumps(dict(builder._info().metadata or {})))
+    different = [key for key in wanted if stored.get(key) != wanted[key]]
+    if different:
+        was = ", ".join(f"{key} {stored.get(key)!r} (now {wanted[key]!r})" for key in different)
+        raise BuildError(f"{builder.data_path} was built with another {was}. {_advice(builder)}")
+
+
+def open_split(builder: tfds.core.DatasetBuilder, split: str, decoders: Any = None) -> Sequence[dict[str, Any]]:
+    """The random-access examples of one split of a built set."""
+    return cast(Any, builder).as_data_source(split, decoders=decoders)
+
+
+def size_on_disk(directory: str | os.PathLike) -> int:
+    """Bytes of all files under a directory."""
+    return sum(f.stat().st_size for f in pathlib.Path(directory).rglob("*") if f.is_file())
+
+
+def _check_records(builder: tfds.core.DatasetBuilder) -> None:
+    if not builder.info.splits:
+        raise BuildError(f"{builder.data_path} holds no splits. {_advice(builder)}")
+    for name, split in builder.info.splits.items():
+        for path, expected in zip(split.filepaths, split.shard_lengths, strict=True):
+            reader = array_record_module.ArrayRecordReader(os.fspath(path))
+            found = reader.num_records() if reader.ok() else 0  # Not ok: missing or cut short.
+            if found != expected:
+                raise BuildError(f"{path} ({name}) is damaged: {found} of {expected} records. {_advice(builder)}")
+
+
+def _advice(builder: tfds.core.DatasetBuilder) -> str:
+    return f"Delete {builder.data_path} to build it again, or use another data_dir."
+
+
+@contextlib.contextmanager
+def _lock(directory: pathlib.Path) -> Iterator[None]:
+    """Holds the right to build in a directory. The system releases it when its holder dies, so none is ever stale."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / "building.lock").open("a+")
+    except OSError as e:
+        raise BuildError(f"Cannot write to {directory}: {e.strerror}. Use another data_dir.") from e
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise BuildError(
+                f"{directory} is being built by {holder}. Start again when it is done, or use another data_dir."
+            ) from e
+        file.truncate(0)
+        file.write(f"process {os.getpid()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def _remove_remains(directory: pathlib.Path) -> None:
+    """Deletes what a killed build left. Only under the lock: nobody is writing there."""
+    for remains in directory.glob(f"{constants.INCOMPLETE_PREFIX}*"):
+        shutil.rmtree(remains, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _errors_explained(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+    try:
+        yield
+    except ChildProcessError as e:
+        raise BuildError(f"{builder.info.full_name}: {e} Nothing half-built is left.") from e
+    except (OSError, RuntimeError) as e:
+        if isinstance(e, RuntimeError) and "write() failed" not in str(e):  # How ArrayRecord says OSError.
+            raise
+        root = builder.data_dir_root
+        free = (
+            f"{shutil.disk_usage(root).free / 2**20:.0f} MiB are free there" if root.exists() else "it does not exist"
+        )
+        raise BuildError(
+            f"{builder.info.full_name} could not be written to {root}: {e}. {free}; free some space or use another "
+            "data_dir. Nothing half-built is left."
+        ) from e
+
+
+@contextlib.contextmanager
+def _quiet_tfds() -> Iterator[None]:
+    """TFDS announces downloads that never happen, and its bars know no end: the builders show one per split."""
+    tfds.display_progress_bar(False)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.display_progress_bar(True)

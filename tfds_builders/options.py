@@ -1,0 +1,91 @@
+"""What the embedded sets can be built with, and the name that says so: sets with other options never share a folder."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import re
+from typing import Any
+
+from multibodies_jax import body_files
+
+
+def option(default: Any, label: str, help: str = "") -> Any:
+    """A field of an options class.
+
+    Args:
+      default: its default value, which also decides the type on the command line.
+      label: how another value shows in the config name, for instance "px{}".
+      help: for the command line; without it the option is for programs only.
+    """
+    return dataclasses.field(default=default, metadata={"label": label, "help": help})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PeopleOptions:
+    """Options of every set of generated people; `ValueError` where they make no sense."""
+
+    num_validation: int = option(2_000, "validation{}")
+    num_test: int = option(2_000, "test{}")
+    poses: str = option(
+        "", "{}", "file or folder of real poses (AMASS .npz, or an array of SMPL axis-angles) to draw people from"
+    )
+    pose_mix: float = option(1.0, "mix{:g}", "share of people drawn from --poses; the rest is parametric")
+    seed: int = option(0, "seed{}", "another seed makes other people")
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name.startswith("num_") and value < 1:
+                raise ValueError(f"{field.name} must be at least 1 (a set without examples is of no use), got {value}.")
+        if not 0 < self.pose_mix <= 1:
+            raise ValueError(f"pose_mix is a share in (0, 1], got {self.pose_mix}.")
+        if self.pose_mix != 1 and not self.poses:
+            raise ValueError(f"pose_mix = {self.pose_mix} mixes a file of poses in: give poses=FILE too.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be within [0, 2^32), got {self.seed}.")
+        if self.poses and not pathlib.Path(self.poses).exists():
+            raise ValueError(f"There is no file or folder of poses {self.poses!r}.")
+
+
+def config_name(base: str, options: PeopleOptions) -> str:
+    """The name of a builder config: the base and every option that is not at its default.
+
+    Files are named by their content too: `clean-cmu_poses_1f2e3d4c-train2000` is only ever that file.
+    """
+    parts = [base]
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value == field.default:
+            continue
+        if field.name == "poses":
+            value = f"{re.sub(r'[^A-Za-z0-9_]+', '_', pathlib.Path(value).stem)}_{_sha256(value)[:8]}"
+        elif field.name == "body_dir":
+            value = body_fingerprint(value)[:8]
+        parts.append(field.metadata["label"].format(value))
+    return "-".join(parts)
+
+
+def provenance(options: PeopleOptions) -> dict[str, Any]:
+    """Everything a set was made from, without the paths of one machine; stored with the set."""
+    record = dataclasses.asdict(options)
+    record["poses"] = pathlib.Path(options.poses).name
+    record["poses_sha256"] = _sha256(options.poses) if options.poses else ""
+    if "body_dir" in record:
+        record["body_fingerprint"] = body_fingerprint(record.pop("body_dir"))
+    return record
+
+
+@functools.cache
+def body_fingerprint(directory: str) -> str:
+    """The sha256 of the body and its regressors; "" is the embedded body."""
+    return body_files.load(directory).fingerprint
+
+
+def _sha256(path: str) -> str:
+    """Of the content of a file; of the names and sizes in a folder, which may hold many gigabytes."""
+    root = pathlib.Path(path)
+    if root.is_file():
+        return hashlib.sha256(root.read_bytes()).hexdigest()
+    listing = sorted(f"{f.relative_to(root)} {f.stat().st_size}" for f in root.rglob("*") if f.is_file())
+    return hashlib.sha256("\n".join(listing).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Rendered people with everything annotated: see README.md."""

@@ -1,0 +1,1 @@
+"""Poses and shapes of people, without images: see README.md."""
