@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from multibodies_jax import joints
 from multibodies_jax.mannequin import skeleton
-from multibodies_jax.synthetic import articulation, collisions, families, kinematics, poses
+from multibodies_jax.synthetic import arm_styles, articulation, collisions, families, kinematics, poses
 
 REST = skeleton.rest_joints()
 
@@ -177,8 +177,8 @@ def test_mixed_draws_keep_people_apart_from_each_other():
 
 
 def test_styles_follow_their_table():
-    style = np.full(4000, list(families.ARM_STYLES).index("up"))
-    angles = families._styled(np.random.default_rng(0), style)
+    style = np.full(4000, arm_styles.NAMES.index("up"))
+    angles = arm_styles.draw_styles(np.random.default_rng(0), style)
     assert angles["shoulder_elevation"].mean() == pytest.approx(145, abs=1)
     assert angles["shoulder_elevation"].std() == pytest.approx(18, abs=1)
     assert 0 <= angles["shoulder_plane"].min() < 2 and 78 < angles["shoulder_plane"].max() <= 80

@@ -1,72 +1,19 @@
 """Thirteen families of everyday activity, as random clinical joint angles.
 
-Each family is a function `(rng, n) -> Angles` (see `articulation`) that draws n people at once. Typical angles were
-typed in from gait and posture tables (Perry, "Gait Analysis", 1992) and by eye. All angles are in degrees.
+Each family is a function `(rng, n) -> Angles` (see `articulation`) that draws n people at once. Typical angles are
+textbook values of gait and posture, adjusted by looking at the bodies. All angles are in degrees.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
+from multibodies_jax.synthetic.arm_styles import draw_arms
 from multibodies_jax.synthetic.articulation import LIMBS, LIMITS, Angles
-
-# Each angle is mean + a normal + b |normal| + c uniform, given as (mean, a, b, c) with trailing zeros left out.
-_ARM_DEFAULT = {"wrist_flexion": (0, 14), "wrist_deviation": (0, 7), "finger_flexion": (12, 12)}
-
-
-def _arm(elevation, plane, rotation, elbow, pronation, **others) -> dict[str, tuple]:
-    return _ARM_DEFAULT | {
-        "shoulder_elevation": elevation,
-        "shoulder_plane": plane,
-        "shoulder_rotation": rotation,
-        "elbow_flexion": elbow,
-        "pronation": pronation,
-    } | others  # fmt: skip
-
-
-ARM_STYLES = {
-    "hang": _arm((9, 6), (20, 35), (8, 18), (14, 0, 14), (0, 25)),
-    "on_hip": _arm((38, 6), (-18, 12), (42, 9), (98, 9), (-20, 15), wrist_flexion=(-25, 12)),
-    "folded": _arm((32, 9), (52, 12), (48, 10), (92, 13), (0, 25)),
-    "phone": _arm((48, 12), (62, 16), (5, 14), (132, 6), (-20, 20)),
-    "talk": _arm((28, 14), (40, 25), (0, 24), (82, 24), (0, 35)),
-    "point": _arm((82, 20), (-10, 0, 0, 120), (0, 22), (12, 0, 16), (0, 35)),
-    "up": _arm((145, 18), (0, 0, 0, 80), (-8, 20), (25, 0, 32), (0, 30)),
-    "wave": _arm((78, 14), (18, 16), (-62, 14), (92, 24), (0, 20)),
-    "on_head": _arm((122, 10), (28, 12), (-45, 12), (128, 8), (0, 15)),
-    "behind_back": _arm((22, 6), (-48, 6), (45, 10), (45, 15), (0, 15)),
-    "lap": _arm((28, 8), (66, 12), (10, 12), (58, 12), (10, 18)),
-    "table": _arm((45, 9), (62, 12), (18, 14), (78, 14), (15, 18)),
-    "propped": _arm((38, 7), (-52, 5), (10, 12), (12, 0, 8), (10, 18)),
-    "anywhere": _arm((5, 0, 0, 155), (-30, 0, 0, 145), (0, 32), (0, 0, 0, 135), (0, 40)),
-}
-_STYLE_NAMES = tuple(ARM_STYLES)
-_ARM_ANGLES = tuple(ARM_STYLES["hang"])
-_ARM_TABLE = np.array(
-    [[(*ARM_STYLES[s][a], 0, 0, 0)[:4] for a in _ARM_ANGLES] for s in _STYLE_NAMES], float
-)  # (styles, angles, 4)
 
 
 def _half(rng, sd, shape):
     return np.abs(rng.normal(0, sd, shape))
-
-
-def _styled(rng: np.random.Generator, style: np.ndarray) -> Angles:
-    """The angles of arms with the given styles (indices), of any shape."""
-    shape = (*style.shape, len(_ARM_ANGLES))
-    normal, half, uniform = rng.standard_normal(shape), _half(rng, 1, shape), rng.random(shape)
-    mean, a, b, c = np.moveaxis(_ARM_TABLE[style], -1, 0)
-    values = mean + a * normal + b * half + c * uniform
-    return {name: values[..., k] for k, name in enumerate(_ARM_ANGLES)}
-
-
-def _arms(rng: np.random.Generator, n: int, same: float, **shares: float) -> Angles:
-    """Both arms in styles drawn with the given shares; with probability `same` both have the same style."""
-    probability = np.array(list(shares.values()))
-    choices = np.array([_STYLE_NAMES.index(name) for name in shares])
-    style = rng.choice(choices, (n, 2), p=probability / probability.sum())
-    style[:, 1] = np.where(rng.random(n) < same, style[:, 0], style[:, 1])
-    return _styled(rng, style)
 
 
 def _replace(angles: Angles, where: np.ndarray, side: int, **values: np.ndarray) -> None:
@@ -111,12 +58,12 @@ def _standing(rng: np.random.Generator, n: int, angles: Angles, width: float = 1
 
 def _stand(rng, n):
     angles = _standing(rng, n, _trunk(rng, n))
-    return angles | _arms(rng, n, 0.75, hang=0.72, on_hip=0.10, folded=0.10, behind_back=0.08)
+    return angles | draw_arms(rng, n, 0.75, hang=0.72, on_hip=0.10, folded=0.10, behind_back=0.08)
 
 
 def _gesture(rng, n):
     angles = _standing(rng, n, _trunk(rng, n, 2, (7, 5, 10)))
-    return angles | _arms(
+    return angles | draw_arms(
         rng, n, 0.35, talk=0.30, point=0.15, phone=0.12, wave=0.10, folded=0.13, hang=0.14, on_hip=0.06
     )
 
@@ -159,7 +106,7 @@ def _stride(rng, n, lean, hip, knee, ankle, arm, elbow):
 def _walk(rng, n):
     angles = _stride(rng, n, 2.0, hip=(8, 20), knee=(7, 44, 6), ankle=16, arm=(4, 20), elbow=(22, 12))
     # A quarter of the people carry something, phone or point with one hand.
-    busy = _arms(rng, n, 0.0, folded=0.25, phone=0.25, talk=0.25, point=0.25)
+    busy = draw_arms(rng, n, 0.0, folded=0.25, phone=0.25, talk=0.25, point=0.25)
     carries, side = rng.random(n) < 0.25, rng.integers(0, 2, n)
     for k in range(2):
         _replace(angles, carries & (side == k), k, **{name: value[:, k] for name, value in busy.items()})
@@ -173,7 +120,7 @@ def _run(rng, n):
 def _sit(rng, n):
     back = rng.normal(0, 10, n)
     angles = _trunk(rng, n, 10 - 0.6 * back, (9, 5, 8))
-    angles |= _arms(rng, n, 0.6, lap=0.34, table=0.22, talk=0.15, folded=0.12, phone=0.07, on_head=0.04, hang=0.06)
+    angles |= draw_arms(rng, n, 0.6, lap=0.34, table=0.22, talk=0.15, folded=0.12, phone=0.07, on_head=0.04, hang=0.06)
     knee = rng.normal(86, 17, (n, 2))
     angles |= {
         "root_pitch": back - 8,
@@ -196,7 +143,7 @@ def _sit(rng, n):
 
 
 def _sit_cross_legged(rng, n):
-    angles = _trunk(rng, n, 18, (9, 4, 6)) | _arms(rng, n, 0.7, lap=0.6, folded=0.25, talk=0.15)
+    angles = _trunk(rng, n, 18, (9, 4, 6)) | draw_arms(rng, n, 0.7, lap=0.6, folded=0.25, talk=0.15)
     return angles | {
         "root_pitch": rng.normal(-6, 5, n),
         "hip_flexion": rng.normal(88, 6, (n, 2)),
@@ -209,7 +156,7 @@ def _sit_cross_legged(rng, n):
 
 def _sit_long(rng, n):
     """Legs in front, stretched or bent; hands on them, or behind."""
-    angles = _trunk(rng, n, 14, (10, 4, 6)) | _arms(rng, n, 1.0, lap=0.5, propped=0.5)
+    angles = _trunk(rng, n, 14, (10, 4, 6)) | draw_arms(rng, n, 1.0, lap=0.5, propped=0.5)
     bend = rng.random((n, 1))
     return angles | {
         "root_pitch": rng.normal(-18, 9, n),
@@ -227,7 +174,7 @@ def _sit_on_floor(rng, n):
 def _squat(rng, n):
     depth = rng.beta(2, 1.6, (n, 1))
     angles = _trunk(rng, n, 18 * depth[:, 0], (10, 5, 8))
-    angles |= _arms(rng, n, 0.6, lap=0.3, folded=0.25, point=0.2, talk=0.15, hang=0.1)
+    angles |= draw_arms(rng, n, 0.6, lap=0.3, folded=0.25, point=0.2, talk=0.15, hang=0.1)
     return angles | {
         "root_pitch": 5 + 22 * depth[:, 0] + rng.normal(0, 6, n),
         "hip_flexion": 35 + 75 * depth + rng.normal(0, 7, (n, 2)),
@@ -271,8 +218,8 @@ def _reach(rng, n):
     """With the left arm, up or down; low things are reached with a bent back."""
     elevation, plane = rng.uniform(20, 165, n), rng.uniform(20, 110, n)
     angles = _trunk(rng, n, 12 + 25 * (elevation < 60) + rng.normal(0, 8, n), (8, 8, 14))
-    angles = _standing(rng, n, angles, 1.5) | _arms(rng, n, 0.5, hang=0.6, talk=0.25, folded=0.15)
-    reaching = _arms(rng, n, 1.0, point=1.0) | {
+    angles = _standing(rng, n, angles, 1.5) | draw_arms(rng, n, 0.5, hang=0.6, talk=0.25, folded=0.15)
+    reaching = draw_arms(rng, n, 1.0, point=1.0) | {
         "shoulder_elevation": elevation[:, None],
         "shoulder_plane": plane[:, None],
     }
@@ -287,7 +234,7 @@ def _reach(rng, n):
 
 def _arms_up(rng, n):
     angles = _standing(rng, n, _trunk(rng, n, -4, (8, 6, 8)))
-    angles |= _arms(rng, n, 0.8, up=0.68, on_head=0.16, wave=0.16)
+    angles |= draw_arms(rng, n, 0.8, up=0.68, on_head=0.16, wave=0.16)
     return angles | {"neck_flexion": rng.normal(-10, 15, n)}
 
 
@@ -295,7 +242,7 @@ def _bend(rng, n):
     depth = rng.uniform(0.35, 1, n)
     pitch = 32 * depth + rng.normal(0, 8, n)
     knee = _half(rng, 22, n)
-    angles = _standing(rng, n, _trunk(rng, n, 52 * depth, (9, 6, 12))) | _arms(rng, n, 1.0, point=1.0)
+    angles = _standing(rng, n, _trunk(rng, n, 52 * depth, (9, 6, 12))) | draw_arms(rng, n, 1.0, point=1.0)
     return angles | {
         "root_pitch": pitch,
         "neck_flexion": rng.normal(-18, 14, n),
@@ -308,7 +255,7 @@ def _bend(rng, n):
 
 def _athlete(rng, n):
     angles = _standing(rng, n, _trunk(rng, n, 8, (10, 9, 18)), 2.0)
-    return angles | _arms(rng, n, 0.3, anywhere=0.4, up=0.2, point=0.2, talk=0.2)
+    return angles | draw_arms(rng, n, 0.3, anywhere=0.4, up=0.2, point=0.2, talk=0.2)
 
 
 def _lunge(rng, n):
@@ -363,7 +310,7 @@ def _lie(rng, n):
     prone = rng.random((n, 1)) < 0.5
     bent = rng.random((n, 2)) ** 2
     angles = _trunk(rng, n, 4, (9, 8, 8))
-    angles |= _arms(rng, n, 0.5, hang=0.35, folded=0.2, on_head=0.15, up=0.15, anywhere=0.15)
+    angles |= draw_arms(rng, n, 0.5, hang=0.35, folded=0.2, on_head=0.15, up=0.15, anywhere=0.15)
     return angles | {
         "root_pitch": np.where(prone[:, 0], 90, -90) + rng.normal(0, 6, n),
         "root_roll": rng.normal(0, 12, n),
