@@ -111,6 +111,7 @@ def _broken(change):
         (lambda c: c["images"].append({"id": 7, "file_name": "b"}), r"images\[1\].*twice"),
         (lambda c: c["images"].append({"id": 8, "file_name": "other/a.jpg"}), r"images\[1\].*twice"),
         (lambda c: c["images"][0].update(width="wide"), r"images\[0\].width has to be int, got 'wide'"),
+        (lambda c: c["images"][0].update(id=True), r"images\[0\].id has to be int or str, got True"),
         (lambda c: c["annotations"][0].update(image_id=8), "image_id 8, which is not among the images"),
         (lambda c: c["annotations"][0].update(image_id=[]), "image_id has to be int or str"),
         (lambda c: c["annotations"][0].update(category_id=9), "category_id 9 is not among"),
