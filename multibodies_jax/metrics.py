@@ -1,0 +1,257 @@
+"""Evaluation metrics, in millimetres of joints and vertices in metres, and their statistics over examples."""
+
+import dataclasses
+import types
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from jaxtyping import Array, Float
+
+from multibodies_jax import joints
+
+_MM = 1000.0
+# B^(2^k) of a matrix B whose largest eigenvalue leads by a share g is of rank one when 2^k g is large: float32 resolves
+# no smaller g than 2^-24 anyway.
+_SQUARINGS = 24
+_TRIANGLE = {
+    (i, j): 4 * i - i * (i + 1) // 2 + j for i in range(4) for j in range(i, 4)
+}  # Places in an upper triangle.
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What was compared with what, stored with every result.
+
+    Attributes:
+      name: key in `PROTOCOLS`.
+      selection: which of the n bodies counts: "minimum per metric", the paper's text (each metric takes its own
+        smallest error), or "by joint error", the authors' code (the body with the least mean squared J24 error,
+        mid-hip centred; all metrics are read from it).
+      prediction: where the predicted joints come from.
+      truth: where the true joints come from.
+      regressor: from vertices to joints.
+      joints: compared by MPJPE and RE.
+      root: subtracted from both for MPJPE.
+      alignment: of RE (PA-MPJPE).
+    """
+
+    name: str
+    selection: Literal["minimum per metric", "by joint error"]
+    prediction: str = "SMPL mesh of the representative (a medoid)"
+    truth: str = "SMPL mesh of the annotation"
+    regressor: str = "h36m17"
+    joints: tuple[str, ...] = joints.J14
+    root: str = "row 0 of the regressor (pelvis)"
+    alignment: str = "similarity Procrustes (rotation, translation, scale)"
+
+
+PROTOCOLS = types.MappingProxyType(
+    {
+        "strict": Protocol("strict", "minimum per metric"),
+        "released": Protocol("released", "by joint error"),
+    }
+)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """The protocol as a plain dictionary, for results.
+
+    Raises:
+      ValueError: if there is no protocol of that name.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"Unknown evaluation protocol {name!r}: choose one of {sorted(PROTOCOLS)}.")
+    return dataclasses.asdict(PROTOCOLS[name])
+
+
+def mpjpe_mm(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Float[Array, "*b"]:
+    """Mean distance of joints, as they are: root them first. Leading axes broadcast."""
+    return _MM * jnp.mean(_norm(pred - target), axis=-1)
+
+
+def vertex_error_mm(pred: Float[Array, "*#b V 3"], target: Float[Array, "*#b V 3"]) -> Float[Array, "*b"]:
+    """Mean distance of vertices, as they are: root them first. Leading axes broadcast."""
+    return mpjpe_mm(pred, target)
+
+
+def pa_mpjpe_mm(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Float[Array, "*b"]:
+    """Mean distance of joints after `align` (RE in the paper); its gradient holds the alignment fixed."""
+    return mpjpe_mm(align(pred, target), target)
+
+
+def align(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Float[Array, "*b J 3"]:
+    """Moves, turns and scales `pred` to the least squared distance from `target` (similarity Procrustes).
+
+    Rotations are proper: a mirror image stays one. Where several fit equally well (points on a line or all in one) it
+    takes one of them. Differentiating holds the similarity fixed, so that no gradient is infinite.
+
+    Source: Horn, "Closed-form solution of absolute orientation using unit quaternions", 1987. The eigenvector is found
+    by repeated squaring, which is all products and runs for all sets at once, where SVDs go one by one on a CPU.
+    """
+    pred, target = jnp.broadcast_arrays(pred, target)
+    pred_mean, target_mean = pred.mean(axis=-2, keepdims=True), target.mean(axis=-2, keepdims=True)
+    x, y = jax.lax.stop_gradient((pred - pred_mean, target - target_mean))
+    covariance = jnp.einsum("...ja,...jb->...ab", x, y, precision="highest")
+    rotation = _best_rotation(covariance)
+    size = jnp.sum(jnp.square(x), axis=(-2, -1))
+    fit = jnp.einsum("...ba,...ab->...", rotation, covariance, precision="highest")
+    scale = jnp.where(size > 0, fit / jnp.where(size > 0, size, 1.0), 1.0)
+    turned = jnp.einsum("...ab,...jb->...ja", rotation, pred - pred_mean, precision="highest")
+    return scale[..., None, None] * turned + target_mean
+
+
+def mpjpe14_mm(pred17: Float[Array, "*b n 17 3"], target17: Float[Array, "*b 17 3"]) -> Float[Array, "*b n"]:
+    """MPJPE of each of n bodies by the protocols' 14 joints, both rooted at the pelvis of the 17."""
+    return mpjpe_mm(_rooted14(pred17), _rooted14(target17)[..., None, :, :])
+
+
+def pa_mpjpe14_mm(pred17: Float[Array, "*b n 17 3"], target17: Float[Array, "*b 17 3"]) -> Float[Array, "*b n"]:
+    """RE of each of n bodies by the protocols' 14 joints."""
+    return pa_mpjpe_mm(_rooted14(pred17), _rooted14(target17)[..., None, :, :])
+
+
+def min_of_n(errors: Float[Array, "*b n"]) -> Float[Array, "*b"]:
+    """The error of the set: its smallest (MPJPE-n, RE-n; section 5)."""
+    return jnp.min(errors, axis=-1)
+
+
+def evaluate_set(
+    pred17: Float[Array, "B n 17 3"],
+    pred24: Float[Array, "B n 24 3"],
+    target17: Float[Array, "B 17 3"],
+    target24: Float[Array, "B 24 3"],
+    protocol: Protocol,
+) -> dict[str, Float[Array, "B"]]:
+    """MPJPE-n and RE-n of a set of n bodies per example.
+
+    Args:
+      pred17: joints of the H36M-17 regressor, metres, any origin.
+      pred24: J24 joints, any origin; only for the selection "by joint error".
+      target17: as `pred17`.
+      target24: as `pred24`.
+      protocol: a value of `PROTOCOLS`.
+
+    Returns:
+      "mpjpe" and "pa_mpjpe", millimetres.
+    """
+    errors = {"mpjpe": mpjpe14_mm(pred17, target17), "pa_mpjpe": pa_mpjpe14_mm(pred17, target17)}
+    if protocol.selection == "minimum per metric":
+        return {name: min_of_n(error) for name, error in errors.items()}
+    squared = jnp.mean(jnp.square(_centred24(pred24) - _centred24(target24)[:, None]), axis=(2, 3))
+    chosen = jnp.argmin(squared, axis=1)[:, None]
+    return {name: jnp.take_along_axis(error, chosen, axis=1)[:, 0] for name, error in errors.items()}
+
+
+def joint_spread_mm(joints24: Float[Array, "B M J 3"], weights: Float[Array, "B M"]) -> Float[Array, "B J"]:
+    """Mean distance of each joint from its mean over the hypotheses, with weights that sum to 1."""
+    mean = jnp.einsum("bm,bmja->bja", weights, joints24, precision="highest")
+    distance = _norm(joints24 - mean[:, None])
+    return _MM * jnp.einsum("bm,bmj->bj", weights, distance, precision="highest")
+
+
+def reprojection_px(
+    projected: Float[Array, "B M K 2"],
+    kp2d: Float[Array, "B K 2"],
+    valid: Float[Array, "B K"],
+    crop_px: float = 224.0,
+) -> Float[Array, "B M"]:
+    """Mean distance of projected joints to valid keypoints, both in [-1, 1], in pixels of a crop `crop_px` wide.
+
+    NaN where no keypoint is valid: there is no such error, and 0 would be the best of all.
+    """
+    keep = valid[:, None] > 0
+    distance = jnp.where(keep, _norm(projected - kp2d[:, None]), 0.0)
+    return crop_px / 2 * jnp.sum(distance, axis=2) / jnp.sum(keep, axis=2)
+
+
+def summary(values: Float[np.ndarray, "N"]) -> dict[str, float | int]:
+    """Sum, count, mean and `ci95`, the half-width of the normal 95 % interval of the mean over examples.
+
+    A single value has no interval: its `ci95` is 0.
+
+    Raises:
+      ValueError: if there is no value, or one is not finite.
+    """
+    values = _finite(values)
+    count = len(values)
+    ci95 = 1.96 * values.std(ddof=1) / np.sqrt(count) if count > 1 else 0.0
+    return {"sum": float(values.sum()), "count": count, "mean": float(values.mean()), "ci95": float(ci95)}
+
+
+def paired(a: Float[np.ndarray, "N"], b: Float[np.ndarray, "N"]) -> dict[str, float | int]:
+    """Mean of a - b over the same examples, with its 95 % interval `low` to `high` by Student's t.
+
+    Raises:
+      ValueError: if the lengths differ, there are fewer than 2 examples, or a value is not finite.
+    """
+    if len(a) != len(b) or len(a) < 2:
+        raise ValueError(f"A paired interval needs at least 2 examples measured in both; got {len(a)} and {len(b)}.")
+    difference = _finite(a) - _finite(b)
+    mean, count = difference.mean(), len(difference)
+    half = scipy.stats.t.ppf(0.975, count - 1) * difference.std(ddof=1) / np.sqrt(count)
+    return {"mean": float(mean), "low": float(mean - half), "high": float(mean + half), "count": count}
+
+
+def _finite(values: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+    values = np.asarray(values, np.float64)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if values.ndim != 1 or not len(values) or len(bad):
+        raise ValueError(
+            f"Statistics need finite values, one per example; got shape {values.shape} with {len(bad)} not finite"
+            f"{f', the first at {bad[0]}' if len(bad) else ''}. Leave out what was not measured."
+        )
+    return values
+
+
+def _norm(x: Float[Array, "*b D"]) -> Float[Array, "*b"]:
+    """Euclidean norm with gradient 0, not NaN, at 0."""
+    square = jnp.sum(jnp.square(x), axis=-1)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+
+
+def _rooted14(joints17: Float[Array, "*b 17 3"]) -> Float[Array, "*b 14 3"]:
+    return joints17[..., joints.J14_FROM_H36M17, :] - joints17[..., :1, :]
+
+
+def _centred24(joints24: Float[Array, "*b 24 3"]) -> Float[Array, "*b 24 3"]:
+    return joints24 - jnp.mean(joints24[..., list(joints.MIDHIP_J24), :], axis=-2, keepdims=True)
+
+
+def _best_rotation(covariance: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3 3"]:
+    """The rotation R with the greatest trace of R K, from K = sum x y^T: it turns the x into the y."""
+    norm = jnp.sqrt(jnp.sum(jnp.square(covariance), axis=(-2, -1), keepdims=True))
+    k = covariance / jnp.where(norm > 0, norm, 1.0)
+    xx, yy, zz = k[..., 0, 0], k[..., 1, 1], k[..., 2, 2]
+    xy, yz, zx = k[..., 0, 1], k[..., 1, 2], k[..., 2, 0]
+    yx, zy, xz = k[..., 1, 0], k[..., 2, 1], k[..., 0, 2]
+    # Horn's symmetric matrix, upper triangle by rows. Its eigenvalues lie within +-2: shifted by 2, the greatest one is
+    # also the greatest in size.
+    diagonal = (xx + yy + zz + 2, xx - yy - zz + 2, yy - xx - zz + 2, zz - xx - yy + 2)
+    horn = (diagonal[0], yz - zy, zx - xz, xy - yx, diagonal[1], xy + yx, zx + xz, diagonal[2], yz + zy, diagonal[3])
+    horn = jax.lax.fori_loop(0, _SQUARINGS, lambda _, entries: _square(entries), horn)
+    # Every column of the projector is the eigenvector times one of its entries: take the longest.
+    projector = jnp.stack([horn[_TRIANGLE[min(i, j), max(i, j)]] for i in range(4) for j in range(4)], axis=-1)
+    projector = projector.reshape(*projector.shape[:-1], 4, 4)
+    longest = jnp.argmax(jnp.diagonal(projector, axis1=-2, axis2=-1), axis=-1)
+    q = jnp.take_along_axis(projector, longest[..., None, None], axis=-2)[..., 0, :]
+    w, x, y, z = jnp.moveaxis(q / jnp.sqrt(jnp.sum(jnp.square(q), axis=-1, keepdims=True)), -1, 0)
+    rotation = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rotation], axis=-2)
+
+
+def _square(entries: tuple[Array, ...]) -> tuple[Array, ...]:
+    """(S / trace S)^2 of symmetric 4 x 4 matrices S, all given by their upper triangles.
+
+    One array per entry: on a CPU many times faster than products of small matrices.
+    """
+    trace = entries[0] + entries[4] + entries[7] + entries[9]
+    s = {pair: entries[place] / trace for pair, place in _TRIANGLE.items()}
+    s |= {(j, i): value for (i, j), value in s.items()}
+    return tuple(s[i, 0] * s[0, j] + s[i, 1] * s[1, j] + s[i, 2] * s[2, j] + s[i, 3] * s[3, j] for i, j in _TRIANGLE)
