@@ -6,6 +6,7 @@ Frames: a rest-pose body has its root joint near the origin; posing turns it abo
 import dataclasses
 import functools
 from pathlib import Path
+from typing import no_type_check
 
 import flax.struct
 import jax
@@ -19,6 +20,7 @@ _einsum = functools.partial(jnp.einsum, precision="highest")  # TF32 can cost mo
 _dot = functools.partial(jnp.dot, precision="highest")
 
 
+@no_type_check  # Tree operations fill it with shapes, shardings or NumPy arrays as well.
 @flax.struct.dataclass
 class SmplModel:
     """A skinned body: what `load` reads, with the rest joints already regressed (so that `subset` keeps them).
@@ -46,6 +48,7 @@ class SmplModel:
     parents: tuple[int, ...] = flax.struct.field(pytree_node=False)
 
 
+@no_type_check  # As above.
 @flax.struct.dataclass
 class JointModel:
     """What `joints` needs of a body and a regressor: Q vectors, each turned by one bone, and their sums.

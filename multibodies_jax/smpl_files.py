@@ -96,9 +96,10 @@ def _check_shapes(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def _check_sums(path: Path, arrays: dict[str, np.ndarray]) -> None:
     # Official regressors are rounded: their rows sum to 1 within 1e-3.
     for key, tolerance in (("weights", 1e-3), ("J_regressor", 1e-2)):
-        error = np.abs(arrays[key].sum(axis=1, dtype=np.float64) - 1)
-        if error.max() > tolerance:
-            raise ValueError(f"{path}: row {error.argmax()} of {key} sums to 1 +- {error.max():.3g}, not to 1.")
+        sums = arrays[key].sum(axis=1, dtype=np.float64)
+        worst = np.abs(sums - 1).argmax()
+        if abs(sums[worst] - 1) > tolerance:
+            raise ValueError(f"{path}: row {worst} of {key} sums to {sums[worst]:.6g}, not to 1.")
     if arrays["weights"].min() < -1e-6:
         raise ValueError(f"{path}: weights has negative entries (down to {arrays['weights'].min():.3g}).")
 
