@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -224,12 +225,15 @@ def _read_array(path: Path) -> np.ndarray:
 
 def _read_arrays(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it holds a single array")
+        with file:
             missing = [key for key in keys if key not in file.files]
             if missing:
                 raise ValueError(f"it lacks {', '.join(missing)}; it has {', '.join(file.files)}")
             return {key: file[key] for key in keys}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as an .npz file ({error}). Download it again.") from error
 
 

@@ -148,6 +148,18 @@ def test_damaged_files_are_named(name, content, folder):
         body_files.load(folder)
 
 
+def test_damaged_archives_are_named(folder):
+    path = folder / "smpl_mean_params.npz"
+    np.savez_compressed(path, pose=np.arange(144.0), shape=np.zeros(10), cam=np.zeros(3))
+    whole = path.read_bytes()
+    garbled = bytearray(whole)
+    garbled[60:120] = b"\xff" * 60  # Inside the compressed pose.
+    for content in (whole[:500], bytes(garbled), (folder / "J_regressor_h36m.npy").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"smpl_mean_params.npz cannot be read as an .npz file"):
+            body_files.load(folder)
+
+
 @pytest.mark.parametrize("name", BESIDE)
 def test_pickled_objects_are_refused(name, folder):
     (folder / name).write_bytes(pickle.dumps({"pose": 1}))
