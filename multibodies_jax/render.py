@@ -48,8 +48,9 @@ def rasterize(
     faces = _visible_faces(xy_px, depth, faces)
     ids, faces = faces[:, 0], faces[:, 1:]
     corners = xy_px[faces]
-    low = np.clip(np.floor(corners.min(1)), 0, (width, height)).astype(np.int64)
-    high = np.clip(np.ceil(corners.max(1)), 0, (width, height)).astype(np.int64)
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    low = np.clip(np.floor(np.minimum(np.minimum(a, b), c)), 0, (width, height)).astype(np.int64)
+    high = np.clip(np.ceil(np.maximum(np.maximum(a, b), c)), 0, (width, height)).astype(np.int64)
     box = (high - low).max(1, initial=0) * (high > low).all(1)
     groups = []
     for side in _box_sides(max(height, width)):
@@ -113,9 +114,9 @@ def interpolate(
     barycentric: Float[np.ndarray, "P 3"],
 ) -> Float[np.ndarray, "P C"]:
     """Interpolates values at the vertices to points given by triangle and barycentric weights."""
-    corners = values[faces[triangles]]
-    weights = barycentric.astype(values.dtype)
-    return (corners * weights[:, :, None]).sum(1)
+    a, b, c = faces[triangles].T
+    u, v, w = barycentric.astype(values.dtype).T[:, :, None]
+    return u * values[a] + v * values[b] + w * values[c]
 
 
 def vertex_normals(verts: Float[np.ndarray, "V 3"], faces: Integer[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
@@ -216,9 +217,8 @@ def _shade(normals: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P"]:
 
 def downsample(image: Float[np.ndarray, "H W C"], factor: int) -> Float[np.ndarray, "h w C"]:
     """Averages blocks of `factor` x `factor` pixels."""
-    height, width, channels = image.shape
-    blocks = image.reshape(height // factor, factor, width // factor, factor, channels)
-    return blocks.mean((1, 3))
+    total = sum(image[i::factor, j::factor] for i in range(factor) for j in range(factor))
+    return total / np.asarray(factor**2, image.dtype)
 
 
 def look_at_body(

@@ -1,9 +1,14 @@
-"""One body posed with NumPy in a few milliseconds, for renderer processes that never start JAX."""
+"""One body posed with NumPy in a few milliseconds, for renderer processes that never start JAX.
+
+The large matrices are sparse (most vertices move with few joints), which is fast and, unlike dense products, never
+starts threads: many processes on a few cores would spend their time waiting for each other's.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 
 from multibodies_jax.mannequin.skeleton import rest_joints
 from multibodies_jax.synthetic.kinematics import axis_angle_to_matrix, forward_kinematics
@@ -16,10 +21,10 @@ class Body:
     Attributes:
       template: rest vertices, metres.
       shapedirs: offsets per shape coefficient.
-      posedirs: offsets per element of the 23 rotation matrices less the identity.
-      weights: skinning weights.
-      joint_regressor: vertices to the 24 SMPL joints.
-      j24_regressor: vertices to the J24 keypoints.
+      posedirs: (3 V, 207) offsets per element of the 23 rotation matrices less the identity.
+      weights: (V, 24) skinning weights.
+      joint_regressor: (24, V) vertices to the SMPL joints.
+      j24_regressor: (24, V) vertices to the J24 keypoints.
       faces: triangles.
       clothes_frame: template vertices with the floor at y = 0 and the proportions of the mannequin: what clothes, hair
         and faces are painted by.
@@ -27,10 +32,10 @@ class Body:
 
     template: Float[np.ndarray, "V 3"]
     shapedirs: Float[np.ndarray, "V 3 S"]
-    posedirs: Float[np.ndarray, "V3 207"]
-    weights: Float[np.ndarray, "V 24"]
-    joint_regressor: Float[np.ndarray, "24 V"]
-    j24_regressor: Float[np.ndarray, "24 V"]
+    posedirs: csr_array
+    weights: csr_array
+    joint_regressor: csr_array
+    j24_regressor: csr_array
     faces: Int[np.ndarray, "F 3"]
     clothes_frame: Float[np.ndarray, "V 3"]
 
@@ -50,18 +55,17 @@ def from_files(files) -> Body:
 
 def from_arrays(template, shapedirs, posedirs, weights, joint_regressor, j24_regressor, faces) -> Body:
     """Builds a `Body` from arrays in SMPL's shapes (`posedirs` is (V, 3, 207)), NumPy or not."""
-    template, shapedirs, posedirs, weights, joint_regressor, j24_regressor = (
-        np.array(a, np.float32) for a in (template, shapedirs, posedirs, weights, joint_regressor, j24_regressor)
-    )
+    template = np.array(template, np.float32)
+    regress_joints = csr_array(np.asarray(joint_regressor, np.float32))
     return Body(
         template=template,
-        shapedirs=shapedirs,
-        posedirs=posedirs.reshape(-1, posedirs.shape[-1]),
-        weights=weights,
-        joint_regressor=joint_regressor,
-        j24_regressor=j24_regressor,
+        shapedirs=np.array(shapedirs, np.float32),
+        posedirs=csr_array(np.asarray(posedirs, np.float32).reshape(template.size, -1)),
+        weights=csr_array(np.asarray(weights, np.float32)),
+        joint_regressor=regress_joints,
+        j24_regressor=csr_array(np.asarray(j24_regressor, np.float32)),
         faces=np.array(faces, np.int64),
-        clothes_frame=_clothes_frame(template, pelvis=joint_regressor[0] @ template),
+        clothes_frame=_clothes_frame(template, pelvis=(regress_joints @ template)[0]),
     )
 
 
@@ -94,7 +98,7 @@ def pose_body(body: Body, pose: Float[np.ndarray, "24 3"], betas: Float[np.ndarr
     Returns:
       Posed vertices, metres, float32; the root turns about the rest position of the pelvis.
     """
-    shaped = body.template + body.shapedirs[:, :, : len(betas)] @ betas.astype(np.float32)
+    shaped = body.template + np.einsum("vas,s->va", body.shapedirs[:, :, : len(betas)], betas.astype(np.float32))
     joints_rest = body.joint_regressor @ shaped
     rotmats = axis_angle_to_matrix(pose)
     features = (rotmats[1:] - np.eye(3)).reshape(-1).astype(np.float32)
