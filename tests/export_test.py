@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from multibodies_jax import hypotheses, models, quantize
+from multibodies_jax import hypotheses, losses, models, quantize, smpl
 from multibodies_jax.models import flow
 from tests import random_body
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 MEAN = np.tile([1.0, 0, 0, 1, 0, 0], 27)[:157]
-JOINT_MODEL = random_body.make()[2]
+BODY, _, JOINT_MODEL = random_body.make()
 
 
 def assert_exports(function, *args):
@@ -95,3 +95,28 @@ def test_quantization():
     assert_exports(
         lambda points, weights, keys: cluster(points, weights, keys=keys), shaped(2, 5, 72), shaped(2, 5), keys(2)
     )
+
+
+@pytest.mark.parametrize("reading", ["paper", "released"])
+def test_the_loss(reading):
+    batch = {
+        "kp2d": shaped(2, 24, 2),
+        "kp2d_valid": shaped(2, 24),
+        "kp2d_input": shaped(2, 24),
+        "joints3d": shaped(2, 24, 3),
+        "joints3d_valid": shaped(2, 24),
+        "rotmats": shaped(2, 24, 3, 3),
+        "betas": shaped(2, 10),
+        "smpl_valid": shaped(2),
+    }
+    weights = dict.fromkeys(losses.TERMS, 1.0)
+
+    def gradient(state, batch):
+        def loss(state):
+            mesh = functools.partial(smpl.mesh, BODY)
+            bodies = hypotheses.decode(state, JOINT_MODEL)
+            return jnp.sum(losses.total(bodies, batch, weights, reading=reading, vertices=mesh)[0])
+
+        return jax.grad(loss)(state)
+
+    assert_exports(gradient, shaped(2, 3, 157), batch)

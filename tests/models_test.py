@@ -55,8 +55,9 @@ def test_every_model_and_trunk_returns_states(name, M, trunk):
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
-def test_bfloat16_reaches_the_trunk_and_not_the_state():
-    model = models.build(mean_state=MEAN, trunk="resnet_small", num_hypotheses=2, crop_size=64, dtype="bfloat16")
+@pytest.mark.parametrize("trunk", ["resnet50", "resnet_small"])
+def test_bfloat16_reaches_the_trunk_and_not_the_state(trunk):
+    model = models.build(mean_state=MEAN, trunk=trunk, num_hypotheses=2, crop_size=64, dtype="bfloat16")
     assert model.trunk.dtype == jnp.bfloat16
     state, _ = jax.eval_shape(
         model.init_with_output, jax.random.key(0), {"image": jnp.zeros((1, 64, 64, 3), jnp.uint8)}
