@@ -140,7 +140,8 @@ def test_no_hypothesis_is_dead_at_the_start(expanded):
         params = hmr.expand_to_hypotheses(params, M, 0.1, jax.random.key(2))
     state = np.asarray(jax.jit(network(M).apply)({"params": params}, batch))
     truth = np.array(MEAN) + 0.3 * RNG.normal(size=(400, 157))
-    best = np.argmin(np.sum((state - truth[:, None]) ** 2, axis=2)[:, :], axis=1)
+    assert 0.05 < state[..., :154].std(axis=1).mean() < 0.2  # A few degrees: apart, and near the mean body.
+    best = np.argmin(np.sum((state - truth[:, None]) ** 2, axis=2), axis=1)
     share = np.bincount(best, minlength=M) / len(best)
     assert share.min() > 0.1 / M, share
     assert np.exp(-np.sum(share * np.log(share))) > 0.7 * M, share
