@@ -285,7 +285,7 @@ def test_penetration_of_known_poses():
     assert collisions.penetration(straight)[0] < 0
     through = articulation.to_rotations(  # The left forearm in the belly.
         neutral(
-            shoulder_elevation=[[0, 14]], shoulder_rotation=[[60, 0]], elbow_flexion=[[40, 0]], hip_abduction=[[6, 6]]
+            shoulder_elevation=[[10, 14]], shoulder_rotation=[[60, 0]], elbow_flexion=[[110, 0]], hip_abduction=[[6, 6]]
         )
     )
     crossed = articulation.to_rotations(
