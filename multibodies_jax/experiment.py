@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from multibodies_jax import body_files, checkpoints, models, rotations, smpl
+from multibodies_jax.data import augment
 
 _CHOICES = {
     "model.trunk": ("resnet50", "resnet_small", "keypoints"),
@@ -118,6 +119,21 @@ def open_source(config: Any, name: str, split: str):
     import tfds_builders
 
     return tfds_builders.source(name, split, config.data.dir, **dataset_options(config))
+
+
+def evaluation_row(config: Any, record: dict[str, Any]) -> dict[str, Any]:
+    """One row of an evaluation batch.
+
+    Raises:
+      ValueError: the example lacks the truth that the protocol scores against.
+    """
+    with_image = config.model.trunk != "keypoints"
+    row = augment.evaluation_example(record, config.model.crop_size, with_image=with_image)
+    if not row["smpl_valid"]:
+        raise ValueError(
+            f"{row['example_id']}: protocol {config.eval.protocol!r} scores against SMPL parameters, which it lacks."
+        )
+    return row
 
 
 def load_people(config: Any, split: str) -> tuple[Float[np.ndarray, "N 24 3"], Float[np.ndarray, "N 10"]]:

@@ -1,0 +1,64 @@
+"""What a set of hypotheses has to beat: single-hypothesis HMR with tuned noise, and bodies that never saw the image."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from multibodies_jax import experiment, hypotheses, quantize, rotations, smpl
+from multibodies_jax.data import virtual
+
+NOISE_ROOT_DEG = (0.0, 10.0, 20.0, 40.0)
+NOISE_POSE_DEG = (0.0, 4.0, 8.0, 12.0, 16.0, 24.0)
+_CODEBOOK_PEOPLE = 1000
+
+
+def perturb(
+    hyps: hypotheses.Hypotheses,
+    n: int,
+    keys: Array,
+    root: Float[Array, ""],
+    pose: Float[Array, ""],
+    joint_model: smpl.JointModel,
+) -> hypotheses.Hypotheses:
+    """Turns one body per example into n: itself and n - 1 copies whose joints are turned at random.
+
+    Args:
+      hyps: leading axes (B, 1).
+      keys: one per example.
+      root, pose: standard deviation of the axis-angle noise on the root and on each other joint, radians.
+
+    Returns:
+      Leading axes (B, n); the sets are nested: a larger n only adds bodies.
+    """
+    sigma = jnp.concatenate([root[None], jnp.broadcast_to(pose, (23,))])
+
+    def draw(key: Array) -> Array:
+        rows = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (24, 3)))(jnp.arange(n))
+        return rows.at[0].set(0.0) * sigma[None, :, None]
+
+    noise = rotations.axis_angle_to_matrix(jax.vmap(draw)(keys))
+    rotmats = jnp.einsum("bmjik,bmjkl->bmjil", jnp.broadcast_to(hyps.rotmats, noise.shape), noise, precision="highest")
+    tiled = jax.tree.map(lambda x: jnp.broadcast_to(x, (x.shape[0], n, *x.shape[2:])), hyps)
+    return place(rotmats, tiled.betas, tiled.cam, joint_model)
+
+
+def place(rotmats: Array, betas: Array, cam: Array, joint_model: smpl.JointModel) -> hypotheses.Hypotheses:
+    """Hypotheses from rotations instead of the network's 6D state."""
+    state = jnp.concatenate([rotations.matrix_to_rot6d(rotmats).reshape(*betas.shape[:-1], 144), betas, cam], axis=-1)
+    return hypotheses.decode(state, joint_model)
+
+
+def codebook(config: Any, bodies: experiment.Bodies, n: int) -> hypotheses.Hypotheses:
+    """The n training bodies, seen from training views, that quantize the training set best: a set that no image chooses.
+
+    Returns:
+      Leading axes (1, n).
+    """
+    poses, betas = (jnp.asarray(x[:_CODEBOOK_PEOPLE]) for x in experiment.load_people(config, "train"))
+    key = jax.random.key(config.seed)
+    views = virtual.synthesize(poses, betas, jax.random.split(key, len(poses)), bodies.j24, hide="none")
+    everybody = place(views["rotmats"][None], views["betas"][None], jnp.zeros((1, len(poses), 3)), bodies.j24)
+    chosen = quantize.select(everybody, n, key[None], weights="uniform", starts=2)
+    return hypotheses.pick(everybody, chosen.medoid)

@@ -1,0 +1,234 @@
+"""Evaluates a work directory: the n-quantized errors of Table 1, with the controls that they have to beat."""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from multibodies_jax import (
+    checkpoints,
+    controls,
+    experiment,
+    gallery,
+    inference,
+    judge,
+    metrics,
+    occlusion,
+    prior,
+    report,
+    smpl,
+)
+from multibodies_jax.data import pipeline
+
+SCHEMA = 1
+TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
+    """Evaluates the regressor of a work directory and writes results.json, results.md, per_example.npz and figures.
+
+    Temperature and noise are chosen on the validation split of the last set, errors are reported on `eval.split`.
+
+    Returns:
+      What is in results.json (docs/interfaces.md, section 8).
+
+    Raises:
+      CheckpointError: a checkpoint is missing, damaged or of another body.
+      ValueError: the work directory has another config, or a set is empty or lacks what the protocol needs.
+    """
+    experiment.check_workdir(config, workdir)
+    bodies = experiment.load_bodies(config)
+    panel = _panel(config, workdir, bodies)
+    temperature, noise, tuned = _tune(config, panel)
+    result = {
+        "schema": SCHEMA,
+        **experiment.metadata(config, bodies),
+        "seed": config.seed,
+        "split": config.eval.split,
+        "protocol": metrics.describe(config.eval.protocol),
+        "num_hypotheses": panel.ours.num_hypotheses,
+        "images_seen": {judge.OURS: panel.ours.images_seen} | ({judge.HMR: panel.hmr.images_seen} if panel.hmr else {}),
+        "tuned_on_validation": tuned,
+        "prior": {"held_out_log_prob": panel.density.held_out_log_prob, "noise_mm": config.flow.noise_mm},
+        **{part: {} for part in ("datasets", "metrics", "compared", "diagnostics")},
+    }
+    per_example: dict[str, np.ndarray] = {}
+    for name in config.eval.sets:
+        errors, diagnostics, ids = _run(config, panel, name, config.eval.split, temperature, noise)
+        result["datasets"][name] = {
+            "examples": len(ids),
+            "fingerprint": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+        }
+        result["metrics"][name] = _summaries(errors)
+        result["compared"][name] = _comparisons(errors)
+        result["diagnostics"][name] = _diagnose(errors, diagnostics, panel.ours.num_hypotheses)
+        per_example[f"{name}|example_id"] = np.array(ids)
+        per_example |= {f"{name}|{'|'.join(key)}": value for key, value in errors.items()}
+    _write(workdir, result, per_example)
+    gallery.draw(config, workdir, panel, temperature, result)
+    print(report.markdown(result))
+    print(f"Written to {workdir}: results.md, results.json, per_example.npz, figures/")
+    return result
+
+
+def _panel(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> judge.Panel:
+    ours = inference.restore(config, workdir / "checkpoints", bodies)
+    with_hmr = config.eval.controls and checkpoints.latest_step(workdir / "hmr") is not None
+    with_books = config.eval.controls and ours.num_hypotheses > 1
+    stride = np.arange(0, bodies.smpl.v_template.shape[0], config.eval.vertex_stride)
+    return judge.Panel(
+        ours=ours,
+        density=prior.load_prior(config, workdir, bodies),
+        surface=smpl.subset(bodies.smpl, stride),
+        books={str(n): controls.codebook(config, bodies, n) for n in _ns(config, ours)} if with_books else {},
+        hmr=inference.restore(config, workdir / "hmr", bodies) if with_hmr else None,
+    )
+
+
+def _ns(config: Any, ours: inference.Regressor) -> tuple[int, ...]:
+    return tuple(n for n in config.eval.ns if n <= ours.num_hypotheses)
+
+
+def examples(config: Any, name: str, split: str) -> Iterator[dict[str, Any]]:
+    """Evaluation batches of one set, in order, the last one padded."""
+    source = experiment.open_source(config, name, split)
+    make = functools.partial(experiment.evaluation_row, config)
+    return pipeline.evaluation_batches(source, config.eval.batch, make, config.data.threads, config.eval.max_examples)
+
+
+def _run(
+    config, panel, name, split, temperature, noise
+) -> tuple[dict[tuple[str, str, str], np.ndarray], dict[str, np.ndarray], list[str]]:
+    """Errors {(method, n, metric): (N,)}, diagnostics {name: (N,)} and ids of one split."""
+    quantizer = _quantizer(config)
+    total = -(-_size(config, name, split) // config.eval.batch)
+    rows: list[tuple[dict, dict]] = []
+    ids: list[str] = []
+    for batch in tqdm(examples(config, name, split), total=total, desc=f"evaluate {name} {split}", unit="batch"):
+        keep = batch["valid"] > 0
+        ids += list(batch["example_id"][keep])
+        arrays = {k: jnp.asarray(v) for k, v in batch.items() if k != "example_id"}
+        errors, diagnostics = judge.judge(
+            panel, arrays, quantizer, temperature, noise, _ns(config, panel.ours), config.eval.protocol
+        )
+        flat = {
+            (m, n, k): np.asarray(v)[keep]
+            for m, sets in errors.items()
+            for n, scores in sets.items()
+            for k, v in scores.items()
+        }
+        diagnostics = diagnostics | {"occlusion": batch["occlusion"]}
+        rows.append((flat, {k: np.asarray(v)[keep] for k, v in diagnostics.items()}))
+    joined = [{k: np.concatenate([row[i][k] for row in rows]) for k in rows[0][i]} for i in range(2)]
+    return joined[0], joined[1], ids
+
+
+def _quantizer(config: Any, weights: str | None = None) -> judge.Quantizer:
+    q = config.quantizer
+    return judge.Quantizer(reading=q.reading, weights=weights or q.weights, starts=q.starts, iterations=q.iterations)
+
+
+def _size(config: Any, name: str, split: str) -> int:
+    size = len(experiment.open_source(config, name, split))
+    return min(size, config.eval.max_examples) if config.eval.max_examples else size
+
+
+def _tune(config: Any, panel: judge.Panel) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Chooses temperature and noise by the mean error on the validation split of the last set."""
+    ns = _ns(config, panel.ours)
+    temperature, noise, tuned = config.quantizer.temperature, {}, {}
+    if panel.ours.num_hypotheses == 1:
+        return jnp.float32(1.0), noise, tuned
+    batches = [
+        {k: v for k, v in b.items() if k != "example_id"} for b in examples(config, config.eval.sets[-1], "validation")
+    ]
+    if not temperature:
+        scored = [judge.scored(panel, batch) for batch in batches]
+        grid = {
+            t: _mean(
+                [judge.quantized_mpjpe(*s, _quantizer(config, "prior"), jnp.float32(t), ns) for s in scored], batches
+            )
+            for t in TEMPERATURES
+        }
+        temperature = min(grid, key=lambda t: grid[t].mean())
+        tuned["temperature"] = {
+            "chosen": temperature,
+            "mpjpe_mm": {str(t): [round(float(x), 2) for x in v] for t, v in grid.items()},
+        }
+    if panel.hmr is not None:
+        pairs = [(root, pose) for root in controls.NOISE_ROOT_DEG for pose in controls.NOISE_POSE_DEG]
+        grid = {
+            p: _mean(
+                [
+                    judge.noisy_mpjpe(panel, batch, jnp.deg2rad(jnp.array(p)), ns)
+                    for batch in tqdm(batches, desc="tune")
+                ],
+                batches,
+            )
+            for p in pairs
+        }
+        chosen = {str(n): min(pairs, key=lambda p: grid[p][i]) for i, n in enumerate(ns)}
+        noise = {n: jnp.deg2rad(jnp.array(p)) for n, p in chosen.items()}
+        tuned["noise_deg"] = {n: {"root": p[0], "pose": p[1]} for n, p in chosen.items()}
+    return jnp.float32(temperature), noise, tuned
+
+
+def _mean(values: list[Any], batches: list[dict]) -> np.ndarray:
+    """Mean over the examples of per-batch values (len(ns), B)."""
+    valid = np.concatenate([batch["valid"] for batch in batches])
+    return (np.concatenate([np.asarray(v) for v in values], axis=1) * valid).sum(axis=1) / valid.sum()
+
+
+def _summaries(errors: dict) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for (method, n, name), values in errors.items():
+        tree.setdefault(method, {}).setdefault(n, {})[name] = metrics.summary(values)
+    return tree
+
+
+def _comparisons(errors: dict) -> list[dict[str, Any]]:
+    """Paired differences ours - control at every n; an interval below 0 says that ours is better."""
+    rows = []
+    for (method, n, name), values in errors.items():
+        if method in judge.CONTROLS and name in ("mpjpe", "pa_mpjpe"):
+            rows.append(
+                {"control": method, "n": int(n), "metric": name, **metrics.paired(errors[judge.OURS, n, name], values)}
+            )
+    return rows
+
+
+def _diagnose(errors: dict, diagnostics: dict[str, np.ndarray], num_hypotheses: int) -> dict[str, Any]:
+    """What the numbers stand on: spread, use of hypotheses, error by what is hidden."""
+    best = np.bincount(diagnostics["best_hypothesis"], minlength=num_hypotheses)
+    share = best / best.sum()
+    result = {
+        k: metrics.summary(v[np.isfinite(v)])
+        for k, v in diagnostics.items()
+        if k not in ("best_hypothesis", "occlusion") and np.isfinite(v).any()
+    }
+    result["hypotheses_ever_best"] = int((best > 0).sum())
+    result["hypotheses_in_use"] = float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
+    single = errors.get((judge.HMR, "1", "mpjpe"), errors[judge.OURS, "1", "mpjpe"])
+    kinds = diagnostics["occlusion"]
+    result["single_mpjpe_by_occlusion"] = {
+        occlusion.STRATEGIES[k]: metrics.summary(single[kinds == k]) for k in np.unique(kinds)
+    }
+    return result
+
+
+def _write(workdir: pathlib.Path, result: dict[str, Any], per_example: dict[str, np.ndarray]) -> None:
+    """Replaces the three result files one by one, each atomically."""
+    texts = {"results.json": json.dumps(result, indent=1) + "\n", "results.md": report.markdown(result) + "\n"}
+    for name, text in texts.items():
+        (workdir / (name + ".tmp")).write_text(text)
+        os.replace(workdir / (name + ".tmp"), workdir / name)
+    with open(workdir / "per_example.npz.tmp", "wb") as file:
+        np.savez_compressed(file, **per_example)
+    os.replace(workdir / "per_example.npz.tmp", workdir / "per_example.npz")

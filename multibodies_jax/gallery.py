@@ -1,0 +1,119 @@
+"""Draws the figures of a work directory: examples of the last evaluation set, the prior's samples, curves."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from multibodies_jax import (
+    experiment,
+    hypotheses,
+    inference,
+    judge,
+    logs,
+    metrics,
+    occlusion,
+    quantize,
+    smpl,
+)
+from multibodies_jax.data import crops
+from multibodies_jax.vis import figures
+
+_EXAMPLES = 5  # Rows of figure 6: the first of each strategy, then the next ones.
+_SAMPLES = 12  # Of the prior.
+_BODIES = 5
+
+
+def draw(config: Any, workdir: pathlib.Path, panel: judge.Panel, temperature: Any, result: Mapping[str, Any]) -> None:
+    """Writes figures 2, 4, 5 and 6, the error curves and the losses to WORKDIR/figures."""
+    folder = workdir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, methods in result["metrics"].items():
+        shown = {m: sets for m, sets in methods.items() if m in (judge.OURS, judge.UNIFORM, judge.HMR, *judge.CONTROLS)}
+        curves = {
+            m: {int(n): (s["mpjpe"]["mean"], s["mpjpe"]["ci95"]) for n, s in sets.items()} for m, sets in shown.items()
+        }
+        figures.error_curve(folder / f"mpjpe_{name.replace('/', '_')}.png", curves, title=f"{name}, {result['split']}")
+    stages = {p.name: logs.read(p) for p in map(workdir.joinpath, _STAGES) if (p / logs.LOG).exists()}
+    figures.loss_curves(folder / "losses.png", stages)
+    samples = panel.density.sample(jax.random.key(config.seed), _SAMPLES)
+    figures.figure4(folder / "figure4_prior_samples.png", np.asarray(samples).reshape(-1, 24, 3))
+    _draw_examples(config, folder, panel, temperature)
+
+
+_STAGES = ("prior", "stage1", "checkpoints", "hmr")
+
+
+def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, temperature: Any) -> None:
+    name, split = config.eval.sets[-1], config.eval.split
+    records, rows = _choose(config, name, split)
+    batch = {k: np.stack([row[k] for row in rows]) for k in rows[0] if k != "example_id"}
+    hyps = inference.score(panel.ours(batch), panel.density)
+    n = min(_BODIES, panel.ours.num_hypotheses)
+    q = config.quantizer
+    chosen = quantize.select(
+        hyps, n, judge.example_keys(batch, 0), reading=q.reading, weights=q.weights, temperature=temperature
+    )
+    picked = hypotheses.pick(hyps, chosen.medoid)
+    bodies = panel.ours.bodies
+    truth17 = smpl.joints(bodies.h36m, batch["rotmats"], batch["betas"])
+    errors = metrics.mpjpe14_mm(smpl.joints(bodies.h36m, picked.rotmats, picked.betas), truth17)
+    meshes = np.asarray(smpl.mesh(bodies.smpl, picked.rotmats, picked.betas))
+    truth = np.asarray(smpl.mesh(bodies.smpl, batch["rotmats"], batch["betas"]))
+    faces = np.asarray(bodies.smpl.faces)
+    evidence = [_evidence(record, row) for record, row in zip(records, rows, strict=True)]
+    examples = [
+        figures.Example(evidence[i], meshes[i], np.asarray(chosen.prob[i]), int(errors[i].argmin()), truth[i])
+        for i in range(len(rows))
+    ]
+    figures.figure6(folder / "figure6_hypotheses.png", examples, faces)
+    hidden = int(np.argmin([row["kp2d_input"].sum() for row in rows]))  # The most ambiguous of them.
+    if panel.hmr is not None:
+        single = panel.hmr(batch)
+        body = np.asarray(smpl.mesh(bodies.smpl, single.rotmats[:, 0], single.betas[:, 0]))
+        figures.figure2(
+            folder / "figure2_single_and_set.png",
+            evidence[hidden],
+            body[hidden],
+            meshes[hidden],
+            truth[hidden],
+            faces,
+        )
+    _figure5(folder / "figure5_ambiguous.png", records[hidden])
+
+
+def _choose(config: Any, name: str, split: str) -> tuple[list[dict], list[dict]]:
+    """The first record of every strategy and the ones after them, with their evaluation rows."""
+    source = experiment.open_source(config, name, split)
+    some = [source[i] for i in range(min(len(source), 40))]
+    first = {int(record["occlusion"]): i for i, record in reversed(list(enumerate(some)))}
+    order = sorted(range(len(some)), key=lambda i: (i not in first.values(), i))[:_EXAMPLES]
+    records = [some[i] for i in order]
+    return records, [experiment.evaluation_row(config, record) for record in records]
+
+
+def _evidence(record: dict, row: dict) -> figures.Evidence:
+    """What the network saw; the crop is shown also where only its keypoints were used."""
+    return figures.Evidence(row["kp2d"], row["kp2d_input"], _crop(record))
+
+
+def _crop(record: dict) -> np.ndarray:
+    transform = crops.affine(record["box_center"], float(record["box_scale"]), 224)
+    return crops.warp(record["image"], transform, 224, record["window"][:2])
+
+
+def _figure5(path: pathlib.Path, record: dict) -> None:
+    shift = np.asarray(record["window"][:2], np.float32)
+    figures.figure5(
+        path,
+        record["image"],
+        record["kp2d"] - shift,
+        record["kp2d_valid"],
+        record["kp2d_input"],
+        (record["box_center_full"] - shift, float(record["box_scale_full"])),
+        (record["box_center"] - shift, float(record["box_scale"])),
+        _crop(record),
+        title=occlusion.STRATEGIES[int(record["occlusion"])],
+    )

@@ -1,0 +1,89 @@
+"""Tables for people from results.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from multibodies_jax import judge
+
+_METRICS = {"mpjpe": "MPJPE", "pa_mpjpe": "RE", "vertex": "vertex error"}
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of every set, like the paper's Table 1, with controls, paired comparisons and diagnostics."""
+    protocol = result["protocol"]
+    lines = [
+        f"# Results: {result['body']}",
+        "",
+        f"M = {result['num_hypotheses']} hypotheses, split {result['split']}. Protocol {protocol['name']}: {protocol['selection']}, "
+        f"{len(protocol['joints'])} joints of {protocol['regressor']}, root {protocol['root']}; RE after {protocol['alignment']}.",
+        f"Commit {result['commit'][:12]}, seed {result['seed']}. Errors in millimetres: mean over images ± half a 95 % interval.",
+    ]
+    for name in result["metrics"]:
+        lines += ["", f"## {name} ({result['datasets'][name]['examples']} images)", ""]
+        lines += _table(result["metrics"][name])
+        lines += _comparisons(result["compared"][name])
+        lines += _diagnostics(result["diagnostics"][name])
+    lines += ["", "## Prior and what was chosen on the validation split", ""]
+    held_out, noise = result["prior"]["held_out_log_prob"], result["prior"]["noise_mm"]
+    lines.append(f"- Held-out log-likelihood of the prior: {held_out:.1f} nats at {noise:g} mm noise.")
+    lines += [f"- {key}: {value}" for key, value in result["tuned_on_validation"].items()]
+    return "\n".join(lines)
+
+
+def _table(methods: Mapping[str, Any]) -> list[str]:
+    ns = sorted({int(n) for m, sets in methods.items() if m != "all" for n in sets if len(sets) > 1 or int(n) == 1})
+    header = ["method"] + [f"{label}-{n}" for n in ns for label in ("MPJPE", "RE")]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for method, sets in methods.items():
+        if set(map(int, sets)) <= set(ns):
+            cells = [_cell(sets.get(str(n), {}).get(k)) for n in ns for k in ("mpjpe", "pa_mpjpe")]
+            lines.append(f"| {method} | " + " | ".join(cells) + " |")
+        else:
+            scores = next(iter(sets.values()))
+            lines.append(
+                f"| {method}: {_cell(scores['mpjpe'])} / {_cell(scores['pa_mpjpe'])} |" + " |" * (len(header) - 1)
+            )
+    return lines
+
+
+def _cell(summary: Mapping[str, float] | None) -> str:
+    return f"{summary['mean']:.1f} ± {summary['ci95']:.1f}" if summary else ""
+
+
+def _comparisons(rows: list[Mapping[str, Any]]) -> list[str]:
+    if not rows:
+        return []
+    lines = [
+        "",
+        f"Paired difference of {judge.OURS} to each control, 95 % interval over images (below 0: ours is better):",
+        "",
+    ]
+    lines += ["| control | n | MPJPE | RE |", "|---|---|---|---|"]
+    cells = {(r["control"], r["n"], r["metric"]): f"{r['mean']:+.1f} [{r['low']:+.1f}, {r['high']:+.1f}]" for r in rows}
+    for control, n in dict.fromkeys((r["control"], r["n"]) for r in rows):
+        lines.append(f"| {control} | {n} | {cells[control, n, 'mpjpe']} | {cells[control, n, 'pa_mpjpe']} |")
+    return lines
+
+
+def _diagnostics(values: Mapping[str, Any]) -> list[str]:
+    by_kind = ", ".join(
+        f"{kind} {s['mean']:.1f} (n={s['count']})" for kind, s in values["single_mpjpe_by_occlusion"].items()
+    )
+    lines = ["", f"- MPJPE of the single hypothesis by what is hidden: {by_kind} mm."]
+    spread = [
+        f"{word} {values[f'spread_{word}_mm']['mean']:.1f} mm"
+        for word in ("visible", "hidden")
+        if f"spread_{word}_mm" in values
+    ]
+    lines.append(f"- Spread of the M hypotheses, joints that are: {', '.join(spread)}.")
+    lines.append(
+        f"- 2D error of the hypotheses on visible keypoints: {values['reprojection_px']['mean']:.1f} px of 224."
+    )
+    lines.append(
+        f"- Hypotheses ever best: {values['hypotheses_ever_best']}; in use (perplexity): {values['hypotheses_in_use']:.1f}."
+    )
+    printed, tuned = values["effective_printed"]["mean"], values["effective_tuned"]["mean"]
+    lines.append(
+        f"- Effective number of hypotheses under the prior: {printed:.1f} at temperature 1, {tuned:.1f} at the chosen one."
+    )
+    return lines
