@@ -15,7 +15,7 @@ from multibodies_jax.data import augment
 
 IMAGE_PX = 224.0  # Width of the virtual image; the box's least side is in these pixels, all else is relative.
 FOCAL = (2.5, 4.0)  # Image widths.
-FILL = (0.74, 0.82)  # Of the image, by the longer side of the body.
+FILL = (0.70, 0.78)  # Of the image, by the joints; the skin reaches a twentieth further.
 PITCH_DEG = (5.0, 10.0)  # Mean and std; positive looks down on the body.
 STEEP_PROBABILITY, STEEP_STD_DEG = 0.1, 30.0
 ROLL_STD_DEG = 3.0
