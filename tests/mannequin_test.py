@@ -60,6 +60,26 @@ def check_mirrored(faces, mirror):
     np.testing.assert_array_equal(canonical(mirror[faces][:, ::-1]), canonical(np.asarray(faces, mirror.dtype)))
 
 
+def check_correctives(arrays, mirror):
+    """On new poses they take linear skinning most of the way to its target, and mirrored poses mirror them."""
+    verts, weights, posedirs = (arrays[key].astype(float) for key in ("v_template", "weights", "posedirs"))
+    centers = posing.centers_of_rotation(verts, arrays["f"].astype(int), weights)
+    rng, flip, before, after = np.random.default_rng(1), np.diag(MIRROR_X), 0.0, 0.0
+    for _ in range(8):
+        rotmats = clinical.pose(clinical.random_angles(rng))
+        moved, mirrored = (
+            posedirs @ (R[1:] - np.eye(3)).ravel() for R in (rotmats, flip @ rotmats[joints.SMPL_FLIP] @ flip)
+        )
+        np.testing.assert_allclose(mirrored[mirror] * MIRROR_X, moved, atol=1e-5)
+        R_world, offset = posing.pose_bones(rotmats, arrays["J"].astype(float))
+        target = posing.rotate_about_centers(verts, centers, weights, R_world, offset)
+        T = np.einsum("vj,jab->vab", weights, R_world)
+        linear, corrected = (np.einsum("vab,vb->va", T, v) + weights @ offset for v in (verts, verts + moved))
+        before += ((linear - target) ** 2).sum()
+        after += ((corrected - target) ** 2).sum()
+    assert after < 0.2 * before
+
+
 def test_keys_and_sizes_are_those_of_smpl(shipped):
     sizes = {
         "v_template": (6890, 3),
@@ -252,9 +272,14 @@ def test_the_generator_makes_the_shipped_body(shipped, companions, tmp_path, mon
     np.testing.assert_allclose(made["J"], shipped["J"], atol=1e-3)
     assert np.abs(made["weights"] - shipped["weights"][nearest]).mean() < 0.005
     assert np.abs(made["shapedirs"] - shipped["shapedirs"][nearest]).mean() < 5e-4
-    assert np.abs(made["posedirs"] - shipped["posedirs"][nearest]).mean() < 5e-4
-    points = made_companions["J_regressor_extra"] @ made["v_template"]
-    np.testing.assert_allclose(points, companions["J_regressor_extra"] @ shipped["v_template"], atol=0.01)
+    for arrays, mirror in ((made, made_companions["mirror"]), (shipped, companions["mirror"])):
+        check_correctives(arrays, mirror)
+    for name in ("J_regressor_extra", "J_regressor_h36m"):
+        points = made_companions[name] @ made["v_template"]
+        np.testing.assert_allclose(points, companions[name] @ shipped["v_template"], atol=0.01)
+    for name in ("mean_pose", "mean_shape", "mean_cam", "floor"):
+        np.testing.assert_allclose(made_companions[name], companions[name], atol=1e-3)
+    assert np.mean(made_companions["part"] == companions["part"][nearest]) > 0.99
     build.write(made, made_companions, tmp_path)
     monkeypatch.setattr(body_files, "ASSETS", tmp_path)
     assert body_files.load().description == "embedded mannequin (no licence needed)"
@@ -296,13 +321,28 @@ def test_remeshing_a_sphere_hits_the_count_and_stays_on_it():
         assert triangles.report(full, full_faces)["smallest_angle_deg"] > 25
 
 
+def test_flipping_replaces_the_long_diagonal_and_keeps_the_side():
+    verts = np.array([[1.0, 0, 0], [4, 1, 0], [1, 2, 0], [0.5, 1, 0]])  # A kite, cut along its length.
+    faces = remesh.flip(verts, np.array([[0, 1, 3], [1, 2, 3]]))
+    assert {frozenset(face) for face in faces.tolist()} == {frozenset((0, 1, 2)), frozenset((0, 2, 3))}
+    np.testing.assert_allclose(triangles.normals(verts, faces), [[0, 0, 1]] * 2)
+
+
+def test_collapsing_never_pinches_the_mesh():
+    """The ends of edge 0-1 share a third neighbour (4), so that their collapse would leave a flap."""
+    verts = np.array([[1.0, 0, 0], [1.1, 0, 0], [1.05, -1, 0], [1.05, 0.4, 0], [1.05, 1, 0]])
+    faces = np.array([[0, 2, 1], [0, 1, 3], [1, 4, 3], [0, 3, 4]])
+    _, _, removed = remesh.collapse(verts, faces, lambda p: np.ones(len(p)), 0.2)
+    assert removed == 0
+
+
 def weld(points, side):
     """Triangles of a square grid whose coincident points are one vertex."""
     rounded = np.where(np.abs(points) < 1e-12, 0.0, points)
     unique, index = np.unique(np.round(rounded, 9), axis=0, return_inverse=True)
     i, j = np.meshgrid(np.arange(side - 1), np.arange(side - 1), indexing="ij")
-    a, b, c, d = (i * side + j).ravel(), ((i + 1) * side + j).ravel(), (i * side + j + 1).ravel(), None
-    d = ((i + 1) * side + j + 1).ravel()
+    a = (i * side + j).ravel()
+    b, c, d = a + side, a + 1, a + side + 1
     faces = index.ravel()[np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)])]
     faces = faces[(faces != np.roll(faces, 1, 1)).all(1)]
     if triangles.volume(unique, faces) < 0:

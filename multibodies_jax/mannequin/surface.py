@@ -60,7 +60,7 @@ def _left_half(cell: float) -> tuple[Verts, Faces]:
     verts, faces, _, _ = marching_cubes(values, 0.0, spacing=(cell,) * 3)
     verts = verts.astype(float) + low
     verts[np.abs(verts[:, 0]) < 1e-7, 0] = 0.0
-    inside_out = np.einsum("ij,ij->", verts[faces[:, 0]], np.cross(verts[faces[:, 1]], verts[faces[:, 2]])) < 0
+    inside_out = volume(verts, faces) < 0  # The open side is at x = 0, where it encloses nothing.
     return verts, np.ascontiguousarray(faces[:, ::-1] if inside_out else faces)
 
 
