@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     c.data.weights = (1.0,)  # Mixture of the sets.
     c.data.virtual_cameras = False  # Keypoint trunk only: synthesise views of `people` instead of reading `sets`.
     c.data.occlusion = "paper"  # Training augmentation: none | paper (appendix B).
-    c.data.augment = True  # Flip, rotation, scale, colour.
+    c.data.augment = "spin"  # Flip, rotation, scale, colour: none | mild | spin (as strong as SPIN's).
     c.data.num_train = 20000  # Builder options of the embedded sets.
     c.data.num_people = 50000
     c.data.image_size = 128

@@ -13,6 +13,7 @@ from configs import default
 def get_config() -> ConfigDict:
     c = default.get_config().unlock()
     c.data.virtual_cameras = True
+    c.data.augment = "mild"
     c.data.num_train = 1000
     c.data.num_people = 30000
 

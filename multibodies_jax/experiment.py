@@ -25,6 +25,7 @@ _CHOICES = {
     "quantizer.weights": ("prior", "uniform"),
     "optim.schedule": ("cosine", "constant"),
     "data.occlusion": ("none", "paper"),
+    "data.augment": ("none", "mild", "spin"),
     "freeze": ("", "trunk"),
 }
 # Fields that may differ between the run that trained a work directory and one that uses it.

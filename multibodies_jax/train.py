@@ -204,8 +204,9 @@ def _data(config: Any, bodies: experiment.Bodies, batch_size: int) -> tuple[Any,
             rng,
             config.model.crop_size,
             occlusion=config.data.occlusion,
-            augment=config.data.augment,
+            augment=config.data.augment != "none",
             with_image=with_image,
+            strength=augment.SPIN if config.data.augment == "spin" else augment.MILD,
         )
 
     sources = [experiment.open_source(config, name, "train") for name in config.data.sets]
