@@ -48,6 +48,12 @@ def test_the_crop_projection_stays_finite_with_any_scale(scale):
         assert np.isfinite(gradient).all()
 
 
+def test_points_in_the_plane_of_the_crop_camera_are_held_before_it():
+    points, cam = jnp.array([[0.1, 0.2, -2 * 5000 / 224], [0.1, 0.2, -100.0]]), jnp.array([1.0, 0, 0])
+    np.testing.assert_allclose(cameras.project_crop(points, cam), [[10, 20], [10, 20]], rtol=1e-5)
+    assert np.isfinite(jax.grad(lambda c: cameras.project_crop(points, c).sum())(cam)).all()
+
+
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
 @given(seed=st.integers(0, 2**31 - 1))
 def test_the_full_camera_shows_exactly_what_the_crop_camera_shows(batch, seed):

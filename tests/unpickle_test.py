@@ -200,6 +200,12 @@ def test_a_pickle_cannot_alter_the_stand_ins(tmp_path, target):
         read(tmp_path, change)
 
 
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_object_arrays_are_refused_whatever_they_hold(tmp_path, protocol):
+    with pytest.raises(unpickle.RefusedError, match="array of type 'O8'"):
+        read(tmp_path, pickle.dumps(np.array([1, "text"], dtype=object), protocol=protocol))
+
+
 def test_shared_parts_are_converted_once(tmp_path):
     nest = [np.ones(1)]
     for _ in range(60):  # Written out it would have 2^60 elements.
