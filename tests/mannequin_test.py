@@ -330,7 +330,7 @@ def test_flipping_replaces_the_long_diagonal_and_keeps_the_side():
 
 def test_collapsing_never_pinches_the_mesh():
     """The ends of edge 0-1 share a third neighbour (4), so that their collapse would leave a flap."""
-    verts = np.array([[1.0, 0, 0], [1.1, 0, 0], [1.05, -1, 0], [1.05, 0.4, 0], [1.05, 1, 0]])
+    verts = np.array([[1.0, 0, 0], [1.1, 0, 0], [1.05, -1, 0], [1.05, 0.4, 0.5], [1.05, 1, 0]])
     faces = np.array([[0, 2, 1], [0, 1, 3], [1, 4, 3], [0, 3, 4]])
     _, _, removed = remesh.collapse(verts, faces, lambda p: np.ones(len(p)), 0.2)
     assert removed == 0
