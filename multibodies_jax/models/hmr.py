@@ -165,9 +165,9 @@ def _feed_back(
     """What a correction `x` of the state adds to the next iteration's fc1: nothing nonlinear lies between dec and fc1.
 
     Multiplying the weights first is exact too. It costs 2 H^2 S once and then only H^2 per example instead of 4 H S;
-    with both gradients of all iterations the two break even at 4 B = H.
+    with both gradients of all iterations they are equal at 4 B = H.
     """
-    if 4 * batch <= dec.shape[0]:
+    if 4 * batch < dec.shape[0]:
         return lambda x: _dot(_dot(x, dec) + dec_bias[None], fc1_state)
     loop, loop_bias = _dot(dec, fc1_state), _dot(dec_bias, fc1_state)
     return lambda x: _dot(x, loop) + loop_bias[None]
