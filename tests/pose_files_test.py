@@ -184,6 +184,13 @@ def test_glitches_are_dropped_and_counted(tmp_path, people, name, angle_deg, rea
     assert f"58 poses of 1 recordings of 1 subjects; dropped 2 ({reason})" in pose_files.describe(got)
 
 
+def test_a_frame_is_dropped_for_one_reason(tmp_path, people):
+    bad = people.copy()
+    bad[7, [joints.SMPL24.index("head"), joints.SMPL24.index("left_wrist")]] = (0, 0, 2.2)
+    np.save(tmp_path / "p.npy", bad)
+    assert pose_files.load(tmp_path / "p.npy").dropped == {"head beyond 95 degrees": 1}
+
+
 def test_no_parametric_pose_is_dropped(tmp_path):
     np.save(tmp_path / "p.npy", poses.sample_pose_block(1, 0, 2000)[0])
     assert pose_files.load(tmp_path / "p.npy").dropped == {}
@@ -243,6 +250,26 @@ def test_splits_do_not_depend_on_the_order_of_the_clips(tmp_path, people):
     for name in pose_files.SPLITS:
         one, other = (set(pose_files.split(f, name).frame_subjects.tolist()) for f in (first, second))
         assert one == other
+
+
+def test_a_new_training_subject_moves_nobody(tmp_path, people):
+    names = [f"{s:02d}_01" for s in range(1, 18)]
+    before = many_clips(tmp_path, people, dict.fromkeys(names, 4))
+    held_out = {name: set(pose_files.split(before, name).frame_subjects.tolist()) for name in ("validation", "test")}
+    for gone in names:
+        if gone[:2] in set.union(*held_out.values()):
+            continue
+        after = many_clips(tmp_path, people, dict.fromkeys([n for n in names if n != gone], 4))
+        for name, subjects in held_out.items():
+            assert set(pose_files.split(after, name).frame_subjects.tolist()) == subjects
+
+
+def test_every_split_gets_a_unit_however_small():
+    for large in range(3):
+        mass = np.full(3, 0.01)
+        mass[large] = 0.98
+        got = pose_files._hold_out(["a", "b", "c"], mass)
+        assert sorted(got.tolist()) == [0, 1, 2] and got[large] == pose_files.SPLITS.index("train")
 
 
 @pytest.mark.parametrize(

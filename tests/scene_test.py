@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from multibodies_jax import body_files, joints, occlusion, render, rotations, smpl
+from multibodies_jax.mannequin import skeleton
 from multibodies_jax.synthetic import appearance, backgrounds, bodies, families, kinematics, poses, scene
 
 NUM_SCENES = 26
@@ -67,6 +68,8 @@ def test_the_clothes_frame_has_the_mannequins_height(files, body):
     template = body.template
     shift = body.clothes_frame - template
     np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=2e-3)  # It is the mannequin.
+    np.testing.assert_allclose((body.joint_regressor @ body.clothes_frame)[0], skeleton.rest_joints()[0], atol=1e-3)
+    assert abs(body.clothes_frame[:, 1].min()) < 0.01 and body.clothes_frame[:, 1].max() == pytest.approx(1.7, abs=0.01)
     other = np.asarray(template) * (1.1, 1.25, 1.0) + (0, 0.3, -0.1)
     m = files.smpl
     tall = bodies.from_arrays(
@@ -99,6 +102,31 @@ def test_all_of_the_person_is_in_the_image_and_fills_it(scenes):
     assert np.std(middles, axis=0).min() > 1  # Not all in the middle.
 
 
+def test_placing_has_converged(body, people, monkeypatch):
+    for i in range(0, NUM_SCENES, 3):
+        verts = bodies.pose_body(body, people[0][i], people[1][i])
+        intrinsics = np.array([[160, 0, 32], [0, 160, 32], [0, 0, 1]], np.float32)
+        xy = []
+        for steps in (scene._PLACING_STEPS, 40):
+            monkeypatch.setattr(scene, "_PLACING_STEPS", steps)
+            translation = scene._place(verts, intrinsics, 64, np.random.default_rng(i))
+            xy.append(render.project(verts + translation, intrinsics))
+        monkeypatch.undo()
+        np.testing.assert_allclose(xy[0], xy[1], atol=0.02)
+
+
+def test_the_largest_people_at_the_edge_are_inside(body, people):
+    class Extreme(np.random.Generator):
+        def uniform(self, low, high, size=None):
+            return high if size is None else np.full(size, high)
+
+    intrinsics = np.array([[160, 0, 32], [0, 160, 32], [0, 0, 1]], np.float32)
+    for pose, betas in zip(*people, strict=True):
+        verts = bodies.pose_body(body, pose, betas)
+        xy = render.project(verts + scene._place(verts, intrinsics, 64, Extreme(np.random.PCG64(0))), intrinsics)
+        assert xy.min() > 0.9 and xy.max() < 63.1
+
+
 def test_the_box_is_that_of_all_keypoints(scenes):
     for s in scenes:
         center, scale = occlusion.visible_box(s.kp2d, np.ones(24, np.float32))
@@ -111,14 +139,15 @@ def test_cameras_look_from_all_sides_at_upright_people(people, scenes):
     for k in standing:
         kp = scenes[k].kp2d
         assert kp[joints.J24.index("head_top"), 1] < kp[joints.J24.index("left_ankle"), 1] - 20
-    yaw = [np.random.default_rng([1, i]).uniform(-180, 180) for i in range(400)]
-    assert np.histogram(yaw, 4, (-180, 180))[0].min() > 70
+    sides = []
     for pose, s in zip(people[0], scenes, strict=True):
         np.testing.assert_array_equal(s.pose[1:], pose[1:])
         # What turns the given root into the one in the camera's frame is the camera: its own axes in the upright world.
         T = kinematics.axis_angle_to_matrix(s.pose[0]) @ kinematics.axis_angle_to_matrix(pose[0]).T
         forward, down = T[2], T[1]
         assert -0.75 < forward[1] < 0.6 and down[1] < -0.6
+        sides.append(np.degrees(np.arctan2(forward[0], forward[2])))
+    assert np.histogram(sides, 4, (-180, 180))[0].min() >= 2
 
 
 def test_zero_angles_of_the_camera_show_a_person_from_the_front():
