@@ -124,7 +124,7 @@ def test_the_largest_people_at_the_edge_are_inside(body, people):
     for pose, betas in zip(*people, strict=True):
         verts = bodies.pose_body(body, pose, betas)
         xy = render.project(verts + scene._place(verts, intrinsics, 64, Extreme(np.random.PCG64(0))), intrinsics)
-        assert xy.min() > 0.9 and xy.max() < 63.1
+        assert xy.min() > 0.7 and xy.max() < 63.3
 
 
 def test_the_box_is_that_of_all_keypoints(scenes):
