@@ -233,6 +233,7 @@ PLACES = {
     "chest": (0, 1.25, 0.1), "upper_arm": (0.27, 1.39, 0.0), "forearm": (0.6, 1.39, 0.0), "thigh": (0.1, 0.7, 0.05),
     "shin": (0.1, 0.2, 0.03), "instep": (0.12, 0.06, 0.05), "sole": (0.12, 0.01, 0.05), "throat": (0, 1.44, 0.03),
     "cheek": (0.04, 1.55, 0.07), "crown": (0, 1.69, 0.0), "nape": (0, 1.57, -0.09), "lips": (0, 1.525, 0.1),
+    "fringe": (0, 1.665, 0.10),
     "pupil": (0.031, 1.579, 0.09), "hand": (-0.75, 1.39, 0.0),
 }  # fmt: skip
 
@@ -242,7 +243,7 @@ PLACES = {
     [
         ({}, "chest", "top"), ({}, "upper_arm", "top"), ({}, "forearm", "skin"), ({}, "thigh", "bottom"),
         ({}, "shin", "skin"), ({}, "instep", "shoes"), ({}, "throat", "skin"), ({}, "cheek", "skin"),
-        ({}, "crown", "hair"), ({}, "nape", "hair"), ({}, "hand", "skin"),
+        ({}, "crown", "hair"), ({}, "nape", "hair"), ({}, "fringe", "hair"), ({}, "hand", "skin"),
         ({"bald": True}, "crown", "skin"), ({"barefoot": True}, "instep", "skin"), ({"gloves": True}, "hand", "shoes"),
         ({"sleeve_end": 0.65}, "forearm", "top"), ({"leg_end": 0.09}, "shin", "bottom"),
     ],

@@ -101,7 +101,8 @@ def _camera_rotation(rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
 def _place(verts, intrinsics, image_size, rng: np.random.Generator) -> Float[np.ndarray, "3"]:
     """The translation at which the person fills its share of the image, somewhere near the middle.
 
-    Each step corrects size and place as if the person were flat, which converges to within some tenths of a pixel of a 64-pixel image at worst.
+    Each step corrects size and place as if the person were flat. That converges to a hundredth of a pixel; for people
+    who lie along the line of sight, to a few tenths.
     """
     focal = intrinsics[0, 0]
     low, high = verts.min(0), verts.max(0)
