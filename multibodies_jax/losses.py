@@ -6,7 +6,6 @@ anything, NaN included, and adds nothing to a loss or its gradient.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +13,6 @@ from jaxtyping import Array, Float, Int
 
 from multibodies_jax import cameras, hypotheses
 from multibodies_jax.hypotheses import Hypotheses
-
-Reading = Literal["paper", "released"]
 
 BEST_TERMS = ("best", "pose", "betas", "vertices", "reprojection_best")
 """Terms of the best hypothesis; trained on hypothesis 0 as well, they are reported as `mode0_...`."""
@@ -29,8 +26,8 @@ def total(
     batch: Mapping[str, Array],
     weights: Mapping[str, float],
     *,
-    reading: Reading = "paper",
-    reduce: Literal["mean", "sum"] = "mean",
+    reading: str = "paper",
+    reduce: str = "mean",
     mode0: bool = True,
     vertices: Callable[[Array, Array], Array] | None = None,
 ) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]], Int[Array, "B"]]:
@@ -75,7 +72,7 @@ def best_hypothesis(
     joints24: Float[Array, "B M 24 3"],
     projected: Float[Array, "B M 24 2"],
     batch: Mapping[str, Array],
-    reading: Reading,
+    reading: str,
 ) -> Int[Array, "B"]:
     """Index of the hypothesis nearest the truth (eq 1): by 3D joints, else by 2D keypoints, else 0."""
     by_joints = joint_error(joints24, batch["joints3d"], batch["joints3d_valid"], reading)
@@ -87,7 +84,7 @@ def best_hypothesis(
 def chosen_errors(
     chosen: Hypotheses,
     batch: Mapping[str, Array],
-    reading: Reading,
+    reading: str,
     vertices: Callable[[Array, Array], Array] | None,
 ) -> dict[str, Float[Array, "B C"]]:
     """The errors (1), (6) and (7) of C chosen hypotheses per example; `vertices` as in `total`, None leaves it out."""
@@ -114,7 +111,7 @@ def chosen_errors(
 
 
 def joint_error(
-    pred: Float[Array, "B M J 3"], target: Float[Array, "B J 3"], valid: Float[Array, "B J"], reading: Reading
+    pred: Float[Array, "B M J 3"], target: Float[Array, "B J 3"], valid: Float[Array, "B J"], reading: str
 ) -> Float[Array, "B M"]:
     """Distance of 3D joints (eq 1): mean over the valid joints, metres; released: mean of valid x square over all."""
     difference = _difference(pred, target, valid)
@@ -124,7 +121,7 @@ def joint_error(
 
 
 def keypoint_error(
-    pred: Float[Array, "B M K 2"], target: Float[Array, "B K 2"], valid: Float[Array, "B K"], reading: Reading
+    pred: Float[Array, "B M K 2"], target: Float[Array, "B K 2"], valid: Float[Array, "B K"], reading: str
 ) -> Float[Array, "B M"]:
     """Distance of projected joints to 2D keypoints (eqs 5 and 7), both in [-1, 1] of the crop.
 
@@ -137,7 +134,7 @@ def keypoint_error(
 
 
 def pose_error(
-    pred: Float[Array, "B M J 3 3"], target: Float[Array, "B J 3 3"], valid: Float[Array, "B"], reading: Reading
+    pred: Float[Array, "B M J 3 3"], target: Float[Array, "B J 3 3"], valid: Float[Array, "B"], reading: str
 ) -> Float[Array, "B M"]:
     """Distance of rotations, the root's included (eq 6): mean over joints of the Frobenius norm; released: of squares.
 
@@ -151,7 +148,7 @@ def pose_error(
 
 
 def betas_error(
-    pred: Float[Array, "B M S"], target: Float[Array, "B S"], valid: Float[Array, "B"], reading: Reading
+    pred: Float[Array, "B M S"], target: Float[Array, "B S"], valid: Float[Array, "B"], reading: str
 ) -> Float[Array, "B M"]:
     """Distance of shape parameters (eq 7): the norm of the difference; released: the mean of squares."""
     difference = _difference(pred, target, valid)
@@ -159,7 +156,7 @@ def betas_error(
 
 
 def vertex_error(
-    pred: Float[Array, "B M V 3"], target: Float[Array, "B V 3"], valid: Float[Array, "B"], reading: Reading
+    pred: Float[Array, "B M V 3"], target: Float[Array, "B V 3"], valid: Float[Array, "B"], reading: str
 ) -> Float[Array, "B M"]:
     """Distance of vertices (eq 6): mean of the norms, metres; released: mean of the absolute values."""
     difference = _difference(pred, target, valid)

@@ -181,7 +181,7 @@ def summary(values: Float[np.ndarray, "N"]) -> dict[str, float | int]:
     return {"sum": float(values.sum()), "count": count, "mean": float(values.mean()), "ci95": float(ci95)}
 
 
-def paired(a: Float[np.ndarray, "N"], b: Float[np.ndarray, "N"]) -> dict[str, float | int]:
+def paired(a: Float[np.ndarray, "N"], b: Float[np.ndarray, "_"]) -> dict[str, float | int]:
     """Mean of a - b over the same examples, with its 95 % interval `low` to `high` by Student's t.
 
     Raises:

@@ -7,7 +7,7 @@ and every step of every start is one (M, M) x (M, n) product, whatever the dimen
 """
 
 import functools
-from typing import Literal, no_type_check
+from typing import no_type_check
 
 import flax.struct
 import jax
@@ -15,9 +15,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from multibodies_jax.hypotheses import Hypotheses
-
-Reading = Literal["paper", "released"]
-Weights = Literal["prior", "uniform"]
 
 # Excluded (-inf) and hopeless hypotheses are alike this far below the likeliest; still ordered among themselves above.
 _FLOOR = -1e5
@@ -48,7 +45,7 @@ def quantize(
     points: Float[Array, "B M D"],
     log_weights: Float[Array, "B M"],
     n: int,
-    keys: Key[Array, "B"],
+    keys: Key[Array, "..."],
     starts: int = 4,
     iterations: int = 30,
 ) -> Quantized:
@@ -78,7 +75,8 @@ def quantize(
     if keys.shape != (batch,) or log_weights.shape != (batch, num):
         raise ValueError(
             f"Expected one key per example and one log-weight per hypothesis, {(batch,)} and {(batch, num)}; "
-            f"got {keys.shape} and {log_weights.shape}. Make keys with jax.vmap(jax.random.fold_in, (None, 0))."
+            f"got {keys.shape} and {log_weights.shape}. Make keys with jax.vmap(jax.random.fold_in, (None, 0)), from one "
+            "key and a number of each example."
         )
     return _quantize(points, log_weights, keys, n, starts, iterations)
 
@@ -88,8 +86,8 @@ def select(
     n: int,
     keys: Key[Array, "B"],
     *,
-    reading: Reading = "paper",
-    weights: Weights = "prior",
+    reading: str = "paper",
+    weights: str = "prior",
     temperature: float | Float[Array, ""] = 1.0,
     starts: int = 4,
     iterations: int = 30,
@@ -214,12 +212,12 @@ def _quantize_one(
     log_w = jnp.maximum(log_w, _FLOOR)
     squared = _squared_distances(points)
 
-    def start(key):
-        assignment = _seed(squared, log_w, n, key)
+    def start(noise):
+        assignment = _seed(squared, log_w, noise)
         assignment = _descend(squared, log_w, assignment, n, _SCREENING)
         return assignment, _energy(squared, log_w, assignment, n)
 
-    assignments, energies = jax.vmap(start)(jax.random.split(key, starts))
+    assignments, energies = jax.vmap(start)(jax.random.gumbel(key, (starts, n, len(log_w))))
     assignment = _descend(squared, log_w, assignments[_first_least(energies)], n, iterations)
     own, share = _shares(log_w, assignment, n)
     to_centroid, _ = _to_centroids(squared, share)
@@ -237,13 +235,12 @@ def _squared_distances(points: Float[Array, "M D"]) -> Float[Array, "M M"]:
     return jnp.sum(jnp.square(columns[:, :, None] - columns[:, None, :]), axis=0)
 
 
-def _seed(squared: Float[Array, "M M"], log_w: Float[Array, "M"], n: int, key) -> Int[Array, "M"]:
+def _seed(squared: Float[Array, "M M"], log_w: Float[Array, "M"], noise: Float[Array, "n M"]) -> Int[Array, "M"]:
     """Greedy k-means++ (Arthur and Vassilvitskii, 2007), in the log domain; returns the first assignment.
 
-    The Gumbel trick draws the candidates of a seed, all different, with probability weight x squared distance to the
+    Gumbel noise draws the candidates of a seed, all different, with probability weight x squared distance to the
     nearest seed so far.
     """
-    noise = jax.random.gumbel(key, (n, squared.shape[0]))
     first = jnp.argmax(log_w + noise[0])
     weights = jnp.exp(log_w)
 
@@ -255,7 +252,7 @@ def _seed(squared: Float[Array, "M M"], log_w: Float[Array, "M"], n: int, key) -
 
     _, others = jax.lax.scan(add, squared[first], noise[1:])
     seeds = jnp.concatenate([first[None], others])
-    return _fill_empty(jnp.argmin(squared[:, seeds], axis=1), jnp.min(squared[:, seeds], axis=1), log_w, n)
+    return _fill_empty(jnp.argmin(squared[:, seeds], axis=1), jnp.min(squared[:, seeds], axis=1), log_w, len(noise))
 
 
 def _first_least(energies: Float[Array, "x"]):

@@ -62,7 +62,8 @@ def floats(tree):
 
 def run(hyps, batch, **options):
     options = {"vertices": fake_mesh} | options
-    return losses.total(Hypotheses(**floats(hyps)), floats(batch), WEIGHTS, **options)
+    total = jax.jit(lambda h, batch: losses.total(h, batch, WEIGHTS, **options))
+    return total(Hypotheses(**floats(hyps)), floats(batch))
 
 
 def project(joints24, midhip, cam):
@@ -140,7 +141,7 @@ def test_gradient_is_the_slope_of_the_reference(reading):
         options = {"reading": reading, "vertices": fake_mesh}
         return losses.total(Hypotheses(**hyps), as_jax[1], WEIGHTS, **options)[0].sum()
 
-    gradient = jax.grad(loss)(as_jax[0])
+    gradient = jax.jit(jax.grad(loss))(as_jax[0])
     for name in ("rotmats", "betas", "cam", "joints24", "midhip"):
         direction = rng.normal(size=hyps[name].shape)
         values = [
@@ -169,8 +170,9 @@ def test_what_is_missing_may_be_nan(reading):
         return losses.total(Hypotheses(**hyps), batch, WEIGHTS, reading=reading, vertices=fake_mesh)[0].sum()
 
     as_jax = floats((hyps, batch, holes))
-    whole, expected = jax.value_and_grad(loss)(as_jax[0], as_jax[1])
-    value, gradient = jax.value_and_grad(loss)(as_jax[0], as_jax[2])
+    slope = jax.jit(jax.value_and_grad(loss))
+    whole, expected = slope(as_jax[0], as_jax[1])
+    value, gradient = slope(as_jax[0], as_jax[2])
     assert value == whole and np.isfinite(value)
     jax.tree.map(np.testing.assert_array_equal, gradient, expected)
 
@@ -196,7 +198,7 @@ def test_gradient_is_finite_at_the_truth(reading):
         value, terms, _ = losses.total(Hypotheses(**hyps), as_jax[1], WEIGHTS, reading=reading, vertices=fake_mesh)
         return value.sum(), terms
 
-    gradient, terms = jax.grad(loss, has_aux=True)(as_jax[0])
+    gradient, terms = jax.jit(jax.grad(loss, has_aux=True))(as_jax[0])
     for name in ("best", "pose", "betas", "vertices"):
         np.testing.assert_array_equal(terms[name], 0.0)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
@@ -213,7 +215,7 @@ def test_only_the_best_and_hypothesis_0_learn_in_3d():
         value, _, best = losses.total(h, as_jax[1], weights, vertices=fake_mesh)
         return value.sum(), best
 
-    gradient, best = jax.grad(loss, has_aux=True)(as_jax[0]["joints24"])
+    gradient, best = jax.jit(jax.grad(loss, has_aux=True))(as_jax[0]["joints24"])
     moved = np.abs(gradient).sum(axis=(2, 3)) > 0
     for b in range(3):  # Example 3 has no joints and no keypoints.
         assert set(np.nonzero(moved[b])[0]) == {0, int(best[b])}
@@ -247,11 +249,14 @@ def test_rejects_what_it_does_not_know():
         losses.total(h, as_jax[1], {k.replace("camera", "kamera"): v for k, v in WEIGHTS.items()})
     with pytest.raises(ValueError, match="no `vertices` function"):
         losses.total(h, as_jax[1], WEIGHTS)
+    with pytest.raises(ValueError, match="Unknown reading 'printed'"):
+        run(hyps, batch, reading="printed")
+    with pytest.raises(ValueError, match="Unknown reduction 'max'"):
+        run(hyps, batch, reduce="max")
 
 
 def test_empty_batch_is_empty():
     hyps, batch = make()
-    empty = jax.tree.map(lambda x: jnp.asarray(x[:0], jnp.float32), (hyps, batch))
-    loss, terms, best = losses.total(Hypotheses(**empty[0]), empty[1], WEIGHTS, vertices=fake_mesh)
+    loss, terms, best = run(*jax.tree.map(lambda x: x[:0], (hyps, batch)))
     assert loss.shape == best.shape == terms["best"].shape == (0,)
     assert float(jnp.sum(loss)) == 0.0
