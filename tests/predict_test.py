@@ -201,7 +201,7 @@ def test_more_bodies_than_hypotheses_are_refused(tmp_path, body, capsys):
 def test_answers_that_are_not_finite_are_not_written(tmp_path, body, capsys):
     def infer(batch):
         found = _network(body[1])(batch)
-        return dataclasses.replace(found, log_prior=found.log_prior.at[0, 1].set(jnp.nan))
+        return dataclasses.replace(found, cam=found.cam.at[0, 1].set(jnp.nan))
 
     arguments = (_folder(tmp_path, ("a.png",)), None, 2, tmp_path / "out", SETTINGS, 32, ABOUT)
     assert predict.predict_people(infer, body[0], *arguments) == 1
