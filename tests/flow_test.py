@@ -155,12 +155,26 @@ def test_masks_are_drawn_once_per_seed_and_fair():
     assert len(np.unique(np.asarray(first), axis=0)) == 20
 
 
-def test_dropout_is_off_unless_training_and_differs_among_examples_and_layers():
+def test_dropout_is_off_unless_training_and_differs_among_examples():
     variables, X = random_variables(SMALL), jnp.tile(random_points(4, 1, 5), (8, 1))
     still = small_log_prob(variables, X)
     np.testing.assert_allclose(still, still[:1].repeat(8), atol=1e-5)
     moving = SMALL.apply(variables, X, True, rngs={"dropout": jax.random.key(0)})
     assert len(np.unique(np.asarray(moving))) == 8
+
+
+def test_dropout_differs_among_layers():
+    """Two equal couplings stretch by the square of one, unless they drop different units."""
+    params = jax.tree.map(lambda x: x[:1], random_variables(SMALL)["params"]["couplings"])
+    mask, x = jnp.array([[True, True, True, False, False]]), random_points(6, 1, 5)[0]
+
+    def log_det(layers, key):
+        stacked, masks = jax.tree.map(lambda leaf: leaf.repeat(layers, axis=0), (params, mask))
+        return flow.Couplings(flow.Conditioner(8, 0.3), stacked, masks, key).forward_and_log_det(x)[1]
+
+    assert log_det(2, None) == pytest.approx(2 * log_det(1, None), abs=1e-5)
+    key = jax.random.key(0)
+    assert abs(log_det(2, key) - 2 * log_det(1, key)) > 1e-3
 
 
 def test_scale_is_bounded():
