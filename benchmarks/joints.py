@@ -1,0 +1,150 @@
+r"""Joints of 64 images x 100 hypotheses without meshes, against smplx meshes and a regressor in PyTorch.
+
+    python -m benchmarks.joints [--body=SMPL_NEUTRAL.npz]
+
+Each way runs in a process of its own, which reports the best time of its calls (after one to warm up) and the growth
+of its peak resident memory (VmHWM) over what it held before: code, body and inputs. smplx is given 64 bodies at a time;
+what it would need for all 6,400 at once, as the other way takes them, is extrapolated from its needs for 64 and 256.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+IMAGES, HYPOTHESES, CHUNK = 64, 100, 64
+
+
+def random_poses() -> tuple[np.ndarray, np.ndarray]:
+    """Rotation matrices (B * M, 24, 3, 3) and shapes (B * M, 10) of all hypotheses."""
+    from scipy.spatial.transform import Rotation
+
+    rng = np.random.default_rng(0)
+    count = IMAGES * HYPOTHESES
+    rotmats = Rotation.from_rotvec(0.5 * rng.normal(size=(count * 24, 3))).as_matrix().reshape(count, 24, 3, 3)
+    return rotmats.astype(np.float32), rng.normal(size=(count, 10)).astype(np.float32)
+
+
+def load_body(path: str):
+    """The model, and the regressors of J24 (or SMPL's own joints, if only a model file is given)."""
+    from multibodies_jax import body_files, smpl
+
+    if path:
+        model = smpl.load(path)
+        return model, np.asarray(model.J_regressor)
+    files = body_files.load()
+    return files.smpl, np.asarray(files.j24_regressor)
+
+
+def without_mesh(path: str) -> Callable[..., np.ndarray]:
+    import jax
+    import jax.numpy as jnp
+
+    from multibodies_jax import smpl
+
+    joint_model = smpl.contract(*load_body(path))
+    rotmats, betas = map(jnp.asarray, random_poses())
+    joints = jax.jit(smpl.joints).lower(joint_model, rotmats, betas).compile()
+    return lambda: np.asarray(joints(joint_model, rotmats, betas))
+
+
+def with_mesh(path: str) -> Callable[..., np.ndarray]:
+    import smplx
+    import torch
+    from smplx.utils import Struct
+
+    model, regressor = load_body(path)
+    parents = np.where(np.array(model.parents) < 0, 2**32 - 1, model.parents)
+    arrays = {
+        key: np.asarray(getattr(model, key))
+        for key in ("v_template", "shapedirs", "posedirs", "weights", "J_regressor")
+    }
+    arrays |= {"f": np.asarray(model.faces), "kintree_table": np.stack([parents, np.arange(24)])}
+    body = smplx.SMPL("", data_struct=Struct(**arrays), create_transl=False)
+    rotmats, betas = map(torch.tensor, random_poses())
+    regressor = torch.tensor(regressor)
+
+    @torch.inference_mode()
+    def run(chunk: int = CHUNK, chunks: int | None = None) -> np.ndarray:
+        joints = []
+        for R, b in zip(rotmats.split(chunk)[:chunks], betas.split(chunk)[:chunks], strict=True):
+            vertices = body(betas=b, global_orient=R[:, :1], body_pose=R[:, 1:], pose2rot=False).vertices
+            joints.append(torch.einsum("xv,bva->bxa", regressor, vertices))
+        return torch.cat(joints).numpy()
+
+    return run
+
+
+def measure(way: str, path: str, out: Path) -> None:
+    """Runs one way in this process; writes its joints to `out` and prints time and memory as JSON."""
+    run = {"joints": without_mesh, "smplx": with_mesh}[way](path)
+    before = memory_bytes("VmRSS")
+    growth = lambda **arguments: peak_bytes(lambda: run(**arguments)) - before  # noqa: E731
+    if way == "smplx":
+        few, more = growth(chunk=CHUNK, chunks=1), growth(chunk=4 * CHUNK, chunks=1)
+        at_once = few + (more - few) / (3 * CHUNK) * (IMAGES * HYPOTHESES - CHUNK)
+        peak = growth()
+    else:
+        peak = at_once = growth()
+    seconds = []
+    for _ in range(1 if way == "smplx" else 20):
+        start = time.perf_counter()
+        joints = run()
+        seconds.append(time.perf_counter() - start)
+    np.save(out, joints)
+    result = {"seconds": min(seconds), "median_seconds": float(np.median(seconds))}
+    print(json.dumps(result | {"bytes": peak, "bytes_at_once": at_once}))
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Peak of this process's resident memory during the call."""
+    Path("/proc/self/clear_refs").write_text("5")  # Forgets the earlier peak.
+    call()
+    return memory_bytes("VmHWM")
+
+
+def memory_bytes(field: str) -> int:
+    """A line of this process's /proc status."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {field}: this benchmark needs Linux.")
+
+
+def compare(path: str, folder: Path) -> None:
+    """Measures both ways and prints their ratios."""
+    results, joints = {}, {}
+    for way in ("joints", "smplx"):
+        out = folder / f"{way}.npy"
+        command = [sys.executable, "-m", "benchmarks.joints", f"--body={path}", f"--way={way}", f"--out={out}"]
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        results[way], joints[way] = json.loads(printed.splitlines()[-1]), np.load(out)
+        best, median = 1e3 * results[way]["seconds"], 1e3 * results[way]["median_seconds"]
+        peak, at_once = results[way]["bytes"] / 2**20, results[way]["bytes_at_once"] / 2**20
+        print(f"{way:>8}: {best:.1f} ms (median {median:.1f}), peak {peak:.0f} MiB ({at_once:.0f} MiB all at once)")
+    ratio = {key: results["smplx"][key] / results["joints"][key] for key in results["smplx"]}
+    print(
+        f"   ratio: {ratio['seconds']:.0f}x faster, {ratio['bytes_at_once']:.0f}x less memory all at once, "
+        f"{ratio['bytes']:.0f}x less than smplx in chunks of {CHUNK}"
+    )
+    print(f"   greatest difference: {np.abs(joints['smplx'] - joints['joints']).max():.1e} m")
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--body", default="", help="model file; by default the body that comes with the package")
+    parser.add_argument("--way", choices=("joints", "smplx"), help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.way:
+        measure(flags.way, flags.body, flags.out)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            compare(flags.body, Path(folder))
