@@ -1,5 +1,6 @@
 """Evaluates a work directory: the n-quantized errors of Table 1, with the controls that they have to beat."""
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -46,7 +47,7 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     experiment.check_workdir(config, workdir)
     bodies = experiment.load_bodies(config)
     panel = _panel(config, workdir, bodies)
-    temperature, noise, tuned = _tune(config, panel)
+    settings, tuned = _tune(config, panel)
     result = {
         "schema": SCHEMA,
         **experiment.metadata(config, bodies),
@@ -61,7 +62,7 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     }
     per_example: dict[str, np.ndarray] = {}
     for name in config.eval.sets:
-        errors, diagnostics, ids = _run(config, panel, name, config.eval.split, temperature, noise)
+        errors, diagnostics, ids = _run(config, panel, name, settings)
         result["datasets"][name] = {
             "examples": len(ids),
             "fingerprint": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
@@ -72,7 +73,7 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
         per_example[f"{name}|example_id"] = np.array(ids)
         per_example |= {f"{name}|{'|'.join(key)}": value for key, value in errors.items()}
     _write(workdir, result, per_example)
-    gallery.draw(config, workdir, panel, temperature, result)
+    gallery.draw(config, workdir, panel, settings, result)
     print(report.markdown(result))
     print(f"Written to {workdir}: results.md, results.json, per_example.npz, figures/")
     return result
@@ -104,80 +105,81 @@ def examples(config: Any, name: str, split: str) -> Iterator[dict[str, Any]]:
 
 
 def _run(
-    config, panel, name, split, temperature, noise
+    config: Any, panel: judge.Panel, name: str, settings: judge.Settings
 ) -> tuple[dict[tuple[str, str, str], np.ndarray], dict[str, np.ndarray], list[str]]:
-    """Errors {(method, n, metric): (N,)}, diagnostics {name: (N,)} and ids of one split."""
-    quantizer = _quantizer(config)
-    total = -(-_size(config, name, split) // config.eval.batch)
+    """Errors {(method, n, metric): (N,)}, diagnostics {name: (N,)} and ids of the evaluated split of one set."""
+    total = -(-_size(config, name) // config.eval.batch)
     rows: list[tuple[dict, dict]] = []
     ids: list[str] = []
-    for batch in tqdm(examples(config, name, split), total=total, desc=f"evaluate {name} {split}", unit="batch"):
+    bar = tqdm(examples(config, name, config.eval.split), total=total, desc=f"evaluate {name}", unit="batch")
+    for batch in bar:
         keep = batch["valid"] > 0
         ids += list(batch["example_id"][keep])
-        arrays = {k: jnp.asarray(v) for k, v in batch.items() if k != "example_id"}
-        errors, diagnostics = judge.judge(
-            panel, arrays, quantizer, temperature, noise, _ns(config, panel.ours), config.eval.protocol
-        )
-        flat = {
-            (m, n, k): np.asarray(v)[keep]
-            for m, sets in errors.items()
-            for n, scores in sets.items()
-            for k, v in scores.items()
-        }
+        errors, diagnostics = judge.judge(panel, _arrays(batch), settings)
         diagnostics = diagnostics | {"occlusion": batch["occlusion"]}
-        rows.append((flat, {k: np.asarray(v)[keep] for k, v in diagnostics.items()}))
+        flat = {(m, n, k): v for m, sets in errors.items() for n, scores in sets.items() for k, v in scores.items()}
+        rows.append(tuple({k: np.asarray(v)[keep] for k, v in part.items()} for part in (flat, diagnostics)))
     joined = [{k: np.concatenate([row[i][k] for row in rows]) for k in rows[0][i]} for i in range(2)]
     return joined[0], joined[1], ids
 
 
-def _quantizer(config: Any, weights: str | None = None) -> judge.Quantizer:
-    q = config.quantizer
-    return judge.Quantizer(reading=q.reading, weights=weights or q.weights, starts=q.starts, iterations=q.iterations)
+def _arrays(batch: dict[str, Any]) -> dict[str, jnp.ndarray]:
+    return {k: jnp.asarray(v) for k, v in batch.items() if k != "example_id"}
 
 
-def _size(config: Any, name: str, split: str) -> int:
-    size = len(experiment.open_source(config, name, split))
+def _size(config: Any, name: str) -> int:
+    size = len(experiment.open_source(config, name, config.eval.split))
     return min(size, config.eval.max_examples) if config.eval.max_examples else size
 
 
-def _tune(config: Any, panel: judge.Panel) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+def _tune(config: Any, panel: judge.Panel) -> tuple[judge.Settings, dict[str, Any]]:
     """Chooses temperature and noise by the mean error on the validation split of the last set."""
-    ns = _ns(config, panel.ours)
-    temperature, noise, tuned = config.quantizer.temperature, {}, {}
+    q = config.quantizer
+    settings = judge.Settings(
+        ns=_ns(config, panel.ours),
+        protocol=metrics.PROTOCOLS[config.eval.protocol],
+        reading=q.reading,
+        weights=q.weights,
+        starts=q.starts,
+        iterations=q.iterations,
+        temperature=q.temperature or 1.0,
+        noise={},
+    )
+    tuned: dict[str, Any] = {}
     if panel.ours.num_hypotheses == 1:
-        return jnp.float32(1.0), noise, tuned
-    batches = [
-        {k: v for k, v in b.items() if k != "example_id"} for b in examples(config, config.eval.sets[-1], "validation")
-    ]
-    if not temperature:
-        scored = [judge.scored(panel, batch) for batch in batches]
-        grid = {
-            t: _mean(
-                [judge.quantized_mpjpe(*s, _quantizer(config, "prior"), jnp.float32(t), ns) for s in scored], batches
-            )
-            for t in TEMPERATURES
-        }
-        temperature = min(grid, key=lambda t: grid[t].mean())
+        return settings, tuned
+    batches = [_arrays(batch) for batch in examples(config, config.eval.sets[-1], "validation")]
+    if not q.temperature:
+        grid = _temperature_errors(panel, batches, settings)
+        best = min(grid, key=lambda t: grid[t].mean())
+        settings = dataclasses.replace(settings, temperature=best)
         tuned["temperature"] = {
-            "chosen": temperature,
+            "chosen": best,
             "mpjpe_mm": {str(t): [round(float(x), 2) for x in v] for t, v in grid.items()},
         }
     if panel.hmr is not None:
         pairs = [(root, pose) for root in controls.NOISE_ROOT_DEG for pose in controls.NOISE_POSE_DEG]
         grid = {
-            p: _mean(
-                [
-                    judge.noisy_mpjpe(panel, batch, jnp.deg2rad(jnp.array(p)), ns)
-                    for batch in tqdm(batches, desc="tune")
-                ],
-                batches,
-            )
-            for p in pairs
+            pair: _mean([judge.noisy_mpjpe(panel, batch, *np.deg2rad(pair), settings.ns) for batch in batches], batches)
+            for pair in tqdm(pairs, desc="tune the noise of the control")
         }
-        chosen = {str(n): min(pairs, key=lambda p: grid[p][i]) for i, n in enumerate(ns)}
-        noise = {n: jnp.deg2rad(jnp.array(p)) for n, p in chosen.items()}
-        tuned["noise_deg"] = {n: {"root": p[0], "pose": p[1]} for n, p in chosen.items()}
-    return jnp.float32(temperature), noise, tuned
+        chosen = {n: min(pairs, key=lambda pair: grid[pair][i]) for i, n in enumerate(settings.ns)}
+        settings = dataclasses.replace(settings, noise={n: tuple(np.deg2rad(pair)) for n, pair in chosen.items()})
+        tuned["noise_deg"] = {str(n): {"root": pair[0], "pose": pair[1]} for n, pair in chosen.items()}
+    return settings, tuned
+
+
+def _temperature_errors(panel: judge.Panel, batches: list[dict], settings: judge.Settings) -> dict[float, np.ndarray]:
+    """MPJPE-n on the validation batches under prior weights, for each temperature."""
+    values: dict[float, list] = {t: [] for t in TEMPERATURES}
+    for batch in tqdm(batches, desc="tune the temperature", unit="batch"):
+        hyps = judge.hypothesize(panel.ours, panel.density, batch)
+        every = judge.measure(panel, hyps, judge.truth_of(panel, batch))["mpjpe"]
+        keys = judge.example_keys(batch, 0)
+        for t in TEMPERATURES:
+            chosen = [judge.select(hyps, n, keys, settings, weights="prior", temperature=t) for n in settings.ns]
+            values[t].append(jnp.stack([jnp.min(jnp.take_along_axis(every, i, axis=1), axis=1) for i in chosen]))
+    return {t: _mean(v, batches) for t, v in values.items()}
 
 
 def _mean(values: list[Any], batches: list[dict]) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 from multibodies_jax import (
     experiment,
     hypotheses,
-    inference,
     judge,
     logs,
     metrics,
@@ -26,7 +25,9 @@ _SAMPLES = 12  # Of the prior.
 _BODIES = 5
 
 
-def draw(config: Any, workdir: pathlib.Path, panel: judge.Panel, temperature: Any, result: Mapping[str, Any]) -> None:
+def draw(
+    config: Any, workdir: pathlib.Path, panel: judge.Panel, settings: judge.Settings, result: Mapping[str, Any]
+) -> None:
     """Writes figures 2, 4, 5 and 6, the error curves and the losses to WORKDIR/figures."""
     folder = workdir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,21 +41,25 @@ def draw(config: Any, workdir: pathlib.Path, panel: judge.Panel, temperature: An
     figures.loss_curves(folder / "losses.png", stages)
     samples = panel.density.sample(jax.random.key(config.seed), _SAMPLES)
     figures.figure4(folder / "figure4_prior_samples.png", np.asarray(samples).reshape(-1, 24, 3))
-    _draw_examples(config, folder, panel, temperature)
+    _draw_examples(config, folder, panel, settings)
 
 
 _STAGES = ("prior", "stage1", "checkpoints", "hmr")
 
 
-def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, temperature: Any) -> None:
+def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, settings: judge.Settings) -> None:
     name, split = config.eval.sets[-1], config.eval.split
     records, rows = _choose(config, name, split)
     batch = {k: np.stack([row[k] for row in rows]) for k in rows[0] if k != "example_id"}
-    hyps = inference.score(panel.ours(batch), panel.density)
+    hyps = judge.hypothesize(panel.ours, panel.density, batch)
     n = min(_BODIES, panel.ours.num_hypotheses)
-    q = config.quantizer
     chosen = quantize.select(
-        hyps, n, judge.example_keys(batch, 0), reading=q.reading, weights=q.weights, temperature=temperature
+        hyps,
+        n,
+        judge.example_keys(batch, 0),
+        reading=settings.reading,
+        weights=settings.weights,
+        temperature=settings.temperature,
     )
     picked = hypotheses.pick(hyps, chosen.medoid)
     bodies = panel.ours.bodies
@@ -71,7 +76,7 @@ def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, temper
     figures.figure6(folder / "figure6_hypotheses.png", examples, faces)
     hidden = int(np.argmin([row["kp2d_input"].sum() for row in rows]))  # The most ambiguous of them.
     if panel.hmr is not None:
-        single = panel.hmr(batch)
+        single = judge.respond(panel.hmr, batch)
         body = np.asarray(smpl.mesh(bodies.smpl, single.rotmats[:, 0], single.betas[:, 0]))
         figures.figure2(
             folder / "figure2_single_and_set.png",

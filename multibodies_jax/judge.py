@@ -1,12 +1,14 @@
-"""Scores every method on one batch: sets of bodies in, errors per example out; one jitted program per batch shape."""
+"""Scores every method on one batch. Each body is measured once; a method is then a choice among measured bodies."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from multibodies_jax import cameras, controls, hypotheses, inference, joints, metrics, prior, quantize, smpl
 from multibodies_jax.inference import Regressor
@@ -36,82 +38,95 @@ class Panel(flax.struct.PyTreeNode):
     hmr: Regressor | None = None
 
 
-class Quantizer(flax.struct.PyTreeNode):
-    """Static settings of `quantize.select`."""
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How sets are made and scored.
 
-    reading: str = flax.struct.field(pytree_node=False)
-    weights: str = flax.struct.field(pytree_node=False)
-    starts: int = flax.struct.field(pytree_node=False)
-    iterations: int = flax.struct.field(pytree_node=False)
+    Attributes:
+      ns: sizes of the sets.
+      protocol: what was compared with what.
+      reading, weights, starts, iterations: of the quantizer (`quantize.select`), for OURS.
+      temperature: of the prior's weights.
+      noise: n -> (root, pose) noise of NOISE, radians; empty without that control.
+    """
+
+    ns: tuple[int, ...]
+    protocol: metrics.Protocol
+    reading: str
+    weights: str
+    starts: int
+    iterations: int
+    temperature: float
+    noise: Mapping[int, tuple[float, float]]
 
 
-@functools.partial(jax.jit, static_argnames=("ns", "protocol"))
-def judge(
-    panel: Panel,
-    batch: dict[str, Array],
-    quantizer: Quantizer,
-    temperature: Float[Array, ""],
-    noise: dict[str, Float[Array, "2"]],
-    ns: tuple[int, ...],
-    protocol: str,
-) -> tuple[Errors, dict[str, Array]]:
+def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> tuple[Errors, dict[str, Array]]:
     """Errors of all methods at all n, and diagnostics of the full set of M hypotheses.
 
     Args:
       panel: the methods.
-      batch: an evaluation batch (docs/interfaces.md, section 2).
-      quantizer: how OURS is quantized.
-      temperature: of the prior's weights.
-      noise: n -> (root, pose) noise of the NOISE control, radians.
-      ns: the sizes of the sets.
-      protocol: a name in `metrics.PROTOCOLS`.
+      batch: an evaluation batch (docs/interfaces.md, section 2), without `example_id`.
+      settings: of the sets.
     """
+    hyps = hypothesize(panel.ours, panel.density, batch)
     truth = truth_of(panel, batch)
-    hyps = inference.score(panel.ours(batch), panel.density)
-    score = functools.partial(score_set, panel=panel, truth=truth, protocol=metrics.PROTOCOLS[protocol])
+    every = measure(panel, hyps, truth)
+    of_set = functools.partial(_of_set, protocol=settings.protocol)
     errors: Errors = {}
-    for name, sets in _sets(panel, batch, hyps, quantizer, temperature, noise, ns):
-        errors[name] = {str(n): score(hypotheses_n) for n, hypotheses_n in sets.items()}
-    return errors, _diagnostics(panel, batch, hyps, truth, temperature)
-
-
-def _sets(panel, batch, hyps, quantizer, temperature, noise, ns):
-    """Yields (method, {n: Hypotheses (B, n)})."""
-    keys = example_keys(batch, 0)
-    fixed = {"starts": quantizer.starts, "iterations": quantizer.iterations}
-
-    def quantized(reading: str, weights: str, t: Array | float) -> dict[int, hypotheses.Hypotheses]:
-        chosen = {
-            n: quantize.select(hyps, n, keys, reading=reading, weights=weights, temperature=t, **fixed) for n in ns
-        }
-        return {n: hypotheses.pick(hyps, q.medoid) for n, q in chosen.items()}
-
-    yield OURS, quantized(quantizer.reading, quantizer.weights, temperature)
-    m = hyps.log_prior.shape[1]
-    if m > 1:
-        yield UNIFORM, quantized("paper", "uniform", 1.0)
-        yield PRINTED, quantized("paper", "prior", 1.0)
-        yield RELEASED, quantized("released", quantizer.weights, temperature)
-        subsets = {n: quantize.random_subset(m, n, example_keys(batch, 1)) for n in ns}
-        yield RANDOM, {n: hypotheses.pick(hyps, index) for n, index in subsets.items()}
-        yield f"all M = {m}", {m: hyps}
+    for name, chosen in _choices(hyps, batch, settings).items():
+        errors[name] = {str(n): of_set(every, index) for n, index in chosen.items()}
     if panel.hmr is not None:
-        single = panel.hmr(batch)
-        yield HMR, {1: single}
-        if noise:
-            noisy = example_keys(batch, 2)
-            j24 = panel.ours.bodies.j24
-            yield NOISE, {n: controls.perturb(single, n, noisy, noise[str(n)][0], noise[str(n)][1], j24) for n in ns}
+        single = respond(panel.hmr, batch)
+        errors[HMR] = {"1": of_set(measure(panel, single, truth))}
+        if settings.noise:
+            errors[NOISE] = {str(n): of_set(_noisy(panel, single, truth, batch, n, settings)) for n in settings.ns}
     if panel.books:
-        size = len(hyps.log_prior)
-        tiled = {n: jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape[1:])), panel.books[str(n)]) for n in ns}
-        yield CODEBOOK, tiled
+        errors[CODEBOOK] = _codebook(panel, truth, len(batch["valid"]), settings)
+    m = panel.ours.num_hypotheses
     if m > 1:
-        shuffled = inference.score(panel.ours(_shuffle(batch)), panel.density)
-        q = quantize.select(
-            shuffled, 1, keys, reading=quantizer.reading, weights=quantizer.weights, temperature=temperature, **fixed
-        )
-        yield SHUFFLED, {1: hypotheses.pick(shuffled, q.medoid)}
+        shuffled = hypothesize(panel.ours, panel.density, _shuffle(batch))
+        first = select(shuffled, 1, example_keys(batch, 0), settings)
+        errors[SHUFFLED] = {"1": of_set(measure(panel, hypotheses.pick(shuffled, first), truth))}
+    diagnostics = _diagnose(hyps, batch, truth, jnp.float32(settings.temperature))
+    if panel.hmr is not None:
+        diagnostics["hmr_reprojection_px"] = _reprojection(single, batch)
+    return errors, diagnostics
+
+
+@jax.jit
+def hypothesize(regressor: Regressor, density: prior.Prior, batch: dict[str, Array]) -> hypotheses.Hypotheses:
+    """Scored hypotheses (B, M) of a batch."""
+    return inference.score(regressor(batch), density)
+
+
+@jax.jit
+def respond(regressor: Regressor, batch: dict[str, Array]) -> hypotheses.Hypotheses:
+    """Hypotheses of a batch without their log-prior."""
+    return regressor(batch)
+
+
+def select(hyps: hypotheses.Hypotheses, n: int, keys: Array, settings: Settings, **other: Any) -> Int[Array, "B n"]:
+    """Medoids of the quantizer; `other` replaces some of its settings."""
+    fields = ("reading", "weights", "temperature", "starts", "iterations")
+    return quantize.select(hyps, n, keys, **{name: getattr(settings, name) for name in fields} | other).medoid
+
+
+def _choices(hyps: hypotheses.Hypotheses, batch: dict[str, Array], settings: Settings) -> dict[str, dict[int, Array]]:
+    """method -> {n: indices (B, n) into the M hypotheses}."""
+    keys, m = example_keys(batch, 0), hyps.log_prior.shape[1]
+    if m == 1:
+        return {OURS: {1: jnp.zeros((len(keys), 1), jnp.int32)}}
+    every = jnp.broadcast_to(jnp.arange(m)[None], (len(keys), m))
+    random_keys = example_keys(batch, 1)
+    variants = {
+        OURS: {},
+        UNIFORM: {"reading": "paper", "weights": "uniform"},
+        PRINTED: {"reading": "paper", "weights": "prior", "temperature": 1.0},
+        RELEASED: {"reading": "released"},
+    }
+    chosen = {name: {n: select(hyps, n, keys, settings, **v) for n in settings.ns} for name, v in variants.items()}
+    chosen[RANDOM] = {n: quantize.random_subset(m, n, random_keys) for n in settings.ns}
+    return chosen | {f"all M = {m}": {m: every}}
 
 
 def _shuffle(batch: dict[str, Array]) -> dict[str, Array]:
@@ -120,6 +135,7 @@ def _shuffle(batch: dict[str, Array]) -> dict[str, Array]:
     return batch | {k: jnp.roll(batch[k], 1, axis=0) for k in evidence if k in batch}
 
 
+@functools.partial(jax.jit, static_argnames="purpose")
 def example_keys(batch: dict[str, Array], purpose: int) -> Array:
     """One key per example, from its hash alone: no result depends on the batch or its order."""
     key = jax.random.key(purpose)
@@ -134,52 +150,83 @@ class Truth(flax.struct.PyTreeNode):
     vertices: Float[Array, "B V 3"]
 
 
+@jax.jit
 def truth_of(panel: Panel, batch: dict[str, Array]) -> Truth:
-    """Joints and vertices of the true SMPL parameters, in the body's own frame."""
+    """Joints and vertices of the true SMPL parameters, in the body's own frame; joints24 mid-hip centred."""
     bodies, (rotmats, betas) = panel.ours.bodies, (batch["rotmats"], batch["betas"])
+    joints24 = smpl.joints(bodies.j24, rotmats, betas)
     return Truth(
         joints17=smpl.joints(bodies.h36m, rotmats, betas),
-        joints24=smpl.joints(bodies.j24, rotmats, betas),
+        joints24=joints24 - jnp.mean(joints24[:, list(joints.MIDHIP_J24)], axis=1, keepdims=True),
         vertices=smpl.mesh(panel.surface, rotmats, betas),
     )
 
 
-def score_set(
-    hyps: hypotheses.Hypotheses, panel: Panel, truth: Truth, protocol: metrics.Protocol
-) -> dict[str, Float[Array, "B"]]:
-    """Errors of a set of n bodies per example: of the one that the protocol selects."""
+@jax.jit
+def measure(panel: Panel, hyps: hypotheses.Hypotheses, truth: Truth) -> dict[str, Float[Array, "B M"]]:
+    """Errors of every hypothesis: MPJPE, RE, vertex error (rooted at the pelvis), and the J24 error of the authors' choice."""
     joints17 = smpl.joints(panel.ours.bodies.h36m, hyps.rotmats, hyps.betas)
-    result = metrics.evaluate_set(joints17, hyps.joints24, truth.joints17, truth.joints24, protocol)
     surface = smpl.mesh(panel.surface, hyps.rotmats, hyps.betas) - joints17[..., :1, :]
-    target = (truth.vertices - truth.joints17[:, :1])[:, None]
-    return result | {
-        "vertex": jnp.min(metrics.vertex_error_mm(surface, jnp.broadcast_to(target, surface.shape)), axis=1)
+    true_surface = (truth.vertices - truth.joints17[:, :1])[:, None]
+    return {
+        "mpjpe": metrics.mpjpe14_mm(joints17, truth.joints17),
+        "pa_mpjpe": metrics.pa_mpjpe14_mm(joints17, truth.joints17),
+        "vertex": metrics.vertex_error_mm(surface, true_surface),
+        "squared24": jnp.mean(jnp.square(hyps.joints24 - truth.joints24[:, None]), axis=(2, 3)),
     }
 
 
-def _diagnostics(panel, batch, hyps, truth, temperature) -> dict[str, Array]:
+def _of_set(errors: dict[str, Array], index: Array | None = None, *, protocol: metrics.Protocol) -> dict[str, Array]:
+    """Errors (B,) of the sets that `index` (B, n) chooses, by the protocol's selection."""
+    if index is not None:
+        errors = {name: jnp.take_along_axis(error, index, axis=1) for name, error in errors.items()}
+    return metrics.reduce_set({k: v for k, v in errors.items() if k != "squared24"}, errors["squared24"], protocol)
+
+
+def _noisy(panel, single, truth, batch, n: int, settings: Settings) -> dict[str, Array]:
+    """Errors (B, n) of HMR with the noise that is best for sets of n."""
+    sigma = jnp.array(settings.noise[n], jnp.float32)
+    noisy = _perturb(single, max(settings.ns), example_keys(batch, 2), sigma, panel.ours.bodies.j24)
+    return {name: error[:, :n] for name, error in measure(panel, noisy, truth).items()}
+
+
+@functools.partial(jax.jit, static_argnames="n")
+def _perturb(single, n: int, keys, sigma, joint_model) -> hypotheses.Hypotheses:
+    return controls.perturb(single, n, keys, sigma[0], sigma[1], joint_model)
+
+
+def _codebook(panel: Panel, truth: Truth, size: int, settings: Settings) -> dict[str, dict[str, Array]]:
+    """Errors of the image-independent sets, all measured in one go."""
+    together = hypotheses.concatenate([panel.books[str(n)] for n in settings.ns])
+    everywhere = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape[1:])), together)
+    errors = measure(panel, everywhere, truth)
+    result, start = {}, 0
+    for n in settings.ns:
+        part = {name: error[:, start : start + n] for name, error in errors.items()}
+        result[str(n)], start = _of_set(part, protocol=settings.protocol), start + n
+    return result
+
+
+@jax.jit
+def _diagnose(
+    hyps: hypotheses.Hypotheses, batch: dict[str, Array], truth: Truth, temperature: Array
+) -> dict[str, Array]:
     """Per example: spread of visible and hidden joints, 2D error, use of hypotheses, effective number."""
     seen = batch["kp2d_input"] > 0
     m = hyps.log_prior.shape[1]
     spread = metrics.joint_spread_mm(hyps.joints24, jnp.full(hyps.log_prior.shape, 1.0 / m))
-    result = {
+    return {
         "spread_visible_mm": _mean_where(spread, seen),
         "spread_hidden_mm": _mean_where(spread, ~seen),
         "reprojection_px": _reprojection(hyps, batch),
-        "best_hypothesis": jnp.argmin(metrics.mpjpe_mm(hyps.joints24, _centred(truth.joints24)[:, None]), axis=1),
+        "best_hypothesis": jnp.argmin(metrics.mpjpe_mm(hyps.joints24, truth.joints24[:, None]), axis=1),
         "effective_printed": inference.effective_number(hyps.log_prior, 1.0),
         "effective_tuned": inference.effective_number(hyps.log_prior, temperature),
         "log_prior_spread": jnp.std(hyps.log_prior, axis=1),
     }
-    if panel.hmr is not None:
-        result["hmr_reprojection_px"] = _reprojection(panel.hmr(batch), batch)
-    return result
 
 
-def _centred(joints24: Float[Array, "B 24 3"]) -> Float[Array, "B 24 3"]:
-    return joints24 - jnp.mean(joints24[:, list(joints.MIDHIP_J24)], axis=1, keepdims=True)
-
-
+@jax.jit
 def _reprojection(hyps: hypotheses.Hypotheses, batch: dict[str, Array]) -> Float[Array, "B"]:
     """Mean 2D error of all hypotheses on visible keypoints, in pixels of a 224-pixel crop."""
     projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
@@ -193,44 +240,17 @@ def _mean_where(values: Float[Array, "B 24"], where: Array) -> Float[Array, "B"]
     return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
 
-@jax.jit
-def scored(panel: Panel, batch: dict[str, Array]) -> tuple[hypotheses.Hypotheses, Array, Array, Array]:
-    """(scored hypotheses, their H36M joints, the true ones, keys): what choosing a temperature needs."""
-    hyps = inference.score(panel.ours(batch), panel.density)
-    joints17 = smpl.joints(panel.ours.bodies.h36m, hyps.rotmats, hyps.betas)
-    return hyps, joints17, smpl.joints(panel.ours.bodies.h36m, batch["rotmats"], batch["betas"]), example_keys(batch, 0)
-
-
-@functools.partial(jax.jit, static_argnames="ns")
-def quantized_mpjpe(
-    hyps: hypotheses.Hypotheses,
-    joints17: Float[Array, "B M 17 3"],
-    target17: Float[Array, "B 17 3"],
-    keys: Array,
-    quantizer: Quantizer,
-    temperature: Float[Array, ""],
-    ns: tuple[int, ...],
-) -> Float[Array, "N B"]:
-    """MPJPE-n of quantized sets for each n."""
-    every = metrics.mpjpe14_mm(joints17, target17)
-    fixed = {"starts": quantizer.starts, "iterations": quantizer.iterations}
-
-    def at(n: int) -> Array:
-        q = quantize.select(
-            hyps, n, keys, reading=quantizer.reading, weights=quantizer.weights, temperature=temperature, **fixed
-        )
-        return jnp.min(jnp.take_along_axis(every, q.medoid, axis=1), axis=1)
-
-    return jnp.stack([at(n) for n in ns])
-
-
-@functools.partial(jax.jit, static_argnames="ns")
 def noisy_mpjpe(
-    panel: Panel, batch: dict[str, Array], sigma: Float[Array, "2"], ns: tuple[int, ...]
+    panel: Panel, batch: dict[str, Array], root: float, pose: float, ns: tuple[int, ...]
 ) -> Float[Array, "N B"]:
-    """MPJPE-n of HMR with pose noise (root, pose in radians) for each n."""
+    """MPJPE-n of HMR with pose noise (radians) for each n: what its tuning looks at."""
+    return _noisy_mpjpe(panel, batch, jnp.array([root, pose], jnp.float32), ns)
+
+
+@functools.partial(jax.jit, static_argnames="ns")
+def _noisy_mpjpe(panel, batch, sigma, ns):
     bodies = panel.ours.bodies
-    noisy = controls.perturb(panel.hmr(batch), max(ns), example_keys(batch, 2), sigma[0], sigma[1], bodies.j24)
+    noisy = _perturb(panel.hmr(batch), max(ns), example_keys(batch, 2), sigma, bodies.j24)
     joints17 = smpl.joints(bodies.h36m, noisy.rotmats, noisy.betas)
     errors = metrics.mpjpe14_mm(joints17, smpl.joints(bodies.h36m, batch["rotmats"], batch["betas"]))
     return jnp.stack([jnp.min(errors[:, :n], axis=1) for n in ns])

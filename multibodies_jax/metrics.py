@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -138,10 +139,23 @@ def evaluate_set(
       "mpjpe" and "pa_mpjpe", millimetres.
     """
     errors = {"mpjpe": mpjpe14_mm(pred17, target17), "pa_mpjpe": pa_mpjpe14_mm(pred17, target17)}
+    squared = jnp.mean(jnp.square(_centred24(pred24) - _centred24(target24)[:, None]), axis=(2, 3))
+    return reduce_set(errors, squared, protocol)
+
+
+def reduce_set(
+    errors: Mapping[str, Float[Array, "B n"]], squared24: Float[Array, "B n"], protocol: Protocol
+) -> dict[str, Float[Array, "B"]]:
+    """The error of a set from those of its n bodies, by the protocol's selection.
+
+    Args:
+      errors: metric -> error of each body.
+      squared24: mean squared J24 error of each body, mid-hip centred; decides "by joint error".
+      protocol: a value of `PROTOCOLS`.
+    """
     if protocol.selection == "minimum per metric":
         return {name: min_of_n(error) for name, error in errors.items()}
-    squared = jnp.mean(jnp.square(_centred24(pred24) - _centred24(target24)[:, None]), axis=(2, 3))
-    chosen = jnp.argmin(squared, axis=1)[:, None]
+    chosen = jnp.argmin(squared24, axis=1)[:, None]
     return {name: jnp.take_along_axis(error, chosen, axis=1)[:, 0] for name, error in errors.items()}
 
 
