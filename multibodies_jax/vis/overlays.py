@@ -14,7 +14,7 @@ from multibodies_jax.data import crops
 PANEL_PX = 300
 _COLUMNS = 6  # Panels in a row, the one with the evidence included.
 _MARGIN, _CAPTION = 6, 24
-_MOST_ZOOM_OUT = 2.0  # Bodies reach beyond the crop where it hides limbs; a failure must not shrink everything.
+_MOST_ZOOM_OUT = 3.0  # Bodies reach beyond the crop where it hides limbs; a failure must not shrink everything.
 _BODY = (0.55, 0.70, 0.92)
 _BEYOND = 236  # Grey outside the image.
 _mesh = jax.jit(smpl.mesh)
