@@ -238,7 +238,8 @@ WRONG = {
     | {"J_regressor": BODY["J_regressor"] * np.where(np.arange(24) == 3, 2, 1)[:, None]},
     "negative entries": BODY | {"weights": BODY["weights"] + np.eye(24)[[0] * 60] - np.eye(24)[[1] * 60]},
     "f refers to vertices": BODY | {"f": BODY["f"] + 50},
-    "name an earlier joint": BODY | {"kintree_table": np.where(np.eye(2, 24, 5), 9, BODY["kintree_table"])},
+    "name an earlier joint": BODY
+    | {"kintree_table": np.where(np.arange(48).reshape(2, 24) == 5, 9, BODY["kintree_table"])},
     "number the joints from 0": BODY | {"kintree_table": BODY["kintree_table"][:, ::-1]},
     "not an array of numbers": BODY | {"weights": BODY["weights"].astype(str)},
 }
