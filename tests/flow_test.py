@@ -165,12 +165,13 @@ def test_dropout_is_off_unless_training_and_differs_among_examples():
 
 def test_dropout_differs_among_layers():
     """Two equal couplings stretch by the square of one, unless they drop different units."""
-    params = jax.tree.map(lambda x: x[:1], random_variables(SMALL)["params"]["couplings"])
+    params = jax.tree.map(lambda x: 0.4 * x[:1], random_variables(SMALL)["params"]["couplings"])
     mask, x = jnp.array([[True, True, True, False, False]]), random_points(6, 1, 5)[0]
 
     def log_det(layers, key):
         stacked, masks = jax.tree.map(lambda leaf: leaf.repeat(layers, axis=0), (params, mask))
-        return flow.Couplings(flow.Conditioner(8, 0.3), stacked, masks, key).forward_and_log_det(x)[1]
+        couplings = flow.Couplings(flow.Conditioner(8, 0.3), stacked, masks, key)
+        return float(couplings.forward_and_log_det(x)[1])
 
     assert log_det(2, None) == pytest.approx(2 * log_det(1, None), abs=1e-5)
     key = jax.random.key(0)
