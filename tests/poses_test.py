@@ -152,8 +152,9 @@ def test_equal_sides_give_a_symmetric_body(name):
     rng = np.random.default_rng(0)
     angles = families.draw(rng, np.full(20, families.NAMES.index(name)))
     angles = {k: np.repeat(v[:, :1], 2, 1) if v.ndim == 2 else np.zeros(20) for k, v in angles.items()}
-    p = kinematics.forward_kinematics(articulation.to_rotations(angles), np.broadcast_to(REST, (20, 24, 3)))[1]
+    R, p = kinematics.forward_kinematics(articulation.to_rotations(angles), np.broadcast_to(REST, (20, 24, 3)))
     np.testing.assert_allclose(p, p[:, joints.SMPL_FLIP] * [-1, 1, 1], atol=1e-9)
+    np.testing.assert_allclose(R, R[:, joints.SMPL_FLIP] * np.outer([-1, 1, 1], [-1, 1, 1]), atol=1e-9)
 
 
 # Families

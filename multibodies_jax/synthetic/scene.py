@@ -15,7 +15,8 @@ _FOCAL = (2.5, 4.0)  # In image sides: a field of view of 14 to 23 degrees.
 _FILL = (0.74, 0.82)  # The longer side of the person's box, in image sides.
 _MARGIN = 0.015  # Kept free around the person, in image sides.
 _LARGEST_SHIFT = 0.1  # Of the person's box from the middle of the image.
-_PLACING_STEPS = 8
+_PLACING_TOLERANCE = 1e-4  # In image sides.
+_MOST_PLACING_STEPS = 50
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,8 +102,8 @@ def _camera_rotation(rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
 def _place(verts, intrinsics, image_size, rng: np.random.Generator) -> Float[np.ndarray, "3"]:
     """The translation at which the person fills its share of the image, somewhere near the middle.
 
-    Each step corrects size and place as if the person were flat. That converges to a hundredth of a pixel; for people
-    who lie along the line of sight, to a few tenths.
+    Each step corrects size and place as if the person were flat: three or four are enough, unless somebody lies along
+    the line of sight.
     """
     focal = intrinsics[0, 0]
     low, high = verts.min(0), verts.max(0)
@@ -110,14 +111,17 @@ def _place(verts, intrinsics, image_size, rng: np.random.Generator) -> Float[np.
     offset = rng.uniform(-1, 1, 2)
     depth = focal * max(high[:2] - low[:2]) / wanted_side
     translation = np.array([0, 0, depth], np.float32) - (low + high) / 2
-    for _ in range(_PLACING_STEPS):
+    for _ in range(_MOST_PLACING_STEPS):
         xy = render.project(verts + translation, intrinsics)
         low_px, high_px = xy.min(0), xy.max(0)
         room = (image_size - wanted_side * (high_px - low_px) / max(high_px - low_px)) / 2 - _MARGIN * image_size
         target = image_size / 2 + offset * np.minimum(room, _LARGEST_SHIFT * image_size)
+        shift, growth = target - (low_px + high_px) / 2, max(high_px - low_px) / wanted_side
+        if max(*np.abs(shift), abs(growth - 1) * wanted_side) < _PLACING_TOLERANCE * image_size:
+            break
         center = (low + high)[2] / 2 + translation[2]
-        translation[:2] += (target - (low_px + high_px) / 2) * center / focal
-        translation[2] += center * (max(high_px - low_px) / wanted_side - 1)
+        translation[:2] += shift * center / focal
+        translation[2] += center * (growth - 1)
     return translation
 
 
