@@ -143,7 +143,7 @@ def train_regressor(
         )
     state, device_data = jax.device_put((state, device_data), copied)
     step_fn = _make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, split)
-    train_step = jax.jit(step_fn, donate_argnums=0)
+    train_step = jax.jit(step_fn, donate_argnums=0, out_shardings=copied)
 
     def save(state: TrainState, done: int) -> None:
         metadata = experiment.metadata(config, bodies) | {
