@@ -89,10 +89,7 @@ def chosen_errors(
 ) -> dict[str, Float[Array, "B C"]]:
     """The errors (1), (6) and (7) of C chosen hypotheses per example; `vertices` as in `total`, None leaves it out."""
     projected = cameras.project_crop(chosen.joints24 + chosen.midhip[..., None, :], chosen.cam)
-    smpl_valid = batch["smpl_valid"]
-    # Where the truth is missing it becomes the rest pose, so that its mesh is finite.
-    rotmats = jnp.where(smpl_valid[:, None, None, None] > 0, batch["rotmats"], jnp.eye(3)[None, None])
-    betas = jnp.where(smpl_valid[:, None] > 0, batch["betas"], 0.0)
+    rotmats, betas, smpl_valid = batch["rotmats"], batch["betas"], batch["smpl_valid"]
     errors = {
         "best": joint_error(chosen.joints24, batch["joints3d"], batch["joints3d_valid"], reading),
         "reprojection_best": keypoint_error(projected, batch["kp2d"], batch["kp2d_valid"], reading),
@@ -193,8 +190,7 @@ def _check(weights: Mapping[str, float], reading: str, reduce: str, vertices: ob
 def _difference(pred: Float[Array, "B M *x"], target: Float[Array, "B *x"], valid: Float[Array, "B ..."]):
     """pred - target, and 0 with zero gradient where `valid`, of the leading axes of `target`, is 0."""
     valid = valid.reshape(*valid.shape, *(1,) * (target.ndim - valid.ndim))
-    # NaN must be gone before the subtraction: selected away afterwards, it would still be in the gradient.
-    target = jnp.where(valid > 0, target, 0.0)
+    # Before anything nonlinear: a NaN that is selected away later would still be in the gradient.
     return jnp.where(valid[:, None] > 0, pred - target[:, None], 0.0)
 
 
