@@ -44,6 +44,7 @@ def check(points, log_weights, n, found):
     medoid, assignment, prob, centroid = (
         np.asarray(x) for x in (found.medoid, found.assignment, found.prob, found.centroid)
     )
+    assert np.isfinite(centroid).all() and np.isfinite(found.energy).all()
     assert medoid.shape == (batch, n) and assignment.shape == (batch, num)
     np.testing.assert_allclose(prob.sum(axis=1), 1, atol=1e-5)
     assert (np.diff(prob, axis=1) <= 2e-5).all()
