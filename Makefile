@@ -27,7 +27,7 @@ test: $(VENV)/installed-dev  ## Run the whole test suite.
 lint: $(VENV)/installed-dev  ## Formatting, lint and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 lock: $(VENV)/installed-dev  ## Renew requirements.txt and requirements-dev.txt from pyproject.toml.
 	$(BIN)/python -m pip install --quiet uv

@@ -3,10 +3,12 @@
 python run.py --config=configs/default.py --workdir=runs/default
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c = ConfigDict()
     c.seed = 0
     c.init = ""  # Work directory of a trained M = 1 model to start from (appendix D); "" trains stage one here.
@@ -75,7 +77,9 @@ def get_config() -> ConfigDict:
     c.quantizer = ConfigDict()
     c.quantizer.reading = "paper"  # paper | released
     c.quantizer.weights = "prior"  # prior | uniform
-    c.quantizer.temperature = 0.0  # On log p(X): 1 = eq (2) as printed; 0 = chosen by evaluation on the validation split.
+    c.quantizer.temperature = (
+        0.0  # On log p(X): 1 = eq (2) as printed; 0 = chosen by evaluation on the validation split.
+    )
     c.quantizer.starts = 4
     c.quantizer.iterations = 30
 

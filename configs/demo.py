@@ -5,13 +5,13 @@ r"""The whole method in minutes on two CPU cores: keypoints as evidence, 100 hyp
 It proves the pipeline; the evidence for the method is configs/keypoints.py and configs/synthetic.py.
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from configs import default
 
 
-def get_config() -> ConfigDict:
-    c = default.get_config().unlock()
+def get_config() -> Any:
+    c = default.get_config()
     c.data.virtual_cameras = True
     c.data.augment = "mild"
     c.data.num_train = 1000
@@ -36,4 +36,4 @@ def get_config() -> ConfigDict:
     c.train.batch = 64
     c.optim.learning_rate = 7e-4
     c.optim.weight_decay = 1e-4
-    return c.lock()
+    return c

@@ -5,13 +5,13 @@ r"""The single-hypothesis baseline alone (M = 1), keypoints as evidence, in minu
 Its work directory starts the M-hypothesis stage: --config=configs/demo.py --config.init=runs/hmr.
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from configs import demo
 
 
-def get_config() -> ConfigDict:
-    c = demo.get_config().unlock()
+def get_config() -> Any:
+    c = demo.get_config()
     c.model.name = "hmr"
     c.model.num_hypotheses = 1
     c.loss.mode0 = False
@@ -19,4 +19,4 @@ def get_config() -> ConfigDict:
     c.train.batch = c.stage1.batch
     c.optim.learning_rate = c.stage1.learning_rate
     c.eval.ns = (1,)
-    return c.lock()
+    return c

@@ -3,13 +3,13 @@ r"""Images as evidence, on two CPU cores: a small ResNet on 64-pixel crops of th
 python run.py --config=configs/synthetic.py --workdir=runs/synthetic
 """
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from configs import demo
 
 
-def get_config() -> ConfigDict:
-    c = demo.get_config().unlock()
+def get_config() -> Any:
+    c = demo.get_config()
     c.data.virtual_cameras = False
     c.data.num_train = 20000
     c.data.num_people = 30000
@@ -27,4 +27,4 @@ def get_config() -> ConfigDict:
     c.train.batch = 32
     c.optim.learning_rate = 5e-4
     c.optim.ema = 0.998
-    return c.lock()
+    return c

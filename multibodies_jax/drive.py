@@ -4,6 +4,7 @@ import ast
 import pathlib
 import sys
 import traceback
+from typing import Any
 
 import jax
 from absl import flags, logging
@@ -22,7 +23,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         _exit(
             f"{_text(e)}\nEvery field of a config is listed and explained in configs/default.py; `python run.py --help` lists the flags."
         )
-    path = pathlib.Path(flags.FLAGS["config"].config_filename or "")
+    path = pathlib.Path(_config_file())
     if not path.is_file():
         known = (
             ", ".join(f"configs/{p.name}" for p in sorted(pathlib.Path("configs").glob("[!_]*.py")))
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> None:
     """Runs the mode asked for; returns normally or exits with 1 (failure), 2 (bad input) or 130 (interrupted)."""
     del argv  # Nothing positional: parse_flags refused it.
     values = flags.FLAGS
-    config_file = pathlib.Path(values["config"].config_filename)
+    config_file = pathlib.Path(_config_file())
     workdir = pathlib.Path(values.workdir or pathlib.Path("runs") / config_file.stem)
     logging.set_verbosity(logging.WARNING)
     experiment.enable_compilation_cache()
@@ -70,6 +71,11 @@ def _run(mode: str, config, workdir: pathlib.Path, values) -> None:
         failed = predict.predict(config, workdir, values.images, values.people, values.n, values.out)
         if failed:
             sys.exit(1)
+
+
+def _config_file() -> str:
+    flag: Any = flags.FLAGS["config"]  # A flag of ml_collections, which knows where its value came from.
+    return flag.config_filename or ""
 
 
 def _text(error: BaseException) -> str:

@@ -109,7 +109,8 @@ def _run(
 ) -> tuple[dict[tuple[str, str, str], np.ndarray], dict[str, np.ndarray], list[str]]:
     """Errors {(method, n, metric): (N,)}, diagnostics {name: (N,)} and ids of the evaluated split of one set."""
     total = -(-_size(config, name) // config.eval.batch)
-    rows: list[tuple[dict, dict]] = []
+    all_errors: list[dict] = []
+    all_diagnostics: list[dict] = []
     ids: list[str] = []
     bar = tqdm(examples(config, name, config.eval.split), total=total, desc=f"evaluate {name}", unit="batch")
     for batch in bar:
@@ -118,9 +119,13 @@ def _run(
         errors, diagnostics = judge.judge(panel, _arrays(batch), settings)
         diagnostics = diagnostics | {"occlusion": batch["occlusion"]}
         flat = {(m, n, k): v for m, sets in errors.items() for n, scores in sets.items() for k, v in scores.items()}
-        rows.append(tuple({k: np.asarray(v)[keep] for k, v in part.items()} for part in (flat, diagnostics)))
-    joined = [{k: np.concatenate([row[i][k] for row in rows]) for k in rows[0][i]} for i in range(2)]
-    return joined[0], joined[1], ids
+        all_errors.append({k: np.asarray(v)[keep] for k, v in flat.items()})
+        all_diagnostics.append({k: np.asarray(v)[keep] for k, v in diagnostics.items()})
+    return _joined(all_errors), _joined(all_diagnostics), ids
+
+
+def _joined(rows: list[dict]) -> dict:
+    return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
 
 
 def _arrays(batch: dict[str, Any]) -> dict[str, jnp.ndarray]:
@@ -158,15 +163,22 @@ def _tune(config: Any, panel: judge.Panel) -> tuple[judge.Settings, dict[str, An
             "mpjpe_mm": {str(t): [round(float(x), 2) for x in v] for t, v in grid.items()},
         }
     if panel.hmr is not None:
-        pairs = [(root, pose) for root in controls.NOISE_ROOT_DEG for pose in controls.NOISE_POSE_DEG]
-        grid = {
-            pair: _mean([judge.noisy_mpjpe(panel, batch, *np.deg2rad(pair), settings.ns) for batch in batches], batches)
-            for pair in tqdm(pairs, desc="tune the noise of the control")
-        }
-        chosen = {n: min(pairs, key=lambda pair: grid[pair][i]) for i, n in enumerate(settings.ns)}
-        settings = dataclasses.replace(settings, noise={n: tuple(np.deg2rad(pair)) for n, pair in chosen.items()})
-        tuned["noise_deg"] = {str(n): {"root": pair[0], "pose": pair[1]} for n, pair in chosen.items()}
+        degrees = _best_noise(panel, batches, settings.ns)
+        settings = dataclasses.replace(settings, noise={n: tuple(np.deg2rad(d)) for n, d in degrees.items()})
+        tuned["noise_deg"] = {str(n): {"root": root, "pose": pose} for n, (root, pose) in degrees.items()}
     return settings, tuned
+
+
+def _best_noise(panel: judge.Panel, batches: list[dict], ns: tuple[int, ...]) -> dict[int, tuple[float, float]]:
+    """n -> (root, pose) noise in degrees with the least MPJPE-n of the HMR control."""
+    pairs = [(root, pose) for root in controls.NOISE_ROOT_DEG for pose in controls.NOISE_POSE_DEG]
+    errors = np.stack(
+        [
+            _mean([judge.noisy_mpjpe(panel, batch, *map(np.deg2rad, pair), ns=ns) for batch in batches], batches)
+            for pair in tqdm(pairs, desc="tune the noise of the control")
+        ]
+    )
+    return {n: pairs[int(errors[:, i].argmin())] for i, n in enumerate(ns)}
 
 
 def _temperature_errors(panel: judge.Panel, batches: list[dict], settings: judge.Settings) -> dict[float, np.ndarray]:
@@ -210,7 +222,7 @@ def _diagnose(errors: dict, diagnostics: dict[str, np.ndarray], num_hypotheses: 
     """What the numbers stand on: spread, use of hypotheses, error by what is hidden."""
     best = np.bincount(diagnostics["best_hypothesis"], minlength=num_hypotheses)
     share = best / best.sum()
-    result = {
+    result: dict[str, Any] = {
         k: metrics.summary(v[np.isfinite(v)])
         for k, v in diagnostics.items()
         if k not in ("best_hypothesis", "occlusion") and np.isfinite(v).any()
@@ -232,5 +244,5 @@ def _write(workdir: pathlib.Path, result: dict[str, Any], per_example: dict[str,
         (workdir / (name + ".tmp")).write_text(text)
         os.replace(workdir / (name + ".tmp"), workdir / name)
     with open(workdir / "per_example.npz.tmp", "wb") as file:
-        np.savez_compressed(file, **per_example)
+        np.savez_compressed(file, allow_pickle=False, **per_example)
     os.replace(workdir / "per_example.npz.tmp", workdir / "per_example.npz")

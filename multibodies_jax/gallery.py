@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from multibodies_jax import (
@@ -50,7 +51,7 @@ _STAGES = ("prior", "stage1", "checkpoints", "hmr")
 def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, settings: judge.Settings) -> None:
     name, split = config.eval.sets[-1], config.eval.split
     records, rows = _choose(config, name, split)
-    batch = {k: np.stack([row[k] for row in rows]) for k in rows[0] if k != "example_id"}
+    batch = {k: jnp.stack([row[k] for row in rows]) for k in rows[0] if k != "example_id"}
     hyps = judge.hypothesize(panel.ours, panel.density, batch)
     n = min(_BODIES, panel.ours.num_hypotheses)
     chosen = quantize.select(

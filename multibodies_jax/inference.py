@@ -1,7 +1,7 @@
 """Restored networks as functions from a batch to scored hypotheses; used by evaluation and prediction."""
 
+import dataclasses
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -10,8 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from multibodies_jax import checkpoints, experiment, hypotheses, prior
-
-Infer = Callable[[dict[str, Array]], hypotheses.Hypotheses]
 
 
 class Regressor(flax.struct.PyTreeNode):
@@ -46,7 +44,7 @@ def restore(config: Any, directory: pathlib.Path, bodies: experiment.Bodies) -> 
 def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypotheses:
     """Fills `log_prior`: log p(X) of every hypothesis at zero root (eq (4))."""
     x = hypotheses.zero_root_joints(hyps)
-    return hyps.replace(log_prior=density.log_prob(x.reshape(*x.shape[:-2], 72)))
+    return dataclasses.replace(hyps, log_prior=density.log_prob(x.reshape(*x.shape[:-2], 72)))
 
 
 def effective_number(

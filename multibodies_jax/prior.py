@@ -25,10 +25,10 @@ class Prior(flax.struct.PyTreeNode):
     held_out_log_prob: float = flax.struct.field(pytree_node=False)
 
     def log_prob(self, x: Float[Array, "*batch 72"]) -> Float[Array, "*batch"]:
-        return self.flow.apply(self.variables, x, method="log_prob")
+        return jnp.asarray(self.flow.apply(self.variables, x, method="log_prob"))
 
     def sample(self, key: Array, num: int) -> Float[Array, "num 72"]:
-        return self.flow.apply(self.variables, key, num, method="sample")
+        return jnp.asarray(self.flow.apply(self.variables, key, num, method="sample"))
 
 
 def _flow(config: Any) -> flow_lib.Flow:
@@ -50,7 +50,8 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -
         split: experiment.zero_root_skeletons(bodies, *map(jnp.asarray, experiment.load_people(config, split)))
         for split in ("train", "validation")
     }
-    flow, key = _flow(config), jax.random.key(config.seed)
+    flow: Any = _flow(config)
+    key = jax.random.key(config.seed)
     variables = flow.init(key, skeletons["train"][:2], method="log_prob")
     mean, std = flow_lib.standardization(skeletons["train"])
     std = jnp.sqrt(std**2 + noise**2)

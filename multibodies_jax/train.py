@@ -162,7 +162,7 @@ def train_regressor(
     ):
         pending = None  # Metrics of the step before: reading them late keeps the device busy.
         for done in range(start + 1, steps + 1):
-            batch = device_data if batches is None else jax.device_put(_arrays(next(batches)), split)
+            batch = device_data if batches is None else _to_devices(next(batches), split)
             state, metrics = train_step(state, batch, key)
             if pending is not None:
                 _check_finite(pending, done - 1)
@@ -198,7 +198,7 @@ def _data(config: Any, bodies: experiment.Bodies, batch_size: int) -> tuple[Any,
         return None, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), example), view, people
     with_image = config.model.trunk != "keypoints"
 
-    def make_example(record: dict, rng: np.random.Generator) -> dict:
+    def make_example(record: augment.Record, rng: np.random.Generator) -> dict:
         return augment.training_example(
             record,
             rng,
@@ -211,10 +211,22 @@ def _data(config: Any, bodies: experiment.Bodies, batch_size: int) -> tuple[Any,
 
     sources = [experiment.open_source(config, name, "train") for name in config.data.sets]
     batches = pipeline.train_batches(
-        sources, config.data.weights, batch_size, config.seed, make_example, threads=config.data.threads
+        sources,
+        config.data.weights,
+        batch_size // jax.process_count(),
+        config.seed,
+        make_example,
+        threads=config.data.threads,
+        shard_index=jax.process_index(),
+        shard_count=jax.process_count(),
     )
     example = pipeline.collate([make_example(sources[0][0], np.random.default_rng(0))] * 2)
     return batches, _arrays(example), lambda batch, key: batch, None
+
+
+def _to_devices(batch: dict, split: NamedSharding) -> dict:
+    """This process' share of a batch as a part of the global one."""
+    return {k: jax.make_array_from_process_local_data(split, v) for k, v in _arrays(batch).items()}
 
 
 def _arrays(batch: dict) -> dict:
