@@ -29,7 +29,7 @@ def section(name: str, about: str, printed: str, seconds: float, status: int) ->
     """Markdown of one benchmark: where it ran, its command, and what it printed as it stands."""
     ended = "" if status == 0 else f"; **failed with status {status}**"
     command = shlex.join(["python", "-m", f"benchmarks.{name}"])
-    return f"## {name}\n\n{about}. `{command}`, {seconds:.0f} s{ended}.\n\n```\n{printed.rstrip()}\n```\n"
+    return f"### {name}\n\n{about}. `{command}`, {seconds:.0f} s{ended}.\n\n```\n{printed.rstrip()}\n```\n"
 
 
 def run(name: str, about: str) -> int:
