@@ -101,7 +101,7 @@ def _record(rng, known):
         "probabilities": np.array([0.75, 0.25]),
         "keypoints": np.concatenate([np.zeros((24, 2)), known[:, None]], axis=1),
     }
-    return {k: np.float32(v) if k != "index" else v for k, v in record.items()}, pixels
+    return {k: np.asarray(v, np.int32 if k == "index" else np.float32) for k, v in record.items()}, pixels
 
 
 def test_errors_are_of_the_pixels_of_what_was_seen_and_of_what_was_withheld():
