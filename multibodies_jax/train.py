@@ -236,7 +236,7 @@ def _arrays(batch: dict) -> dict:
 def _initial_variables(config, model, num_hypotheses, bodies, example, key, source) -> dict:
     """Random variables, or those of `source`, whose single hypothesis becomes M."""
     k_init, k_expand = jax.random.split(key)
-    example = jax.tree.map(lambda x: x[:2], example)
+    example = jax.tree.map(lambda x: jnp.asarray(x[:2]), example)
     if source is None:
         return jax.jit(lambda k: model.init({"params": k, "dropout": k}, example, train=False))(k_init)
     items, metadata, _ = checkpoints.restore(source)

@@ -31,7 +31,7 @@ def reference(params, feature, M, iterations, activation):
     for f in np.float64(feature):
         state = np.tile(np.float64(MEAN), M)
         for _ in range(iterations):
-            x = np.concatenate([f, state])
+            x = np.concatenate([f, state / M])
             for layer in ("fc1", "fc2"):
                 x = act(x @ params[layer]["kernel"] + params[layer]["bias"])
             state = state + x @ params["dec"]["kernel"] + params["dec"]["bias"]
@@ -49,6 +49,26 @@ def test_head_equals_the_plain_iteration(batch, activation, M):
     got = jax.jit(module.apply)({"params": params}, feature)
     expected = reference(params, feature, M, 3, activation)
     np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_step_of_adam_moves_the_feedback_alike_for_every_M():
+    """Adam's first step is lr x sign(gradient), whatever M is; many nearly equal states must not add it up."""
+    feature = jnp.asarray(RNG.normal(size=(4, FEATURES)), jnp.float32)
+    single = random_params(head(1), feature)
+    moved = {}
+    for M in (1, 50):
+        module = head(M, init_noise=0.0)
+        params = hmr.expand_to_hypotheses({"trunk": {}, "head": single}, M, 0.0, jax.random.key(0))["head"]
+
+        def output(params, module=module):
+            return module.apply({"params": params}, feature)
+
+        gradient = jax.grad(lambda p: jnp.sum(output(p) ** 2))(params)
+        kernel = params["fc1"]["kernel"]
+        stepped = kernel.at[FEATURES:].add(-1e-3 * jnp.sign(gradient["fc1"]["kernel"][FEATURES:]))
+        after = output(params | {"fc1": params["fc1"] | {"kernel": stepped}})
+        moved[M] = float(jnp.abs(after - output(params)).max())
+    assert moved[50] < 1.5 * moved[1], moved
 
 
 def test_both_orders_of_products_have_the_same_gradients():

@@ -66,7 +66,8 @@ class IterativeHead(nn.Module):
 
     Each iteration adds `dec(fc2(fc1([feature, state])))` to the state. Rows of fc1's kernel: the F of the feature, then
     for each hypothesis its 157 in the order of a state; columns of dec's kernel: the same 157 for each hypothesis. With
-    M = 1 these are SPIN's fc1, fc2 and its decpose, decshape and deccam side by side.
+    M = 1 these are SPIN's fc1, fc2 and its decpose, decshape and deccam side by side. The layer divides fc1's state rows
+    by M: hypotheses that agree then push fc1 as one would, and so does a step of Adam, whose size knows nothing of M.
     """
 
     mean_state: tuple[float, ...]
@@ -88,8 +89,9 @@ class IterativeHead(nn.Module):
         act, drop = ACTIVATIONS[self.activation], nn.Dropout(self.dropout, deterministic=not train)
 
         start = jnp.tile(jnp.array(self.mean_state, jnp.float32), M)
-        total, pre = jnp.zeros((B, self.hidden)), _dot(feature, fc1[:F]) + (_dot(start, fc1[F:]) + fc1_bias)[None]
-        feed_back = _feed_back(fc1[F:], dec, dec_bias, B)
+        fc1_state = fc1[F:] / M
+        total, pre = jnp.zeros((B, self.hidden)), _dot(feature, fc1[:F]) + (_dot(start, fc1_state) + fc1_bias)[None]
+        feed_back = _feed_back(fc1_state, dec, dec_bias, B)
         for iteration in range(self.iterations):
             if iteration > 0:
                 pre = pre + feed_back(x)
@@ -103,8 +105,8 @@ class IterativeHead(nn.Module):
 def expand_to_hypotheses(params: Mapping[str, Any], num_hypotheses: int, noise: float, key: Key[Array, ""]) -> dict:
     """Makes the parameters of an M-hypothesis `HMR` from those of a trained M = 1 model (appendix D).
 
-    The state columns of fc1 are shared out (divided by M and tiled) and dec is tiled, so that without noise and dropout
-    every hypothesis equals the source. Noise makes them differ; it is all that does, so training needs it.
+    The state rows of fc1, which the layer divides by M, and dec are tiled, so that without noise and dropout every
+    hypothesis equals the source. Noise makes them differ; it is all that does, so training needs it.
 
     Args:
       params: the "params" collection of `HMR` with num_hypotheses = 1.
@@ -128,7 +130,7 @@ def expand_to_hypotheses(params: Mapping[str, Any], num_hypotheses: int, noise: 
         )
     fc1, dec = head["fc1"], head["dec"]
     features = fc1["kernel"].shape[0] - STATE_SIZE
-    state_rows = jnp.tile(fc1["kernel"][features:] / num_hypotheses, (num_hypotheses, 1))
+    state_rows = jnp.tile(fc1["kernel"][features:], (num_hypotheses, 1))
     key_kernel, key_bias = jax.random.split(key)
     kernel = jnp.tile(dec["kernel"], (1, num_hypotheses))
     kernel_spread = noise * jnp.tile(_spread_of_parts(dec["kernel"]), num_hypotheses)
