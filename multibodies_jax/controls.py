@@ -1,5 +1,6 @@
 """What a set of hypotheses has to beat: single-hypothesis HMR with tuned noise, and bodies that never saw the image."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,8 +10,8 @@ from jaxtyping import Array, Float
 from multibodies_jax import experiment, hypotheses, quantize, rotations, smpl
 from multibodies_jax.data import virtual
 
-NOISE_ROOT_DEG = (0.0, 10.0, 20.0, 40.0)
-NOISE_POSE_DEG = (0.0, 4.0, 8.0, 12.0, 16.0, 24.0)
+NOISE_ROOT_DEG = (0.0, 2.5, 5.0, 10.0, 15.0, 25.0)
+NOISE_POSE_DEG = (0.0, 1.0, 2.0, 4.0, 7.0, 11.0, 16.0)
 _CODEBOOK_PEOPLE = 1000
 
 
@@ -44,21 +45,25 @@ def perturb(
     return place(rotmats, tiled.betas, tiled.cam, joint_model)
 
 
-def place(rotmats: Array, betas: Array, cam: Array, joint_model: smpl.JointModel) -> hypotheses.Hypotheses:
+def place(
+    rotmats: Float[Array, "*b 24 3 3"],
+    betas: Float[Array, "*b 10"],
+    cam: Float[Array, "*b 3"],
+    joint_model: smpl.JointModel,
+) -> hypotheses.Hypotheses:
     """Hypotheses from rotations instead of the network's 6D state."""
     state = jnp.concatenate([rotations.matrix_to_rot6d(rotmats).reshape(*betas.shape[:-1], 144), betas, cam], axis=-1)
     return hypotheses.decode(state, joint_model)
 
 
-def codebook(config: Any, bodies: experiment.Bodies, n: int) -> hypotheses.Hypotheses:
-    """The n training bodies, seen from training views, that quantize the training set best: a set that no image chooses.
+def codebooks(config: Any, bodies: experiment.Bodies, ns: Sequence[int]) -> dict[str, hypotheses.Hypotheses]:
+    """For each n, the n training bodies, seen from training views, that quantize the training set best.
 
-    Returns:
-      Leading axes (1, n).
+    Sets that no image chooses. Keys are n as text; leading axes (1, n).
     """
     poses, betas = (jnp.asarray(x[:_CODEBOOK_PEOPLE]) for x in experiment.load_people(config, "train"))
     key = jax.random.key(config.seed)
     views = virtual.synthesize(poses, betas, jax.random.split(key, len(poses)), bodies.j24, hide="none")
     everybody = place(views["rotmats"][None], views["betas"][None], jnp.zeros((1, len(poses), 3)), bodies.j24)
-    chosen = quantize.select(everybody, n, key[None], weights="uniform", starts=2)
-    return hypotheses.pick(everybody, chosen.medoid)
+    chosen = {n: quantize.select(everybody, n, key[None], weights="uniform", iterations=100) for n in ns}
+    return {str(n): hypotheses.pick(everybody, q.medoid) for n, q in chosen.items()}

@@ -3,16 +3,19 @@
 import ast
 import pathlib
 import sys
+import tempfile
 import traceback
 from typing import Any
 
 import jax
 from absl import flags, logging
 
+import tfds_builders
 from multibodies_jax import experiment
 
 MODES = ("train", "evaluate", "predict", "all")
-_USER_ERRORS = (ValueError, KeyError, OSError, FloatingPointError)
+_BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError)
+_FAILURES = (OSError, FloatingPointError, tfds_builders.BuildError)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -45,10 +48,8 @@ def main(argv: list[str]) -> None:
     experiment.enable_compilation_cache()
     try:
         _run(values.mode, values.config, workdir, values)
-    except _USER_ERRORS as e:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "error.log").write_text(traceback.format_exc())
-        _exit(f"{_text(e)}\n(Full traceback: {workdir / 'error.log'})", 2)
+    except (*_BAD_INPUT, *_FAILURES) as e:
+        _exit(f"{e}{_keep_traceback(workdir)}", 2 if isinstance(e, _BAD_INPUT) else 1)
     except KeyboardInterrupt:
         _exit("interrupted; the same command continues from the last checkpoint.", 130)
 
@@ -75,13 +76,25 @@ def _run(mode: str, config, workdir: pathlib.Path, values) -> None:
 
 def _config_file() -> str:
     flag: Any = flags.FLAGS["config"]  # A flag of ml_collections, which knows where its value came from.
-    return flag.config_filename or ""
+    return (flag.config_filename or "").partition(":")[0]  # configs/NAME.py:ARGUMENT
 
 
 def _text(error: BaseException) -> str:
-    """An error's message; that of a KeyError, and of ml_collections, is a text in quotes."""
-    text = str(error)
-    return ast.literal_eval(text) if text[:1] == text[-1:] and text[:1] in ("'", '"') else text
+    """An error's message; that of a KeyError, and of ml_collections, is the repr of a text."""
+    try:
+        return str(ast.literal_eval(str(error)))
+    except (ValueError, SyntaxError):
+        return str(error)
+
+
+def _keep_traceback(workdir: pathlib.Path) -> str:
+    """Writes the traceback of the error being handled where it does no harm, and says where."""
+    try:
+        path = (workdir if workdir.is_dir() else pathlib.Path(tempfile.gettempdir())) / "multibodies_jax_error.log"
+        path.write_text(traceback.format_exc())
+        return f"\n(Full traceback: {path})"
+    except OSError:
+        return ""
 
 
 def _exit(message: str, code: int = 2) -> None:

@@ -1,14 +1,14 @@
 """Evaluates a work directory: the n-quantized errors of Table 1, with the controls that they have to beat."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
@@ -32,10 +32,19 @@ SCHEMA = 1
 TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What one split of one set gave; N examples."""
+
+    errors: dict[tuple[str, str, str], np.ndarray]  # (method, n, metric) -> (N,), millimetres.
+    diagnostics: dict[str, np.ndarray]  # name -> (N, ...).
+    ids: list[str]
+
+
 def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     """Evaluates the regressor of a work directory and writes results.json, results.md, per_example.npz and figures.
 
-    Temperature and noise are chosen on the validation split of the last set, errors are reported on `eval.split`.
+    Temperature and noise are chosen on the validation split of each set, errors are reported on `eval.split`.
 
     Returns:
       What is in results.json (docs/interfaces.md, section 8).
@@ -45,33 +54,22 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       ValueError: the work directory has another config, or a set is empty or lacks what the protocol needs.
     """
     experiment.check_workdir(config, workdir)
-    bodies = experiment.load_bodies(config)
-    panel = _panel(config, workdir, bodies)
-    settings, tuned = _tune(config, panel)
-    result = {
-        "schema": SCHEMA,
-        **experiment.metadata(config, bodies),
-        "seed": config.seed,
-        "split": config.eval.split,
-        "protocol": metrics.describe(config.eval.protocol),
-        "num_hypotheses": panel.ours.num_hypotheses,
-        "images_seen": {judge.OURS: panel.ours.images_seen} | ({judge.HMR: panel.hmr.images_seen} if panel.hmr else {}),
-        "tuned_on_validation": tuned,
-        "prior": {"held_out_log_prob": panel.density.held_out_log_prob, "noise_mm": config.flow.noise_mm},
-        **{part: {} for part in ("datasets", "metrics", "compared", "diagnostics")},
-    }
+    panel = _panel(config, workdir, experiment.load_bodies(config))
+    result = _describe(config, panel)
     per_example: dict[str, np.ndarray] = {}
+    scores: dict[str, Scores] = {}
     for name in config.eval.sets:
-        errors, diagnostics, ids = _run(config, panel, name, settings)
-        result["datasets"][name] = {
-            "examples": len(ids),
-            "fingerprint": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
-        }
-        result["metrics"][name] = _summaries(errors)
-        result["compared"][name] = _comparisons(errors)
-        result["diagnostics"][name] = _diagnose(errors, diagnostics, panel.ours.num_hypotheses)
-        per_example[f"{name}|example_id"] = np.array(ids)
-        per_example |= {f"{name}|{'|'.join(key)}": value for key, value in errors.items()}
+        settings, tuned = _tune(config, panel, name)
+        scores[name] = _run(config, panel, name, settings)
+        result["tuned_on_validation"][name] = tuned
+        result["temperature"] = settings.temperature  # Prediction uses the one of the last set.
+        result["datasets"][name] = _dataset(config, name, scores[name].ids)
+        result["metrics"][name] = _summaries(scores[name].errors)
+        result["compared"][name] = _comparisons(scores[name].errors)
+        result["diagnostics"][name] = _diagnose(scores[name], panel.ours.num_hypotheses)
+        per_example[f"{name}|example_id"] = np.array(scores[name].ids)
+        per_example |= {f"{name}|{'|'.join(key)}": value for key, value in scores[name].errors.items()}
+    result["same_people"] = _same_people(scores)
     _write(workdir, result, per_example)
     gallery.draw(config, workdir, panel, settings, result)
     print(report.markdown(result))
@@ -88,32 +86,73 @@ def _panel(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> jud
         ours=ours,
         density=prior.load_prior(config, workdir, bodies),
         surface=smpl.subset(bodies.smpl, stride),
-        books={str(n): controls.codebook(config, bodies, n) for n in _ns(config, ours)} if with_books else {},
+        books=controls.codebooks(config, bodies, _ns(config, ours)) if with_books else {},
         hmr=inference.restore(config, workdir / "hmr", bodies) if with_hmr else None,
     )
+
+
+def _describe(config: Any, panel: judge.Panel) -> dict[str, Any]:
+    """The head of results.json: what was evaluated, and how."""
+    regressors = {judge.OURS: panel.ours} | ({judge.HMR: panel.hmr} if panel.hmr else {})
+    return {
+        "schema": SCHEMA,
+        **experiment.metadata(config, panel.ours.bodies),
+        "seed": config.seed,
+        "split": config.eval.split,
+        "protocol": metrics.describe(config.eval.protocol),
+        "num_hypotheses": panel.ours.num_hypotheses,
+        "steps": {name: regressor.step for name, regressor in regressors.items()},
+        "images_seen": {name: regressor.images_seen for name, regressor in regressors.items()},
+        "prior": {"held_out_log_prob": panel.density.held_out_log_prob, "noise_mm": config.flow.noise_mm},
+        **{part: {} for part in ("tuned_on_validation", "datasets", "metrics", "compared", "diagnostics")},
+    }
+
+
+def _dataset(config: Any, name: str, ids: Sequence[str]) -> dict[str, Any]:
+    """What tells a set from every other one: its name with all its options, and its examples."""
+    built = experiment.source_name(config, name)
+    digest = hashlib.sha256("\n".join([built, *ids]).encode()).hexdigest()
+    return {"name": built, "examples": len(ids), "fingerprint": digest}
 
 
 def _ns(config: Any, ours: inference.Regressor) -> tuple[int, ...]:
     return tuple(n for n in config.eval.ns if n <= ours.num_hypotheses)
 
 
+class _Pairs:
+    """Each record with the one half the set away, whose evidence the shuffled control takes."""
+
+    def __init__(self, source: Sequence[dict]):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> tuple[dict, dict]:
+        size = len(self)
+        return self._source[index], self._source[(index + max(size // 2, 1)) % size]
+
+
 def examples(config: Any, name: str, split: str) -> Iterator[dict[str, Any]]:
-    """Evaluation batches of one set, in order, the last one padded."""
-    source = experiment.open_source(config, name, split)
-    make = functools.partial(experiment.evaluation_row, config)
+    """Evaluation batches of one set, in order, the last one padded, with the evidence of another example beside."""
+    source: Any = _Pairs(experiment.open_source(config, name, split))
+
+    def make(pair: Any) -> dict[str, Any]:
+        row, other = (experiment.evaluation_row(config, record) for record in pair)
+        return row | {judge.OTHER + key: other[key] for key in judge.EVIDENCE if key in other}
+
     return pipeline.evaluation_batches(source, config.eval.batch, make, config.data.threads, config.eval.max_examples)
 
 
-def _run(
-    config: Any, panel: judge.Panel, name: str, settings: judge.Settings
-) -> tuple[dict[tuple[str, str, str], np.ndarray], dict[str, np.ndarray], list[str]]:
-    """Errors {(method, n, metric): (N,)}, diagnostics {name: (N,)} and ids of the evaluated split of one set."""
-    total = -(-_size(config, name) // config.eval.batch)
+def _run(config: Any, panel: judge.Panel, name: str, settings: judge.Settings) -> Scores:
+    """Scores every method on the evaluated split of one set."""
+    size = len(experiment.open_source(config, name, config.eval.split))
+    size = min(size, config.eval.max_examples) if config.eval.max_examples else size
     all_errors: list[dict] = []
     all_diagnostics: list[dict] = []
     ids: list[str] = []
-    bar = tqdm(examples(config, name, config.eval.split), total=total, desc=f"evaluate {name}", unit="batch")
-    for batch in bar:
+    batches = examples(config, name, config.eval.split)
+    for batch in tqdm(batches, total=-(-size // config.eval.batch), desc=f"evaluate {name}", unit="batch"):
         keep = batch["valid"] > 0
         ids += list(batch["example_id"][keep])
         errors, diagnostics = judge.judge(panel, _arrays(batch), settings)
@@ -121,24 +160,19 @@ def _run(
         flat = {(m, n, k): v for m, sets in errors.items() for n, scores in sets.items() for k, v in scores.items()}
         all_errors.append({k: np.asarray(v)[keep] for k, v in flat.items()})
         all_diagnostics.append({k: np.asarray(v)[keep] for k, v in diagnostics.items()})
-    return _joined(all_errors), _joined(all_diagnostics), ids
+    return Scores(_joined(all_errors), _joined(all_diagnostics), ids)
 
 
 def _joined(rows: list[dict]) -> dict:
     return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
 
 
-def _arrays(batch: dict[str, Any]) -> dict[str, jnp.ndarray]:
+def _arrays(batch: dict[str, Any]) -> dict[str, jax.Array]:
     return {k: jnp.asarray(v) for k, v in batch.items() if k != "example_id"}
 
 
-def _size(config: Any, name: str) -> int:
-    size = len(experiment.open_source(config, name, config.eval.split))
-    return min(size, config.eval.max_examples) if config.eval.max_examples else size
-
-
-def _tune(config: Any, panel: judge.Panel) -> tuple[judge.Settings, dict[str, Any]]:
-    """Chooses temperature and noise by the mean error on the validation split of the last set."""
+def _tune(config: Any, panel: judge.Panel, name: str) -> tuple[judge.Settings, dict[str, Any]]:
+    """Chooses temperature and noise by the mean error on the validation split of a set."""
     q = config.quantizer
     settings = judge.Settings(
         ns=_ns(config, panel.ours),
@@ -153,51 +187,49 @@ def _tune(config: Any, panel: judge.Panel) -> tuple[judge.Settings, dict[str, An
     tuned: dict[str, Any] = {}
     if panel.ours.num_hypotheses == 1:
         return settings, tuned
-    batches = [_arrays(batch) for batch in examples(config, config.eval.sets[-1], "validation")]
     if not q.temperature:
-        grid = _temperature_errors(panel, batches, settings)
+        grid = _temperature_errors(config, panel, name, settings)
         best = min(grid, key=lambda t: grid[t].mean())
         settings = dataclasses.replace(settings, temperature=best)
-        tuned["temperature"] = {
-            "chosen": best,
-            "mpjpe_mm": {str(t): [round(float(x), 2) for x in v] for t, v in grid.items()},
-        }
+        errors = {str(t): [round(float(x), 2) for x in v] for t, v in grid.items()}
+        tuned["temperature"] = {"chosen": best, "mpjpe_mm": errors}
     if panel.hmr is not None:
-        degrees = _best_noise(panel, batches, settings.ns)
-        settings = dataclasses.replace(settings, noise={n: tuple(np.deg2rad(d)) for n, d in degrees.items()})
-        tuned["noise_deg"] = {str(n): {"root": root, "pose": pose} for n, (root, pose) in degrees.items()}
+        degrees = _best_noise(config, panel, name, settings.ns)
+        settings = dataclasses.replace(settings, noise={key: tuple(np.deg2rad(d)) for key, d in degrees.items()})
+        tuned["noise_deg"] = {f"{m}-{n}": {"root": root, "pose": pose} for (m, n), (root, pose) in degrees.items()}
     return settings, tuned
 
 
-def _best_noise(panel: judge.Panel, batches: list[dict], ns: tuple[int, ...]) -> dict[int, tuple[float, float]]:
-    """n -> (root, pose) noise in degrees with the least MPJPE-n of the HMR control."""
-    pairs = [(root, pose) for root in controls.NOISE_ROOT_DEG for pose in controls.NOISE_POSE_DEG]
-    errors = np.stack(
-        [
-            _mean([judge.noisy_mpjpe(panel, batch, *map(np.deg2rad, pair), ns=ns) for batch in batches], batches)
-            for pair in tqdm(pairs, desc="tune the noise of the control")
-        ]
-    )
-    return {n: pairs[int(errors[:, i].argmin())] for i, n in enumerate(ns)}
-
-
-def _temperature_errors(panel: judge.Panel, batches: list[dict], settings: judge.Settings) -> dict[float, np.ndarray]:
-    """MPJPE-n on the validation batches under prior weights, for each temperature."""
+def _temperature_errors(
+    config: Any, panel: judge.Panel, name: str, settings: judge.Settings
+) -> dict[float, np.ndarray]:
+    """MPJPE-n on the validation split under prior weights, for each temperature."""
     values: dict[float, list] = {t: [] for t in TEMPERATURES}
-    for batch in tqdm(batches, desc="tune the temperature", unit="batch"):
-        hyps = judge.hypothesize(panel.ours, panel.density, batch)
-        every = judge.measure(panel, hyps, judge.truth_of(panel, batch))["mpjpe"]
-        keys = judge.example_keys(batch, 0)
+    for batch in tqdm(examples(config, name, "validation"), desc="choose the temperature", unit="batch"):
+        arrays, keep = _arrays(batch), batch["valid"] > 0
+        hyps = judge.hypothesize(panel.ours, panel.density, arrays)
+        every = judge.measure(panel, hyps, judge.truth_of(panel, arrays))["mpjpe"]
+        keys = judge.example_keys(arrays, 0)
         for t in TEMPERATURES:
-            chosen = [judge.select(hyps, n, keys, settings, weights="prior", temperature=t) for n in settings.ns]
-            values[t].append(jnp.stack([jnp.min(jnp.take_along_axis(every, i, axis=1), axis=1) for i in chosen]))
-    return {t: _mean(v, batches) for t, v in values.items()}
+            chosen = [judge.quantized(hyps, n, keys, settings, weights="prior", temperature=t) for n in settings.ns]
+            errors = [jnp.min(jnp.take_along_axis(every, q.medoid, axis=1), axis=1) for q in chosen]
+            values[t].append(np.stack(errors)[:, keep])
+    return {t: np.concatenate(v, axis=1).mean(axis=1) for t, v in values.items()}
 
 
-def _mean(values: list[Any], batches: list[dict]) -> np.ndarray:
-    """Mean over the examples of per-batch values (len(ns), B)."""
-    valid = np.concatenate([batch["valid"] for batch in batches])
-    return (np.concatenate([np.asarray(v) for v in values], axis=1) * valid).sum(axis=1) / valid.sum()
+def _best_noise(
+    config: Any, panel: judge.Panel, name: str, ns: tuple[int, ...]
+) -> dict[tuple[str, int], tuple[float, float]]:
+    """(metric, n) -> (root, pose) noise in degrees with the least error of the HMR control on the validation split."""
+    pairs = [(root, pose) for root in controls.NOISE_ROOT_DEG for pose in controls.NOISE_POSE_DEG]
+    values: list[np.ndarray] = []
+    for batch in tqdm(examples(config, name, "validation"), desc="choose the control's noise", unit="batch"):
+        arrays, keep = _arrays(batch), batch["valid"] > 0
+        single = judge.respond(panel.hmr, arrays)
+        errors = [judge.noisy_errors(panel, single, arrays, jnp.deg2rad(jnp.array(pair)), ns) for pair in pairs]
+        values.append(np.stack(errors)[..., keep])
+    means = np.concatenate(values, axis=-1).mean(axis=-1)  # (pairs, metrics, ns)
+    return {(m, n): pairs[int(means[:, i, j].argmin())] for i, m in enumerate(judge.TUNED) for j, n in enumerate(ns)}
 
 
 def _summaries(errors: dict) -> dict[str, Any]:
@@ -211,29 +243,56 @@ def _comparisons(errors: dict) -> list[dict[str, Any]]:
     """Paired differences ours - control at every n; an interval below 0 says that ours is better."""
     rows = []
     for (method, n, name), values in errors.items():
-        if method in judge.CONTROLS and name in ("mpjpe", "pa_mpjpe"):
-            rows.append(
-                {"control": method, "n": int(n), "metric": name, **metrics.paired(errors[judge.OURS, n, name], values)}
-            )
+        if method in judge.CONTROLS and name in judge.TUNED:
+            row = {"control": method, "n": int(n), "metric": name}
+            rows.append(row | metrics.paired(errors[judge.OURS, n, name], values))
     return rows
 
 
-def _diagnose(errors: dict, diagnostics: dict[str, np.ndarray], num_hypotheses: int) -> dict[str, Any]:
-    """What the numbers stand on: spread, use of hypotheses, error by what is hidden."""
+def _diagnose(scores: Scores, num_hypotheses: int) -> dict[str, Any]:
+    """What the numbers stand on: spread, 2D error, use of hypotheses."""
+    diagnostics = scores.diagnostics
     best = np.bincount(diagnostics["best_hypothesis"], minlength=num_hypotheses)
-    share = best / best.sum()
+    share = best[best > 0] / best.sum()
     result: dict[str, Any] = {
-        k: metrics.summary(v[np.isfinite(v)])
-        for k, v in diagnostics.items()
-        if k not in ("best_hypothesis", "occlusion") and np.isfinite(v).any()
+        name: metrics.summary(values[np.isfinite(values)])
+        for name, values in diagnostics.items()
+        if values.ndim == 1 and values.dtype.kind == "f" and np.isfinite(values).any()
     }
     result["hypotheses_ever_best"] = int((best > 0).sum())
-    result["hypotheses_in_use"] = float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
-    single = errors.get((judge.HMR, "1", "mpjpe"), errors[judge.OURS, "1", "mpjpe"])
-    kinds = diagnostics["occlusion"]
-    result["single_mpjpe_by_occlusion"] = {
-        occlusion.STRATEGIES[k]: metrics.summary(single[kinds == k]) for k in np.unique(kinds)
-    }
+    result["hypotheses_in_use"] = float(np.exp(-(share * np.log(share)).sum()))
+    ours, shuffled = ((method, "1", "mpjpe") for method in (judge.OURS, judge.SHUFFLED))
+    if ours in scores.errors and shuffled in scores.errors:
+        result["worse_when_shuffled"] = float(scores.errors[shuffled].mean() / scores.errors[ours].mean() - 1)
+    return result
+
+
+def _same_people(scores: Mapping[str, Scores]) -> dict[str, Any]:
+    """What hiding does to the same people: the last set against the first, where they have the same examples.
+
+    Comparing visible with hidden joints within one set would compare trunks with limbs; here every joint of every
+    person is compared with itself.
+    """
+    plain, hidden = list(scores.values())[0], list(scores.values())[-1]
+    if plain is hidden or plain.ids != hidden.ids:
+        return {}
+    result: dict[str, Any] = {}
+    difference = hidden.diagnostics["spread_mm"] - plain.diagnostics["spread_mm"]
+    single = next((m for m in (judge.HMR, judge.OURS) if (m, "1", "mpjpe") in hidden.errors), None)
+    for kind in np.unique(hidden.diagnostics["occlusion"]):
+        rows = hidden.diagnostics["occlusion"] == kind
+        if rows.sum() < 2:
+            continue
+        entry: dict[str, Any] = {"examples": int(rows.sum())}
+        unseen = (plain.diagnostics["seen"] & ~hidden.diagnostics["seen"])[rows]
+        for word, where in (("hidden", unseen), ("visible", hidden.diagnostics["seen"][rows])):
+            if where.any():
+                means = (difference[rows] * where).sum(axis=1) / np.maximum(where.sum(axis=1), 1)
+                entry[f"spread_of_{word}_joints_mm"] = metrics.paired(means, np.zeros_like(means))
+        if single:
+            key = (single, "1", "mpjpe")
+            entry["single_mpjpe"] = metrics.paired(hidden.errors[key][rows], plain.errors[key][rows])
+        result[occlusion.STRATEGIES[kind]] = entry
     return result
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from multibodies_jax import body_files, checkpoints, models, rotations
+from multibodies_jax import body_files, checkpoints, joints, metrics, models, rotations
 from multibodies_jax import smpl as smpl_lib
 from multibodies_jax.data import augment
 
@@ -28,7 +28,22 @@ _CHOICES = {
     "data.occlusion": ("none", "paper"),
     "data.augment": ("none", "mild", "spin"),
     "freeze": ("", "trunk"),
+    "eval.protocol": tuple(metrics.PROTOCOLS),
+    "eval.split": ("train", "validation", "test"),
 }
+_POSITIVE = (
+    *("model.num_hypotheses", "model.iterations", "train.steps", "train.batch", "train.accumulate", "train.log_every"),
+    *(
+        "train.checkpoint_every",
+        "train.keep",
+        "stage1.steps",
+        "stage1.batch",
+        "flow.layers",
+        "flow.steps",
+        "flow.batch",
+    ),
+    *("quantizer.starts", "quantizer.iterations", "eval.batch", "eval.vertex_stride"),
+)
 # Fields that may differ between the run that trained a work directory and one that uses it.
 _FREE_FIELDS = (
     "eval",
@@ -38,6 +53,7 @@ _FREE_FIELDS = (
     "train.keep",
     "data.dir",
     "data.threads",
+    "body.dir",  # The fingerprint of the body guards this one.
     "body.allow_other",
 )
 
@@ -52,6 +68,7 @@ class Bodies(flax.struct.PyTreeNode):
 
 
 def load_bodies(config: Any) -> Bodies:
+    """Loads the body of a config and contracts it with its regressors."""
     files = body_files.load(config.body.dir, config.body.shape_components)
     return Bodies(
         smpl=files.smpl,
@@ -66,15 +83,7 @@ def validate(config: Any) -> None:
     for path, choices in _CHOICES.items():
         if (value := _field(config, path)) not in choices:
             raise ValueError(f"config.{path} is {value!r}; choose one of {', '.join(map(repr, choices))}.")
-    positive = (
-        "model.num_hypotheses",
-        "model.iterations",
-        "train.steps",
-        "train.batch",
-        "train.accumulate",
-        "eval.batch",
-    )
-    for path in (*positive, "stage1.batch", "train.log_every", "train.checkpoint_every", "train.keep"):
+    for path in _POSITIVE:
         if _field(config, path) < 1:
             raise ValueError(f"config.{path} is {_field(config, path)}; it must be at least 1.")
     if config.train.batch % config.train.accumulate:
@@ -83,6 +92,10 @@ def validate(config: Any) -> None:
         )
     if config.data.virtual_cameras and config.model.trunk != "keypoints":
         raise ValueError("config.data.virtual_cameras makes no images: it needs config.model.trunk='keypoints'.")
+    if config.eval.max_examples == 1 or not config.eval.ns:
+        raise ValueError(
+            "Intervals need config.eval.max_examples of 2 or more (0 = all) and config.eval.ns at least one n."
+        )
     too_many = [n for n in config.eval.ns if not 1 <= n <= config.model.num_hypotheses]
     if too_many and config.model.num_hypotheses > 1:
         raise ValueError(
@@ -96,7 +109,8 @@ def _field(config: Any, path: str) -> Any:
     return config
 
 
-def build_model(config: Any, num_hypotheses: int, bodies: Bodies):
+def build_model(config: Any, num_hypotheses: int, bodies: Bodies) -> Any:
+    """The network of a config with M = `num_hypotheses`."""
     mean_state = np.concatenate([bodies.files.mean_rot6d, bodies.files.mean_betas, bodies.files.mean_cam]).astype(
         np.float32
     )
@@ -138,6 +152,13 @@ def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
     return row
 
 
+def source_name(config: Any, name: str) -> str:
+    """The full name of a set as built, with its version and every option that is not at its default."""
+    import tfds_builders
+
+    return tfds_builders.make_builder(name, config.data.dir, **dataset_options(config)).info.full_name
+
+
 def load_people(config: Any, split: str) -> tuple[Float[np.ndarray, "N 24 3"], Float[np.ndarray, "N 10"]]:
     """Poses (axis-angle, upright root) and shapes of all people of a split, in memory."""
     source = open_source(config, config.data.people, split)
@@ -153,19 +174,27 @@ def zero_root_skeletons(
     def some(pose_betas):
         pose, betas = pose_betas
         rotmats = rotations.axis_angle_to_matrix(pose.at[0].set(0.0))
-        joints = smpl_lib.joints(bodies.j24, rotmats, betas)
-        return (joints - jnp.mean(joints[2:4], axis=0, keepdims=True)).reshape(72)
+        points = smpl_lib.joints(bodies.j24, rotmats, betas)
+        return (points - jnp.mean(points[list(joints.MIDHIP_J24)], axis=0, keepdims=True)).reshape(72)
 
     return jax.lax.map(some, (poses, betas), batch_size=2048)
 
 
-def check_workdir(config: Any, workdir: pathlib.Path) -> None:
-    """Claims an empty work directory for this config, or refuses one that another config made."""
+def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> None:
+    """Refuses a work directory that another config made; with `create`, claims an empty one for this config.
+
+    Raises:
+      ValueError: it is another config's (the fields that differ are listed), or nothing was trained there.
+    """
     path = workdir / "config.json"
     ours = _training_fields(json.loads(config.to_json_best_effort()))
     if not path.exists():
+        if not create:
+            raise ValueError(f"Nothing was trained in {workdir}: check --workdir, or run --mode=train with it first.")
         workdir.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(json.loads(config.to_json_best_effort()), indent=1) + "\n")
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(json.loads(config.to_json_best_effort()), indent=1) + "\n")
+        os.replace(temporary, path)
         return
     theirs = _training_fields(json.loads(path.read_text()))
     different = [

@@ -15,7 +15,6 @@ from multibodies_jax import (
     logs,
     metrics,
     occlusion,
-    quantize,
     smpl,
 )
 from multibodies_jax.data import crops
@@ -24,6 +23,7 @@ from multibodies_jax.vis import figures
 _EXAMPLES = 5  # Rows of figure 6: the first of each strategy, then the next ones.
 _SAMPLES = 12  # Of the prior.
 _BODIES = 5
+_STAGES = ("prior", "stage1", "checkpoints", "hmr")
 
 
 def draw(
@@ -45,23 +45,13 @@ def draw(
     _draw_examples(config, folder, panel, settings)
 
 
-_STAGES = ("prior", "stage1", "checkpoints", "hmr")
-
-
 def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, settings: judge.Settings) -> None:
     name, split = config.eval.sets[-1], config.eval.split
     records, rows = _choose(config, name, split)
     batch = {k: jnp.stack([row[k] for row in rows]) for k in rows[0] if k != "example_id"}
     hyps = judge.hypothesize(panel.ours, panel.density, batch)
     n = min(_BODIES, panel.ours.num_hypotheses)
-    chosen = quantize.select(
-        hyps,
-        n,
-        judge.example_keys(batch, 0),
-        reading=settings.reading,
-        weights=settings.weights,
-        temperature=settings.temperature,
-    )
+    chosen = judge.quantized(hyps, n, judge.example_keys(batch, 0), settings)
     picked = hypotheses.pick(hyps, chosen.medoid)
     bodies = panel.ours.bodies
     truth17 = smpl.joints(bodies.h36m, batch["rotmats"], batch["betas"])

@@ -20,6 +20,7 @@ class Regressor(flax.struct.PyTreeNode):
     model: Any = flax.struct.field(pytree_node=False)
     num_hypotheses: int = flax.struct.field(pytree_node=False)
     images_seen: int = flax.struct.field(pytree_node=False)
+    step: int = flax.struct.field(pytree_node=False)
 
     def __call__(self, batch: dict[str, Array]) -> hypotheses.Hypotheses:
         """Hypotheses (B, M) of a batch, not scored yet."""
@@ -32,13 +33,21 @@ def restore(config: Any, directory: pathlib.Path, bodies: experiment.Bodies) -> 
     Raises:
       CheckpointError: nothing there, damaged, of another body or another architecture.
     """
-    items, metadata, _ = checkpoints.restore(directory)
+    items, metadata, step = checkpoints.restore(directory)
     checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
     state = items["state"]
     variables = {"params": state.get("ema") or state["params"], "batch_stats": state.get("batch_stats") or {}}
     m = metadata["num_hypotheses"]
     model = experiment.build_model(config, m, bodies)
-    return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"])
+    size = config.model.crop_size
+    example = {
+        "kp2d": jnp.zeros((1, 24, 2)),
+        "kp2d_input": jnp.ones((1, 24)),
+        "image": jnp.zeros((1, size, size, 3), jnp.uint8),
+    }
+    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), example))
+    checkpoints.check_match(directory, variables["params"], expected["params"])
+    return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"], step)
 
 
 def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypotheses:

@@ -8,7 +8,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from multibodies_jax import cameras, controls, hypotheses, inference, joints, metrics, prior, quantize, smpl
 from multibodies_jax.inference import Regressor
@@ -22,6 +22,9 @@ OURS, UNIFORM, PRINTED, RELEASED = (
 RANDOM, HMR, NOISE = "random n of the M", "HMR (M = 1)", "HMR + tuned noise"
 CODEBOOK, SHUFFLED = "image-independent", "ours, evidence shuffled"
 CONTROLS = (RANDOM, NOISE, CODEBOOK)
+OTHER = "other_"  # Prefix of the evidence of another example in a batch.
+EVIDENCE = ("image", "kp2d", "kp2d_input")
+TUNED = ("mpjpe", "pa_mpjpe")  # Metrics that the noise of NOISE is tuned for, each on its own; others take the first's.
 
 Errors = dict[str, dict[str, dict[str, Array]]]  # method -> n -> metric -> (B,), millimetres.
 
@@ -47,7 +50,7 @@ class Settings:
       protocol: what was compared with what.
       reading, weights, starts, iterations: of the quantizer (`quantize.select`), for OURS.
       temperature: of the prior's weights.
-      noise: n -> (root, pose) noise of NOISE, radians; empty without that control.
+      noise: (metric, n) -> (root, pose) noise of NOISE, radians; empty without that control.
     """
 
     ns: tuple[int, ...]
@@ -57,7 +60,7 @@ class Settings:
     starts: int
     iterations: int
     temperature: float
-    noise: Mapping[int, tuple[float, float]]
+    noise: Mapping[tuple[str, int], tuple[float, float]]
 
 
 def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> tuple[Errors, dict[str, Array]]:
@@ -79,13 +82,13 @@ def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> tuple[Er
         single = respond(panel.hmr, batch)
         errors[HMR] = {"1": of_set(measure(panel, single, truth))}
         if settings.noise:
-            errors[NOISE] = {str(n): of_set(_noisy(panel, single, truth, batch, n, settings)) for n in settings.ns}
+            errors[NOISE] = {str(n): _noisy(panel, single, truth, batch, n, settings) for n in settings.ns}
     if panel.books:
         errors[CODEBOOK] = _codebook(panel, truth, len(batch["valid"]), settings)
     m = panel.ours.num_hypotheses
     if m > 1:
         shuffled = hypothesize(panel.ours, panel.density, _shuffle(batch))
-        first = select(shuffled, 1, example_keys(batch, 0), settings)
+        first = quantized(shuffled, 1, example_keys(batch, 0), settings).medoid
         errors[SHUFFLED] = {"1": of_set(measure(panel, hypotheses.pick(shuffled, first), truth))}
     diagnostics = _diagnose(hyps, batch, truth, jnp.float32(settings.temperature))
     if panel.hmr is not None:
@@ -105,10 +108,10 @@ def respond(regressor: Regressor, batch: dict[str, Array]) -> hypotheses.Hypothe
     return regressor(batch)
 
 
-def select(hyps: hypotheses.Hypotheses, n: int, keys: Array, settings: Settings, **other: Any) -> Int[Array, "B n"]:
-    """Medoids of the quantizer; `other` replaces some of its settings."""
+def quantized(hyps: hypotheses.Hypotheses, n: int, keys: Array, settings: Settings, **other: Any) -> quantize.Quantized:
+    """`quantize.select` under the settings; `other` replaces some of them."""
     fields = ("reading", "weights", "temperature", "starts", "iterations")
-    return quantize.select(hyps, n, keys, **{name: getattr(settings, name) for name in fields} | other).medoid
+    return quantize.select(hyps, n, keys, **{name: getattr(settings, name) for name in fields} | other)
 
 
 def _choices(hyps: hypotheses.Hypotheses, batch: dict[str, Array], settings: Settings) -> dict[str, dict[int, Array]]:
@@ -124,15 +127,17 @@ def _choices(hyps: hypotheses.Hypotheses, batch: dict[str, Array], settings: Set
         PRINTED: {"reading": "paper", "weights": "prior", "temperature": 1.0},
         RELEASED: {"reading": "released"},
     }
-    chosen = {name: {n: select(hyps, n, keys, settings, **v) for n in settings.ns} for name, v in variants.items()}
+    chosen = {
+        name: {n: quantized(hyps, n, keys, settings, **other).medoid for n in settings.ns}
+        for name, other in variants.items()
+    }
     chosen[RANDOM] = {n: quantize.random_subset(m, n, random_keys) for n in settings.ns}
     return chosen | {f"all M = {m}": {m: every}}
 
 
 def _shuffle(batch: dict[str, Array]) -> dict[str, Array]:
-    """Gives every example the evidence of its neighbour."""
-    evidence = ("image", "kp2d", "kp2d_input", "evidence")
-    return batch | {k: jnp.roll(batch[k], 1, axis=0) for k in evidence if k in batch}
+    """Gives every example the evidence of another one: its `other_...` entries."""
+    return batch | {key.removeprefix(OTHER): value for key, value in batch.items() if key.startswith(OTHER)}
 
 
 @functools.partial(jax.jit, static_argnames="purpose")
@@ -184,10 +189,15 @@ def _of_set(errors: dict[str, Array], index: Array | None = None, *, protocol: m
 
 
 def _noisy(panel, single, truth, batch, n: int, settings: Settings) -> dict[str, Array]:
-    """Errors (B, n) of HMR with the noise that is best for sets of n."""
-    sigma = jnp.array(settings.noise[n], jnp.float32)
-    noisy = _perturb(single, max(settings.ns), example_keys(batch, 2), sigma, panel.ours.bodies.j24)
-    return {name: error[:, :n] for name, error in measure(panel, noisy, truth).items()}
+    """Errors (B,) of HMR with noise: each metric under the noise that is best for it in sets of n."""
+    keys, result = example_keys(batch, 2), {}
+    for metric in TUNED:
+        sigma = jnp.array(settings.noise[metric, n], jnp.float32)
+        noisy = _perturb(single, max(settings.ns), keys, sigma, panel.ours.bodies.j24)
+        errors = {name: error[:, :n] for name, error in measure(panel, noisy, truth).items()}
+        scores = _of_set(errors, protocol=settings.protocol)
+        result = scores if not result else result | {metric: scores[metric]}
+    return result
 
 
 @functools.partial(jax.jit, static_argnames="n")
@@ -218,6 +228,8 @@ def _diagnose(
     return {
         "spread_visible_mm": _mean_where(spread, seen),
         "spread_hidden_mm": _mean_where(spread, ~seen),
+        "spread_mm": spread,
+        "seen": seen,
         "reprojection_px": _reprojection(hyps, batch),
         "best_hypothesis": jnp.argmin(metrics.mpjpe_mm(hyps.joints24, truth.joints24[:, None]), axis=1),
         "effective_printed": inference.effective_number(hyps.log_prior, 1.0),
@@ -240,17 +252,14 @@ def _mean_where(values: Float[Array, "B 24"], where: Array) -> Float[Array, "B"]
     return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
 
-def noisy_mpjpe(
-    panel: Panel, batch: dict[str, Array], root: float, pose: float, ns: tuple[int, ...]
-) -> Float[Array, "N B"]:
-    """MPJPE-n of HMR with pose noise (radians) for each n: what its tuning looks at."""
-    return _noisy_mpjpe(panel, batch, jnp.array([root, pose], jnp.float32), ns)
-
-
 @functools.partial(jax.jit, static_argnames="ns")
-def _noisy_mpjpe(panel, batch, sigma, ns):
+def noisy_errors(
+    panel: Panel, single: hypotheses.Hypotheses, batch: dict[str, Array], sigma: Float[Array, "2"], ns: tuple[int, ...]
+) -> Float[Array, "T N B"]:
+    """Errors of the sets of HMR with noise (root, pose in radians), for each metric in TUNED and each n."""
     bodies = panel.ours.bodies
-    noisy = _perturb(panel.hmr(batch), max(ns), example_keys(batch, 2), sigma, bodies.j24)
+    noisy = _perturb(single, max(ns), example_keys(batch, 2), sigma, bodies.j24)
     joints17 = smpl.joints(bodies.h36m, noisy.rotmats, noisy.betas)
-    errors = metrics.mpjpe14_mm(joints17, smpl.joints(bodies.h36m, batch["rotmats"], batch["betas"]))
-    return jnp.stack([jnp.min(errors[:, :n], axis=1) for n in ns])
+    target17 = smpl.joints(bodies.h36m, batch["rotmats"], batch["betas"])
+    errors = jnp.stack([metrics.mpjpe14_mm(joints17, target17), metrics.pa_mpjpe14_mm(joints17, target17)])
+    return jnp.stack([jnp.min(errors[:, :, :n], axis=2) for n in ns], axis=1)

@@ -57,8 +57,6 @@ def predict(
       ValueError: no model, image or people file as expected, or n is not in 1..M.
     """
     workdir = pathlib.Path(workdir)
-    if not (workdir / "config.json").exists():
-        raise ValueError(f"{workdir} holds no trained model: run --mode=train with this --workdir first.")
     experiment.check_workdir(config, workdir)
     bodies = experiment.load_bodies(config)
     regressor = inference.restore(config, workdir / "checkpoints", bodies)
@@ -76,7 +74,7 @@ def predict(
         people,
         n,
         workdir / "predictions" if out is None else out,
-        settings=_quantizer_settings(config, workdir),
+        settings=_quantizer_settings(config, workdir, regressor.num_hypotheses),
         crop_size=0 if config.model.trunk == "keypoints" else config.model.crop_size,
         about={"body": metadata["body"], "commit": metadata["commit"], "trained_on": trained_on(config.data.sets)},
     )
@@ -211,19 +209,21 @@ def _predict_person(infer, image, person, index, n, settings, crop_size, about) 
     return predictions.choose(predictions.describe(hypotheses, person, box, facts), n, settings)
 
 
-def _quantizer_settings(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
+def _quantizer_settings(config: Any, workdir: pathlib.Path, num_hypotheses: int) -> dict[str, Any]:
     """Settings of `quantize.select`; a temperature of 0 means the one that evaluation tuned on validation."""
     q = config.quantizer
     settings = {"reading": q.reading, "weights": q.weights, "temperature": float(q.temperature)}
-    if not q.temperature:
+    if num_hypotheses == 1:
+        settings["temperature"] = 1.0  # Nothing is weighted.
+    elif not q.temperature:
         results = workdir / "results.json"
-        tuned = json.loads(results.read_text())["tuned_on_validation"] if results.exists() else {}
-        if "temperature" not in tuned:
+        chosen = json.loads(results.read_text()).get("temperature") if results.exists() else None
+        if chosen is None:
             raise ValueError(
-                f"config.quantizer.temperature = 0 takes the one tuned in evaluation, and {results} has none: "
+                f"config.quantizer.temperature = 0 takes the one chosen by evaluation, and {results} has none: "
                 "run --mode=evaluate first, or set a temperature."
             )
-        settings["temperature"] = float(tuned["temperature"]["chosen"])
+        settings["temperature"] = float(chosen)
     return settings | {"starts": q.starts, "iterations": q.iterations}
 
 

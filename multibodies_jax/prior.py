@@ -106,17 +106,18 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -
             params, opt_state, loss = train_step(params, opt_state, skeletons["train"], step)
             bar.update()
             done = step + 1
-            if done % config.train.log_every == 0 or done == steps:
+            saves = done % config.train.checkpoint_every == 0 or done == steps
+            if done % config.train.log_every == 0 or saves:
                 value = float(loss)
                 if not np.isfinite(value):
                     raise FloatingPointError(
                         f"the prior's loss is {value} at step {done}: lower config.flow.learning_rate or raise config.flow.noise_mm."
                     )
-                logger.write(done, {"loss_nf": value})
+                last = {"held_out_log_prob": float(evaluate(params))} if done == steps else {}
+                logger.write(done, {"loss_nf": value} | last)
                 bar.set_postfix(loss=f"{value:.1f}")
-            if done % config.train.checkpoint_every == 0 or done == steps:
+            if saves:
                 save(done)
-        logger.write(steps, {"held_out_log_prob": float(evaluate(params))})
 
 
 def load_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> Prior:

@@ -5,7 +5,7 @@ from typing import Any
 
 from multibodies_jax import judge
 
-_METRICS = {"mpjpe": "MPJPE", "pa_mpjpe": "RE", "vertex": "vertex error"}
+_WORDS = ("visible", "hidden")
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -16,22 +16,33 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         f"M = {result['num_hypotheses']} hypotheses, split {result['split']}. Protocol {protocol['name']}: {protocol['selection']}, "
         f"{len(protocol['joints'])} joints of {protocol['regressor']}, root {protocol['root']}; RE after {protocol['alignment']}.",
-        f"Commit {result['commit'][:12]}, seed {result['seed']}. Errors in millimetres: mean over images ± half a 95 % interval.",
+        f"Commit {_short(result['commit'])}, seed {result['seed']}. Errors in millimetres: mean over images ± half a 95 % interval.",
     ]
     for name in result["metrics"]:
         lines += ["", f"## {name} ({result['datasets'][name]['examples']} images)", ""]
         lines += _table(result["metrics"][name])
         lines += _comparisons(result["compared"][name])
         lines += _diagnostics(result["diagnostics"][name])
-    lines += ["", "## Prior and what was chosen on the validation split", ""]
+    lines += _same_people(result["same_people"])
+    lines += ["", "## Prior and what was chosen on the validation splits", ""]
     held_out, noise = result["prior"]["held_out_log_prob"], result["prior"]["noise_mm"]
     lines.append(f"- Held-out log-likelihood of the prior: {held_out:.1f} nats at {noise:g} mm noise.")
-    lines += [f"- {key}: {value}" for key, value in result["tuned_on_validation"].items()]
+    for name, tuned in result["tuned_on_validation"].items():
+        if "temperature" in tuned:
+            lines.append(f"- {name}: temperature {tuned['temperature']['chosen']:g}.")
+        if "noise_deg" in tuned:
+            noises = ", ".join(f"{k} {v['root']:g}/{v['pose']:g}" for k, v in tuned["noise_deg"].items())
+            lines.append(f"- {name}: noise of the HMR control, root/pose in degrees: {noises}.")
     return "\n".join(lines)
 
 
+def _short(commit: str) -> str:
+    digest, plus, dirty = commit.partition("+")
+    return digest[:12] + plus + dirty
+
+
 def _table(methods: Mapping[str, Any]) -> list[str]:
-    ns = sorted({int(n) for m, sets in methods.items() if m != "all" for n in sets if len(sets) > 1 or int(n) == 1})
+    ns = sorted({int(n) for sets in methods.values() for n in sets if len(sets) > 1 or n == "1"})
     header = ["method"] + [f"{label}-{n}" for n in ns for label in ("MPJPE", "RE")]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for method, sets in methods.items():
@@ -59,31 +70,47 @@ def _comparisons(rows: list[Mapping[str, Any]]) -> list[str]:
         "",
     ]
     lines += ["| control | n | MPJPE | RE |", "|---|---|---|---|"]
-    cells = {(r["control"], r["n"], r["metric"]): f"{r['mean']:+.1f} [{r['low']:+.1f}, {r['high']:+.1f}]" for r in rows}
+    cells = {(r["control"], r["n"], r["metric"]): _interval(r) for r in rows}
     for control, n in dict.fromkeys((r["control"], r["n"]) for r in rows):
         lines.append(f"| {control} | {n} | {cells[control, n, 'mpjpe']} | {cells[control, n, 'pa_mpjpe']} |")
     return lines
 
 
 def _diagnostics(values: Mapping[str, Any]) -> list[str]:
-    by_kind = ", ".join(
-        f"{kind} {s['mean']:.1f} (n={s['count']})" for kind, s in values["single_mpjpe_by_occlusion"].items()
-    )
-    lines = ["", f"- MPJPE of the single hypothesis by what is hidden: {by_kind} mm."]
+    lines = [""]
     spread = [
-        f"{word} {values[f'spread_{word}_mm']['mean']:.1f} mm"
-        for word in ("visible", "hidden")
-        if f"spread_{word}_mm" in values
+        f"{word} {values[f'spread_{word}_mm']['mean']:.1f} mm" for word in _WORDS if f"spread_{word}_mm" in values
     ]
     lines.append(f"- Spread of the M hypotheses, joints that are: {', '.join(spread)}.")
     lines.append(
         f"- 2D error of the hypotheses on visible keypoints: {values['reprojection_px']['mean']:.1f} px of 224."
     )
-    lines.append(
-        f"- Hypotheses ever best: {values['hypotheses_ever_best']}; in use (perplexity): {values['hypotheses_in_use']:.1f}."
-    )
+    ever, use = values["hypotheses_ever_best"], values["hypotheses_in_use"]
+    lines.append(f"- Hypotheses ever best: {ever}; in use (perplexity): {use:.1f}.")
     printed, tuned = values["effective_printed"]["mean"], values["effective_tuned"]["mean"]
     lines.append(
         f"- Effective number of hypotheses under the prior: {printed:.1f} at temperature 1, {tuned:.1f} at the chosen one."
     )
+    if "worse_when_shuffled" in values:
+        lines.append(f"- With the evidence of other images MPJPE-1 is {values['worse_when_shuffled']:+.0%}.")
     return lines
+
+
+def _same_people(kinds: Mapping[str, Any]) -> list[str]:
+    """What hiding does to the same people, as a table."""
+    if not kinds:
+        return []
+    lines = ["", "## The same people with and without occlusion: difference, 95 % interval over images, mm", ""]
+    lines += [
+        "| hidden | images | MPJPE of the single hypothesis | spread of joints then hidden | spread of joints still visible |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, entry in kinds.items():
+        keys = ("single_mpjpe", "spread_of_hidden_joints_mm", "spread_of_visible_joints_mm")
+        cells = [_interval(entry[key]) if key in entry else "" for key in keys]
+        lines.append(f"| {kind} | {entry['examples']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _interval(paired: Mapping[str, float]) -> str:
+    return f"{paired['mean']:+.1f} [{paired['low']:+.1f}, {paired['high']:+.1f}]"

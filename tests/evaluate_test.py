@@ -45,6 +45,13 @@ def test_table_has_every_method_and_errors_fall_with_n(run):
         noisy = [methods[judge.NOISE][str(n)]["mpjpe"]["mean"] for n in (1, 2, 5)]
         assert noisy == sorted(noisy, reverse=True)
     assert json.loads((workdir / "results.json").read_text()) == json.loads(json.dumps(result))
+        assert len(result["datasets"][name]["fingerprint"]) == 64
+        assert result["diagnostics"][name]["worse_when_shuffled"] > -1
+    prints = [dataset["fingerprint"] for dataset in result["datasets"].values()]
+    assert prints[0] != prints[1]  # The same people, but not the same set.
+    people = result["same_people"]
+    assert sum(entry["examples"] for entry in people.values()) <= 7
+    assert all(np.isfinite(entry["single_mpjpe"]["mean"]) for entry in people.values())
     text = (workdir / "results.md").read_text()
     assert "embedded mannequin" in text and judge.CODEBOOK in text and "strict" in text
 
@@ -65,7 +72,7 @@ def test_no_number_depends_on_the_batch_size(run, tmp_path):
     for key, values in before.items():
         if key.endswith("example_id"):
             assert list(values) == list(after[key])
-        elif judge.SHUFFLED not in key:  # Neighbours in the batch exchange evidence there.
+        else:
             np.testing.assert_allclose(after[key], values, atol=0.05, err_msg=key)
 
 
@@ -86,8 +93,9 @@ def test_a_damaged_checkpoint_and_an_untrained_folder_are_refused(run, tmp_path)
     largest.write_bytes(content)
     with pytest.raises(checkpoints.CheckpointError, match="damaged"):
         evaluate.evaluate(config, tmp_path / "copy")
-    with pytest.raises(checkpoints.CheckpointError, match="Train first"):
+    with pytest.raises(ValueError, match="Nothing was trained"):
         evaluate.evaluate(config, tmp_path / "empty")
+    assert not (tmp_path / "empty").exists()
 
 
 def test_images_train_and_evaluate_too(run, tmp_path):

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from multibodies_jax import checkpoints, experiment, inference, logs, train
+from multibodies_jax import checkpoints, experiment, inference, logs, losses, train
 from tests import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -86,13 +86,13 @@ def test_a_finished_run_is_not_trained_again(trained):
 
 
 def test_nan_stops_with_the_step_and_the_term(tmp_path, monkeypatch):
-    original = train.losses.total
+    original = losses.total
 
     def poisoned(*args, **kwargs):
         loss, terms, best = original(*args, **kwargs)
         return loss * np.nan, terms | {"pose": terms["pose"] * np.nan}, best
 
-    monkeypatch.setattr(train.losses, "total", poisoned)
+    monkeypatch.setattr(losses, "total", poisoned)
     with pytest.raises(FloatingPointError, match=r"step 1: .*loss_pose"):
         train.train(tiny.config(), tmp_path / "w")
     assert checkpoints.latest_step(tmp_path / "w" / "stage1") is None

@@ -1,0 +1,193 @@
+"""What one step of training is made of: data, optimiser and the jitted step itself."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Int
+
+from multibodies_jax import experiment, hypotheses, joints, losses, smpl
+from multibodies_jax.data import augment, pipeline, virtual
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """What a step changes; all of it is in the checkpoint."""
+
+    step: Int[Array, ""]
+    params: Any
+    batch_stats: Any
+    ema: Any  # Averaged parameters, which are evaluated; empty when `optim.ema` is 0.
+    opt_state: Any
+
+
+class Data(flax.struct.PyTreeNode):
+    """Where batches come from.
+
+    Attributes:
+      resident: what stays on the device: all people, for virtual cameras; else None.
+      example: a batch of two, for shapes.
+      batches: host batches with `get_state` and `set_state`; None with virtual cameras.
+      prepare: (batch or `resident`, key) -> the batch a model sees; part of the jitted step.
+    """
+
+    resident: Any
+    example: dict[str, Array]
+    batches: Any = flax.struct.field(pytree_node=False)
+    prepare: Callable[[Any, Array], dict[str, Array]] = flax.struct.field(pytree_node=False)
+
+
+def open_data(config: Any, bodies: experiment.Bodies, batch_size: int, seed: int) -> Data:
+    """Opens the training data of a config: people seen by virtual cameras, or a mixture of image sets."""
+    return _virtual(config, bodies, batch_size) if config.data.virtual_cameras else _stored(config, batch_size, seed)
+
+
+def _virtual(config: Any, bodies: experiment.Bodies, batch_size: int) -> Data:
+    poses, betas = experiment.load_people(config, "train")
+    people = {"poses": jnp.asarray(poses), "betas": jnp.asarray(betas)}
+    views = batch_size // config.train.accumulate
+
+    def view(people: dict, key: Array) -> dict:
+        k_pick, k_view = jax.random.split(key)
+        index = jax.random.randint(k_pick, (views,), 0, len(people["poses"]))
+        keys = jax.random.split(k_view, views)
+        chosen = people["poses"][index], people["betas"][index]
+        return virtual.synthesize(*chosen, keys, bodies.j24, hide=config.data.occlusion)
+
+    shapes = jax.eval_shape(view, people, jax.random.key(0))
+    example = jax.tree.map(lambda s: jnp.zeros((2, *s.shape[1:]), s.dtype), shapes)
+    return Data(people, example, None, view)
+
+
+def _stored(config: Any, batch_size: int, seed: int) -> Data:
+    def make_example(record: augment.Record, rng: np.random.Generator) -> dict:
+        return augment.training_example(
+            record,
+            rng,
+            config.model.crop_size,
+            occlusion=config.data.occlusion,
+            augment=config.data.augment != "none",
+            with_image=config.model.trunk != "keypoints",
+            strength=augment.SPIN if config.data.augment == "spin" else augment.MILD,
+        )
+
+    sources = [experiment.open_source(config, name, "train") for name in config.data.sets]
+    batches = pipeline.train_batches(
+        sources,
+        config.data.weights,
+        batch_size // jax.process_count(),
+        seed,
+        make_example,
+        threads=config.data.threads,
+        shard_index=jax.process_index(),
+        shard_count=jax.process_count(),
+    )
+    example = pipeline.collate([make_example(sources[0][0], np.random.default_rng(0))] * 2)
+    return Data(None, jax.tree.map(jnp.asarray, numeric(example)), batches, lambda batch, key: batch)
+
+
+def to_devices(batch: dict, split: NamedSharding) -> dict:
+    """This process' share of a batch as a part of the global one."""
+    return {k: jax.make_array_from_process_local_data(split, v) for k, v in numeric(batch).items()}
+
+
+def numeric(batch: dict) -> dict:
+    """A batch without its texts."""
+    return {k: v for k, v in batch.items() if np.asarray(v).dtype.kind in "fiub"}
+
+
+def make_optimizer(config: Any, params: Any, steps: int, learning_rate: float) -> optax.GradientTransformation:
+    """AdamW with clipping, warm-up and a schedule (`optim`); a frozen trunk (`freeze`) gets no updates."""
+    o = config.optim
+    warmup = min(o.warmup, steps // 10)
+    if o.schedule == "cosine":
+        schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps)
+    else:
+        schedule = optax.linear_schedule(0.0, learning_rate, warmup) if warmup else learning_rate
+    chain = [optax.clip_by_global_norm(o.clip)] if o.clip else []
+    optimizer = optax.chain(*chain, optax.adamw(schedule, weight_decay=o.weight_decay))
+    if config.freeze == "trunk":
+        labels = {name: "frozen" if name == "trunk" else "trained" for name in params}
+        optimizer = optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+    return optimizer
+
+
+def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, split) -> Callable:
+    """Builds `train_step(state, batch, key) -> (state, metrics)`."""
+    weights = {
+        k: config.loss[k]
+        for k in ("best", "pose", "betas", "vertices", "reprojection_best", "reprojection_all", "camera")
+    }
+    some = smpl.subset(bodies.smpl, np.arange(0, len(bodies.smpl.v_template), config.loss.vertex_stride))
+    parts, ema = config.train.accumulate, config.optim.ema
+
+    def centred_mesh(rotmats: Array, betas: Array) -> Array:
+        midhip = jnp.mean(
+            smpl.joints(bodies.j24, rotmats, betas)[..., list(joints.MIDHIP_J24), :], axis=-2, keepdims=True
+        )
+        return smpl.mesh(some, rotmats, betas) - midhip
+
+    def loss_fn(params: Any, batch_stats: Any, batch: dict, key: Array) -> tuple[Array, Any]:
+        k_prepare, k_dropout = jax.random.split(key)
+        batch = prepare(batch, k_prepare)
+        batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
+        variables = {"params": params, "batch_stats": batch_stats}
+        out, changed = model.apply(variables, batch, train=True, rngs={"dropout": k_dropout}, mutable=["batch_stats"])
+        hyps = hypotheses.decode(out, bodies.j24)
+        loss, terms, best = losses.total(
+            hyps,
+            batch,
+            weights,
+            reading=config.loss.reading,
+            reduce=config.loss.reduce,
+            mode0=config.loss.mode0 and num_hypotheses > 1,
+            vertices=centred_mesh,
+        )
+        metrics = {f"loss_{name}": jnp.mean(value) for name, value in terms.items()}
+        metrics["best_mm"] = 1000 * _best_error(hyps, batch, best)
+        metrics["used_hypotheses"] = _perplexity(best, num_hypotheses)
+        return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)
+
+    def train_step(state: TrainState, batch: dict, key: Array) -> tuple[TrainState, dict]:
+        keys = jax.random.split(jax.random.fold_in(key, state.step), parts)
+
+        def part(carry, xs):
+            batch_stats, total, gradient = carry
+            (loss, (batch_stats, metrics)), g = jax.value_and_grad(loss_fn, has_aux=True)(
+                state.params, batch_stats, *xs
+            )
+            return (batch_stats, total + loss / parts, jax.tree.map(lambda a, b: a + b / parts, gradient, g)), metrics
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        start = (state.batch_stats, jnp.zeros(()), zeros)
+        if config.data.virtual_cameras:  # The people stay whole: every part draws its own views.
+            (batch_stats, loss, gradient), metrics = jax.lax.scan(lambda c, k: part(c, (batch, k)), start, keys)
+        else:
+            shaped = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), batch)
+            (batch_stats, loss, gradient), metrics = jax.lax.scan(part, start, (shaped, keys))
+        metrics = {k: jnp.mean(v) for k, v in metrics.items()}
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        averaged = optax.incremental_update(params, state.ema, 1 - ema) if ema else {}
+        new = TrainState(step=state.step + 1, params=params, batch_stats=batch_stats, ema=averaged, opt_state=opt_state)
+        return new, metrics | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+
+    return train_step
+
+
+def _best_error(hyps: hypotheses.Hypotheses, batch: dict, best: Array) -> Array:
+    """Mean distance of valid J24 joints to the best hypothesis, metres."""
+    chosen = jnp.take_along_axis(hyps.joints24, best[:, None, None, None], axis=1)[:, 0]
+    valid = batch["joints3d_valid"]
+    distance = jnp.linalg.norm(jnp.where(valid[..., None] > 0, chosen - batch["joints3d"], 0.0), axis=-1)
+    return jnp.sum(distance * valid) / jnp.maximum(jnp.sum(valid), 1.0)
+
+
+def _perplexity(best: Array, num_hypotheses: int) -> Array:
+    """How many hypotheses are in use: exp of the entropy of `best` over the batch."""
+    share = jnp.mean(jax.nn.one_hot(best, num_hypotheses), axis=0)
+    return jnp.exp(-jnp.sum(share * jnp.log(jnp.maximum(share, 1e-12))))
