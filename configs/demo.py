@@ -2,7 +2,7 @@ r"""The whole method in minutes on two CPU cores: keypoints as evidence, 100 hyp
 
     make demo          (python run.py --config=configs/demo.py --workdir=runs/demo)
 
-It proves the pipeline; the evidence for the method is configs/keypoints.py and configs/synthetic.py.
+It proves the pipeline; longer trainings with images as evidence: configs/synthetic.py.
 """
 
 from typing import Any
@@ -28,11 +28,11 @@ def get_config() -> Any:
     c.flow.dropout = 0.0
     c.flow.steps = 600
 
-    c.stage1.steps = 700
+    c.stage1.steps = 800
     c.stage1.batch = 256
     c.stage1.learning_rate = 1e-3
 
-    c.train.steps = 400
+    c.train.steps = 700
     c.train.batch = 64
     c.optim.learning_rate = 7e-4
     c.optim.weight_decay = 1e-4

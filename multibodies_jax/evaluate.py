@@ -119,7 +119,7 @@ def _ns(config: Any, ours: inference.Regressor) -> tuple[int, ...]:
     return tuple(n for n in config.eval.ns if n <= ours.num_hypotheses)
 
 
-class _Pairs:
+class _Pairs(Sequence):
     """Each record with the one half the set away, whose evidence the shuffled control takes."""
 
     def __init__(self, source: Sequence[dict]):
@@ -128,17 +128,18 @@ class _Pairs:
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> tuple[dict, dict]:
+    def __getitem__(self, index: Any) -> dict[str, Any]:
         size = len(self)
-        return self._source[index], self._source[(index + max(size // 2, 1)) % size]
+        other = (index + max(size // 2, 1)) % size
+        return {"record": self._source[index], "other": self._source[other]}
 
 
 def examples(config: Any, name: str, split: str) -> Iterator[dict[str, Any]]:
     """Evaluation batches of one set, in order, the last one padded, with the evidence of another example beside."""
-    source: Any = _Pairs(experiment.open_source(config, name, split))
+    source = _Pairs(experiment.open_source(config, name, split))
 
-    def make(pair: Any) -> dict[str, Any]:
-        row, other = (experiment.evaluation_row(config, record) for record in pair)
+    def make(pair: Mapping[str, Any]) -> dict[str, Any]:
+        row, other = (experiment.evaluation_row(config, pair[which]) for which in ("record", "other"))
         return row | {judge.OTHER + key: other[key] for key in judge.EVIDENCE if key in other}
 
     return pipeline.evaluation_batches(source, config.eval.batch, make, config.data.threads, config.eval.max_examples)
@@ -273,7 +274,7 @@ def _same_people(scores: Mapping[str, Scores]) -> dict[str, Any]:
     Comparing visible with hidden joints within one set would compare trunks with limbs; here every joint of every
     person is compared with itself.
     """
-    plain, hidden = list(scores.values())[0], list(scores.values())[-1]
+    plain, *_, hidden = [*scores.values()] * 2  # Twice, so that one set is both.
     if plain is hidden or plain.ids != hidden.ids:
         return {}
     result: dict[str, Any] = {}

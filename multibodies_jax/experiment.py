@@ -175,7 +175,7 @@ def zero_root_skeletons(
         pose, betas = pose_betas
         rotmats = rotations.axis_angle_to_matrix(pose.at[0].set(0.0))
         points = smpl_lib.joints(bodies.j24, rotmats, betas)
-        return (points - jnp.mean(points[list(joints.MIDHIP_J24)], axis=0, keepdims=True)).reshape(72)
+        return (points - jnp.mean(points[jnp.array(joints.MIDHIP_J24)], axis=0, keepdims=True)).reshape(72)
 
     return jax.lax.map(some, (poses, betas), batch_size=2048)
 

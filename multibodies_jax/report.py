@@ -57,7 +57,7 @@ def _table(methods: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _cell(summary: Mapping[str, float] | None) -> str:
+def _cell(summary: Mapping[str, Any] | None) -> str:
     return f"{summary['mean']:.1f} ± {summary['ci95']:.1f}" if summary else ""
 
 
@@ -112,5 +112,5 @@ def _same_people(kinds: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _interval(paired: Mapping[str, float]) -> str:
+def _interval(paired: Mapping[str, Any]) -> str:
     return f"{paired['mean']:+.1f} [{paired['low']:+.1f}, {paired['high']:+.1f}]"

@@ -1,7 +1,7 @@
 """What one step of training is made of: data, optimiser and the jitted step itself."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, no_type_check
 
 import flax.struct
 import jax
@@ -15,6 +15,7 @@ from multibodies_jax import experiment, hypotheses, joints, losses, smpl
 from multibodies_jax.data import augment, pipeline, virtual
 
 
+@no_type_check  # Restoring fills it with NumPy arrays, templates with shapes.
 class TrainState(flax.struct.PyTreeNode):
     """What a step changes; all of it is in the checkpoint."""
 

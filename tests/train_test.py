@@ -10,6 +10,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -121,8 +122,8 @@ def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, tmp_
     many = inference.restore(config, tmp_path / "w" / "checkpoints", bodies)
     one = inference.restore(config, trained / "stage1", bodies)
     batch = {
-        "kp2d": np.linspace(-1, 1, 2 * 48, dtype=np.float32).reshape(2, 24, 2),
-        "kp2d_input": np.ones((2, 24), np.float32),
+        "kp2d": jnp.linspace(-1, 1, 2 * 48, dtype=np.float32).reshape(2, 24, 2),
+        "kp2d_input": jnp.ones((2, 24)),
     }
     np.testing.assert_allclose(many(batch).joints24, np.repeat(one(batch).joints24, 6, axis=1), atol=1e-5)
 
