@@ -13,3 +13,11 @@ import jax
 jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("project", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("project")
+
+# The longest files first, so that the workers finish together.
+_LONGEST = ("train_test", "evaluate_test", "predict_test", "mannequin_test", "synthetic_bodies_test")
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"tests.{name}": place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(item.module.__name__, len(order)))
