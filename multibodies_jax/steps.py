@@ -165,7 +165,9 @@ def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, s
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         start = (state.batch_stats, jnp.zeros(()), zeros)
-        if config.data.virtual_cameras:  # The people stay whole: every part draws its own views.
+        if parts == 1:  # Not through `scan`: on CPUs XLA runs convolutions inside a loop many times slower.
+            (batch_stats, loss, gradient), metrics = part(start, (batch, keys[0]))
+        elif config.data.virtual_cameras:  # The people stay whole: every part draws its own views.
             (batch_stats, loss, gradient), metrics = jax.lax.scan(lambda c, k: part(c, (batch, k)), start, keys)
         else:
             shaped = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), batch)
