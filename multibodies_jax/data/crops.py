@@ -74,10 +74,12 @@ def warp(
     Returns:
       The crop.
     """
-    # Window pixels -> crop pixels.
-    linear, offset = transform[:, :2], transform[:, :2] @ np.asarray(origin, np.float64) + transform[:, 2]
+    linear, offset = transform[:, :2], transform[:, 2]
     zoom = np.sqrt(abs(np.linalg.det(linear)))
     block = max(1, int(0.5 / zoom + 1e-6))  # Half the shrinking at most: bilinear samples of blocks are softer.
+    # What the crop reads, in blocks of the *original* image: any window that holds it gives the same crop, bit by bit.
+    image, origin = _part(image, np.asarray(origin), transform, size, block)
+    offset = offset + linear @ origin
     if block > 1:
         image, linear = _block_mean(image, block), linear * block
     samples = max(1, int(np.ceil(1 / (zoom * block) - 1e-6)))
@@ -87,6 +89,25 @@ def warp(
     matrix = np.concatenate([linear, offset[:, None]], axis=1)
     crop = cv2.warpAffine(image, matrix, (size * samples,) * 2, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return crop if samples == 1 else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _part(
+    image: UInt8[np.ndarray, "h w 3"],
+    origin: Int[np.ndarray, "2"],
+    transform: Float64[np.ndarray, "2 3"],
+    size: int,
+    block: int,
+) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Int[np.ndarray, "2"]]:
+    """The part of a window that a crop is made of, starting with a whole block where the window allows it; its origin."""
+    inverse = cv2.invertAffineTransform(transform)
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) @ inverse[:, :2].T + inverse[:, 2]
+    reach = block + 2
+    low = np.floor((corners.min(0) - reach) / block).astype(int) * block
+    high = np.ceil((corners.max(0) + reach) / block).astype(int) * block
+    shape = np.array(image.shape[1::-1])
+    first = np.clip(low - origin, 0, shape - 1)
+    last = np.clip(high - origin, first + 1, shape)
+    return image[first[1] : last[1], first[0] : last[0]], origin + first
 
 
 def _block_mean(image: UInt8[np.ndarray, "h w 3"], block: int) -> UInt8[np.ndarray, "h2 w2 3"]:
