@@ -77,8 +77,8 @@ def warp(
     linear, offset = transform[:, :2], transform[:, 2]
     zoom = np.sqrt(abs(np.linalg.det(linear)))
     block = max(1, int(0.5 / zoom + 1e-6))  # Half the shrinking at most: bilinear samples of blocks are softer.
-    # What the crop reads, in blocks of the *original* image: any window that holds it gives the same crop, bit by bit.
-    image, origin = _part(image, np.asarray(origin), transform, size, block)
+    # Only what the crop reads: any window that holds it gives the same crop, bit by bit.
+    image, origin = _part(image, np.asarray(origin), transform, size, reach=block + 2)
     offset = offset + linear @ origin
     if block > 1:
         image, linear = _block_mean(image, block), linear * block
@@ -96,14 +96,13 @@ def _part(
     origin: Int[np.ndarray, "2"],
     transform: Float64[np.ndarray, "2 3"],
     size: int,
-    block: int,
+    reach: int,
 ) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Int[np.ndarray, "2"]]:
-    """The part of a window that a crop is made of, starting with a whole block where the window allows it; its origin."""
+    """The part of a window within `reach` pixels of what a crop shows, and its origin in the original image."""
     inverse = cv2.invertAffineTransform(transform)
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) @ inverse[:, :2].T + inverse[:, 2]
-    reach = block + 2
-    low = np.floor((corners.min(0) - reach) / block).astype(int) * block
-    high = np.ceil((corners.max(0) + reach) / block).astype(int) * block
+    low = np.floor(corners.min(0) - reach).astype(int)
+    high = np.ceil(corners.max(0) + reach).astype(int)
     shape = np.array(image.shape[1::-1])
     first = np.clip(low - origin, 0, shape - 1)
     last = np.clip(high - origin, first + 1, shape)
