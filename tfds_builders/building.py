@@ -18,6 +18,7 @@ from array_record.python import array_record_module  # pyright: ignore[reportAtt
 from tensorflow_datasets.core import constants
 
 from tfds_builders import workers
+from tfds_builders.options import config_name
 
 
 class BuildError(RuntimeError):
@@ -38,13 +39,14 @@ class Config(tfds.core.BuilderConfig):
 
 
 class BaseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """What all builders of this package share.
+    """What all builders of this package share; those of real datasets derive from `archives.ArchiveBuilder`.
 
     A set is written to a folder of its own, checked, and then renamed: whenever a build is killed, the folder of the
     set is either absent or whole. `self.map` runs functions in worker processes while examples are generated.
     """
 
     OPTIONS: ClassVar[type]  # The dataclass of the builder's options.
+    LEFT: ClassVar[str] = "Nothing half-built is left."  # By a build that failed.
 
     num_processes: int | None = None
     map: workers.Map
@@ -57,6 +59,12 @@ class BaseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             super().__init__(**kwargs)
         finally:
             absl.logging.set_verbosity(before)
+
+    @classmethod
+    def make_config(cls, base: str, options: Any) -> Config:
+        """The config of some options, named after them."""
+        config = Config(name=config_name(base, options), base=base, options=options)
+        return next((known for known in cls.BUILDER_CONFIGS if known.name == config.name), config)
 
     @property
     def base(self) -> str:
@@ -87,7 +95,7 @@ class BaseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         super()._download_and_prepare(*args, **kwargs)
-        _check_records(self)  # Still in the temporary folder.
+        check_records(self)  # Still in the temporary folder.
 
 
 def check(builder: tfds.core.DatasetBuilder) -> None:
@@ -96,7 +104,7 @@ def check(builder: tfds.core.DatasetBuilder) -> None:
     Raises:
       BuildError: records are missing, or other bodies, poses or options went into it.
     """
-    _check_records(builder)
+    check_records(builder)
     metadata = pathlib.Path(builder.data_path) / "metadata.json"
     stored = json.loads(metadata.read_text()) if metadata.exists() else {}
     wanted = json.loads(json.dumps(dict(builder._info().metadata or {})))
@@ -116,7 +124,12 @@ def size_on_disk(directory: str | os.PathLike) -> int:
     return sum(f.stat().st_size for f in pathlib.Path(directory).rglob("*") if f.is_file())
 
 
-def _check_records(builder: tfds.core.DatasetBuilder) -> None:
+def check_records(builder: tfds.core.DatasetBuilder) -> None:
+    """Checks that every shard holds the records it should.
+
+    Raises:
+      BuildError: a shard is missing or cut short.
+    """
     if not builder.info.splits:
         raise BuildError(f"{builder.data_path} holds no splits. {_advice(builder)}")
     for name, split in builder.info.splits.items():
@@ -162,11 +175,11 @@ def _remove_remains(directory: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def _errors_explained(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+def _errors_explained(builder: BaseBuilder) -> Iterator[None]:
     try:
         yield
     except ChildProcessError as e:
-        raise BuildError(f"{builder.info.full_name}: {e} Nothing half-built is left.") from e
+        raise BuildError(f"{builder.info.full_name}: {e} {builder.LEFT}") from e
     except (OSError, RuntimeError) as e:
         if isinstance(e, RuntimeError) and "write() failed" not in str(e):  # How ArrayRecord says OSError.
             raise
@@ -176,7 +189,7 @@ def _errors_explained(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
         )
         raise BuildError(
             f"{builder.info.full_name} could not be written to {root}: {e}. {free}; free some space or use another "
-            "data_dir. Nothing half-built is left."
+            f"data_dir. {builder.LEFT}"
         ) from e
 
 

@@ -3,7 +3,7 @@
 `README.md` says what each feature means, with units and frames.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ DATASETS = (
 UNKNOWN_GENDER = -1
 
 _IMAGE_FORMATS = ("png", "jpeg")
+PATH = "path"
 _ARRAYS = {
     "window": ((4,), np.int32),
     "image_size": ((2,), np.int32),
@@ -55,16 +56,21 @@ def features(image_format: str = "png") -> tfds.features.FeaturesDict:
     """The feature dictionary of a set of images.
 
     Args:
-      image_format: what the images are stored as: "png" (every set that is evaluated on) or "jpeg".
+      image_format: what the images are stored as: "png" (every set that is evaluated on), "jpeg", or `PATH`: where
+        the image is in the archive.
 
     Raises:
       ValueError: another image format.
     """
-    _check_format(image_format)
+    if image_format == PATH:
+        image = tfds.features.Text()
+    else:
+        _check_format(image_format)
+        image = tfds.features.Image(shape=(None, None, 3), encoding_format=image_format)
     return tfds.features.FeaturesDict(
         {
             **{name: tfds.features.Text() for name in _TEXTS},
-            "image": tfds.features.Image(shape=(None, None, 3), encoding_format=image_format),
+            "image": image,
             **{name: tfds.features.Tensor(shape=shape, dtype=dtype) for name, (shape, dtype) in _ARRAYS.items()},
             **{name: tfds.features.ClassLabel(names=list(names)) for name, names in _LABELS.items()},
         }
@@ -94,7 +100,8 @@ def example(**fields: Any) -> dict[str, Any]:
     `box_center_full`, `box_scale_full` and `kp2d_input` are by default `box_center`, `box_scale` and `kp2d_valid`.
 
     Args:
-      **fields: by feature name; `image` is encoded bytes (`encode_image`) or an (H, W, 3) uint8 array, stored as PNG.
+      **fields: by feature name; `image` is encoded bytes (`encode_image`), an (H, W, 3) uint8 array, stored as PNG, or
+        the path of the image in the archive (of sets with `features(PATH)`).
 
     Returns:
       What `GeneratorBasedBuilder._generate_examples` yields.
@@ -111,7 +118,7 @@ def example(**fields: Any) -> dict[str, Any]:
     if "kp2d_valid" in fields:
         fields.setdefault("kp2d_input", fields["kp2d_valid"])
     filled = _fill(empty_example(), fields, _ARRAYS)
-    filled["image"] = _image_bytes(name, fields["image"])
+    filled["image"] = _stored_image(name, fields["image"])
     if not filled["box_scale"] > 0 or not filled["box_scale_full"] > 0:
         raise ValueError(f"Example {name!r}: box_scale must be positive, got {filled['box_scale']}.")
     if np.any(filled["kp2d_input"] > filled["kp2d_valid"]):
@@ -149,8 +156,10 @@ def _check_format(image_format: str) -> None:
         raise ValueError(f"Images are stored as one of {_IMAGE_FORMATS}, got {image_format!r}.")
 
 
-def _image_bytes(name: str, image: bytes | np.ndarray) -> bytes:
-    encoded = image if isinstance(image, bytes) else encode_image(image)
+def _stored_image(name: str, image: bytes | np.ndarray | str) -> bytes | str:
+    if isinstance(image, str) and image:
+        return image
+    encoded = image if isinstance(image, bytes) else encode_image(cast(np.ndarray, image))
     if not encoded.startswith((b"\x89PNG", b"\xff\xd8")):
         raise ValueError(f"Example {name!r}: the image bytes are neither PNG nor JPEG.")
     return encoded

@@ -1,4 +1,4 @@
-"""What the embedded sets can be built with, and the name that says so: sets with other options never share a folder."""
+"""What sets can be built with, and the name that says so: sets with other options never share a folder."""
 
 import dataclasses
 import functools
@@ -10,15 +10,16 @@ from typing import Any
 from multibodies_jax import body_files
 
 
-def option(default: Any, label: str, help: str = "") -> Any:
+def option(default: Any, label: str, help: str = "", file: bool = False) -> Any:
     """A field of an options class.
 
     Args:
       default: its default value, which also decides the type on the command line.
       label: how another value shows in the config name, for instance "px{}".
       help: for the command line; without it the option is for programs only.
+      file: the value is the path of a file or folder; names and metadata say its name and content, not where it is.
     """
-    return dataclasses.field(default=default, metadata={"label": label, "help": help})
+    return dataclasses.field(default=default, metadata={"label": label, "help": help, "file": file})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,10 @@ class PeopleOptions:
     num_validation: int = option(2_000, "validation{}")
     num_test: int = option(2_000, "test{}")
     poses: str = option(
-        "", "{}", "file or folder of real poses (AMASS .npz, or an array of SMPL axis-angles) to draw people from"
+        "",
+        "{}",
+        "file or folder of real poses (AMASS .npz, or an array of SMPL axis-angles) to draw people from",
+        file=True,
     )
     pose_mix: float = option(1.0, "mix{:g}", "share of people drawn from --poses; the rest is parametric")
     seed: int = option(0, "seed{}", "another seed makes other people")
@@ -48,7 +52,7 @@ class PeopleOptions:
             raise ValueError(f"There is no file or folder of poses {self.poses!r}.")
 
 
-def config_name(base: str, options: PeopleOptions) -> str:
+def config_name(base: str, options: Any) -> str:
     """The name of a builder config: the base and every option that is not at its default.
 
     Files are named by their content too: `clean-cmu_poses_1f2e3d4c-train2000` is only ever that file.
@@ -58,7 +62,7 @@ def config_name(base: str, options: PeopleOptions) -> str:
         value = getattr(options, field.name)
         if value == field.default:
             continue
-        if field.name == "poses":
+        if field.metadata["file"]:
             value = f"{re.sub(r'[^A-Za-z0-9_]+', '_', pathlib.Path(value).stem)}_{_sha256(value)[:8]}"
         elif field.name == "body_dir":
             value = body_fingerprint(value)[:8]
@@ -66,11 +70,13 @@ def config_name(base: str, options: PeopleOptions) -> str:
     return "-".join(parts)
 
 
-def provenance(options: PeopleOptions) -> dict[str, Any]:
+def provenance(options: Any) -> dict[str, Any]:
     """Everything a set was made from, without the paths of one machine; stored with the set."""
     record = dataclasses.asdict(options)
-    record["poses"] = pathlib.Path(options.poses).name
-    record["poses_sha256"] = _sha256(options.poses) if options.poses else ""
+    for field in dataclasses.fields(options):
+        if field.metadata["file"]:
+            path = getattr(options, field.name)
+            record |= {field.name: pathlib.Path(path).name, f"{field.name}_sha256": _sha256(path) if path else ""}
     if "body_dir" in record:
         record["body_fingerprint"] = body_fingerprint(record.pop("body_dir"))
     return record

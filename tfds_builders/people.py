@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from multibodies_jax.synthetic import pose_files, poses
 from tfds_builders import building
-from tfds_builders.options import PeopleOptions, config_name, provenance
+from tfds_builders.options import PeopleOptions, provenance
 
 BLOCK = 64  # People are drawn in blocks of this many; changing it changes every set.
 SPLITS = ("train", "validation", "test")
@@ -43,12 +43,6 @@ class Task:
 
 class PeopleBuilder(building.BaseBuilder, skip_registration=True):
     """A builder whose examples are drawn in blocks by worker processes."""
-
-    @classmethod
-    def make_config(cls, base: str, options: PeopleOptions) -> building.Config:
-        """The config of some options, named after them."""
-        config = building.Config(name=config_name(base, options), base=base, options=options)
-        return next((known for known in cls.BUILDER_CONFIGS if known.name == config.name), config)
 
     def people_info(self, feature_dictionary: tfds.features.FeaturesDict, description: str) -> tfds.core.DatasetInfo:
         """The information of a set, with all that went into it."""

@@ -1,0 +1,151 @@
+"""One shard of a set: the examples of some tasks in one ArrayRecord file, with a record that says it is finished."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
+
+from tfds_builders.building import BuildError
+
+_NAMED = 3  # Of everything that is skipped for one reason, so many are named.
+
+
+@dataclasses.dataclass(frozen=True)
+class Skip:
+    """Something in an archive that gives no example: it is counted and reported, never silent.
+
+    Attributes:
+      reason: one of a builder's few fixed texts, for instance "no visible joint".
+      what: which frame or row, for instance "S9/Directions 1.60457274 frame 15".
+    """
+
+    reason: str
+    what: str
+
+
+Make = Callable[[Any], Iterable[dict[str, Any] | Skip]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A shard to be written, by any process.
+
+    Attributes:
+      make: an importable function: task -> its examples, and `Skip`s, in order.
+      tasks: what it is called with, one after the other.
+      features: the feature dictionary of the set.
+      path: of the shard; `path` + ".json" is written when it is finished.
+    """
+
+    make: Make
+    tasks: tuple[Any, ...]
+    features: tfds.features.FeaturesDict
+    path: pathlib.Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the tasks: a shard of other tasks is not this one."""
+        return hashlib.sha256(repr((self.make.__module__, self.make.__qualname__, self.tasks)).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A finished shard; one without examples has no file.
+
+    Attributes:
+      fingerprint: of its job.
+      examples: number of records.
+      num_bytes: of all records.
+      sha256: of the file.
+      skipped: reason -> number, and the first few by name.
+    """
+
+    fingerprint: str
+    examples: int
+    num_bytes: int
+    sha256: str
+    skipped: dict[str, tuple[int, list[str]]]
+
+
+def write(job: Job) -> Shard:
+    """Writes a shard, unless it is finished already. Memory holds one example at a time.
+
+    Raises:
+      BuildError: `make` raised an OSError or ValueError; the message names the task.
+      RuntimeError: the disk is full, in the words of ArrayRecord.
+    """
+    if finished := _finished(job):
+        return finished
+    temporary = job.path.with_name(job.path.name + ".tmp")
+    examples = num_bytes = 0
+    skipped: dict[str, tuple[int, list[str]]] = {}
+    writer = array_record_module.ArrayRecordWriter(os.fspath(temporary), "group_size:1")
+    try:
+        for example in _examples(job):
+            if isinstance(example, Skip):
+                skipped = merge(skipped, {example.reason: (1, [example.what])})
+                continue
+            record = job.features.serialize_example(job.features.encode_example(example))
+            writer.write(record)
+            examples, num_bytes = examples + 1, num_bytes + len(record)
+    finally:
+        writer.close()
+    shard = Shard(job.fingerprint, examples, num_bytes, sha256(temporary) if examples else "", skipped)
+    if examples:
+        os.replace(temporary, job.path)
+    else:
+        temporary.unlink()
+    _write_text(_record_path(job), json.dumps(dataclasses.asdict(shard)))
+    return shard
+
+
+def merge(a: dict[str, tuple[int, list[str]]], b: dict[str, tuple[int, list[str]]]) -> dict[str, tuple[int, list[str]]]:
+    """Adds what was skipped here and there."""
+    none: tuple[int, list[str]] = (0, [])
+    return {
+        reason: (
+            a.get(reason, none)[0] + b.get(reason, none)[0],
+            (a.get(reason, none)[1] + b.get(reason, none)[1])[:_NAMED],
+        )
+        for reason in a | b
+    }
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """The checksum of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _examples(job: Job) -> Iterator[dict[str, Any] | Skip]:
+    for task in job.tasks:
+        try:
+            yield from job.make(task)
+        except (OSError, ValueError) as e:  # Of the archive; errors of writing are raised elsewhere.
+            raise BuildError(f"{task}: {e}") from e
+
+
+def _finished(job: Job) -> Shard | None:
+    """What an earlier build left, if it is whole and of the same tasks."""
+    try:
+        shard = Shard(**json.loads(_record_path(job).read_text()))
+        same = shard.fingerprint == job.fingerprint and (not shard.examples or sha256(job.path) == shard.sha256)
+    except (OSError, ValueError, TypeError):
+        return None
+    return shard if same else None
+
+
+def _record_path(job: Job) -> pathlib.Path:
+    return job.path.with_name(job.path.name + ".json")
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
