@@ -41,14 +41,14 @@ def load(path: str | Path) -> Any:
             raise ValueError(f"{path} is not a readable pickle, or is damaged: {error!r}") from error
 
 
-class _Sealed(type):
+class Sealed(type):
     """Classes that a pickle cannot alter (its BUILD instruction sets attributes of whatever it is given)."""
 
     def __setattr__(cls, name: str, value: Any):
         raise RefusedError(f"it wants to change {cls.__name__}.{name}")
 
 
-class _Object(metaclass=_Sealed):
+class _Object(metaclass=Sealed):
     """Keeps the state that the pickle gives it."""
 
     __slots__ = ("state",)
@@ -102,19 +102,19 @@ class _Dtype(_Object):
         return np.dtype(self.code).newbyteorder(order)
 
 
-class _Scalar(metaclass=_Sealed):
+class _Scalar(metaclass=Sealed):
     def __new__(cls, dtype: Any, data: Any):
         return _from_bytes(data, dtype, (), "C")[()]
 
 
-class _FromBuffer(metaclass=_Sealed):
+class _FromBuffer(metaclass=Sealed):
     def __new__(cls, data: Any, dtype: Any, shape: Any, order: Any, axis_order: Any = None):
         if axis_order is not None:
             raise RefusedError("it has an array with permuted axes; save it again in C order")
         return _from_bytes(data, dtype, shape, order)
 
 
-class _Encode(metaclass=_Sealed):
+class _Encode(metaclass=Sealed):
     """How Python 3 writes bytes in old protocols."""
 
     def __new__(cls, text: Any, encoding: Any = "latin1"):
@@ -123,19 +123,19 @@ class _Encode(metaclass=_Sealed):
         return text.encode("latin1")
 
 
-class _EmptyBytes(metaclass=_Sealed):
+class _EmptyBytes(metaclass=Sealed):
     def __new__(cls):
         return b""
 
 
-class _Name(metaclass=_Sealed):
+class _Name(metaclass=Sealed):
     """A name that pickles pass as an argument and that is never called."""
 
     def __new__(cls, *_: Any):
         raise RefusedError("it calls what it should only name")
 
 
-class _Reconstructor(metaclass=_Sealed):
+class _Reconstructor(metaclass=Sealed):
     """How Python 2 writes instances of classes."""
 
     def __new__(cls, made: Any, base: Any, _: Any):
@@ -144,7 +144,7 @@ class _Reconstructor(metaclass=_Sealed):
         return object.__new__(made)
 
 
-_ACCEPTED: dict[tuple[str, str], type] = {
+ACCEPTED: dict[tuple[str, str], type] = {
     ("numpy", "ndarray"): _Name,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _Encode,
@@ -152,26 +152,26 @@ _ACCEPTED: dict[tuple[str, str], type] = {
     ("copyreg", "_reconstructor"): _Reconstructor,
 }
 for _module in ("numpy.core", "numpy._core"):
-    _ACCEPTED[f"{_module}.multiarray", "_reconstruct"] = _Array
-    _ACCEPTED[f"{_module}.multiarray", "scalar"] = _Scalar
-    _ACCEPTED[f"{_module}.numeric", "_frombuffer"] = _FromBuffer
+    ACCEPTED[f"{_module}.multiarray", "_reconstruct"] = _Array
+    ACCEPTED[f"{_module}.multiarray", "scalar"] = _Scalar
+    ACCEPTED[f"{_module}.numeric", "_frombuffer"] = _FromBuffer
 for _module in ("__builtin__", "builtins"):
-    _ACCEPTED |= {(_module, "object"): _Name, (_module, "set"): set, (_module, "bytes"): _EmptyBytes}
+    ACCEPTED |= {(_module, "object"): _Name, (_module, "set"): set, (_module, "bytes"): _EmptyBytes}
 for _prefix in ("scipy.sparse.", "scipy.sparse._"):
-    _ACCEPTED[f"{_prefix}csc", "csc_matrix"] = _SparseColumns
-    _ACCEPTED[f"{_prefix}csr", "csr_matrix"] = _SparseRows
+    ACCEPTED[f"{_prefix}csc", "csc_matrix"] = _SparseColumns
+    ACCEPTED[f"{_prefix}csr", "csr_matrix"] = _SparseRows
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if module_name.split(".")[0] == "chumpy":
             return Chumpy
-        if (module_name, global_name) not in _ACCEPTED:
+        if (module_name, global_name) not in ACCEPTED:
             raise RefusedError(
                 f"it wants to construct {module_name}.{global_name}, which could run code; "
                 "only arrays, sparse matrices and plain data are accepted"
             )
-        return _ACCEPTED[module_name, global_name]
+        return ACCEPTED[module_name, global_name]
 
 
 def _plain(value: Any, done: dict[int, Any]) -> Any:
