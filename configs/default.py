@@ -75,7 +75,7 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.flow.learning_rate = 5e-4
 
     c.quantizer = ConfigDict()
-    c.quantizer.reading = "paper"  # paper | released
+    c.quantizer.reading = "paper"  # paper | keep_first | released (plain Lloyd, as the authors' code)
     c.quantizer.weights = "prior"  # prior | uniform
     c.quantizer.temperature = (
         0.0  # On log p(X): 1 = eq (2) as printed; 0 = chosen by evaluation on the validation split.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from multibodies_jax import body_files, checkpoints, joints, metrics, models, rotations
+from multibodies_jax import body_files, checkpoints, joints, metrics, models, quantize, rotations
 from multibodies_jax import smpl as smpl_lib
 from multibodies_jax.data import augment
 
@@ -22,7 +22,7 @@ _CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "loss.reading": ("paper", "released"),
     "loss.reduce": ("mean", "sum"),
-    "quantizer.reading": ("paper", "released"),
+    "quantizer.reading": quantize.READINGS,
     "quantizer.weights": ("prior", "uniform"),
     "optim.schedule": ("cosine", "constant"),
     "data.occlusion": ("none", "paper"),
@@ -135,6 +135,12 @@ def open_source(config: Any, name: str, split: str) -> Any:
     import tfds_builders
 
     return tfds_builders.source(name, split, config.data.dir, **dataset_options(config))
+
+
+def build_data(config: Any) -> None:
+    """Builds what training reads, if it is missing."""
+    for name in (config.data.people, *(() if config.data.virtual_cameras else config.data.sets)):
+        open_source(config, name, "train")
 
 
 def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:

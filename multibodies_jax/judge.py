@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from multibodies_jax import cameras, controls, hypotheses, inference, joints, metrics, prior, quantize, smpl
 from multibodies_jax.inference import Regressor
 
-OURS, UNIFORM, PRINTED, RELEASED = (
+OURS, UNIFORM, PRINTED, KEPT = (
     "ours",
     "ours, uniform weights",
     "ours, prior at temperature 1",
@@ -125,7 +125,7 @@ def _choices(hyps: hypotheses.Hypotheses, batch: dict[str, Array], settings: Set
         OURS: {},
         UNIFORM: {"reading": "paper", "weights": "uniform"},
         PRINTED: {"reading": "paper", "weights": "prior", "temperature": 1.0},
-        RELEASED: {"reading": "released"},
+        KEPT: {"reading": "keep_first"},
     }
     chosen = {
         name: {n: quantized(hyps, n, keys, settings, **other).medoid for n in settings.ns}

@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from multibodies_jax import lloyd
 from multibodies_jax.hypotheses import Hypotheses
 
+READINGS = ("paper", "keep_first", "released")
 # Excluded (-inf) and hopeless hypotheses are alike this far below the likeliest; still ordered among themselves above.
 _FLOOR = -1e5
 _CANDIDATES = 8  # Draws per new seed; the one that lowers the energy most is kept.
@@ -100,8 +102,9 @@ def select(
       hypotheses: with `log_prior` scored if `weights` is "prior".
       n: number of representatives, 1 to M; n = M keeps every hypothesis.
       keys: one random key per example.
-      reading: "paper" clusters all M; "released" keeps hypothesis 0, with its own weight as its probability, and adds
-        n - 1 medoids of the others, as the authors' code does.
+      reading: "paper" clusters all M. The other two keep hypothesis 0, with its own weight as its probability, and add
+        n - 1 medoids of the others: "keep_first" finds them as "paper" does, "released" as the authors' code does, by
+        `iterations` plain steps of Lloyd from random hypotheses (see `_released`).
       weights: "prior" as above; "uniform" ignores the prior.
       temperature: factor on the log-prior; 1 is eq (2) as printed.
       starts: see `quantize`.
@@ -116,8 +119,9 @@ def select(
     joints = hypotheses.joints24
     batch, num = joints.shape[:2]
     _check_counts(n, num, starts, iterations)
-    if reading not in ("paper", "released"):
-        raise ValueError(f"Unknown reading {reading!r} of the quantizer: choose 'paper' or 'released'.")
+    if reading not in READINGS:
+        choices = ", ".join(map(repr, READINGS))
+        raise ValueError(f"Unknown reading {reading!r} of the quantizer: choose one of {choices}.")
     if weights not in ("prior", "uniform"):
         raise ValueError(f"Unknown weights {weights!r} of the quantizer: choose 'prior' or 'uniform'.")
     log_weights = jnp.zeros((batch, num)) if weights == "uniform" else temperature * hypotheses.log_prior
@@ -125,8 +129,14 @@ def select(
     _check_finite(points, log_weights)
     if reading == "paper":
         found = quantize(points, log_weights, n, keys, starts, iterations)
+    elif n == 1:
+        found = _first_alone(points, log_weights)
+    elif reading == "released":
+        found = _released(points, log_weights, n, keys, iterations)
     else:
-        found = _keep_first(points, log_weights, n, keys, starts, iterations)
+        found = _with_first(
+            points, log_weights, quantize(points[:, 1:], log_weights[:, 1:], n - 1, keys, starts, iterations)
+        )
     return found.replace(centroid=found.centroid.reshape(batch, n, *joints.shape[2:]))
 
 
@@ -167,17 +177,44 @@ def _check_finite(points: Float[Array, "B M D"], log_weights: Float[Array, "B M"
     )
 
 
-def _keep_first(points, log_weights, n: int, keys, starts: int, iterations: int) -> Quantized:
-    """The released reading: hypothesis 0 beside n - 1 medoids of hypotheses 1 to M - 1 (original code, A.5)."""
+def _first_alone(points, log_weights) -> Quantized:
+    """Hypothesis 0 stands for all."""
     batch, num, _ = points.shape
+    squared = jnp.sum(jnp.square(points - points[:, :1]), axis=2)
+    energy = jnp.sum(jax.nn.softmax(log_weights, axis=1) * squared, axis=1)
+    first, everything = jnp.zeros((batch, 1), jnp.int32), jnp.zeros((batch, num), jnp.int32)
+    return Quantized(first, points[:, :1], jnp.ones((batch, 1)), everything, energy)
+
+
+@functools.partial(jax.jit, static_argnames=("n", "iterations"))
+def _released(points, log_weights, n: int, keys, iterations: int) -> Quantized:
+    """The authors' choice (original code, A.5 and B.6): hypothesis 0 and n - 1 medoids of hypotheses 1 to M - 1.
+
+    Medoids are the hypotheses nearest to the centroids of plain Lloyd steps, whichever cluster they are in. With
+    n = M every hypothesis is kept. Each example draws its own first rows from its key, where the original draws one
+    unseeded permutation for a whole batch.
+    """
+    rest, weights = points[:, 1:], log_weights[:, 1:]
+    if n == points.shape[1]:
+        medoid = assignment = jnp.broadcast_to(jnp.arange(n - 1, dtype=jnp.int32)[None], weights.shape)
+        centroid = rest
+    else:
+        first_rows = random_subset(rest.shape[1], n - 1, keys)
+        assignment, centroid = lloyd.lloyd(rest, weights, first_rows, iterations)
+        medoid = lloyd.nearest_points(rest, centroid)
+    share = jax.nn.softmax(weights, axis=1)
+    own = jax.nn.one_hot(assignment, n - 1)
+    squared = jnp.sum(jnp.square(rest - jnp.take_along_axis(centroid, assignment[..., None], axis=1)), axis=2)
+    prob = jnp.einsum("bm,bmk->bk", share, own, precision="highest")
+    found = Quantized(medoid, centroid, prob, assignment, jnp.sum(share * squared, axis=1))
+    return _with_first(points, log_weights, found)
+
+
+def _with_first(points, log_weights, others: Quantized) -> Quantized:
+    """Hypothesis 0, a cluster of its own, beside the clusters of hypotheses 1 to M - 1."""
     weights = jax.nn.softmax(log_weights, axis=1)
     rest = jnp.sum(weights[:, 1:], axis=1)
-    first = jnp.zeros((batch, 1), jnp.int32)
-    if n == 1:
-        squared = jnp.sum(jnp.square(points - points[:, :1]), axis=2)
-        assignment, energy = jnp.zeros((batch, num), jnp.int32), jnp.sum(weights * squared, axis=1)
-        return Quantized(first, points[:, :1], jnp.ones((batch, 1)), assignment, energy)
-    others = quantize(points[:, 1:], log_weights[:, 1:], n - 1, keys, starts, iterations)
+    first = jnp.zeros((len(points), 1), jnp.int32)
     medoid = jnp.concatenate([first, others.medoid + 1], axis=1)
     centroid = jnp.concatenate([points[:, :1], others.centroid], axis=1)
     prob = jnp.concatenate([weights[:, :1], rest[:, None] * others.prob], axis=1)

@@ -38,7 +38,7 @@ def test_table_has_every_method_and_errors_fall_with_n(run):
     _, workdir, result = run
     for name in ("synthetic_bodies/clean", "synthetic_bodies/ambiguous"):
         methods = result["metrics"][name]
-        for method in (judge.OURS, judge.UNIFORM, judge.PRINTED, judge.RELEASED, *judge.CONTROLS):
+        for method in (judge.OURS, judge.UNIFORM, judge.PRINTED, judge.KEPT, *judge.CONTROLS):
             errors = [methods[method][str(n)]["mpjpe"]["mean"] for n in (1, 2, 5)]
             assert np.all(np.isfinite(errors)) and methods[method]["1"]["mpjpe"]["count"] == 7
         assert methods[judge.RANDOM]["1"]["mpjpe"]["mean"] > methods["all M = 6"]["6"]["mpjpe"]["mean"]

@@ -207,10 +207,11 @@ def test_paper_reading_clusters_all(weights):
         assert found.centroid.shape == (3, n, 24, 3)
 
 
+@pytest.mark.parametrize("reading", ["keep_first", "released"])
 @pytest.mark.parametrize("n", [1, 5, 12])
-def test_released_reading_keeps_hypothesis_0(n):
+def test_two_readings_keep_hypothesis_0(n, reading):
     h = make_hypotheses(1)
-    found = quantize.select(h, n, keys(3), reading="released", temperature=0.1)
+    found = quantize.select(h, n, keys(3), reading=reading, temperature=0.1)
     weights, points = softmax(0.1 * h.log_prior), np.asarray(h.joints24).reshape(3, 12, 72)
     np.testing.assert_allclose(found.prob.sum(axis=1), 1, atol=1e-5)
     for b in range(3):
