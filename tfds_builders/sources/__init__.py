@@ -1,0 +1,1 @@
+"""Readers of the official archives: annotations as plain rows, before any image is read."""

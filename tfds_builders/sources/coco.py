@@ -1,0 +1,74 @@
+"""COCO's people with keypoints (Lin et al., 2014): `person_keypoints_train2014.json`."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from multibodies_jax import joints
+from tfds_builders.archives import Skip
+from tfds_builders.sources import joint_sets
+from tfds_builders.sources import rows as rows_lib
+from tfds_builders.sources.rows import SPIN_PADDING, Row
+
+_LIMBS = slice(5, 17)  # Shoulders, elbows, wrists, hips, knees, ankles.
+
+
+def read(path: pathlib.Path, split: str = "train") -> list[Row | Skip]:
+    """The people whose twelve limb joints are all labelled, in the order of the file (SPIN's choice).
+
+    The box is the annotated one, padded. Hidden joints that are labelled count as annotated.
+
+    Args:
+      path: the JSON file.
+      split: for the ids of the examples.
+
+    Raises:
+      ValueError: it is no COCO file of people with 17 keypoints; the message says where.
+    """
+    content = _load(path)
+    _check_names(path, content["categories"])
+    images = {entry["id"]: entry for entry in content["images"]}
+    result = []
+    for annotation in content["annotations"]:
+        try:
+            result.append(_row(annotation, images[annotation["image_id"]], split))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: annotation {annotation!r:.200} is not as COCO's are ({error!r}).") from error
+    return result
+
+
+def _load(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no valid JSON ({error}). Download it again.") from error
+    wanted = ("images", "annotations", "categories")
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in wanted):
+        raise ValueError(f"{path} is not COCO's: it should be an object with the lists {', '.join(wanted)}.")
+    return content
+
+
+def _check_names(path: pathlib.Path, categories: list[dict[str, Any]]) -> None:
+    names = next((category.get("keypoints") for category in categories if category.get("name") == "person"), None)
+    if names is None or tuple(names) != joints.COCO17:
+        raise ValueError(
+            f"{path}: the category `person` has the keypoints {names}, expected {list(joints.COCO17)}. Is it "
+            "`instances_...json` instead of `person_keypoints_...json`?"
+        )
+
+
+def _row(annotation: dict[str, Any], image: dict[str, Any], split: str) -> Row | Skip:
+    name = f"coco2014/{split}/{annotation['image_id']:012d}/{annotation['id']}"
+    if annotation["iscrowd"]:
+        return Skip("a crowd", name)
+    keypoints = np.asarray(annotation["keypoints"], np.float64).reshape(17, 3)
+    if not np.all(keypoints[_LIMBS, 2] > 0):
+        return Skip("a limb joint is not labelled", name)
+    keypoints[:, 2] = keypoints[:, 2] > 0
+    x, y, width, height = (float(number) for number in annotation["bbox"])
+    j24, _ = joint_sets.to_j24(keypoints, joints.COCO17)
+    box = (np.array([x + width / 2, y + height / 2]), SPIN_PADDING * max(width, height) / 200)
+    size = (int(image["width"]), int(image["height"]))
+    return rows_lib.row(name, image["file_name"], j24[:, :2], j24[:, 2].astype(np.float32), box, size=size)

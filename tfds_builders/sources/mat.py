@@ -1,0 +1,61 @@
+"""Reads MATLAB files. There are two formats under one ending: v5, and v7.3, which is HDF5."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+
+
+class MatError(ValueError):
+    """A .mat file that cannot be used; the message names it and says what it should be."""
+
+
+def read_v5(path: pathlib.Path, names: Sequence[str], **settings: Any) -> dict[str, Any]:
+    """Some variables of a file of MATLAB v5 to v7.
+
+    Args:
+      path: the file.
+      names: of the variables; only these are read.
+      **settings: of `scipy.io.loadmat`, for instance `squeeze_me` and `struct_as_record`.
+
+    Raises:
+      MatError: it is a file of v7.3, damaged, or lacks a variable.
+    """
+    if h5py.is_hdf5(path):
+        raise MatError(
+            f"{path} is a MATLAB v7.3 (HDF5) file, but the official one is v5. Download it again, or save it with "
+            "save(..., '-v7') in MATLAB."
+        )
+    try:
+        content = scipy.io.loadmat(path, variable_names=list(names), **settings)
+    except Exception as error:  # A damaged file can fail in any way.
+        raise MatError(f"{path} cannot be read as a MATLAB v5 file ({error}). Download it again.") from error
+    return {name: _named(path, content, name) for name in names}
+
+
+def read_v73(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Some arrays of a file of MATLAB v7.3, in the order of axes that HDF5 has: the reverse of MATLAB's.
+
+    Raises:
+      MatError: it is a file of v5, damaged, or lacks a variable.
+    """
+    if not h5py.is_hdf5(path):
+        raise MatError(
+            f"{path} is no MATLAB v7.3 (HDF5) file, but the official one is. Download it again, or save it with "
+            "save(..., '-v7.3') in MATLAB."
+        )
+    try:
+        with h5py.File(path, "r") as file:
+            return {name: np.asarray(_named(path, file, name)) for name in names}
+    except OSError as error:
+        raise MatError(f"{path} is a damaged HDF5 file ({error}). Download it again.") from error
+
+
+def _named(path: pathlib.Path, content: Any, name: str) -> Any:
+    if name not in content:
+        found = ", ".join(key for key in content if not key.startswith(("__", "#"))) or "nothing"
+        raise MatError(f"{path} has no variable {name!r}; it has {found}. Is it another file of the same name?")
+    return content[name]
