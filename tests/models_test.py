@@ -70,7 +70,7 @@ def test_bfloat16_reaches_the_trunk_and_not_the_state(trunk):
     [
         ({"name": "multibody"}, "Unknown model.name 'multibody'; choose one of multibodies, hmr"),
         ({"trunk": "resnet"}, "Unknown model.trunk 'resnet'; choose one of resnet50, resnet_small, keypoints"),
-        ({"head": "released"}, "Unknown model.head 'released'; choose one of paper"),
+        ({"head": "printed"}, "Unknown model.head 'printed'; choose one of paper, released"),
         ({"dtype": "float16"}, "Unknown model.dtype 'float16'; choose one of float32, bfloat16"),
         ({"crop_size": 100}, "multiple of 32 pixels, got 100"),
     ],

@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Key
 
+from multibodies_jax.models import hmr, released
 from multibodies_jax.models.hmr import HMR
 from multibodies_jax.models.keypoints import KeypointTrunk
-from multibodies_jax.models.resnet import ResNet50, ResNetSmall
+from multibodies_jax.models.resnet import ResNet50, ResNet50Map, ResNetSmall
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -21,7 +23,9 @@ def _single(**fields: Any) -> HMR:
 
 MODELS: Mapping[str, Callable[..., nn.Module]] = {"multibodies": HMR, "hmr": _single}
 TRUNKS = ("resnet50", "resnet_small", "keypoints")
-HEADS = ("paper",)
+HEADS = ("paper", "released")
+# What is M times larger than in the single-hypothesis source, and learns where the rest is frozen.
+_EXPANDED = {"paper": ("head/dec/",), "released": ("modes/layer5_2/conv3/", "modes/layer5_2/bn3/")}
 
 
 def get(name: str, **fields: Any) -> nn.Module:
@@ -66,23 +70,65 @@ def build(
 ) -> nn.Module:
     """The model of a config: `build(mean_state=..., **config.model)`.
 
+    With one hypothesis both heads are HMR on a whole trunk: SPIN's network, from which either starts.
+
     Args:
       mean_state: the mean body and camera (144 rot6d, 10 betas, 3 camera) from which every hypothesis starts.
       name, trunk, head: which model, trunk and head.
       crop_size, width, keypoint_width, keypoint_blocks, dtype: as in `get_trunk`.
-      **fields: of the model: num_hypotheses, iterations, hidden, dropout, activation, init_noise.
+      **fields: of the model: num_hypotheses, iterations, hidden, dropout, activation, init_noise, frozen.
 
     Raises:
-      ValueError: a name that does not exist, with the choices; see also `get_trunk`.
+      ValueError: a name that does not exist, with the choices; the released head with another trunk than a ResNet-50;
+        see also `get_trunk`.
     """
     _choose("model.name", name, MODELS)
     _choose("model.head", head, dict.fromkeys(HEADS))
-    return get(
-        name,
-        trunk=get_trunk(trunk, crop_size, width, keypoint_width, keypoint_blocks, dtype),
-        mean_state=tuple(np.asarray(mean_state, float).tolist()),
-        **fields,
-    )
+    module = get_trunk(trunk, crop_size, width, keypoint_width, keypoint_blocks, dtype)
+    start = tuple(np.asarray(mean_state, float).tolist())
+    if head == "released":
+        if not isinstance(module, ResNet50):
+            raise ValueError(f"model.head='released' reads a map of model.trunk='resnet50', got model.trunk={trunk!r}.")
+        if name == "multibodies" and fields.get("num_hypotheses") != 1:
+            last = DTYPES[dtype]
+            return released.Released(trunk=ResNet50Map(last), mean_state=start, dtype=last, **fields)
+    return get(name, trunk=module, mean_state=start, **fields)
+
+
+def expand(
+    head: str, variables: Mapping[str, Any], num_hypotheses: int, noise: float, key: Key[Array, ""]
+) -> dict[str, Any]:
+    """Makes the variables of a network with M hypotheses from those of a trained HMR (appendix D).
+
+    Args:
+      head: "paper" (`hmr.expand_to_hypotheses`) or "released" (`released.expand`).
+      variables: "params" and "batch_stats" of an `HMR` with one hypothesis.
+      num_hypotheses: M.
+      noise: how much hypotheses differ; at 0, and without dropout, each equals the source.
+      key: of the noise.
+
+    Raises:
+      ValueError: the source is no single-hypothesis HMR, or of another trunk than the head needs.
+    """
+    if head == "released":
+        return released.expand(variables, num_hypotheses, noise, key)
+    return {**variables, "params": hmr.expand_to_hypotheses(variables["params"], num_hypotheses, noise, key)}
+
+
+def trained(params: Mapping[str, Any], head: str, freeze: str) -> Any:
+    """Which parameters learn, as a tree of booleans.
+
+    Args:
+      params: "params" of a network.
+      head: which one it has.
+      freeze: "" all learn; "trunk": all but the trunk; "loaded": only what `expand` made larger.
+    """
+
+    def learns(path: tuple, _: Any) -> bool:
+        name = "".join(f"{entry.key}/" for entry in path)
+        return name.startswith(_EXPANDED[head]) if freeze == "loaded" else not (freeze and name.startswith("trunk/"))
+
+    return jax.tree_util.tree_map_with_path(learns, params)
 
 
 def _choose(field: str, name: str, choices: Mapping[str, Any]) -> Any:

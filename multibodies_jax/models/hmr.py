@@ -29,6 +29,7 @@ class HMR(nn.Module):
       dropout: rate after each of them in training.
       activation: after each of them: "none" (SPIN) or "relu" (HMR 2018).
       init_noise: spread of the hypotheses at the start; see `expand_to_hypotheses`.
+      frozen: unless "", the trunk's batch norms keep their running statistics in training.
     """
 
     trunk: nn.Module
@@ -39,6 +40,7 @@ class HMR(nn.Module):
     dropout: float = 0.5
     activation: str = "none"
     init_noise: float = 0.1
+    frozen: str = ""
 
     @nn.compact
     def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B M 157"]:
@@ -58,7 +60,7 @@ class HMR(nn.Module):
             init_noise=self.init_noise,
             name="head",
         )
-        return head(self.trunk(batch, train), train)
+        return head(self.trunk(batch, train and not self.frozen), train)
 
 
 class IterativeHead(nn.Module):

@@ -8,7 +8,7 @@ Module names follow torchvision's state dict, so that converting is renaming: `l
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -17,8 +17,10 @@ from jaxtyping import Array, Float, UInt8
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+EPSILON = 1e-5
+"""Added to the variance by every batch norm."""
 
-_conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
+conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 
 
 class ResNet50(nn.Module):
@@ -35,16 +37,36 @@ class ResNet50(nn.Module):
     @nn.compact
     def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B 2048"]:
         """The mean of the last feature map of `batch["image"]` (B, S, S, 3), at any S."""
-        norm = functools.partial(_norm, train=train, momentum=0.9, dtype=self.dtype)
-        x = normalize_image(batch["image"]).astype(self.dtype)
-        x = nn.relu(norm("bn1")(_conv("conv1", 64, 7, 2, self.dtype)(x)))
-        pad: Any = ((1, 1), (1, 1))  # Flax takes pairs but declares a string.
-        x = nn.max_pool(x, (3, 3), (2, 2), pad)
-        for stage, blocks in enumerate((3, 4, 6, 3)):
-            for block in range(blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                x = _Bottleneck(64 * 2**stage, stride, norm, self.dtype, name=f"layer{stage + 1}_{block}")(x)
+        x = _resnet50(batch["image"], train, self.dtype, stages=4)
         return x.astype(jnp.float32).mean(axis=(1, 2))
+
+
+class ResNet50Map(nn.Module):
+    """`ResNet50` without layer4 and pooling, by the same names: what the authors' mode-wise stage reads.
+
+    Attributes:
+      dtype: as in `ResNet50`, and of the map.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B S1 S1 1024"]:
+        """The map of `batch["image"]` (B, S, S, 3) after layer3, S1 = S / 16."""
+        return _resnet50(batch["image"], train, self.dtype, stages=3)
+
+
+def _resnet50(image: UInt8[Array, "B S S 3"], train: bool, dtype: Any, stages: int) -> Float[Array, "B S1 S1 C"]:
+    norm = functools.partial(batch_norm, train=train, momentum=0.9, dtype=dtype)
+    x = normalize_image(image).astype(dtype)
+    x = nn.relu(norm("bn1")(conv("conv1", 64, 7, 2, dtype)(x)))
+    pad: Any = ((1, 1), (1, 1))  # Flax takes pairs but declares a string.
+    x = nn.max_pool(x, (3, 3), (2, 2), pad)
+    for stage, blocks in enumerate((3, 4, 6, 3)[:stages]):
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            x = Bottleneck(64 * 2**stage, stride, norm, dtype, name=f"layer{stage + 1}_{block}")(x)
+    return x
 
 
 class ResNetSmall(nn.Module):
@@ -65,9 +87,9 @@ class ResNetSmall(nn.Module):
     @nn.compact
     def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B F"]:
         """The feature of `batch["image"]` (B, S, S, 3), S a multiple of 16."""
-        norm = functools.partial(_norm, train=train, momentum=0.95, dtype=self.dtype)
+        norm = functools.partial(batch_norm, train=train, momentum=0.95, dtype=self.dtype)
         x = normalize_image(batch["image"]).astype(self.dtype)
-        x = nn.relu(norm("bn1")(_conv("conv1", self.width, 5, 2, self.dtype)(x)))
+        x = nn.relu(norm("bn1")(conv("conv1", self.width, 5, 2, self.dtype)(x)))
         for stage in range(4):
             stride = 2 if stage > 0 else 1
             x = _Basic(self.width * 2**stage, stride, norm, self.dtype, name=f"layer{stage + 1}_0")(x)
@@ -90,21 +112,36 @@ def normalize_image(image: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
     return (image.astype(jnp.float32) / 255.0 - mean) / std
 
 
-class _Bottleneck(nn.Module):
+class Bottleneck(nn.Module):
+    """Three convolutions beside a shortcut, which is a convolution, too, where the shape changes.
+
+    Attributes:
+      width: channels between the convolutions; four times as many come out.
+      stride: of the 3x3 convolution and of the shortcut.
+      norm: name -> batch norm.
+      dtype: of the convolutions.
+    """
+
     width: int
     stride: int
-    norm: Any
+    norm: Callable[[str], nn.Module]
     dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C4"]:
-        conv = functools.partial(_conv, dtype=self.dtype)
-        y = nn.relu(self.norm("bn1")(conv("conv1", self.width, 1, 1)(x)))
-        y = nn.relu(self.norm("bn2")(conv("conv2", self.width, 3, self.stride)(y)))
-        y = self.norm("bn3")(conv("conv3", 4 * self.width, 1, 1)(y))
+        y = narrow(x, self.width, self.stride, self.norm, self.dtype)
+        y = self.norm("bn3")(conv("conv3", 4 * self.width, 1, 1, self.dtype)(y))
         if x.shape != y.shape:
-            x = self.norm("downsample_1")(conv("downsample_0", 4 * self.width, 1, self.stride)(x))
+            x = self.norm("downsample_1")(conv("downsample_0", 4 * self.width, 1, self.stride, self.dtype)(x))
         return nn.relu(x + y)
+
+
+def narrow(
+    x: Float[Array, "B H W C"], width: int, stride: int, norm: Callable[[str], nn.Module], dtype: Any
+) -> Float[Array, "B H2 W2 C2"]:
+    """The first two convolutions of a bottleneck, within the compact method of the block that owns them."""
+    y = nn.relu(norm("bn1")(conv("conv1", width, 1, 1, dtype)(x)))
+    return nn.relu(norm("bn2")(conv("conv2", width, 3, stride, dtype)(y)))
 
 
 class _Basic(nn.Module):
@@ -115,15 +152,15 @@ class _Basic(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C2"]:
-        conv = functools.partial(_conv, dtype=self.dtype)
-        y = nn.relu(self.norm("bn1")(conv("conv1", self.width, 3, self.stride)(x)))
-        y = self.norm("bn2")(conv("conv2", self.width, 3, 1)(y))
+        y = nn.relu(self.norm("bn1")(conv("conv1", self.width, 3, self.stride, self.dtype)(x)))
+        y = self.norm("bn2")(conv("conv2", self.width, 3, 1, self.dtype)(y))
         if x.shape != y.shape:
-            x = self.norm("downsample_1")(conv("downsample_0", self.width, 1, self.stride)(x))
+            x = self.norm("downsample_1")(conv("downsample_0", self.width, 1, self.stride, self.dtype)(x))
         return nn.relu(x + y)
 
 
-def _conv(name: str, features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
+def conv(name: str, features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
+    """A convolution without bias, padded as in PyTorch."""
     pad = size // 2
     return nn.Conv(
         features,
@@ -131,11 +168,12 @@ def _conv(name: str, features: int, size: int, stride: int, dtype: Any) -> nn.Co
         (stride, stride),
         ((pad, pad), (pad, pad)),
         use_bias=False,
-        kernel_init=_conv_init,
+        kernel_init=conv_init,
         dtype=dtype,
         name=name,
     )
 
 
-def _norm(name: str, train: bool, momentum: float, dtype: Any) -> nn.BatchNorm:
-    return nn.BatchNorm(not train, momentum=momentum, epsilon=1e-5, dtype=dtype, name=name)
+def batch_norm(name: str, train: bool, momentum: float, dtype: Any) -> nn.BatchNorm:
+    """A batch norm: in training with the batch's statistics, which its running averages follow."""
+    return nn.BatchNorm(not train, momentum=momentum, epsilon=EPSILON, dtype=dtype, name=name)
