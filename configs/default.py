@@ -27,6 +27,8 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.data.virtual_cameras = False  # Keypoint trunk only: synthesise views of `people` instead of reading `sets`.
     c.data.occlusion = "paper"  # Training augmentation: none | paper (appendix B).
     c.data.augment = "spin"  # Flip, rotation, scale, colour: none | mild | spin (as strong as SPIN's).
+    c.data.crop = "exact"  # exact: continuous | spin: SPIN's rounding to whole pixels and its resampling.
+    c.data.contrast_stretch = False  # Of spin crops: levels spread over 0..255, as in the released code.
     c.data.num_train = 20000  # Builder options of the embedded sets.
     c.data.num_people = 50000
     c.data.image_size = 128

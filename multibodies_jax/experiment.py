@@ -27,6 +27,7 @@ _CHOICES = {
     "optim.schedule": ("cosine", "constant"),
     "data.occlusion": ("none", "paper"),
     "data.augment": ("none", "mild", "spin"),
+    "data.crop": augment.CROPS,
     "freeze": ("", "trunk"),
     "eval.protocol": tuple(metrics.PROTOCOLS),
     "eval.split": ("train", "validation", "test"),
@@ -92,6 +93,8 @@ def validate(config: Any) -> None:
         )
     if config.data.virtual_cameras and config.model.trunk != "keypoints":
         raise ValueError("config.data.virtual_cameras makes no images: it needs config.model.trunk='keypoints'.")
+    if config.data.contrast_stretch and config.data.crop != "spin":
+        raise ValueError("config.data.contrast_stretch is a part of SPIN's crops: it needs config.data.crop='spin'.")
     if config.eval.max_examples == 1 or not config.eval.ns:
         raise ValueError(
             "Intervals need config.eval.max_examples of 2 or more (0 = all) and config.eval.ns at least one n."
@@ -150,7 +153,13 @@ def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
       ValueError: the example lacks the truth that the protocol scores against.
     """
     with_image = config.model.trunk != "keypoints"
-    row = augment.evaluation_example(record, config.model.crop_size, with_image=with_image)
+    row = augment.evaluation_example(
+        record,
+        config.model.crop_size,
+        with_image=with_image,
+        crop=config.data.crop,
+        contrast_stretch=config.data.contrast_stretch,
+    )
     if not row["smpl_valid"]:
         raise ValueError(
             f"{row['example_id']}: protocol {config.eval.protocol!r} scores against SMPL parameters, which it lacks."

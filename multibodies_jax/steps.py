@@ -74,6 +74,8 @@ def _stored(config: Any, batch_size: int, seed: int) -> Data:
             augment=config.data.augment != "none",
             with_image=config.model.trunk != "keypoints",
             strength=augment.SPIN if config.data.augment == "spin" else augment.MILD,
+            crop=config.data.crop,
+            contrast_stretch=config.data.contrast_stretch,
         )
 
     sources = [experiment.open_source(config, name, "train") for name in config.data.sets]

@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from multibodies_jax import joints, occlusion
-from multibodies_jax.data import augment
+from multibodies_jax.data import augment, spin_crops
 
 _SIZE = 64
 _STILL = augment.Strength(flip=0.0, rotate=0.0, scale=0.0, shift=0.0, gain=0.0)
@@ -42,6 +42,7 @@ def _record(seed=0, **fields):
         "pose": rng.normal(size=(24, 3)).astype(np.float32),
         "betas": rng.normal(size=10).astype(np.float32),
         "smpl_valid": np.float32(1),
+        "gender": np.int32(1),
         "occlusion": np.int64(0),
     } | fields
 
@@ -126,7 +127,7 @@ def test_evaluation_uses_the_stored_box_and_visibility():
     example = augment.evaluation_example(record, _SIZE)
     np.testing.assert_allclose(example["kp2d"], (record["kp2d"] - center) / 30, atol=1e-5)
     np.testing.assert_array_equal(example["kp2d_input"], visible)
-    assert (example["example_id"], example["occlusion"], example["valid"]) == ("test/0", 1, 1)
+    assert (example["example_id"], example["occlusion"], example["gender"], example["valid"]) == ("test/0", 1, 1, 1)
     assert example["image"].shape == (_SIZE, _SIZE, 3)
     assert "image" not in augment.evaluation_example(record, _SIZE, with_image=False)
     # Training without occlusion sees an ambiguous set as it is stored.
@@ -248,14 +249,71 @@ def test_the_hash_is_of_the_id_alone():
     ],
 )
 def test_unusable_records_are_named(fields, message):
-    for make in (_training, lambda record: augment.evaluation_example(record, 8)):
+    for make in (_training, lambda record: augment.evaluation_example(record, 8, with_image=False)):
         with pytest.raises(ValueError, match=message):
             make(_record(**fields))
 
 
-def test_an_unknown_occlusion_is_refused():
+def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="'paper' or 'none', got 'heavy'"):
         _training(_record(), occlusion="heavy")
+    with pytest.raises(ValueError, match="'exact' or 'spin', got 'loose'"):
+        augment.evaluation_example(_record(), 8, crop="loose")
+
+
+def test_an_image_alone_can_be_evaluated():
+    none = np.zeros(24, np.float32)
+    example = augment.evaluation_example(_record(kp2d_valid=none, kp2d_input=none), _SIZE)
+    assert example["image"].any() and not example["kp2d"].any()
+
+
+def test_spins_crops_are_evaluated_with_or_without_its_stretch():
+    record = _record(box_scale=np.float32(1.9))
+    place = record["box_center"], record["box_scale"], _SIZE
+    for stretch in (False, True):
+        example = augment.evaluation_example(record, _SIZE, crop="spin", contrast_stretch=stretch)
+        expected = spin_crops.warp(record["image"], *place, origin=record["window"][:2], stretch=stretch)
+        np.testing.assert_array_equal(example["image"], expected)
+        np.testing.assert_array_equal(example["kp2d"], spin_crops.to_crop(record["kp2d"], *place).astype(np.float32))
+    faint = _record(image=_record()["image"] // 2)
+    crops = [augment.evaluation_example(faint, _SIZE, crop="spin", contrast_stretch=s)["image"] for s in (False, True)]
+    assert crops[0].max() < 128 and crops[1].max() > 250
+    with pytest.raises(ValueError, match=r"test/0: The box spans .* lies wholly outside"):
+        augment.evaluation_example(_record(box_center=np.array([-900.0, 5.0], np.float32)), _SIZE, crop="spin")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_training_on_spins_crops_is_crop_then_flip_then_noise(seed):
+    record = _record(seed, image=np.random.default_rng(seed).integers(0, 256, (160, 200, 3)).astype(np.uint8))
+    strength = augment.Strength(flip=float(seed % 2), rotate=1.0, angle_deg=20.0, scale=0.0, shift=0.0, gain=0.4)
+    options = {"occlusion": "none", "crop": "spin", "contrast_stretch": True}
+    example = _training(record, seed, strength=strength, **options)
+    # What was drawn, from the root and the colours; then SPIN's formulas one after the other, in float64.
+    plain = Rotation.from_rotvec(record["pose"]).as_matrix()
+    root = example["rotmats"][0].astype(np.float64)
+    mirror = np.diag([-1.0, 1.0, 1.0]) if strength.flip else np.eye(3)
+    turn = mirror @ root @ mirror @ plain[0].T
+    rot = -np.arctan2(turn[1, 0], turn[0, 0])
+    assert abs(rot) > 1e-3
+    R = np.array([[np.cos(-rot), -np.sin(-rot), 0], [np.sin(-rot), np.cos(-rot), 0], [0, 0, 1]])
+    place = record["box_center"], record["box_scale"], _SIZE, -rot
+    kp2d = spin_crops.to_crop(record["kp2d"], *place)
+    joints3d = record["joints3d"].astype(np.float64) @ R.T
+    pose = np.concatenate([Rotation.from_matrix(R @ plain[0]).as_rotvec()[None], record["pose"][1:]])
+    image = spin_crops.warp(record["image"], *place, record["window"][:2], stretch=True).astype(np.float64)
+    if strength.flip:
+        kp2d, joints3d, pose = kp2d[joints.J24_FLIP], joints3d[joints.J24_FLIP], pose[joints.SMPL_FLIP]
+        kp2d, joints3d, pose = kp2d * [-1, 1], joints3d * [-1, 1, 1], pose * [1, -1, -1]
+        image = image[:, ::-1]
+    np.testing.assert_allclose(example["kp2d"], kp2d, atol=1e-6)
+    np.testing.assert_allclose(example["joints3d"], joints3d - joints3d[2:4].mean(0), atol=1e-6)
+    np.testing.assert_allclose(example["rotmats"], Rotation.from_rotvec(pose).as_matrix(), atol=1e-6)
+    unclipped = (example["image"] > 20) & (example["image"] < 255)
+    for channel in range(3):
+        got, before = (a[..., channel][unclipped[..., channel]] for a in (example["image"], image))
+        # trunc(gain * before) = got; all but a few pixels, because the angle is known to float32 only.
+        low, high = np.quantile(got / before, 0.998), np.quantile((got + 1.0) / before, 0.002)
+        assert low < high and high >= 0.6 and low <= 1.4
 
 
 def test_annotations_that_are_missing_do_no_harm():

@@ -6,15 +6,15 @@ Image, 2D keypoints, 3D joints and body parameters move together. Features and u
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy.spatial.transform import Rotation
 
 from multibodies_jax import joints, occlusion
-from multibodies_jax.data import crops
+from multibodies_jax.data import crops, spin_crops
 
 Record = Mapping[str, Any]
 Example = dict[str, Any]
@@ -24,6 +24,7 @@ DETECTORS: Bool[np.ndarray, "3 24"] = np.stack(
     [np.ones(24, bool), joints.J24_FROM_COCO17 >= 0, joints.J24_FROM_OPENPOSE25 >= 0]
 )
 DETECTOR_PROBABILITIES = (0.5, 0.25, 0.25)
+CROPS = ("exact", "spin")
 MISS_PROBABILITY, MISS_RATE = 0.3, 0.15  # In so many examples a detector misses each keypoint at this rate.
 EVIDENCE_NOISE = 0.02  # Std of detected keypoints in [-1, 1] of the crop: 1 % of its side.
 
@@ -61,6 +62,8 @@ def training_example(
     augment: bool = True,
     with_image: bool = True,
     strength: Strength = MILD,
+    crop: str = "exact",
+    contrast_stretch: bool = False,
 ) -> Example:
     """Makes one row of a training batch.
 
@@ -74,6 +77,8 @@ def training_example(
       with_image: False for the keypoint trunk: no `image`, and `evidence`, the keypoints as a detector gives them, is
         added. The keypoints that detector lacks are also 0 in `kp2d_input`.
       strength: of the augmentations.
+      crop: `exact` is continuous (`crops`); `spin` rounds and resizes as SPIN (`spin_crops`).
+      contrast_stretch: of `spin` crops, as in `spin_crops.stretch_contrast`.
 
     Returns:
       The keys of section 2 without the batch axis.
@@ -81,7 +86,7 @@ def training_example(
     Raises:
       ValueError: a record that cannot be used; the message names its `example_id`.
     """
-    _check(record)
+    _check(record, needs_keypoints=True)
     visible, center, scale = _view(record, rng, occlusion)
     angle, flip = 0.0, False
     if augment:
@@ -91,11 +96,13 @@ def training_example(
         if rng.random() < strength.rotate:
             angle = np.deg2rad(strength.angle_deg) * np.clip(rng.normal(), -2.0, 2.0)
         flip = rng.random() < strength.flip
-    example = _crop(record, visible, center, scale, angle, crop_size, with_image)
+    box = _Box(center, scale, angle, crop_size, crop, contrast_stretch)
+    example = _crop(record, visible, box, with_image)
     if flip:
         example = flip_example(example)
     if augment and with_image:
-        example["image"] = _gain(example["image"], rng.uniform(1 - strength.gain, 1 + strength.gain, 3))
+        gain = rng.uniform(1 - strength.gain, 1 + strength.gain, 3)
+        example["image"] = _gain(example["image"], gain, rounding=0.0 if crop == "spin" else 0.5)
     if not with_image:
         if augment:
             example["kp2d_input"] = drop_keypoints(example["kp2d_input"], rng)
@@ -104,24 +111,29 @@ def training_example(
     return example
 
 
-def evaluation_example(record: Record, crop_size: int, with_image: bool = True) -> Example:
+def evaluation_example(
+    record: Record, crop_size: int, with_image: bool = True, crop: str = "exact", contrast_stretch: bool = False
+) -> Example:
     """Makes one row of an evaluation batch: the stored box and visibility, nothing drawn.
 
     Args:
-      record: the features of section 1 of docs/interfaces.md.
+      record: the features of section 1 of docs/interfaces.md; only without an image must it have keypoints.
       crop_size: S, pixels.
       with_image: False leaves `image` out.
+      crop: `exact` or `spin`, as in `training_example`.
+      contrast_stretch: of `spin` crops, as in `training_example`.
 
     Returns:
-      The keys of section 2 without the batch axis, with `occlusion` and `example_id`.
+      The keys of section 2 without the batch axis, with `occlusion`, `gender` and `example_id`.
 
     Raises:
       ValueError: a record that cannot be used; the message names its `example_id`.
     """
-    _check(record)
-    center, scale = record["box_center"], float(record["box_scale"])
-    example = _crop(record, np.asarray(record["kp2d_input"]), center, scale, 0.0, crop_size, with_image)
-    return example | {"occlusion": np.int32(record["occlusion"]), "example_id": example_id(record)}
+    _check(record, needs_keypoints=not with_image)
+    box = _Box(record["box_center"], float(record["box_scale"]), 0.0, crop_size, crop, contrast_stretch)
+    example = _crop(record, np.asarray(record["kp2d_input"]), box, with_image)
+    labels = {key: np.int32(record[key]) for key in ("occlusion", "gender")}
+    return example | labels | {"example_id": example_id(record)}
 
 
 def flip_example(example: Example) -> Example:
@@ -183,20 +195,37 @@ def _view(record: Record, rng: np.random.Generator, mode: str) -> tuple[np.ndarr
     return np.asarray(visible), np.asarray(center), float(scale)
 
 
-def _crop(
-    record: Record,
-    visible: Float[np.ndarray, "24"],
-    center: Float[np.ndarray, "2"],
-    scale: float,
-    angle: float,
-    size: int,
-    with_image: bool,
-) -> Example:
-    """Everything of a record, seen through a box that is turned by `angle`."""
-    transform = crops.affine(center, scale, size, angle)
+class _Box(NamedTuple):
+    """What of the image a crop shows, and how it is made."""
+
+    center: Float[np.ndarray, "2"]
+    scale: float
+    angle: float
+    size: int
+    crop: str
+    contrast_stretch: bool
+
+    def points(self, points_px: Float[np.ndarray, "24 2"]) -> Float[np.ndarray, "24 2"]:
+        """Original pixels -> [-1, 1] of the crop."""
+        if self.crop == "spin":
+            return spin_crops.to_crop(points_px, self.center, self.scale, self.size, self.angle)
+        return crops.to_crop(points_px, crops.affine(self.center, self.scale, self.size, self.angle), self.size)
+
+    def image(self, window: UInt8[np.ndarray, "h w 3"], origin: Int[np.ndarray, "2"]) -> UInt8[np.ndarray, "S S 3"]:
+        """The crop of a window of the original image."""
+        if self.crop == "spin":
+            place = self.center, self.scale, self.size, self.angle
+            return spin_crops.warp(window, *place, origin, stretch=self.contrast_stretch)
+        return crops.warp(window, crops.affine(self.center, self.scale, self.size, self.angle), self.size, origin)
+
+
+def _crop(record: Record, visible: Float[np.ndarray, "24"], box: _Box, with_image: bool) -> Example:
+    """Everything of a record, seen through a box that may be turned."""
+    if box.crop not in CROPS:
+        raise ValueError(f"Crops are {' or '.join(map(repr, CROPS))}, got {box.crop!r}.")
     annotated = np.asarray(record["kp2d_valid"], np.float32)
-    kp2d = crops.to_crop(np.asarray(record["kp2d"], np.float32), transform, size)
-    turn = Rotation.from_rotvec([0.0, 0.0, angle]).as_matrix().astype(np.float32)
+    kp2d = box.points(np.asarray(record["kp2d"])).astype(np.float32)
+    turn = Rotation.from_rotvec([0.0, 0.0, box.angle]).as_matrix().astype(np.float32)
     joints3d, joints3d_valid = _centred(record)
     rotmats = Rotation.from_rotvec(record["pose"]).as_matrix().astype(np.float32)
     rotmats[0] = turn @ rotmats[0]
@@ -213,7 +242,10 @@ def _crop(
         "valid": np.float32(1),
     }
     if with_image:
-        example["image"] = crops.warp(record["image"], transform, size, record["window"][:2])
+        try:
+            example["image"] = box.image(record["image"], record["window"][:2])
+        except ValueError as error:
+            raise ValueError(f"{example_id(record)}: {error}") from error
     return example
 
 
@@ -227,13 +259,15 @@ def _centred(record: Record) -> tuple[Float[np.ndarray, "24 3"], Float[np.ndarra
     return np.where(valid[:, None] > 0, points - points[hips].mean(0), np.float32(0)), valid
 
 
-def _gain(image: UInt8[np.ndarray, "S S 3"], gain: Float[np.ndarray, "3"]) -> UInt8[np.ndarray, "S S 3"]:
-    """Multiplies each colour channel, clipped to 255."""
-    table = np.clip(np.arange(256)[:, None] * gain + 0.5, 0, 255).astype(np.uint8)
+def _gain(
+    image: UInt8[np.ndarray, "S S 3"], gain: Float[np.ndarray, "3"], rounding: float
+) -> UInt8[np.ndarray, "S S 3"]:
+    """Multiplies each colour channel, clipped to 255; rounded with 0.5, truncated with 0 (SPIN)."""
+    table = np.clip(np.arange(256)[:, None] * gain + rounding, 0, 255).astype(np.uint8)
     return cv2.LUT(image, table[None])
 
 
-def _check(record: Record) -> None:
+def _check(record: Record, needs_keypoints: bool) -> None:
     """Refuses what would become a NaN or an empty crop later on."""
     for key in ("box_center", "box_scale", "box_center_full", "box_scale_full", "kp2d", "joints3d", "pose", "betas"):
         if not np.all(np.isfinite(record[key])):
@@ -244,5 +278,5 @@ def _check(record: Record) -> None:
         if not record[key] > 0:
             raise ValueError(f"{example_id(record)}: {key} must be > 0, got {record[key]}.")
     for key in ("kp2d_valid", "kp2d_input"):
-        if not np.any(np.asarray(record[key]) > 0):
+        if needs_keypoints and not np.any(np.asarray(record[key]) > 0):
             raise ValueError(f"{example_id(record)}: no keypoint in {key}; an example needs at least one.")
