@@ -29,10 +29,11 @@ lint: $(VENV)/installed-dev  ## Formatting, lint and types.
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-lock: $(VENV)/installed-dev  ## Renew requirements.txt and requirements-dev.txt from pyproject.toml.
+lock: $(VENV)/installed-dev  ## Renew requirements{,-dev,-beam}.txt from pyproject.toml.
 	$(BIN)/python -m pip install --quiet uv
 	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes pyproject.toml -o requirements.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra beam pyproject.toml -o requirements-beam.txt
 
 clean:  ## Remove the virtual environment and caches, not your data or runs.
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

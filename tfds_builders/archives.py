@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 import shutil
@@ -13,7 +14,7 @@ import tensorflow_datasets as tfds
 import tqdm
 from jaxtyping import UInt8
 
-from tfds_builders import building, features, options, shards
+from tfds_builders import building, features, linked, on_beam, options, shards
 from tfds_builders.building import BuildError
 from tfds_builders.shards import Skip
 
@@ -95,6 +96,8 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
     LEFT: ClassVar[str] = "What is finished is kept: the same command goes on from there."
 
     manual_dir: pathlib.Path | None = None
+    beam_runner: str = ""  # Instead of processes on this machine.
+    beam_options: str = ""
 
     def expected(self) -> dict[str, int | None]:
         """The splits, with the number of examples that the complete archive gives, None where nobody knows."""
@@ -158,6 +161,29 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
             self.manual_dir = pathlib.Path(os.fspath(config.manual_dir)).absolute()
         super().download_and_prepare(**kwargs)
         shutil.rmtree(self._unfinished(), ignore_errors=True)
+        if self.options.store == "path" and self.manual_dir is not None:
+            self._link()
+
+    def _link(self) -> None:
+        """Stores where the images are: where the archive was found last, so that it may be moved."""
+        path = pathlib.Path(self.data_path) / "metadata.json"
+        record = json.loads(path.read_text())
+        if record.get("manual_dir") != str(self.manual_dir):
+            building.write_text(path, json.dumps(record | {"manual_dir": str(self.manual_dir)}))
+        cast(dict, self.info.metadata)["manual_dir"] = str(self.manual_dir)
+
+    def as_data_source(self, split: Any = None, *, decoders: Any = None, **kwargs: Any) -> Any:
+        """As TFDS's, but examples of `store=path` come with their images; not with `decoders`, which leave the path."""
+        source = cast(Any, super()).as_data_source(split, decoders=decoders, **kwargs)
+        if self.options.store != "path" or decoders is not None:
+            return source
+        root = cast(dict, self.info.metadata)["manual_dir"]
+        advice = f"The set was built with store=path from {root}. If it was moved, build again with the new --manual_dir: that takes no time."
+
+        def link(one: Any) -> Any:
+            return [link(each) for each in one] if isinstance(one, list) else linked.Linked(one, root, advice)
+
+        return {name: link(one) for name, one in source.items()} if isinstance(source, dict) else link(source)
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         self._unfinished().mkdir(exist_ok=True)
@@ -198,9 +224,12 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
 
     def _write(self, jobs: list[shards.Job]) -> Iterator[shards.Shard]:
         """Writes all shards; yields what became of them in order, and shows how far it is."""
+        if self.beam_runner:
+            on_beam.run(shards.write, jobs, self.beam_runner, self.beam_options)
+        made = map(shards.read, jobs) if self.beam_runner else self.map(shards.write, jobs)
         examples = 0
         with tqdm.tqdm(total=sum(len(job.tasks) for job in jobs), desc=self.name, unit=" tasks") as bar:
-            for job, shard in zip(jobs, self.map(shards.write, jobs), strict=True):
+            for job, shard in zip(jobs, made, strict=True):
                 examples += shard.examples
                 bar.set_postfix_str(f"{examples} examples", refresh=False)
                 bar.update(len(job.tasks))

@@ -115,7 +115,13 @@ def check(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def open_split(builder: tfds.core.DatasetBuilder, split: str, decoders: Any = None) -> Sequence[dict[str, Any]]:
-    """The random-access examples of one split of a built set."""
+    """The random-access examples of one split of a built set, those of `store=path` with their images.
+
+    Args:
+      builder: of a built set.
+      split: name or TFDS slice.
+      decoders: as for `as_data_source`; with them images of `store=path` stay paths.
+    """
     return cast(Any, builder).as_data_source(split, decoders=decoders)
 
 
@@ -138,6 +144,13 @@ def check_records(builder: tfds.core.DatasetBuilder) -> None:
             found = reader.num_records() if reader.ok() else 0  # Not ok: missing or cut short.
             if found != expected:
                 raise BuildError(f"{path} ({name}) is damaged: {found} of {expected} records. {_advice(builder)}")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file that is whole whenever it is there."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 def _advice(builder: tfds.core.DatasetBuilder) -> str:

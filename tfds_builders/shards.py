@@ -6,12 +6,12 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
-from tfds_builders.building import BuildError
+from tfds_builders.building import BuildError, write_text
 
 _NAMED = 3  # Of everything that is skipped for one reason, so many are named.
 
@@ -85,13 +85,15 @@ def write(job: Job) -> Shard:
     temporary = job.path.with_name(job.path.name + ".tmp")
     examples = num_bytes = 0
     skipped: dict[str, tuple[int, list[str]]] = {}
+    serializer = tfds.core.ExampleSerializer(cast(Any, job.features.get_serialized_info()))
     writer = array_record_module.ArrayRecordWriter(os.fspath(temporary), "group_size:1")
     try:
         for example in _examples(job):
             if isinstance(example, Skip):
                 skipped = merge(skipped, {example.reason: (1, [example.what])})
                 continue
-            record = job.features.serialize_example(job.features.encode_example(example))
+            stored = serializer.get_tf_example(job.features.encode_example(example))
+            record = stored.SerializeToString(deterministic=True)  # Same examples, same file, same checksum.
             writer.write(record)
             examples, num_bytes = examples + 1, num_bytes + len(record)
     finally:
@@ -101,8 +103,14 @@ def write(job: Job) -> Shard:
         os.replace(temporary, job.path)
     else:
         temporary.unlink()
-    _write_text(_record_path(job), json.dumps(dataclasses.asdict(shard)))
+    write_text(_record_path(job), json.dumps(dataclasses.asdict(shard)))
     return shard
+
+
+def read(job: Job) -> Shard:
+    """What became of a job that is finished."""
+    record = json.loads(_record_path(job).read_text())
+    return Shard(**record | {"skipped": {reason: (count, some) for reason, (count, some) in record["skipped"].items()}})
 
 
 def merge(a: dict[str, tuple[int, list[str]]], b: dict[str, tuple[int, list[str]]]) -> dict[str, tuple[int, list[str]]]:
@@ -134,7 +142,7 @@ def _examples(job: Job) -> Iterator[dict[str, Any] | Skip]:
 def _finished(job: Job) -> Shard | None:
     """What an earlier build left, if it is whole and of the same tasks."""
     try:
-        shard = Shard(**json.loads(_record_path(job).read_text()))
+        shard = read(job)
         same = shard.fingerprint == job.fingerprint and (not shard.examples or sha256(job.path) == shard.sha256)
     except (OSError, ValueError, TypeError):
         return None
@@ -143,9 +151,3 @@ def _finished(job: Job) -> Shard | None:
 
 def _record_path(job: Job) -> pathlib.Path:
     return job.path.with_name(job.path.name + ".json")
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
