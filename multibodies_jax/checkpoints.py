@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 MANIFEST = "manifest.json"
+ANY_BODY = "any"  # As `body_fingerprint`: weights that no body has shaped.
 _FORMAT = 1
 _ARRAYS = "arrays"
 _TEMPORARY = ".tmp"
@@ -123,7 +124,7 @@ def check_body(metadata: Mapping[str, Any], fingerprint: str, allow_other: bool 
     """Refuses a checkpoint that was trained with another body or other regressors than those now loaded.
 
     Args:
-      metadata: of the checkpoint; its `body_fingerprint` is compared.
+      metadata: of the checkpoint; its `body_fingerprint` is compared; `ANY_BODY` fits all.
       fingerprint: of the body files in use (`body_files.BodyFiles.fingerprint`).
       allow_other: accept it all the same (`body.allow_other=True`).
 
@@ -131,8 +132,13 @@ def check_body(metadata: Mapping[str, Any], fingerprint: str, allow_other: bool 
       CheckpointError: the fingerprints differ, or the checkpoint has none.
     """
     got = metadata.get("body_fingerprint")
-    if got == fingerprint or allow_other:
+    if got in (fingerprint, ANY_BODY) or allow_other:
         return
+    if got is None and "converted" in metadata:
+        raise CheckpointError(
+            "The checkpoint was converted without the body files that it was trained with: convert it again with "
+            "--body.dir=FOLDER of them, or accept the body in use with --config.body.allow_other=True."
+        )
     raise CheckpointError(
         f"The checkpoint was trained with another body: its fingerprint is {got}, "
         f"the body files in use have {fingerprint}. "

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
@@ -112,12 +113,13 @@ def _field(config: Any, path: str) -> Any:
     return config
 
 
-def build_model(config: Any, num_hypotheses: int, bodies: Bodies) -> Any:
-    """The network of a config with M = `num_hypotheses`."""
-    mean_state = np.concatenate([bodies.files.mean_rot6d, bodies.files.mean_betas, bodies.files.mean_cam]).astype(
-        np.float32
-    )
-    return models.build(mean_state=mean_state, **{**config.model, "num_hypotheses": num_hypotheses})
+def build_model(
+    config: Any, num_hypotheses: int, bodies: Bodies, mean_state: Sequence[float] | None = None
+) -> Any:
+    """The network of a config with M = `num_hypotheses`, from the checkpoint's `mean_state` or, without one, the body's."""
+    if mean_state is None:
+        mean_state = np.concatenate([bodies.files.mean_rot6d, bodies.files.mean_betas, bodies.files.mean_cam]).tolist()
+    return models.build(mean_state=np.array(mean_state, np.float32), **{**config.model, "num_hypotheses": num_hypotheses})
 
 
 def dataset_options(config: Any) -> dict[str, Any]:
@@ -198,6 +200,8 @@ def zero_root_skeletons(
 def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> None:
     """Refuses a work directory that another config made; with `create`, claims an empty one for this config.
 
+    One with converted weights binds only the fields that these decide, and takes no training.
+
     Raises:
       ValueError: it is another config's (the fields that differ are listed), or nothing was trained there.
     """
@@ -211,7 +215,15 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
         temporary.write_text(json.dumps(json.loads(config.to_json_best_effort()), indent=1) + "\n")
         os.replace(temporary, path)
         return
-    theirs = _training_fields(json.loads(path.read_text()))
+    stored = json.loads(path.read_text())
+    converted = stored.pop("converted", None)
+    if converted and create:
+        raise ValueError(
+            f"{workdir} holds converted weights ({converted}): train in another --workdir, with --config.init={workdir}."
+        )
+    theirs = _training_fields(stored)
+    if converted:
+        ours = {field: value for field, value in ours.items() if field in theirs}
     different = [
         f"  {k}: {theirs.get(k)!r} there, {ours.get(k)!r} now"
         for k in sorted(ours | theirs)

@@ -38,7 +38,7 @@ def restore(config: Any, directory: pathlib.Path, bodies: experiment.Bodies) -> 
     state = items["state"]
     variables = {"params": state.get("ema") or state["params"], "batch_stats": state.get("batch_stats") or {}}
     m = metadata["num_hypotheses"]
-    model = experiment.build_model(config, m, bodies)
+    model = experiment.build_model(config, m, bodies, metadata.get("mean_state"))
     size = config.model.crop_size
     example = {
         "kp2d": jnp.zeros((1, 24, 2)),

@@ -18,13 +18,18 @@ _HELD_OUT = 2000  # Validation skeletons on which the likelihood is reported.
 
 
 class Prior(flax.struct.PyTreeNode):
-    """A trained prior: log-density and samples of X (72 numbers: J24, mid-hip centred, identity root, metres)."""
+    """A trained prior: log-density and samples of X (72 numbers: J24, mid-hip centred, identity root, metres).
+
+    `variables` is None where there is no prior, which weighs all alike; `held_out_log_prob` is None where unknown.
+    """
 
     variables: Any
     flow: flow_lib.Flow = flax.struct.field(pytree_node=False)
-    held_out_log_prob: float = flax.struct.field(pytree_node=False)
+    held_out_log_prob: float | None = flax.struct.field(pytree_node=False)
 
     def log_prob(self, x: Float[Array, "*batch 72"]) -> Float[Array, "*batch"]:
+        if self.variables is None:
+            return jnp.zeros(x.shape[:-1])
         return jnp.asarray(self.flow.apply(self.variables, x, method="log_prob"))
 
     def sample(self, key: Array, num: int) -> Float[Array, "num 72"]:
@@ -121,8 +126,13 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -
 
 
 def load_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> Prior:
-    """Restores the prior of a work directory, with its masks and its standardisation."""
+    """Restores the prior of a work directory, with its masks and its standardisation.
+
+    A single hypothesis needs none: without `prior/` it gets one that weighs all alike (SPIN's weights have no prior).
+    """
     flow = _flow(config)
+    if config.model.num_hypotheses == 1 and checkpoints.latest_step(workdir / "prior") is None:
+        return Prior(None, flow, None)
     shapes = jax.eval_shape(lambda: flow.init(jax.random.key(0), jnp.zeros((2, 72)), method="log_prob"))
     templates = {"params": shapes["params"], "fixed": {k: v for k, v in shapes.items() if k != "params"}}
     items, metadata, _ = checkpoints.restore(workdir / "prior", templates)

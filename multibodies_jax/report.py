@@ -26,7 +26,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines += _same_people(result["same_people"])
     lines += ["", "## Prior and what was chosen on the validation splits", ""]
     held_out, noise = result["prior"]["held_out_log_prob"], result["prior"]["noise_mm"]
-    lines.append(f"- Held-out log-likelihood of the prior: {held_out:.1f} nats at {noise:g} mm noise.")
+    if held_out is not None:
+        lines.append(f"- Held-out log-likelihood of the prior: {held_out:.1f} nats at {noise:g} mm noise.")
     for name, tuned in result["tuned_on_validation"].items():
         if "temperature" in tuned:
             lines.append(f"- {name}: temperature {tuned['temperature']['chosen']:g}.")

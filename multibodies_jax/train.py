@@ -108,7 +108,8 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
     seed = config.seed + int.from_bytes(hashlib.sha256(stage.folder.encode()).digest()[:3], "little")
     key = jax.random.key(seed)
     data = steps.open_data(config, bodies, stage.batch, seed)
-    model = experiment.build_model(config, stage.num_hypotheses, bodies)
+    mean_state = checkpoints.restore(stage.source, {})[1].get("mean_state") if stage.source else None
+    model = experiment.build_model(config, stage.num_hypotheses, bodies, mean_state)
     variables = _initial_variables(config, model, stage, bodies, data.example, key)
     optimizer = steps.make_optimizer(config, variables["params"], stage.steps, stage.learning_rate)
     state = steps.TrainState(
@@ -134,6 +135,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
         metadata = experiment.metadata(config, bodies) | {
             "num_hypotheses": stage.num_hypotheses,
             "images_seen": done * stage.batch,
+            "mean_state": list(model.mean_state),
             "data_position": None if data.batches is None else data.batches.get_state(),
         }
         checkpoints.save(directory, done, {"state": state}, metadata, keep=config.train.keep)
