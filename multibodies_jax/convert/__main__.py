@@ -1,0 +1,58 @@
+"""python -m multibodies_jax.convert {spin,multibodies,resnet50} FILE OUT"""
+
+import argparse
+import pathlib
+import sys
+
+from multibodies_jax.convert import backward, forward
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one conversion; returns the exit status: 0, 1 (cannot write), 2 (bad input, nothing was written)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.reverse:
+            if arguments.flow:
+                raise ValueError(
+                    "--flow is for converting a file; with --reverse the flow is that of the work directory."
+                )
+            lines = backward.convert(arguments.kind, arguments.file, arguments.out, arguments.body_dir)
+        else:
+            if arguments.flow and arguments.kind != "multibodies":
+                raise ValueError(f"--flow is for multibodies; a checkpoint of {arguments.kind} has no flow.")
+            lines = forward.convert(*(getattr(arguments, name) for name in ("kind", "file", "out", "flow", "body_dir")))
+    except (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m multibodies_jax.convert",
+        description="Converts PyTorch checkpoints to work directories for run.py, and back. PyTorch is not needed.",
+    )
+    parser.add_argument("kind", choices=forward.KINDS, help="SPIN, 3D-Multibodies, or torchvision's ResNet-50")
+    parser.add_argument(
+        "file", type=pathlib.Path, metavar="FILE", help="the checkpoint (with --reverse: a work directory)"
+    )
+    parser.add_argument(
+        "out", type=pathlib.Path, metavar="OUT", help="the new work directory (with --reverse: the new file)"
+    )
+    parser.add_argument("--flow", type=pathlib.Path, metavar="FILE", help="multibodies: take the flow of this file")
+    parser.add_argument("--reverse", action="store_true", help="write a file of torch.save from a work directory")
+    parser.add_argument(
+        "--body.dir",
+        dest="body_dir",
+        metavar="DIR",
+        help="SMPL files of the weights: ties the work directory to them (with --reverse: fills the body's buffers)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

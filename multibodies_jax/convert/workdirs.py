@@ -1,0 +1,86 @@
+"""Work directories made of converted weights (docs/interfaces.md, sections 6 and 7), whole or absent."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from multibodies_jax import body_files, checkpoints
+from multibodies_jax.convert import placing, report
+
+_STEP = 0  # Of the converted weights: no step of ours was taken.
+
+
+@contextlib.contextmanager
+def fresh(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder that becomes `out` when all went well, and vanishes otherwise; `out` must be absent or empty.
+
+    Raises:
+      ValueError: there is something at `out`.
+      OSError: it cannot be made.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ValueError(f"There is something at {out} already: give a new folder, or delete that one first.")
+    parent = out.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def origin(path: pathlib.Path, arrays: Mapping[str, np.ndarray], kind: str) -> dict[str, Any]:
+    """What the metadata say about a converted file."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "kind": kind,
+        "file": path.name,
+        "sha256": digest,
+        "fingerprint": report.fingerprint(arrays),
+        "parameters": report.parameter_counts(arrays),
+    }
+
+
+def of_body(files: body_files.BodyFiles | None) -> dict[str, Any]:
+    """The metadata of the body that weights were made for; without its files, `checkpoints.check_body` explains."""
+    if files is None:
+        return {"body": "SMPL, whose files were not given when converting", "body_fingerprint": None}
+    return {"body": files.description, "body_fingerprint": files.fingerprint}
+
+
+def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """Writes config.json: the fields that the weights decide, and `converted`, which leaves all others free."""
+    (workdir / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+def write_regressor(
+    workdir: pathlib.Path, arrays: Mapping[str, np.ndarray], num_hypotheses: int, metadata: Mapping[str, Any]
+) -> None:
+    """Writes checkpoints/ from arrays by path (`params/...`, `batch_stats/...`, `mean_state`)."""
+    tree = placing.nest(arrays)
+    mean_state = tree.pop("mean_state", None)
+    about = {"num_hypotheses": num_hypotheses, "images_seen": 0, "data_position": None, **metadata}
+    if mean_state is not None:
+        about["mean_state"] = mean_state.reshape(-1).tolist()
+    state = {"step": np.int32(_STEP), **tree}
+    checkpoints.save(workdir / "checkpoints", _STEP, {"state": state}, about)
+
+
+def write_prior(workdir: pathlib.Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+    """Writes prior/ from the arrays of a flow on metres: no standardisation, no noise, no held-out likelihood known."""
+    tree = placing.nest(arrays)
+    size = tree["masks"]["couplings"].shape[-1]
+    stats = {"mean": np.zeros(size, np.float32), "std": np.ones(size, np.float32)}
+    items = {"params": tree["params"], "fixed": {"masks": tree["masks"], "stats": stats}}
+    checkpoints.save(workdir / "prior", _STEP, items, {"noise_mm": 0.0, "held_out_log_prob": None, **metadata})
