@@ -1,0 +1,1 @@
+"""People outdoors with SMPL bodies: see README.md."""

@@ -1,0 +1,238 @@
+"""3DPW: people outdoors with SMPL bodies of their gender, from the official archive."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Float
+
+from multibodies_jax import body_files, occlusion, rotations, smpl
+from multibodies_jax.images import ImageError
+from tfds_builders import archives, building, features, options, windows
+from tfds_builders.sources import joint_sets, pictures, trees
+from tfds_builders.sources import threedpw as sequences
+
+PADDING = 1.2  # SPIN's box: the side is this times the longer side of the detected joints' bounds.
+_SPLITS = ("train", "validation", "test")
+_BLOCK = 100  # Frames of a task.
+_GENDERS = ("male", "female")
+_TREE = """  imageFiles/<sequence>/image_00000.jpg ...
+  sequenceFiles/{train,validation,test}/<sequence>.pkl"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(archives.ArchiveOptions):
+    """Options of `threedpw`."""
+
+    smpl_dir: str = options.option(
+        "",
+        "{}",
+        "folder with SMPL_{NEUTRAL,MALE,FEMALE}.{pkl,npz} and the regressors: all joints3d, not only the limbs",
+        file=True,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.smpl_dir and not pathlib.Path(self.smpl_dir).is_dir():
+            raise ValueError(f"There is no folder of bodies {self.smpl_dir!r}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Some frames of a sequence; paths are relative to `root`."""
+
+    root: pathlib.Path
+    split: str
+    sequence: str
+    pickle: str
+    images: str
+    first: int
+    last: int  # Excluded.
+    count: int  # Images of the sequence.
+    options: Options
+
+
+class Builder(archives.ArchiveBuilder):
+    """3DPW: people outdoors, a moving camera, SMPL bodies of their gender."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    OPTIONS = Options
+    BUILDER_CONFIGS: ClassVar = [
+        building.Config(
+            name="official", base="official", options=Options(), description="From the official pickles and images."
+        )
+    ]
+    HOMEPAGE = "https://virtualhumans.mpi-inf.mpg.de/3DPW/"
+    CITATION = """@inproceedings{vonMarcard2018,
+  title = {Recovering Accurate 3D Human Pose in The Wild Using {IMUs} and a Moving Camera},
+  author = {von Marcard, Timo and Henschel, Roberto and Black, Michael and Rosenhahn, Bodo and Pons-Moll, Gerard},
+  booktitle = {European Conference on Computer Vision (ECCV)},
+  year = {2018}
+}"""
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Accept the licence at https://virtualhumans.mpi-inf.mpg.de/3DPW/evaluation.html, download imageFiles.zip and "
+        f"sequenceFiles.zip and unpack both. MANUAL_DIR must hold:\n{_TREE}"
+    )
+
+    def expected(self) -> dict[str, int | None]:
+        """The splits; SPIN's evaluation has 35,515 rows of the test split."""
+        return {"train": None, "validation": None, "test": 35_515}
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """Blocks of frames of all sequences of a split, by name; a split that is not there has none."""
+        root = self.archive()
+        pickles = {name: _pickles(root, name) for name in _SPLITS}
+        if not any(pickles.values()):
+            raise self.missing("sequenceFiles/{train,validation,test}/*.pkl")
+        tasks = []
+        for pickle in pickles[split]:
+            folder = trees.find(root, f"imageFiles/{pickle.stem}") or trees.find(root / "imageFiles", pickle.stem)
+            if folder is None:
+                raise self.missing(f"imageFiles/{pickle.stem}")
+            where = pickle.relative_to(root).as_posix(), folder.relative_to(root).as_posix()
+            count = _count_images(folder)
+            for first in range(0, count, _BLOCK):
+                block = (first, min(first + _BLOCK, count))
+                tasks.append(Task(root, split, pickle.stem, *where, *block, count, self.options))
+        return tasks
+
+    @staticmethod
+    def make(task: Task) -> Iterator[dict[str, Any] | archives.Skip]:
+        """The people of a block of frames whom the camera is aligned with."""
+        sequence = _read(task.root / task.pickle)
+        if len(sequence.T_cam_world) != task.count:
+            raise ValueError(
+                f"{task.pickle} has {len(sequence.T_cam_world)} frames, but {task.images} has {task.count} images: "
+                "they do not belong together. Unpack both archives again."
+            )
+        read = pictures.Reader()
+        for frame in range(task.first, task.last):
+            for index, person in enumerate(sequence.people):
+                what = f"{task.sequence} frame {frame} person {index}"
+                truth = annotations(sequence, person, frame, task.options.smpl_dir)
+                yield (
+                    archives.Skip(truth, what) if isinstance(truth, str) else _example(task, frame, index, truth, read)
+                )
+
+
+def annotations(
+    sequence: sequences.Sequence, person: sequences.Person, frame: int, smpl_dir: str = ""
+) -> dict[str, Any] | str:
+    """What is known of a person in a frame: features of the example; or why there is none.
+
+    Args:
+      sequence: of the frame.
+      person: one of its people.
+      frame: its number.
+      smpl_dir: folder of the bodies for all of J24; without it `joints3d` has the limbs of `jointPositions` only.
+    """
+    T, intrinsics = sequence.T_cam_world[frame], sequence.intrinsics
+    if not person.aligned[frame]:
+        return "camera not aligned with the person"
+    detected = person.keypoints[frame, :, 2] > 0
+    numbers = (T, person.poses[frame], person.betas, person.trans[frame], person.joints[frame])
+    if not all(np.all(np.isfinite(x)) for x in (*numbers, person.keypoints[frame])):
+        return "numbers that are not finite"
+    root = sequences.root_in_camera(person.poses[frame, 0], T)
+    smpl_joints = person.joints[frame] @ T[:3, :3].T + T[:3, 3]
+    if smpl_dir:
+        joints3d, joints3d_valid = _joints24(person, frame, root, T, smpl_dir), np.ones(24, np.float32)
+    else:
+        joints3d, joints3d_valid = joint_sets.to_j24(smpl_joints, sequences.SMPL_LIMBS)
+    if detected.sum() >= sequences.MIN_DETECTED:
+        keypoints, has = joint_sets.to_j24(person.keypoints[frame], sequences.OPENPOSE18)
+        kp2d, kp2d_valid = keypoints[:, :2], has * np.clip(keypoints[:, 2], 0.0, 1.0)
+        boxed, counts = person.keypoints[frame, :, :2], detected
+    else:  # Nothing was detected: where the body is, instead.
+        kp2d, in_front = sequences.project(joints3d, intrinsics)
+        kp2d_valid = joints3d_valid * in_front
+        boxed, counts = sequences.project(smpl_joints, intrinsics)
+    if not counts.any() or not kp2d_valid.any():
+        return "no visible joint"
+    center, scale = occlusion.visible_box(boxed, counts.astype(np.float64), padding=PADDING)
+    return {
+        "box_center": center,
+        "box_scale": scale,
+        "kp2d": np.where(kp2d_valid[:, None] > 0, kp2d, 0.0),
+        "kp2d_valid": kp2d_valid,
+        "joints3d": joints3d,
+        "joints3d_valid": joints3d_valid,
+        "pose": np.concatenate([root[None], person.poses[frame, 1:]]),
+        "betas": person.betas,
+        "smpl_valid": 1.0,
+        "gender": person.gender,
+        "intrinsics": intrinsics,
+        "intrinsics_valid": 1.0,
+    }
+
+
+def _example(
+    task: Task, frame: int, person: int, truth: dict[str, Any], read: pictures.Reader
+) -> dict[str, Any] | archives.Skip:
+    path = f"{task.images}/image_{frame:05d}.jpg"
+    what = f"{task.sequence} frame {frame} person {person}"
+    try:
+        image = read(task.root / path)
+    except ImageError as error:
+        return archives.Skip("unreadable image", f"{what}: {error}")
+    try:
+        pixels, window = windows.cut(image, truth["box_center"], truth["box_scale"])
+    except ValueError:  # The box is finite: `annotations` saw to that.
+        return archives.Skip("a box outside the image", what)
+    return features.example(
+        example_id=f"threedpw/{task.split}/{task.sequence}/{frame:05d}/{person}",
+        image=archives.stored_image(pixels, task.options, task.split, path),
+        window=window,
+        image_size=[image.shape[1], image.shape[0]],
+        dataset="threedpw",
+        protocol_hint="3dpw",
+        **truth,
+    )
+
+
+def _joints24(
+    person: sequences.Person, frame: int, root: np.ndarray, T_cam_world: np.ndarray, smpl_dir: str
+) -> Float[np.ndarray, "24 3"]:
+    """J24 of the person's SMPL body in the camera frame."""
+    joint_model = _joint_model(smpl_dir, _GENDERS[person.gender])
+    features_of_root = np.concatenate([[1.0], person.betas]).astype(np.float32)
+    rest_root = features_of_root @ np.asarray(joint_model.root)
+    trans = sequences.translation_in_camera(person.trans[frame], rest_root, T_cam_world)
+    pose = np.concatenate([root[None], person.poses[frame, 1:]])
+    rotmats = rotations.axis_angle_to_matrix(jnp.asarray(pose, jnp.float32))
+    return np.asarray(smpl.joints(joint_model, rotmats, jnp.asarray(person.betas, jnp.float32))) + trans
+
+
+@functools.cache  # Once per process.
+def _joint_model(smpl_dir: str, gender: str) -> smpl.JointModel:
+    files = body_files.load(smpl_dir)
+    return smpl.contract(files.gendered(gender), files.j24_regressor)
+
+
+_read = functools.lru_cache(maxsize=1)(sequences.read)  # A sequence has several blocks.
+
+
+def _pickles(root: pathlib.Path, split: str) -> list[pathlib.Path]:
+    """The sequences of a split by name; archives may have been unpacked into a folder of their own."""
+    name = f"sequenceFiles/{split}/*.pkl"
+    first = trees.find(root, name) or trees.find(root / "sequenceFiles", name)
+    return sorted(first.parent.glob("*.pkl")) if first else []
+
+
+def _count_images(folder: pathlib.Path) -> int:
+    """Frames from the names of the images, of which none may be missing."""
+    numbers = [path.stem.removeprefix("image_") for path in folder.glob("image_*.jpg")]
+    if not numbers or not all(number.isdigit() for number in numbers):
+        raise building.BuildError(f"{folder} has no images named image_00000.jpg. Expected:\n{_TREE}")
+    count = max(map(int, numbers)) + 1
+    if absent := trees.absent(folder, [f"image_{i:05d}.jpg" for i in range(count)]):
+        raise building.BuildError(
+            f"{folder} lacks {len(absent)} of {count} images, the first is {absent[0]}. Unpack imageFiles.zip again."
+        )
+    return count
