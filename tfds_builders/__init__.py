@@ -11,12 +11,13 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from tfds_builders.building import BuildError, check, open_split
+from tfds_builders.h36m.h36m_dataset_builder import Builder as Human36M
 from tfds_builders.synthetic_bodies.synthetic_bodies_dataset_builder import Builder as SyntheticBodies
 from tfds_builders.synthetic_poses.synthetic_poses_dataset_builder import Builder as SyntheticPoses
 
 __all__ = ["BUILDERS", "BuildError", "build", "check", "make_builder", "source"]
 
-BUILDERS = {cls.name: cls for cls in (SyntheticBodies, SyntheticPoses)}
+BUILDERS = {cls.name: cls for cls in (SyntheticBodies, SyntheticPoses, Human36M)}
 
 
 def build(

@@ -1,4 +1,4 @@
-"""Checks of a built set: counts, ranges, whether the 3D joints land on the 2D keypoints, and a picture to look at."""
+"""Checks of a built set: checksums, counts, ranges, whether the 3D joints land on the 2D keypoints, and a picture to look at."""
 
 import collections
 import dataclasses
@@ -11,11 +11,16 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from multibodies_jax import occlusion
-from tfds_builders import building
+from multibodies_jax.data import crops
+from tfds_builders import archives, building, shards
 
-_MAX_PROJECTION_PX = 0.1  # float32 annotations of one camera agree far better.
+_MAX_PROJECTION_PX = 0.1  # float32 annotations of one camera agree far better. A builder's `LENS_PX` is allowed on top.
+_MAX_MEDIAN = 0.1  # Of the same distance, as a share of the box's side: 2D detections are that good, other frames not.
+_PERSON_M = (0.5, 3.0)  # The longest side of a person's joints, on average: millimetres and inches are outside.
 _SHEET_COLUMNS, _SHEET_ROWS, _TILE = 6, 4, 256
 _VISIBLE, _HIDDEN, _BOX, _FULL_BOX = (60, 220, 60), (240, 60, 60), (250, 220, 60), (120, 120, 120)  # RGB.
+_JOINT = (60, 160, 255)
+_FAR = 1e5  # Pixels: nothing is drawn there.
 
 
 @dataclasses.dataclass
@@ -30,8 +35,12 @@ class Report:
         self.lines.append(f"  {'ok  ' if holds else 'FAIL'}  {line}")
         self.passed &= bool(holds)
 
+    def tell(self, line: str) -> None:
+        """Adds a line that cannot fail."""
+        self.lines.append(f"        {line}")
 
-def verify(builder: tfds.core.DatasetBuilder) -> Report:
+
+def verify(builder: building.BaseBuilder) -> Report:
     """Reads every example of a built set and writes `contact_sheet.png` into its folder where it has images.
 
     Raises:
@@ -39,6 +48,7 @@ def verify(builder: tfds.core.DatasetBuilder) -> Report:
     """
     building.check(builder)
     report = Report([f"{builder.info.full_name} in {builder.data_path}"])
+    _check_files(builder, report)
     ids: set[bytes] = set()
     total = 0
     for split in builder.info.splits:
@@ -48,57 +58,110 @@ def verify(builder: tfds.core.DatasetBuilder) -> Report:
             statistics.add(record)
             ids.add(record["example_id"])
         total += len(source)
-        statistics.report(split, len(source), report)
+        statistics.report(split, len(source), report, _MAX_PROJECTION_PX + builder.LENS_PX)
     report.check(len(ids) == total, f"{len(ids)} different ids of {total}")
     if "image" in cast(tfds.features.FeaturesDict, builder.info.features):
-        test = building.open_split(builder, "test")
-        path = pathlib.Path(builder.data_path) / "contact_sheet.png"
-        sheet = contact_sheet(test[i] for i in range(min(len(test), _SHEET_COLUMNS * _SHEET_ROWS)))
-        cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-        report.lines.append(
-            f"  look at {path}: keypoints visible green, hidden red; crop yellow, without occlusion grey"
-        )
+        _draw(builder, report)
     return report
+
+
+def _check_files(builder: building.BaseBuilder, report: Report) -> None:
+    """Compares files with their checksums and counts with those expected, for sets that have them."""
+    known = cast(dict[str, Any], builder.info.metadata or {}).get("sha256", {})
+    damaged = [name for name, sha256 in known.items() if shards.sha256(builder.data_path / name) != sha256]
+    if known:
+        line = f"{len(known) - len(damaged)} of {len(known)} files have their checksums"
+        report.check(not damaged, line + "".join(f"; {name} has not" for name in damaged[:3]))
+    for line in archives.report(builder):
+        report.tell(line)
+
+
+def _draw(builder: building.BaseBuilder, report: Report) -> None:
+    splits = list(builder.info.splits)
+    source = building.open_split(builder, "test" if "test" in splits else splits[-1])
+    count = min(len(source), _SHEET_COLUMNS * _SHEET_ROWS)
+    sheet = contact_sheet(source[i * len(source) // count] for i in range(count))
+    path = pathlib.Path(builder.data_path) / "contact_sheet.png"
+    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    report.lines.append(
+        f"  look at {path}: keypoints visible green, hidden red, crosses 3D joints; crop yellow, without occlusion grey"
+    )
 
 
 class _Statistics:
     """Sums over the examples of one split."""
 
     def __init__(self):
-        self.count = self.not_finite = self.keypoints = self.inside = 0
-        self.projection_px = 0.0
-        self.projected = False
+        self.count = self.not_finite = self.keypoints = self.inside = self.bad_windows = self.bad_boxes = 0
+        self.sums: collections.Counter[str] = collections.Counter()
         self.occlusions: collections.Counter[int] = collections.Counter()
+        self.projection_px, self.projection_share, self.extent_m, self.sides = [], [], [], []
 
     def add(self, record: dict[str, Any]) -> None:
         self.count += 1
         self.not_finite += any(not np.all(np.isfinite(v)) for v in record.values() if np.asarray(v).dtype.kind == "f")
         if "kp2d" not in record:
             return
-        valid = record["kp2d_valid"] > 0
+        self.occlusions[int(record["occlusion"])] += 1
+        for name in ("kp2d_valid", "joints3d_valid", "smpl_valid", "intrinsics_valid"):
+            self.sums[name] += bool(np.any(record[name] > 0))
+        self._add_boxes(record)
+        self._add_points(record)
+
+    def _add_boxes(self, record: dict[str, Any]) -> None:
+        low, size = record["window"][:2], record["window"][2:]
+        fits = np.all(low >= 0) and np.all(low + size <= record["image_size"])
+        self.bad_windows += not (fits and tuple(size) == record["image"].shape[1::-1])
+        half = crops.SIDE_PER_SCALE / 2 * record["box_scale"]
+        apart = np.maximum(record["box_center"] - record["image_size"], -record["box_center"])
+        self.bad_boxes += bool(np.any(apart >= half))
+        self.sides.append(2 * half)
+
+    def _add_points(self, record: dict[str, Any]) -> None:
+        valid, known = record["kp2d_valid"] > 0, record["joints3d_valid"] > 0
         within = np.all((record["kp2d"] >= 0) & (record["kp2d"] <= record["image_size"]), axis=-1)
         self.keypoints += np.count_nonzero(valid)
         self.inside += np.count_nonzero(within & valid)
-        self.occlusions[int(record["occlusion"])] += 1
-        both = valid & (record["joints3d_valid"] > 0)
+        if known.any():
+            self.extent_m.append(np.ptp(record["joints3d"][known], axis=0).max())
+        both = valid & known
         if record["intrinsics_valid"] > 0 and both.any():
-            projected = record["joints3d"] @ record["intrinsics"].T
-            error = np.linalg.norm(projected[:, :2] / projected[:, 2:] - record["kp2d"], axis=-1)[both]
-            self.projection_px = max(self.projection_px, float(error.max()))
-            self.projected = True
+            error = np.linalg.norm(_project(record)[both] - record["kp2d"][both], axis=-1)
+            self.projection_px.append(error.max())
+            self.projection_share.append(np.median(error) / (crops.SIDE_PER_SCALE * record["box_scale_full"]))
 
-    def report(self, split: str, expected: int, report: Report) -> None:
+    def report(self, split: str, expected: int, report: Report, limit_px: float) -> None:
         report.check(self.count == expected > 0, f"{split}: {self.count} examples")
         report.check(self.not_finite == 0, f"{split}: {self.not_finite} with numbers that are not finite")
         if not self.occlusions:
             return
         share = self.inside / max(self.keypoints, 1)
         report.check(self.keypoints > 0, f"{split}: {self.keypoints} keypoints, {100 * share:.1f} % inside the image")
-        if self.projected:
-            line = f"{split}: joints3d land within {self.projection_px:.2g} px of kp2d"
-            report.check(self.projection_px <= _MAX_PROJECTION_PX, line)
+        report.check(self.bad_windows == 0, f"{split}: {self.bad_windows} whose window is not the image's, or outside")
+        sides = f"sides {min(self.sides):.0f} to {max(self.sides):.0f} px"
+        report.check(self.bad_boxes == 0, f"{split}: {self.bad_boxes} whose box is beside the image; {sides}")
+        if self.extent_m:
+            metres = float(np.mean(self.extent_m))
+            report.check(_PERSON_M[0] <= metres <= _PERSON_M[1], f"{split}: people are {metres:.2f} m long on average")
+        if self.projection_px:
+            self._report_projection(split, report, limit_px)
+        shares = {name.removesuffix("_valid"): count / self.count for name, count in self.sums.items()}
+        report.tell(f"{split}: annotated " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items()))
         shares = (f"{name} {self.occlusions[i] / self.count:.3f}" for i, name in enumerate(occlusion.STRATEGIES))
-        report.lines.append(f"        {split}: occlusion {', '.join(shares)}")
+        report.tell(f"{split}: occlusion {', '.join(shares)}")
+
+    def _report_projection(self, split: str, report: Report, limit_px: float) -> None:
+        largest, median = max(self.projection_px), float(np.median(self.projection_share))
+        line = f"{split}: joints3d land within {largest:.2g} px of kp2d (at most {limit_px:.2g}), "
+        line += f"on median {100 * median:.2g} % of the box's side"
+        report.check(largest <= limit_px and median <= _MAX_MEDIAN, line)
+
+
+def _project(record: dict[str, Any]) -> np.ndarray:
+    """The 3D joints in the image; not finite where they are behind the camera."""
+    projected = record["joints3d"] @ record["intrinsics"].T
+    depth = np.where(projected[:, 2:] > 0, projected[:, 2:], 1.0)
+    return np.where(projected[:, 2:] > 0, projected[:, :2] / depth, np.inf)
 
 
 def contact_sheet(records: Iterable[dict[str, Any]]) -> np.ndarray:
@@ -128,6 +191,10 @@ def _tile(record: dict[str, Any]) -> np.ndarray:
     for point, valid, visible in zip(record["kp2d"], record["kp2d_valid"], record["kp2d_input"], strict=True):
         if valid > 0:
             cv2.circle(tile, corner(point), 3, _VISIBLE if visible > 0 else _HIDDEN, -1, cv2.LINE_AA)
+    if record["intrinsics_valid"] > 0:
+        for point in _project(record)[record["joints3d_valid"] > 0]:
+            if np.all(np.abs(point) < _FAR):
+                cv2.drawMarker(tile, corner(point), _JOINT, cv2.MARKER_CROSS, 7, 1, cv2.LINE_AA)
     cv2.putText(
         tile, occlusion.STRATEGIES[int(record["occlusion"])], (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255,) * 3
     )
