@@ -29,6 +29,8 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.data.augment = "spin"  # Flip, rotation, scale, colour: none | mild | spin (as strong as SPIN's).
     c.data.crop = "exact"  # exact: continuous | spin: SPIN's rounding to whole pixels and its resampling.
     c.data.contrast_stretch = False  # Of spin crops: levels spread over 0..255, as in the released code.
+    c.data.npz_dir = ""  # SPIN-format lists (*.npz) and crops: sets named spin/LIST or spin/LIST+CROPS.
+    c.data.image_dir = ""  # Their images: root of a dataset, or a folder with one root for each.
     c.data.num_train = 20000  # Builder options of the embedded sets.
     c.data.num_people = 50000
     c.data.image_size = 128

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax import body_files, checkpoints, joints, metrics, models, quantize, rotations
 from multibodies_jax import smpl as smpl_lib
-from multibodies_jax.data import augment
+from multibodies_jax.data import augment, spin_npz
 
 _CHOICES = {
     "model.trunk": ("resnet50", "resnet_small", "keypoints"),
@@ -54,6 +54,8 @@ _FREE_FIELDS = (
     "train.checkpoint_every",
     "train.keep",
     "data.dir",
+    "data.npz_dir",
+    "data.image_dir",
     "data.threads",
     "body.dir",  # The fingerprint of the body guards this one.
     "body.allow_other",
@@ -136,7 +138,9 @@ def dataset_options(config: Any) -> dict[str, Any]:
 
 
 def open_source(config: Any, name: str, split: str) -> Any:
-    """The random-access examples of a split, built first if they are missing."""
+    """The random-access examples of a split: of a SPIN-format list (`spin/...`), or of a set, built if it is missing."""
+    if name.startswith(spin_npz.PREFIX):
+        return spin_npz.open_set(name, split, config.data.npz_dir, config.data.image_dir)
     import tfds_builders
 
     return tfds_builders.source(name, split, config.data.dir, **dataset_options(config))
@@ -170,7 +174,9 @@ def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
 
 
 def source_name(config: Any, name: str) -> str:
-    """The full name of a set as built, with its version and every option that is not at its default."""
+    """The full name of a set, with its version and every option not at its default, or its files' fingerprints."""
+    if name.startswith(spin_npz.PREFIX):
+        return spin_npz.describe(name, config.data.npz_dir)
     import tfds_builders
 
     return tfds_builders.make_builder(name, config.data.dir, **dataset_options(config)).info.full_name

@@ -125,21 +125,18 @@ def test_keypoints_are_spins(seed, side, turned, size):
     points = np.round(rng.uniform(-100, 500, (24, 2)), int(rng.integers(0, 3)))
     expected = [_transform(x + 1, y + 1, scale, size, turned)(center) for x, y in points]
     expected = 2 * np.array(expected) / size - 1
-    # SPIN counts from the centre of the first pixel, where we say 0.5.
-    got = spin_crops.to_crop(points + 0.5, center, scale, size, -np.deg2rad(turned))
+    got = spin_crops.to_crop(points, center, scale, size, -np.deg2rad(turned))
     np.testing.assert_array_equal(got, expected)
 
 
 @given(seed=st.integers(0, 2**31 - 1), side=st.floats(20, 900), angle=st.floats(-1, 1))
-def test_keypoints_are_within_a_pixel_of_the_continuous_crop(seed, side, angle):
+def test_keypoints_are_up_to_a_pixel_beyond_the_continuous_crop(seed, side, angle):
     rng = np.random.default_rng(seed)
     center = rng.uniform(0, 300, 2)
     points = center + rng.uniform(-0.3, 0.3, (24, 2)) * side
     exact = crops.to_crop(points, crops.affine(center, side / 200, 224, angle), 224)
     difference = (spin_crops.to_crop(points, center, side / 200, 224, angle) - exact) * 112
-    # Rounding moves by 0 to 1 pixel of the crop; counting from the pixel's centre by (0.5, 0.5) of the image, turned.
-    counting = np.sqrt(0.5) * 224 / side + 1e-6
-    assert difference.min() >= -counting and difference.max() <= 1 + counting
+    assert difference.min() >= -1e-6 and difference.max() <= 1 + 1e-6
 
 
 def test_the_contrast_stretch_is_linear_over_all_channels():

@@ -4,8 +4,10 @@ Where `crops` is continuous, SPIN is not: boxes are cut at whole pixels, keypoin
 images pass through `scipy.misc.imrotate` and `imresize`, which SciPy no longer has. Published numbers were computed like
 this, and networks were trained on it.
 
-Coordinates and angles are those of `crops`. SPIN counts keypoints from the centre of the top-left pixel, so that its x
-is ours - 0.5; its box centres are ours, because it cuts from `center` - side / 2.
+Coordinates and angles are those of `crops`. Keypoints are taken as the sets annotate them, whether they count from the
+corner or from the centre of the first pixel, and are up to a crop pixel further right and down than `crops` has them.
+Corners of boxes often lie on whole pixels, where the last bit of float64 decides; with float32 scales, one box in four
+of Human3.6M's kind moves by a pixel.
 """
 
 import numpy as np
@@ -13,8 +15,6 @@ from jaxtyping import Float, Float64, Int, UInt8
 from PIL import Image
 
 from multibodies_jax.data import crops
-
-_PIXEL_CENTER = 0.5  # Of the top-left pixel, in our coordinates; 0 in SPIN's keypoints.
 
 
 def to_crop(
@@ -29,7 +29,7 @@ def to_crop(
     With T the map of the box to the crop, x' = trunc(T x) + 1, and 2 x' / size - 1 is returned.
 
     Args:
-      points_px: our pixels; float64 where equality with SPIN counts.
+      points_px: original pixels; float64 where equality with SPIN counts.
       center: of the box, original pixels.
       scale: side of the box / 200 original pixels.
       size: side of the crop in pixels.
@@ -41,8 +41,7 @@ def to_crop(
     transform = _box_transform(center, scale, size)
     if angle != 0:
         transform = _turn(size, angle) @ transform
-    points = np.asarray(points_px, np.float64) - _PIXEL_CENTER
-    mapped = points @ transform[:2, :2].T + transform[:2, 2]
+    mapped = np.asarray(points_px, np.float64) @ transform[:2, :2].T + transform[:2, 2]
     return 2.0 * (np.trunc(mapped) + 1) / size - 1.0
 
 
