@@ -26,6 +26,8 @@ def build(
     *,
     num_processes: int | None = None,
     manual_dir: str | os.PathLike | None = None,
+    beam_runner: str = "",
+    beam_options: str = "",
     **options: Any,
 ) -> tfds.core.DatasetBuilder:
     """Builds a set if it is missing, and checks that it is whole if it is there.
@@ -35,6 +37,8 @@ def build(
       data_dir: the folder of all sets.
       num_processes: worker processes, by default one per CPU. The set is the same with any number.
       manual_dir: where the files are that a person must download; only for sets that say so.
+      beam_runner: build a set made from an archive with Apache Beam, for instance on "FlinkRunner"; the set is the same.
+      beam_options: of the runner, "name=value,name=value".
       **options: of this or any other builder; those of other builders are left aside, so that one dictionary of options
         serves several sets.
 
@@ -47,6 +51,7 @@ def build(
     """
     builder = make_builder(name, data_dir, **options)
     builder.num_processes = num_processes
+    builder.beam_runner, builder.beam_options = beam_runner, beam_options
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)
     builder.download_and_prepare(download_config=config)
     return builder

@@ -7,19 +7,21 @@ import time
 from typing import Any
 
 import tfds_builders
-from tfds_builders import building, verification
+from tfds_builders import archives, building, listing, verification
 
 USAGE = """
-  python -m tfds_builders list
+  python -m tfds_builders list [--manual_dir=DIR] [--data_dir=DIR]
   python -m tfds_builders NAME[/CONFIG] --data_dir=DIR [--manual_dir=DIR] [options]
   python -m tfds_builders verify NAME[/CONFIG] --data_dir=DIR [options]"""
 
-EPILOG = """Builds a dataset that is missing (one that is there is checked), or verifies a built one: counts, ranges,
-projections, and a picture of some examples. Options that are not at their defaults rename the config, so
+EPILOG = """Builds a dataset that is missing (one that is there is checked); lists what every set needs and what of it is
+under --manual_dir; or verifies a built one: checksums, counts, ranges, projections, a picture of examples. Options that are not at their defaults rename the config, so
 sets never overwrite each other; give `verify` the options the set was built with.
 Exit codes: 0 done, 1 failed, 2 wrong arguments."""
 
 OK, FAILED, USAGE_ERROR = 0, 1, 2
+_BUILD_FLAGS = ("num_processes", "manual_dir", "beam_runner", "beam_options")  # How, not what.
+_ARCHIVE_FLAGS = _BUILD_FLAGS[1:]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,12 +34,11 @@ def main(argv: list[str] | None = None) -> int:
     words, data_dir = args.pop("words"), args.pop("data_dir")
     try:
         if words == ["list"]:
-            return _list()
+            return _list(data_dir, args)
         if len(words) == 1:
             return _build(words[0], data_dir, **args)
         if len(words) == 2 and words[0] == "verify":
-            args.pop("num_processes", None)
-            return _verify(words[1], data_dir, args)
+            return _verify(words[1], data_dir, {k: v for k, v in args.items() if k not in _BUILD_FLAGS})
         raise ValueError(f"Cannot read {' '.join(words)!r} as a command. Usage:{USAGE}")
     except (ValueError, FileNotFoundError) as e:
         print(f"error: {e}", file=sys.stderr)
@@ -46,7 +47,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {e}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("Interrupted: nothing half-built is left.", file=sys.stderr)
+        print(
+            "Interrupted: no half-built set is left; one made from an archive goes on where it stopped.",
+            file=sys.stderr,
+        )
         return FAILED
 
 
@@ -62,21 +66,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("words", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--data_dir", default="data", help="where datasets are built and read (default: data)")
-    parser.add_argument("--manual_dir", help="files that a person must download, for datasets that need them")
+    parser.add_argument("--manual_dir", help="the archive of a dataset that a person must download")
     parser.add_argument("--num_processes", type=int, help="worker processes (default: one per CPU)")
-    added = set()
-    for cls in tfds_builders.BUILDERS.values():
-        for field in dataclasses.fields(cls.OPTIONS):
-            if field.metadata["help"] and field.name not in added:
-                added.add(field.name)
-                default = f" (default: {field.default})" if field.default != "" else ""
-                parser.add_argument(f"--{field.name}", type=type(field.default), help=field.metadata["help"] + default)
+    parser.add_argument(
+        "--beam_runner", help="build with Apache Beam, for instance on FlinkRunner (requirements-beam.txt)"
+    )
+    parser.add_argument("--beam_options", help="options of the runner: name=value,name=value")
+    for name, fields in _option_fields().items():
+        helps = dict.fromkeys(field.metadata["help"] for field in fields)
+        default = f" (default: {fields[0].default})" if fields[0].default != "" else ""
+        parser.add_argument(f"--{name}", type=type(fields[0].default), help="; ".join(helps) + default)
     return parser
 
 
-def _list() -> int:
-    for name in tfds_builders.known_names():
-        print(name)
+def _option_fields() -> dict[str, list[dataclasses.Field]]:
+    """The options of all sets by name; several sets may have one of the same name."""
+    fields: dict[str, list[dataclasses.Field]] = {}
+    for cls in tfds_builders.BUILDERS.values():
+        for field in dataclasses.fields(cls.OPTIONS):
+            if field.metadata["help"]:
+                fields.setdefault(field.name, []).append(field)
+    return fields
+
+
+def _list(data_dir: str, options: dict[str, Any]) -> int:
+    if unknown := sorted(set(options) - {"manual_dir"}):
+        raise ValueError(f"`list` takes --manual_dir and --data_dir, not --{', --'.join(unknown)}.")
+    for name in tfds_builders.BUILDERS:
+        print("\n".join(listing.describe(name, data_dir, **options)))
     return OK
 
 
@@ -87,6 +104,7 @@ def _build(name: str, data_dir: str, **options: Any) -> int:
     seconds = time.monotonic() - start
     splits = ", ".join(f"{split} {info.num_examples}" for split, info in builder.info.splits.items())
     print(f"{builder.info.full_name}\n  in {builder.data_path}\n  splits: {splits}")
+    print("".join(f"    {line}\n" for line in archives.report(builder)), end="")
     print(f"  {building.size_on_disk(builder.data_path) / 2**20:.1f} MiB on disk, {seconds:.1f} s")
     return OK
 
@@ -106,10 +124,10 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
     name = name.partition("/")[0]
     if name not in tfds_builders.BUILDERS:
         return  # `make_builder` says what there is.
-    if options.get("manual_dir") and not tfds_builders.BUILDERS[name].MANUAL_DOWNLOAD_INSTRUCTIONS:
-        raise ValueError(f"{name} is generated: it needs no --manual_dir.")
-    known = {*tfds_builders.option_names(name), "num_processes", "manual_dir"}
-    if unknown := sorted(set(options) - known):
+    given = [flag for flag in _ARCHIVE_FLAGS if flag in options]
+    if given and not issubclass(tfds_builders.BUILDERS[name], archives.ArchiveBuilder):
+        raise ValueError(f"{name} is generated: it needs no --{', --'.join(given)}.")
+    if unknown := sorted(set(options) - {*tfds_builders.option_names(name), *_BUILD_FLAGS}):
         raise ValueError(f"{name} has no option --{', --'.join(unknown)}.")
 
 

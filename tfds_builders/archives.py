@@ -123,9 +123,9 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
           BuildError: no folder was given, or something is missing: what was expected and what is there.
         """
         if self.manual_dir is None:
-            raise BuildError(f"{self.name} needs --manual_dir=DIR. {self._needs()}")
+            raise BuildError(f"{self.name} needs --manual_dir=DIR. {self.needs()}")
         if not self.manual_dir.is_dir():
-            raise BuildError(f"--manual_dir={self.manual_dir} is not a folder. {self._needs()}")
+            raise BuildError(f"--manual_dir={self.manual_dir} is not a folder. {self.needs()}")
         for pattern in needed:
             if next(self.manual_dir.glob(pattern), None) is None:
                 raise self.missing(pattern)
@@ -137,9 +137,10 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
         names = sorted(f"{p.name}/" if p.is_dir() else p.name for p in root.iterdir())
         more = [f"... and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
         listing = "\n".join(f"  {name}" for name in [*names[:_LISTED], *more]) or "  nothing"
-        return BuildError(f"{self.name}: there is no {what} in {root}. {self._needs()}\nFound there:\n{listing}")
+        return BuildError(f"{self.name}: there is no {what} in {root}. {self.needs()}\nFound there:\n{listing}")
 
-    def _needs(self) -> str:
+    def needs(self) -> str:
+        """What the archive is, where to register for it, and what its folder must hold."""
         return str(self.MANUAL_DOWNLOAD_INSTRUCTIONS).strip()
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -196,7 +197,7 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
             if whole := [(job, shard) for job, shard in pairs if shard.examples]:
                 splits.append(self._place(split, whole, record["sha256"]))
         if not splits:
-            raise BuildError(f"{self.info.full_name}: no example in all of {self.manual_dir}. {self._needs()}")
+            raise BuildError(f"{self.info.full_name}: no example in all of {self.manual_dir}. {self.needs()}")
         cast(Any, self.info).set_splits(tfds.core.SplitDict(splits))
         cast(dict, self.info.metadata).update(record)
         building.check_records(self)

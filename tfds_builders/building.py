@@ -46,6 +46,7 @@ class BaseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     OPTIONS: ClassVar[type]  # The dataclass of the builder's options.
+    LENS_PX: ClassVar[float] = 0.0  # How far the lens moves joints3d from where `intrinsics` project them; `verify`.
     LEFT: ClassVar[str] = "Nothing half-built is left."  # By a build that failed.
 
     num_processes: int | None = None
@@ -65,6 +66,10 @@ class BaseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """The config of some options, named after them."""
         config = Config(name=config_name(base, options), base=base, options=options)
         return next((known for known in cls.BUILDER_CONFIGS if known.name == config.name), config)
+
+    def expected(self) -> dict[str, int | None]:
+        """The splits and how many examples each should have, None where nobody knows."""
+        raise NotImplementedError
 
     @property
     def base(self) -> str:

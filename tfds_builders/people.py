@@ -55,12 +55,12 @@ class PeopleBuilder(building.BaseBuilder, skip_registration=True):
             metadata=tfds.core.MetadataDict(record),
         )
 
-    def split_generators(self, make: Callable[[Task], list], salt: int, num_train: int) -> dict[str, Iterator]:
+    def split_generators(self, make: Callable[[Task], list], salt: int) -> dict[str, Iterator]:
         """Examples of all splits, made block by block with a function that worker processes can import."""
         if self.options.poses:
             tqdm.tqdm.write(f"{self.options.poses}: {pose_files.describe(_load(self.options.poses))}", file=sys.stderr)
-        counts = {"train": num_train, "validation": self.options.num_validation, "test": self.options.num_test}
-        return {split: self._generate_examples(make, salt, split, count) for split, count in counts.items()}
+        counts = self.expected()
+        return {split: self._generate_examples(make, salt, split, count or 0) for split, count in counts.items()}
 
     def _generate_examples(self, make: Callable[[Task], list], salt: int, split: str, count: int) -> Iterator[tuple]:
         tasks = [Task(self.options, salt, split, first, min(BLOCK, count - first)) for first in range(0, count, BLOCK)]

@@ -56,6 +56,11 @@ class Builder(people.PeopleBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return self.people_info(features.features(), "Rendered people with everything annotated.")
 
+    def expected(self) -> dict[str, int | None]:
+        """What the options say."""
+        chosen = self.options
+        return {"train": chosen.num_train, "validation": chosen.num_validation, "test": chosen.num_test}
+
     def download_and_prepare(self, **kwargs: Any) -> None:
         """Builds the set; `ambiguous` builds the `clean` set of the same options first."""
         if self.base == _AMBIGUOUS:
@@ -70,7 +75,7 @@ class Builder(people.PeopleBuilder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         if self.base == _AMBIGUOUS:
             return {split: self._occlude(split) for split in people.SPLITS}
-        return self.split_generators(_render, _SALT, self.options.num_train)
+        return self.split_generators(_render, _SALT)
 
     def _occlude(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         decoders = {"image": tfds.decode.SkipDecoding()}

@@ -32,8 +32,13 @@ class Builder(people.PeopleBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return self.people_info(features.person_features(), "Poses (axis-angle) and SMPL shapes of people, no images.")
 
+    def expected(self) -> dict[str, int | None]:
+        """What the options say."""
+        chosen = self.options
+        return {"train": chosen.num_people, "validation": chosen.num_validation, "test": chosen.num_test}
+
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        return self.split_generators(_people, _SALT, self.options.num_people)
+        return self.split_generators(_people, _SALT)
 
 
 def _people(task: people.Task) -> list[dict[str, Any]]:
