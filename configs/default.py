@@ -12,7 +12,12 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c = ConfigDict()
     c.seed = 0
     c.init = ""  # Work directory of a trained M = 1 model to start from (appendix D); "" trains stage one here.
-    c.freeze = ""  # "" trains everything; "trunk" trains the regressor's head only.
+    # What stays as it is: "" nothing | trunk | loaded: of M > 1 only what one hypothesis has M times less of trains
+    # (head=paper: dec; head=released: layer5_2's conv3 and bn3); M = 1 trains as a whole.
+    c.freeze = ""
+    # True: frozen batch norms keep their running statistics. False: as the authors', they normalise with each batch's
+    # and their averages drift.
+    c.freeze_statistics = True
 
     c.body = ConfigDict()
     c.body.dir = ""  # Folder with SMPL_NEUTRAL.{pkl,npz} and the regressors beside it; "" is the embedded mannequin.
@@ -41,13 +46,14 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.model = ConfigDict()
     c.model.name = "multibodies"
     c.model.trunk = "resnet50"  # resnet50 | resnet_small | keypoints
-    c.model.head = "paper"
+    c.model.head = "paper"  # paper: final layer M times larger | released: authors' mode-wise stage 4 (resnet50 only).
     c.model.num_hypotheses = 100
     c.model.iterations = 3
     c.model.activation = "none"  # Between the head's layers: none (SPIN, foldable) | relu (HMR 2018).
     c.model.hidden = 1024
     c.model.dropout = 0.5
-    c.model.init_noise = 0.1  # Spread of the hypotheses at the start of stage two, in units of the layer's own std.
+    # Spread of the hypotheses at the start of stage two, in units of the layer's own std; the authors': 0.
+    c.model.init_noise = 0.1
     c.model.crop_size = 224
     c.model.width = 16  # resnet_small: channels of the first stage; keypoints: see keypoint_width.
     c.model.keypoint_width = 1024
@@ -64,7 +70,8 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.loss.pose = 1.0
     c.loss.betas = 0.001
     c.loss.vertices = 1.0
-    c.loss.vertex_stride = 1  # Every k-th vertex in the vertex loss.
+    c.loss.vertex_set = "all"  # Vertices of the vertex loss: all | regressed: those that joints are (authors' code).
+    c.loss.vertex_stride = 1  # Every k-th of them.
     c.loss.reprojection_best = 1.0
     c.loss.reprojection_all = 1.0
     c.loss.camera = 1.0  # Keeps scales positive (released code; the paper has no such term).
@@ -90,8 +97,10 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.optim = ConfigDict()
     c.optim.learning_rate = 1e-4
     c.optim.warmup = 100
-    c.optim.schedule = "cosine"  # cosine | constant
-    c.optim.weight_decay = 0.0
+    c.optim.schedule = "cosine"  # cosine | constant | step: x 0.1 from decay_step on.
+    c.optim.decay_step = 0  # In steps of the optimiser; the authors': after 15 epochs.
+    c.optim.weight_decay = 0.0  # Decoupled (AdamW).
+    c.optim.l2 = 0.0  # In the gradient, before Adam (the authors': 5e-4).
     c.optim.clip = 5.0
     c.optim.ema = 0.0  # Decay of the averaged weights that are evaluated; 0 = off.
 

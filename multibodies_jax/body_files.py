@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from multibodies_jax import joints
 from multibodies_jax.smpl import SmplModel
@@ -73,6 +73,15 @@ class BodyFiles:
     def j24_regressor(self) -> Float[np.ndarray, "24 V"]:
         """The joints of `joints.J24` from posed vertices."""
         return self.j49_regressor[-24:]
+
+    @property
+    def regressed_vertices(self) -> Int[np.ndarray, "N"]:
+        """The vertices that any of SPIN's points is regressed from (weight above 1e-9): SMPL's joints, landmarks, the 49.
+
+        The authors' code builds only these in training; its vertex loss is their mean.
+        """
+        weights = np.concatenate([np.asarray(self.smpl.J_regressor), self.j49_regressor])
+        return np.union1d(np.nonzero(weights > 1e-9)[1], list(joints.LANDMARK_VERTICES.values()))
 
     @property
     def embedded(self) -> bool:

@@ -18,18 +18,19 @@ from multibodies_jax.data import augment, spin_npz
 
 _CHOICES = {
     "model.trunk": ("resnet50", "resnet_small", "keypoints"),
-    "model.head": ("paper",),
+    "model.head": models.HEADS,
     "model.activation": ("none", "relu"),
     "model.dtype": ("float32", "bfloat16"),
     "loss.reading": ("paper", "released"),
     "loss.reduce": ("mean", "sum"),
+    "loss.vertex_set": ("all", "regressed"),
     "quantizer.reading": quantize.READINGS,
     "quantizer.weights": ("prior", "uniform"),
-    "optim.schedule": ("cosine", "constant"),
+    "optim.schedule": ("cosine", "constant", "step"),
     "data.occlusion": ("none", "paper"),
     "data.augment": ("none", "mild", "spin"),
     "data.crop": augment.CROPS,
-    "freeze": ("", "trunk"),
+    "freeze": ("", "trunk", "loaded"),
     "eval.protocol": tuple(metrics.PROTOCOLS),
     "eval.split": ("train", "validation", "test"),
 }
@@ -98,6 +99,12 @@ def validate(config: Any) -> None:
         raise ValueError("config.data.virtual_cameras makes no images: it needs config.model.trunk='keypoints'.")
     if config.data.contrast_stretch and config.data.crop != "spin":
         raise ValueError("config.data.contrast_stretch is a part of SPIN's crops: it needs config.data.crop='spin'.")
+    if config.model.head == "released" and config.model.trunk != "resnet50":
+        raise ValueError("config.model.head='released' reads a map of config.model.trunk='resnet50'.")
+    if config.optim.schedule == "step" and config.optim.decay_step < 1:
+        raise ValueError(
+            "config.optim.schedule='step' needs the step of the decay: config.optim.decay_step, at least 1."
+        )
     if config.eval.max_examples == 1 or not config.eval.ns:
         raise ValueError(
             "Intervals need config.eval.max_examples of 2 or more (0 = all) and config.eval.ns at least one n."
@@ -121,7 +128,16 @@ def build_model(
     """The network of a config with M = `num_hypotheses`, from the checkpoint's `mean_state` or, without one, the body's."""
     if mean_state is None:
         mean_state = np.concatenate([bodies.files.mean_rot6d, bodies.files.mean_betas, bodies.files.mean_cam]).tolist()
-    return models.build(mean_state=np.array(mean_state, np.float32), **{**config.model, "num_hypotheses": num_hypotheses})
+    frozen = freeze(config, num_hypotheses) if config.freeze_statistics else ""
+    return models.build(
+        mean_state=np.array(mean_state, np.float32),
+        **{**config.model, "num_hypotheses": num_hypotheses, "frozen": frozen},
+    )
+
+
+def freeze(config: Any, num_hypotheses: int) -> str:
+    """What `config.freeze` means for a stage with M = `num_hypotheses`: one hypothesis has nothing beside what it loaded."""
+    return "" if config.freeze == "loaded" and num_hypotheses == 1 else config.freeze
 
 
 def dataset_options(config: Any) -> dict[str, Any]:

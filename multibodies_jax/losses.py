@@ -1,8 +1,9 @@
 """Training losses of 3D Multi-bodies, eqs (1) and (5) to (8), per example.
 
 Two readings: "paper" takes the norms as printed, each joint's or vertex' own and then averaged; "released" takes the
-means of squares (of absolute values for vertices) of the authors' code. What is not annotated has `valid` 0, may be
-anything, NaN included, and adds nothing to a loss or its gradient.
+means of squares (of absolute values for vertices) of the authors' code, chooses the best hypothesis by 3D joints alone
+and gives hidden keypoints no part in any loss. What is not annotated has `valid` 0, may be anything, NaN included, and
+adds nothing to a loss or its gradient; a `valid` between 0 and 1 is a confidence.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ def total(
     reduce: str = "mean",
     mode0: bool = True,
     vertices: Callable[[Array, Array], Array] | None = None,
+    smpl_joints: Float[Array, "B 24 3"] | None = None,
 ) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]], Int[Array, "B"]]:
     """The whole training loss of each example (eq 8).
 
@@ -42,17 +44,18 @@ def total(
       mode0: adds the best hypothesis' losses of hypothesis 0, which makes it a regressor of its own (authors' code).
       vertices: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, V, 3), the mesh in metres with its *own mid-hip
         subtracted*; called once, for the chosen hypotheses and the truth, and only if its weight is not 0.
+      smpl_joints: J24 joints of the batch's SMPL parameters, metres, mid-hip centred; only "released" needs them.
 
     Returns:
       The loss; its terms before weighting, those of hypothesis 0 as `mode0_...` (loss = sum of weight x term); and the
       best hypothesis of eq (1).
 
     Raises:
-      ValueError: if the weights are not those of `TERMS`, an option is unknown or `vertices` is missing.
+      ValueError: if the weights are not those of `TERMS`, an option is unknown, or `vertices` or `smpl_joints` is missing.
     """
-    _check(weights, reading, reduce, vertices)
+    _check(weights, reading, reduce, vertices, smpl_joints)
     projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
-    best = best_hypothesis(hyps.joints24, projected, batch, reading)
+    best = best_hypothesis(hyps.joints24, projected, batch, reading, smpl_joints)
     all_2d = keypoint_error(projected, batch["kp2d"], batch["kp2d_input"], reading)
     terms = {
         "reprojection_all": jnp.mean(all_2d, axis=1) if reduce == "mean" else jnp.sum(all_2d, axis=1),
@@ -73,12 +76,20 @@ def best_hypothesis(
     projected: Float[Array, "B M 24 2"],
     batch: Mapping[str, Array],
     reading: str,
+    smpl_joints: Float[Array, "B 24 3"] | None = None,
 ) -> Int[Array, "B"]:
-    """Index of the hypothesis nearest the truth (eq 1): by 3D joints, else by 2D keypoints, else 0."""
+    """Index of the hypothesis nearest the truth (eq 1): by 3D joints, else by 2D keypoints, else 0.
+
+    Released: by 3D joints, else by those of the SMPL parameters (`smpl_joints`), else 0.
+    """
     by_joints = joint_error(joints24, batch["joints3d"], batch["joints3d_valid"], reading)
-    by_keypoints = keypoint_error(projected, batch["kp2d"], batch["kp2d_valid"], reading)
+    if reading == "released":
+        assert smpl_joints is not None
+        otherwise = joint_error(joints24, smpl_joints, jnp.repeat(batch["smpl_valid"][:, None], 24, axis=1), reading)
+    else:
+        otherwise = keypoint_error(projected, batch["kp2d"], batch["kp2d_valid"], reading)
     has_joints = jnp.any(batch["joints3d_valid"] > 0, axis=1, keepdims=True)
-    return jnp.argmin(jax.lax.stop_gradient(jnp.where(has_joints, by_joints, by_keypoints)), axis=1)
+    return jnp.argmin(jax.lax.stop_gradient(jnp.where(has_joints, by_joints, otherwise)), axis=1)
 
 
 def chosen_errors(
@@ -90,9 +101,10 @@ def chosen_errors(
     """The errors (1), (6) and (7) of C chosen hypotheses per example; `vertices` as in `total`, None leaves it out."""
     projected = cameras.project_crop(chosen.joints24 + chosen.midhip[..., None, :], chosen.cam)
     rotmats, betas, smpl_valid = batch["rotmats"], batch["betas"], batch["smpl_valid"]
+    kp2d_valid = batch["kp2d_input" if reading == "released" else "kp2d_valid"]
     errors = {
         "best": joint_error(chosen.joints24, batch["joints3d"], batch["joints3d_valid"], reading),
-        "reprojection_best": keypoint_error(projected, batch["kp2d"], batch["kp2d_valid"], reading),
+        "reprojection_best": keypoint_error(projected, batch["kp2d"], kp2d_valid, reading),
         "pose": pose_error(chosen.rotmats, rotmats, smpl_valid, reading),
         "betas": betas_error(chosen.betas, betas, smpl_valid, reading),
     }
@@ -170,7 +182,7 @@ def camera_loss(cam: Float[Array, "B M 3"]) -> Float[Array, "B"]:
     return jnp.mean(jnp.where(exponent > 20.0, tangent, jnp.exp(jnp.minimum(exponent, 20.0))), axis=1)
 
 
-def _check(weights: Mapping[str, float], reading: str, reduce: str, vertices: object) -> None:
+def _check(weights: Mapping[str, float], reading: str, reduce: str, vertices: object, smpl_joints: object) -> None:
     if set(weights) != set(TERMS):
         raise ValueError(
             f"Loss weights must be {sorted(TERMS)}; missing {sorted(set(TERMS) - set(weights))}, "
@@ -185,6 +197,8 @@ def _check(weights: Mapping[str, float], reading: str, reduce: str, vertices: ob
             f"The vertex loss has weight {weights['vertices']} but no `vertices` function was given: pass one, or set "
             "the weight to 0."
         )
+    if reading == "released" and smpl_joints is None:
+        raise ValueError("The released reading chooses by the joints of the SMPL truth: pass `smpl_joints`.")
 
 
 def _difference(pred: Float[Array, "B M *x"], target: Float[Array, "B *x"], valid: Float[Array, "B ..."]):

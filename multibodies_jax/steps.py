@@ -11,7 +11,7 @@ import optax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 
-from multibodies_jax import experiment, hypotheses, joints, losses, smpl
+from multibodies_jax import experiment, hypotheses, joints, losses, models, smpl
 from multibodies_jax.data import augment, pipeline, virtual
 
 
@@ -103,57 +103,42 @@ def numeric(batch: dict) -> dict:
     return {k: v for k, v in batch.items() if np.asarray(v).dtype.kind in "fiub"}
 
 
-def make_optimizer(config: Any, params: Any, steps: int, learning_rate: float) -> optax.GradientTransformation:
-    """AdamW with clipping, warm-up and a schedule (`optim`); a frozen trunk (`freeze`) gets no updates."""
+def make_optimizer(config: Any, trained: Any, steps: int, learning_rate: float) -> optax.GradientTransformation:
+    """Adam with clipping, warm-up, a schedule and weight decay (`optim`).
+
+    `optim.l2` is added to the gradient, where Adam rescales it with the rest (PyTorch's Adam, the authors' code);
+    `optim.weight_decay` is not (AdamW).
+
+    Args:
+      config: of the experiment.
+      trained: which parameters learn, a tree of booleans (`models.trained`); the others get no updates.
+      steps: of the whole training.
+      learning_rate: after the warm-up.
+    """
     o = config.optim
+    chain = [optax.clip_by_global_norm(o.clip)] if o.clip else []
+    chain += [optax.add_decayed_weights(o.l2)] if o.l2 else []
+    optimizer = optax.chain(*chain, optax.adamw(_schedule(o, steps, learning_rate), weight_decay=o.weight_decay))
+    if all(jax.tree.leaves(trained)):
+        return optimizer
+    labels = jax.tree.map(lambda learns: "trained" if learns else "frozen", trained)
+    return optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def _schedule(o: Any, steps: int, learning_rate: float) -> optax.ScalarOrSchedule:
     warmup = min(o.warmup, steps // 10)
     if o.schedule == "cosine":
-        schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps)
-    else:
-        schedule = optax.linear_schedule(0.0, learning_rate, warmup) if warmup else learning_rate
-    chain = [optax.clip_by_global_norm(o.clip)] if o.clip else []
-    optimizer = optax.chain(*chain, optax.adamw(schedule, weight_decay=o.weight_decay))
-    if config.freeze == "trunk":
-        labels = {name: "frozen" if name == "trunk" else "trained" for name in params}
-        optimizer = optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
-    return optimizer
+        return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps)
+    start = optax.linear_schedule(0.0, learning_rate, warmup) if warmup else optax.constant_schedule(learning_rate)
+    if o.schedule == "constant":
+        return start if warmup else learning_rate
+    return lambda step: jnp.where(step < o.decay_step, 1.0, 0.1) * start(step)
 
 
 def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, split) -> Callable:
     """Builds `train_step(state, batch, key) -> (state, metrics)`."""
-    weights = {
-        k: config.loss[k]
-        for k in ("best", "pose", "betas", "vertices", "reprojection_best", "reprojection_all", "camera")
-    }
-    some = smpl.subset(bodies.smpl, np.arange(0, len(bodies.smpl.v_template), config.loss.vertex_stride))
+    loss_fn = _make_loss(config, model, bodies, num_hypotheses, prepare, split)
     parts, ema = config.train.accumulate, config.optim.ema
-
-    def centred_mesh(rotmats: Array, betas: Array) -> Array:
-        midhip = jnp.mean(
-            smpl.joints(bodies.j24, rotmats, betas)[..., list(joints.MIDHIP_J24), :], axis=-2, keepdims=True
-        )
-        return smpl.mesh(some, rotmats, betas) - midhip
-
-    def loss_fn(params: Any, batch_stats: Any, batch: dict, key: Array) -> tuple[Array, Any]:
-        k_prepare, k_dropout = jax.random.split(key)
-        batch = prepare(batch, k_prepare)
-        batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
-        variables = {"params": params, "batch_stats": batch_stats}
-        out, changed = model.apply(variables, batch, train=True, rngs={"dropout": k_dropout}, mutable=["batch_stats"])
-        hyps = hypotheses.decode(out, bodies.j24)
-        loss, terms, best = losses.total(
-            hyps,
-            batch,
-            weights,
-            reading=config.loss.reading,
-            reduce=config.loss.reduce,
-            mode0=config.loss.mode0 and num_hypotheses > 1,
-            vertices=centred_mesh,
-        )
-        metrics = {f"loss_{name}": jnp.mean(value) for name, value in terms.items()}
-        metrics["best_mm"] = 1000 * _best_error(hyps, batch, best)
-        metrics["used_hypotheses"] = _perplexity(best, num_hypotheses)
-        return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)
 
     def train_step(state: TrainState, batch: dict, key: Array) -> tuple[TrainState, dict]:
         keys = jax.random.split(jax.random.fold_in(key, state.step), parts)
@@ -167,9 +152,7 @@ def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, s
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         start = (state.batch_stats, jnp.zeros(()), zeros)
-        if parts == 1:  # Not through `scan`: on CPUs XLA runs convolutions inside a loop many times slower.
-            (batch_stats, loss, gradient), metrics = part(start, (batch, keys[0]))
-        elif config.data.virtual_cameras:  # The people stay whole: every part draws its own views.
+        if config.data.virtual_cameras:  # The people stay whole: every part draws its own views.
             (batch_stats, loss, gradient), metrics = jax.lax.scan(lambda c, k: part(c, (batch, k)), start, keys)
         else:
             shaped = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), batch)
@@ -182,6 +165,60 @@ def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, s
         return new, metrics | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
 
     return train_step
+
+
+def _make_loss(config, model, bodies, num_hypotheses, prepare, split) -> Callable:
+    """Builds `loss_fn(params, batch_stats, batch, key) -> loss, (batch_stats, metrics)` of a micro-batch."""
+    reading = config.loss.reading
+    options = {
+        "weights": {name: config.loss[name] for name in losses.TERMS},
+        "reading": reading,
+        "reduce": config.loss.reduce,
+        "mode0": config.loss.mode0 and num_hypotheses > 1,
+        "vertices": _centred_mesh(config, bodies),
+    }
+
+    def loss_fn(params: Any, batch_stats: Any, batch: dict, key: Array) -> tuple[Array, Any]:
+        k_prepare, k_dropout = jax.random.split(key)
+        batch = prepare(batch, k_prepare)
+        batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
+        variables = {"params": _stop_frozen(config, num_hypotheses, params), "batch_stats": batch_stats}
+        out, changed = model.apply(variables, batch, train=True, rngs={"dropout": k_dropout}, mutable=["batch_stats"])
+        hyps = hypotheses.decode(out, bodies.j24)
+        smpl_joints = _centred_joints(bodies, batch["rotmats"], batch["betas"])[0] if reading == "released" else None
+        loss, terms, best = losses.total(hyps, batch, **options, smpl_joints=smpl_joints)
+        metrics = {f"loss_{name}": jnp.mean(value) for name, value in terms.items()}
+        metrics["best_mm"] = 1000 * _best_error(hyps, batch, best)
+        metrics["used_hypotheses"] = _perplexity(best, num_hypotheses)
+        return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)
+
+    return loss_fn
+
+
+def trained(config: Any, num_hypotheses: int, params: Any) -> Any:
+    """Which parameters of a stage learn (`freeze`), as a tree of booleans."""
+    return models.trained(params, config.model.head, experiment.freeze(config, num_hypotheses))
+
+
+def _stop_frozen(config: Any, num_hypotheses: int, params: Any) -> Any:
+    """No gradient for what is frozen: its backward pass is not computed, and it counts in no norm."""
+    learns = trained(config, num_hypotheses, params)
+    return jax.tree.map(lambda learns, x: x if learns else jax.lax.stop_gradient(x), learns, params)
+
+
+def _centred_joints(bodies: experiment.Bodies, rotmats: Array, betas: Array) -> tuple[Array, Array]:
+    """J24 of bodies, metres, mid-hip centred, and that mid-hip."""
+    points = smpl.joints(bodies.j24, rotmats, betas)
+    midhip = jnp.mean(points[..., list(joints.MIDHIP_J24), :], axis=-2, keepdims=True)
+    return points - midhip, midhip
+
+
+def _centred_mesh(config: Any, bodies: experiment.Bodies) -> Callable[[Array, Array], Array]:
+    """The vertices that the loss compares, `loss.vertex_set` and `loss.vertex_stride`, mid-hip centred."""
+    every = np.arange(len(bodies.smpl.v_template))
+    chosen = bodies.files.regressed_vertices if config.loss.vertex_set == "regressed" else every
+    some = smpl.subset(bodies.smpl, chosen[:: config.loss.vertex_stride])
+    return lambda rotmats, betas: smpl.mesh(some, rotmats, betas) - _centred_joints(bodies, rotmats, betas)[1]
 
 
 def _best_error(hyps: hypotheses.Hypotheses, batch: dict, best: Array) -> Array:

@@ -14,8 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 from tqdm import tqdm
 
-from multibodies_jax import checkpoints, experiment, logs, prior, steps
-from multibodies_jax.models import hmr
+from multibodies_jax import checkpoints, experiment, logs, models, prior, steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +110,8 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
     mean_state = checkpoints.restore(stage.source, {})[1].get("mean_state") if stage.source else None
     model = experiment.build_model(config, stage.num_hypotheses, bodies, mean_state)
     variables = _initial_variables(config, model, stage, bodies, data.example, key)
-    optimizer = steps.make_optimizer(config, variables["params"], stage.steps, stage.learning_rate)
+    trained = steps.trained(config, stage.num_hypotheses, variables["params"])
+    optimizer = steps.make_optimizer(config, trained, stage.steps, stage.learning_rate)
     state = steps.TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
@@ -188,10 +188,10 @@ def _initial_variables(config: Any, model: Any, stage: Stage, bodies: experiment
             f"{source} has M = {have} hypotheses; M = {num_hypotheses} can start from M = 1 or from {num_hypotheses}."
         )
     state = jax.tree.map(jnp.asarray, items["state"])
-    params = state.get("ema") or state["params"]
+    variables = {"params": state.get("ema") or state["params"], "batch_stats": state.get("batch_stats", {})}
     if num_hypotheses > have:
-        params = hmr.expand_to_hypotheses(params, num_hypotheses, config.model.init_noise, k_expand)
-    variables = {"params": params, "batch_stats": state.get("batch_stats", {})}
+        noise = config.model.init_noise
+        variables = models.expand(config.model.head, variables, num_hypotheses, noise, k_expand)
     expected = jax.eval_shape(lambda: model.init({"params": k_init, "dropout": k_init}, example, train=False))
     checkpoints.check_match(source, variables["params"], expected["params"])
     return variables

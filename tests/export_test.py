@@ -113,9 +113,9 @@ def test_the_loss(reading):
 
     def gradient(state, batch):
         def loss(state):
-            mesh = functools.partial(smpl.mesh, BODY)
+            options = {"vertices": functools.partial(smpl.mesh, BODY), "smpl_joints": batch["joints3d"]}
             bodies = hypotheses.decode(state, JOINT_MODEL)
-            return jnp.sum(losses.total(bodies, batch, weights, reading=reading, vertices=mesh)[0])
+            return jnp.sum(losses.total(bodies, batch, weights, reading=reading, **options)[0])
 
         return jax.grad(loss)(state)
 

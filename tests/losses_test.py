@@ -1,5 +1,7 @@
 """The losses against loops in float64, their gradients against differences, and missing annotations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ WEIGHTS = {
     "reprojection_all": 0.7,
     "camera": 1.5,
 }
-B, M = 4, 5
+B, M = 5, 5
 BLEND = np.random.default_rng(7).normal(size=(11, 3, 9)) * 0.1
 
 
@@ -45,15 +47,22 @@ def make(seed=0, m=M):
         "kp2d": 0.5 * normal(B, 24, 2),
         "kp2d_valid": (rng.random((B, 24)) < 0.8).astype(float),
         "joints3d": 0.4 * normal(B, 24, 3),
-        "joints3d_valid": (rng.random((B, 24)) < 0.8).astype(float),
+        "joints3d_valid": (rng.random((B, 24)) < 0.8) * rng.uniform(0.3, 1, (B, 24)),  # Also confidences.
         "rotmats": normal(B, 24, 3, 3),
         "betas": normal(B, 10),
-        "smpl_valid": np.array([1.0, 0.0, 1.0, 1.0]),
+        "smpl_valid": np.array([1.0, 0.0, 1.0, 1.0, 0.0]),
     }
     batch["kp2d_input"] = batch["kp2d_valid"] * (rng.random((B, 24)) < 0.6)
-    batch["joints3d_valid"][2] = 0  # Example 2 has 2D keypoints only, example 3 nothing but SMPL.
-    batch["joints3d_valid"][3] = batch["kp2d_valid"][3] = batch["kp2d_input"][3] = 0
+    # Example 0 has everything, 1 no SMPL, 2 no 3D joints, 3 nothing but SMPL, 4 nothing but 2D keypoints.
+    batch["joints3d_valid"][2:] = 0
+    batch["kp2d_valid"][3] = batch["kp2d_input"][3] = 0
     return hyps, batch
+
+
+def smpl_joints(rotmats, betas, xp=jnp):
+    """Stands in for the joints of the SMPL parameters: 24 points that depend on all of them."""
+    points = xp.concatenate([fake_mesh(rotmats, betas, xp)] * 3, axis=1)[:, :24]
+    return 0.1 * (points - points[:, 2:4].mean(axis=1, keepdims=True))
 
 
 def floats(tree):
@@ -61,9 +70,13 @@ def floats(tree):
 
 
 def run(hyps, batch, **options):
-    options = {"vertices": fake_mesh} | options
-    total = jax.jit(lambda h, batch: losses.total(h, batch, WEIGHTS, **options))
-    return total(Hypotheses(**floats(hyps)), floats(batch))
+    return jax.jit(functools.partial(total, **options))(floats(hyps), floats(batch))
+
+
+def total(hyps, batch, weights=None, **options):
+    """`losses.total` with the stand-ins."""
+    options = {"vertices": fake_mesh, "smpl_joints": smpl_joints(batch["rotmats"], batch["betas"])} | options
+    return losses.total(Hypotheses(**hyps), batch, WEIGHTS if weights is None else weights, **options)
 
 
 def project(joints24, midhip, cam):
@@ -76,8 +89,8 @@ def mean_error(pred, target, valid, reading, numbers):
     """Loops over joints: a mean of norms over valid ones, or a sum of squares over a fixed count of numbers."""
     if reading == "released":
         return sum(v * ((p - t) ** 2).sum() for p, t, v in zip(pred, target, valid, strict=True) if v) / numbers
-    norms = [np.linalg.norm(p - t) for p, t, v in zip(pred, target, valid, strict=True) if v]
-    return np.mean(norms) if norms else 0.0
+    norms = [v * np.linalg.norm(p - t) for p, t, v in zip(pred, target, valid, strict=True) if v]
+    return np.sum(norms) / np.sum(valid) if norms else 0.0
 
 
 def reference(hyps, batch, reading, reduce, mode0):
@@ -88,8 +101,12 @@ def reference(hyps, batch, reading, reduce, mode0):
         released = reading == "released"
         in_2d = [project(h["joints24"][m], h["midhip"][m], h["cam"][m]) for m in range(len(h["cam"]))]
         e3 = [mean_error(x, y["joints3d"], y["joints3d_valid"], reading, 72) for x in h["joints24"]]
-        e2 = [mean_error(x, y["kp2d"], y["kp2d_valid"], reading, 98) for x in in_2d]
-        chosen = int(np.argmin(e3 if y["joints3d_valid"].any() else e2))
+        e2 = [mean_error(x, y["kp2d"], y["kp2d_input" if released else "kp2d_valid"], reading, 98) for x in in_2d]
+        otherwise = e2
+        if released:  # The authors: by the joints of the SMPL truth, unweighted; with neither, the first.
+            truth = smpl_joints(y["rotmats"][None], y["betas"][None], np)[0]
+            otherwise = [y["smpl_valid"] * np.mean((x - truth) ** 2) for x in h["joints24"]]
+        chosen = int(np.argmin(e3 if y["joints3d_valid"].any() else otherwise))
         best.append(chosen)
         inputs = [mean_error(x, y["kp2d"], y["kp2d_input"], reading, 98) for x in in_2d]
         row = {"reprojection_all": np.mean(inputs) if reduce == "mean" else np.sum(inputs)}
@@ -138,8 +155,7 @@ def test_gradient_is_the_slope_of_the_reference(reading):
     as_jax = floats((hyps, batch))
 
     def loss(hyps):
-        options = {"reading": reading, "vertices": fake_mesh}
-        return losses.total(Hypotheses(**hyps), as_jax[1], WEIGHTS, **options)[0].sum()
+        return total(hyps, as_jax[1], reading=reading)[0].sum()
 
     gradient = jax.jit(jax.grad(loss))(as_jax[0])
     for name in ("rotmats", "betas", "cam", "joints24", "midhip"):
@@ -167,7 +183,7 @@ def test_what_is_missing_may_be_nan(reading):
         holes[name] = np.where(missing, np.nan, batch[name])
 
     def loss(hyps, batch):
-        return losses.total(Hypotheses(**hyps), batch, WEIGHTS, reading=reading, vertices=fake_mesh)[0].sum()
+        return total(hyps, batch, reading=reading)[0].sum()
 
     as_jax = floats((hyps, batch, holes))
     slope = jax.jit(jax.value_and_grad(loss))
@@ -195,7 +211,7 @@ def test_gradient_is_finite_at_the_truth(reading):
     as_jax = floats((hyps, batch))
 
     def loss(hyps):
-        value, terms, _ = losses.total(Hypotheses(**hyps), as_jax[1], WEIGHTS, reading=reading, vertices=fake_mesh)
+        value, terms, _ = total(hyps, as_jax[1], reading=reading)
         return value.sum(), terms
 
     gradient, terms = jax.jit(jax.grad(loss, has_aux=True))(as_jax[0])
@@ -211,13 +227,12 @@ def test_only_the_best_and_hypothesis_0_learn_in_3d():
     as_jax = floats((hyps, batch))
 
     def loss(joints24):
-        h = Hypotheses(**(as_jax[0] | {"joints24": joints24}))
-        value, _, best = losses.total(h, as_jax[1], weights, vertices=fake_mesh)
+        value, _, best = total(as_jax[0] | {"joints24": joints24}, as_jax[1], weights)
         return value.sum(), best
 
     gradient, best = jax.jit(jax.grad(loss, has_aux=True))(as_jax[0]["joints24"])
     moved = np.abs(gradient).sum(axis=(2, 3)) > 0
-    for b in range(3):  # Example 3 has no joints and no keypoints.
+    for b in (0, 1, 2, 4):  # Example 3 has no joints and no keypoints.
         assert set(np.nonzero(moved[b])[0]) == {0, int(best[b])}
 
 
@@ -229,6 +244,10 @@ def test_evidence_and_truth_are_different_keypoints():
     _, after, _ = run(hyps, batch)
     np.testing.assert_array_equal(before["reprojection_all"], after["reprojection_all"])
     assert (np.asarray(before["mode0_reprojection_best"] != after["mode0_reprojection_best"])[hidden.any(axis=1)]).all()
+    _, released, _ = run(hyps, batch, reading="released")  # The authors' code never sees what is hidden.
+    batch["kp2d"] = np.where(hidden[..., None], np.nan, batch["kp2d"])
+    _, unseen, _ = run(hyps, batch, reading="released")
+    np.testing.assert_array_equal(released["reprojection_best"], unseen["reprojection_best"])
 
 
 def test_mesh_is_built_only_where_it_counts():
@@ -237,7 +256,7 @@ def test_mesh_is_built_only_where_it_counts():
 
     hyps, batch = make(9)
     as_jax = floats((hyps, batch))
-    _, terms, _ = losses.total(Hypotheses(**as_jax[0]), as_jax[1], WEIGHTS | {"vertices": 0.0}, vertices=forbidden)
+    _, terms, _ = total(*as_jax, WEIGHTS | {"vertices": 0.0}, vertices=forbidden)
     assert "vertices" not in terms
 
 
@@ -251,12 +270,14 @@ def test_rejects_what_it_does_not_know():
         losses.total(h, as_jax[1], WEIGHTS)
     with pytest.raises(ValueError, match="Unknown reading 'printed'"):
         run(hyps, batch, reading="printed")
+    with pytest.raises(ValueError, match="pass `smpl_joints`"):
+        run(hyps, batch, reading="released", smpl_joints=None)
     with pytest.raises(ValueError, match="Unknown reduction 'max'"):
         run(hyps, batch, reduce="max")
 
 
 def test_empty_batch_is_empty():
     hyps, batch = make()
-    loss, terms, best = run(*jax.tree.map(lambda x: x[:0], (hyps, batch)))
+    loss, terms, best = run(*jax.tree.map(lambda x: x[:0], (hyps, batch)), reading="released")
     assert loss.shape == best.shape == terms["best"].shape == (0,)
     assert float(jnp.sum(loss)) == 0.0
