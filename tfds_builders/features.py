@@ -26,6 +26,8 @@ DATASETS = (
 UNKNOWN_GENDER = -1
 
 _IMAGE_FORMATS = ("png", "jpeg")
+# Runs only: on photographs 3.5 times faster than searching for longer matches, and a little smaller.
+_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 PATH = "path"
 _ARRAYS = {
     "window": ((4,), np.int32),
@@ -144,7 +146,7 @@ def encode_image(image: np.ndarray, image_format: str = "png", quality: int = 95
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ValueError(f"An image must be an (H, W, 3) uint8 array in RGB, got {got}.")
-    settings = [cv2.IMWRITE_JPEG_QUALITY, quality] if image_format == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 6]
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality] if image_format == "jpeg" else _PNG
     ok, encoded = cv2.imencode(f".{image_format}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
     if not ok:
         raise ValueError(f"OpenCV could not encode a {image.shape} image as {image_format}.")
