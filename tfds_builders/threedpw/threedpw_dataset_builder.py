@@ -68,6 +68,7 @@ class Builder(archives.ArchiveBuilder):
             name="official", base="official", options=Options(), description="From the official pickles and images."
         )
     ]
+    LENS_PX: ClassVar = float("inf")  # Keypoints are detections, some of them far off.
     HOMEPAGE = "https://virtualhumans.mpi-inf.mpg.de/3DPW/"
     CITATION = """@inproceedings{vonMarcard2018,
   title = {Recovering Accurate 3D Human Pose in The Wild Using {IMUs} and a Moving Camera},
@@ -116,9 +117,12 @@ class Builder(archives.ArchiveBuilder):
             for index, person in enumerate(sequence.people):
                 what = f"{task.sequence} frame {frame} person {index}"
                 truth = annotations(sequence, person, frame, task.options.smpl_dir)
-                yield (
-                    archives.Skip(truth, what) if isinstance(truth, str) else _example(task, frame, index, truth, read)
-                )
+                if isinstance(truth, str):
+                    yield archives.Skip(truth, what)
+                    continue
+                if not _is_detected(person, frame):
+                    yield archives.Skip("no 2D detection: kept, with the limbs projected", what)
+                yield _example(task, frame, index, truth, read)
 
 
 def annotations(
@@ -135,7 +139,6 @@ def annotations(
     T, intrinsics = sequence.T_cam_world[frame], sequence.intrinsics
     if not person.aligned[frame]:
         return "camera not aligned with the person"
-    detected = person.keypoints[frame, :, 2] > 0
     numbers = (T, person.poses[frame], person.betas, person.trans[frame], person.joints[frame])
     if not all(np.all(np.isfinite(x)) for x in (*numbers, person.keypoints[frame])):
         return "numbers that are not finite"
@@ -145,10 +148,10 @@ def annotations(
         joints3d, joints3d_valid = _joints24(person, frame, root, T, smpl_dir), np.ones(24, np.float32)
     else:
         joints3d, joints3d_valid = joint_sets.to_j24(smpl_joints, sequences.SMPL_LIMBS)
-    if detected.sum() >= sequences.MIN_DETECTED:
+    if _is_detected(person, frame):
         keypoints, has = joint_sets.to_j24(person.keypoints[frame], sequences.OPENPOSE18)
         kp2d, kp2d_valid = keypoints[:, :2], has * np.clip(keypoints[:, 2], 0.0, 1.0)
-        boxed, counts = person.keypoints[frame, :, :2], detected
+        boxed, counts = person.keypoints[frame, :, :2], person.keypoints[frame, :, 2] > 0
     else:  # Nothing was detected: where the body is, instead.
         kp2d, in_front = sequences.project(joints3d, intrinsics)
         kp2d_valid = joints3d_valid * in_front
@@ -170,6 +173,10 @@ def annotations(
         "intrinsics": intrinsics,
         "intrinsics_valid": 1.0,
     }
+
+
+def _is_detected(person: sequences.Person, frame: int) -> bool:
+    return bool(np.sum(person.keypoints[frame, :, 2] > 0) >= sequences.MIN_DETECTED)
 
 
 def _example(
