@@ -68,9 +68,9 @@ def load(path: str | Path) -> PoseFile:
       ValueError: a file that cannot be used, or without a single possible pose.
     """
     clips = pose_readers.read(path)
-    poses = np.concatenate([_upright(clip, path) for clip in clips])
+    poses = np.concatenate([upright(clip, path) for clip in clips])
     clip = np.repeat(np.arange(len(clips)), [len(c.poses) for c in clips])
-    reason = _glitches(poses)
+    reason = glitches(poses)
     keep = reason == ""
     names, counts = np.unique(reason[~keep], return_counts=True)
     dropped = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
@@ -166,7 +166,7 @@ def _weights(clip: Int[np.ndarray, "N"], subjects: Iterable[str]) -> Float[np.nd
     return weights / weights.sum()
 
 
-def _upright(clip: pose_readers.Clip, path: str | Path) -> Float[np.ndarray, "N 24 3"]:
+def upright(clip: pose_readers.Clip, path: str | Path) -> Float[np.ndarray, "N 24 3"]:
     """Turns the world until y is up, then each person about y until it faces +z; wraps angles to [-pi, pi]."""
     poses = clip.poses.astype(np.float64)
     angle = np.linalg.norm(poses, axis=-1, keepdims=True)
@@ -206,7 +206,7 @@ def remove_heading(rotmats: Float[np.ndarray, "N 3 3"]) -> Float[np.ndarray, "N 
     return about("y", -np.degrees(twist)) @ rotmats
 
 
-def _glitches(poses: Float[np.ndarray, "N 24 3"]) -> np.ndarray:
+def glitches(poses: Float[np.ndarray, "N 24 3"]) -> np.ndarray:
     """Why each frame is impossible, "" where it is possible; the first reason counts."""
     reason = np.full(len(poses), "", dtype="U40")
     degrees = np.degrees(np.linalg.norm(poses, axis=-1))

@@ -29,12 +29,14 @@ class Clip:
       poses: axis-angle, radians.
       up: the axis of the file's world that points up ("y" or "z"), "any" if the file does not say, or "none" if there
         was no root.
+      step: every so many frames of the file are here.
     """
 
     name: str
     subject: str
     poses: Float[np.ndarray, "N 24 3"]
     up: str
+    step: int = 1
 
 
 def read(path: str | Path) -> list[Clip]:
@@ -49,7 +51,7 @@ def read(path: str | Path) -> list[Clip]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*.npz") if p.name != "shape.npz" and not p.stem.endswith("_stagei"))
+        files = amass_files(path)
         if not files:
             raise FileNotFoundError(f"The folder {path} has no AMASS .npz files in it. Readable are {_FORMATS}.")
         return [_amass_clip(file, _load_npz(file)) for file in files]
@@ -64,6 +66,25 @@ def read(path: str | Path) -> list[Clip]:
         raise ValueError(f"{path} is no file of poses by its ending. Readable are {_FORMATS}.")
     arrays = _load_npz(path)
     return [_amass_clip(path, arrays)] if _frame_rate_key(arrays) else _array_clips(path, arrays)
+
+
+def amass_files(folder: Path) -> list[Path]:
+    """The recordings in a folder and all its folders, in the order of their names."""
+    return sorted(p for p in folder.rglob("*.npz") if p.name != "shape.npz" and not p.stem.endswith("_stagei"))
+
+
+def read_amass(path: Path, frames_per_second: float = FRAMES_PER_SECOND, rate: float | None = None) -> Clip:
+    """One recording of AMASS.
+
+    Args:
+      path: a file of SMPL-H or SMPL-X parameters.
+      frames_per_second: it is thinned to about this rate.
+      rate: of the recording, where the file is known to state a wrong one.
+
+    Raises:
+      ValueError: as `read`.
+    """
+    return _amass_clip(path, _load_npz(path), frames_per_second, rate)
 
 
 def _load(path: Path):
@@ -104,15 +125,17 @@ def _frame_rate_key(arrays: _Arrays) -> str | None:
     return next((key for key in ("mocap_framerate", "mocap_frame_rate") if key in arrays), None)
 
 
-def _amass_clip(path: Path, arrays: _Arrays) -> Clip:
+def _amass_clip(
+    path: Path, arrays: _Arrays, frames_per_second: float = FRAMES_PER_SECOND, known_rate: float | None = None
+) -> Clip:
     """A recording of AMASS (Mahmood et al., 2019): z up; of SMPL-H and SMPL-X the body's 22 joints are kept."""
     key = _frame_rate_key(arrays)
     if key is None:
         raise ValueError(f"{path} has no mocap_framerate, which every AMASS recording has; it has {arrays.names}.")
-    rate = np.asarray(arrays[key])
+    rate = np.asarray(arrays[key] if known_rate is None else known_rate)
     if rate.size != 1 or rate.dtype.kind not in "iuf" or not 0 < float(rate.reshape(())) < math.inf:
         raise ValueError(f"{key} of {path} has to be one positive number, got {rate!r}.")
-    step = max(1, round(float(rate.reshape(())) / FRAMES_PER_SECOND))
+    step = max(1, round(float(rate.reshape(())) / frames_per_second))
     if "pose_body" in arrays and "root_orient" in arrays:
         parts = [arrays["root_orient"], arrays["pose_body"]]
         if any(part.ndim != 2 or len(part) != len(parts[0]) for part in parts):
@@ -129,7 +152,7 @@ def _amass_clip(path: Path, arrays: _Arrays) -> Clip:
     body = _checked(path, body[::step, :66]).reshape(-1, 22, 3)
     poses = np.concatenate([body, np.zeros((len(body), 2, 3), np.float32)], axis=1)  # AMASS's hands are fingers.
     folders = path.resolve().parts[-3:-1]
-    return Clip("/".join((*folders, path.stem)), "/".join(folders), poses, "z")
+    return Clip("/".join((*folders, path.stem)), "/".join(folders), poses, "z", step)
 
 
 def _array_clips(path: Path, arrays: _Arrays) -> list[Clip]:

@@ -14,7 +14,7 @@ from tfds_builders.sources.rows import Row
 SPLIT_AT = 1000  # The first thousand images are for training, the others for testing.
 
 
-def lsp(folder: pathlib.Path, split: str, split_at: int = SPLIT_AT) -> list[Row | Skip]:
+def lsp(folder: pathlib.Path, split: str, split_at: int) -> list[Row | Skip]:
     """The people of one half of LSP; all 14 joints are annotated (the third number of `joints` says: occluded).
 
     Args:

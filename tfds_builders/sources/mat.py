@@ -30,10 +30,12 @@ def read_v5(path: pathlib.Path, names: Sequence[str], **settings: Any) -> dict[s
             "save(..., '-v7') in MATLAB."
         )
     try:
+        there = [name for name, *_ in scipy.io.whosmat(path)]
         content = scipy.io.loadmat(path, variable_names=list(names), **settings)
     except Exception as error:  # A damaged file can fail in any way.
         raise MatError(f"{path} cannot be read as a MATLAB v5 file ({error}). Download it again.") from error
-    return {name: _named(path, content, name) for name in names}
+    _check_names(path, there, names)
+    return {name: content[name] for name in names}
 
 
 def read_v73(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -49,13 +51,15 @@ def read_v73(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         )
     try:
         with h5py.File(path, "r") as file:
-            return {name: np.asarray(_named(path, file, name)) for name in names}
+            _check_names(path, list(file), names)
+            return {name: np.asarray(file[name]) for name in names}
     except OSError as error:
         raise MatError(f"{path} is a damaged HDF5 file ({error}). Download it again.") from error
 
 
-def _named(path: pathlib.Path, content: Any, name: str) -> Any:
-    if name not in content:
-        found = ", ".join(key for key in content if not key.startswith(("__", "#"))) or "nothing"
-        raise MatError(f"{path} has no variable {name!r}; it has {found}. Is it another file of the same name?")
-    return content[name]
+def _check_names(path: pathlib.Path, there: Sequence[str], wanted: Sequence[str]) -> None:
+    if lacking := [name for name in wanted if name not in there]:
+        found = ", ".join(name for name in there if not name.startswith("#")) or "nothing"
+        raise MatError(
+            f"{path} has no variable {', '.join(lacking)}; it has {found}. Is it another file of the same name?"
+        )

@@ -85,10 +85,9 @@ def _people_of_image(entry: Any) -> Iterator[Row | Skip]:
         name = _name(image, index)
         if not points:
             yield Skip("no annotated joint", name)
-        elif not hasattr(position, "x") or np.size(scale) != 1:
+        elif position is None or not hasattr(position, "x") or scale is None or np.size(scale) != 1:
             yield Skip("no position or scale", name)
         else:
-            assert position is not None
             joints = np.zeros((16, 2))
             for point in points:
                 joints[int(point.id)] = float(point.x), float(point.y)

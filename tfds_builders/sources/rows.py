@@ -121,7 +121,7 @@ def example(person: Row, image: np.ndarray, task: Any) -> dict[str, Any] | Skip:
         pixels, window = windows.cut(image, person.box_center, person.box_scale)
     except ValueError:  # The box is finite: `row` saw to that.
         return Skip("a box outside the image", person.name)
-    path = f"{task.prefix}/{person.image}".removeprefix("./")
+    path = (pathlib.PurePosixPath(task.prefix) / person.image).as_posix() if person.image else None
     return features.example(
         example_id=person.name,
         image=archives.stored_image(pixels, task.options, task.split, path=path),

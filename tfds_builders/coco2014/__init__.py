@@ -1,0 +1,1 @@
+"""The builder of `coco2014`: see README.md."""

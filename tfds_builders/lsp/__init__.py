@@ -1,0 +1,1 @@
+"""The builder of `lsp`: see README.md."""

@@ -1,0 +1,1 @@
+"""The builder of `lspet`: see README.md."""

@@ -1,0 +1,1 @@
+"""The builder of `mpi_inf_3dhp`: see README.md."""

@@ -1,0 +1,1 @@
+"""The builder of `mpii`: see README.md."""
