@@ -10,14 +10,27 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from tfds_builders.amass.amass_dataset_builder import Builder as Amass
 from tfds_builders.building import BuildError, check, open_split
+from tfds_builders.coco2014.coco2014_dataset_builder import Builder as Coco2014
 from tfds_builders.h36m.h36m_dataset_builder import Builder as Human36M
+from tfds_builders.lsp.lsp_dataset_builder import Builder as Lsp
+from tfds_builders.lspet.lspet_dataset_builder import Builder as Lspet
+from tfds_builders.mpi_inf_3dhp.mpi_inf_3dhp_dataset_builder import Builder as MpiInf3dhp
+from tfds_builders.mpii.mpii_dataset_builder import Builder as Mpii
 from tfds_builders.synthetic_bodies.synthetic_bodies_dataset_builder import Builder as SyntheticBodies
 from tfds_builders.synthetic_poses.synthetic_poses_dataset_builder import Builder as SyntheticPoses
+from tfds_builders.threedpw.threedpw_dataset_builder import Builder as ThreeDPW
 
 __all__ = ["BUILDERS", "BuildError", "build", "check", "make_builder", "source"]
 
-BUILDERS = {cls.name: cls for cls in (SyntheticBodies, SyntheticPoses, Human36M)}
+BUILDERS = {
+    cls.name: cls
+    for cls in (
+        *(SyntheticBodies, SyntheticPoses, Human36M, ThreeDPW),
+        *(MpiInf3dhp, Lsp, Lspet, Mpii, Coco2014, Amass),
+    )
+}
 
 
 def build(

@@ -58,6 +58,7 @@ class Builder(training_sets.TrainingSet):
   mpi_inf_3dhp_test_set/TS1/annot_data.mat            (TS1 to TS6; for the test split)
   mpi_inf_3dhp_test_set/TS1/imageSequence/img_000001.jpg ...
   mpi_inf_3dhp_train.npz, mpi_inf_3dhp_valid.npz      (for mpi_inf_3dhp/spin)"""
+    LENS_PX: ClassVar = 5.0  # annot2 has the hips and the spine up to 2 px beside the projected annot3.
     COUNTS: ClassVar = {
         "official": {"train": 96_719, "test": 2_875},
         training_sets.LIST: {"train": 96_507, "test": None},  # Lists with 2,875 and with 2,929 rows are about.
