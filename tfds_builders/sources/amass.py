@@ -87,7 +87,7 @@ def make(task: Task) -> Iterator[dict[str, Any] | Skip]:
         try:
             clip, betas = _read(task.folder / file, name, task.frames_per_second)
         except ValueError as error:
-            yield Skip("a recording that cannot be used", str(error))
+            yield Skip("a recording that cannot be used", str(error).replace(str(task.folder), task.subset))
             continue
         poses = pose_files.upright(clip, task.folder / file)
         reasons = pose_files.glitches(poses)

@@ -187,7 +187,7 @@ def _images(task: Task) -> Iterator[tuple[int, str, Any]]:
             try:
                 yield frame, path, pictures.Reader()(files[frame])
             except images.ImageError as error:
-                yield frame, path, Skip("unreadable image", str(error))
+                yield frame, path, Skip("unreadable image", str(error).replace(f"{task.base}/", ""))
         return
     decoded = set()
     for frame, image in video.frames(_video(task.folder, task.camera), task.frames):

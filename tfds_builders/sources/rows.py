@@ -106,7 +106,7 @@ def make(task: Task) -> Iterator[dict[str, Any] | Skip]:
         try:
             image = read(task.folder / person.image)
         except images.ImageError as error:
-            yield Skip("unreadable image", str(error))
+            yield Skip("unreadable image", str(error).replace(f"{task.folder}/", ""))
             continue
         size = (image.shape[1], image.shape[0])
         if person.size not in (None, size):
