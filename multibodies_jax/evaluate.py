@@ -23,6 +23,7 @@ from multibodies_jax import (
     metrics,
     occlusion,
     prior,
+    protocols,
     report,
     smpl,
 )
@@ -81,25 +82,34 @@ def _panel(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> jud
     ours = inference.restore(config, workdir / "checkpoints", bodies)
     with_hmr = config.eval.controls and checkpoints.latest_step(workdir / "hmr") is not None
     with_books = config.eval.controls and ours.num_hypotheses > 1
-    stride = np.arange(0, bodies.smpl.v_template.shape[0], config.eval.vertex_stride)
+    truth = protocols.get(config.eval.protocol).truth
+
+    def scored(model: smpl.SmplModel) -> judge.Scored:
+        some = np.arange(0, model.v_template.shape[0], config.eval.vertex_stride)
+        return judge.Scored(smpl.contract(model, bodies.files.h36m_regressor), smpl.subset(model, some))
+
+    gendered = truth == protocols.GENDERED
     return judge.Panel(
         ours=ours,
         density=prior.load_prior(config, workdir, bodies),
-        surface=smpl.subset(bodies.smpl, stride),
+        scored=scored(bodies.smpl),
         books=controls.codebooks(config, bodies, _ns(config, ours)) if with_books else {},
         hmr=inference.restore(config, workdir / "hmr", bodies) if with_hmr else None,
+        gendered=(scored(bodies.files.gendered("male")), scored(bodies.files.gendered("female"))) if gendered else None,
     )
 
 
 def _describe(config: Any, panel: judge.Panel) -> dict[str, Any]:
     """The head of results.json: what was evaluated, and how."""
+    named, *strict = map(dataclasses.asdict, protocols.both(protocols.get(config.eval.protocol)).values())
     regressors = {judge.OURS: panel.ours} | ({judge.HMR: panel.hmr} if panel.hmr else {})
     return {
         "schema": SCHEMA,
         **experiment.metadata(config, panel.ours.bodies),
         "seed": config.seed,
         "split": config.eval.split,
-        "protocol": metrics.describe(config.eval.protocol),
+        "protocol": named,
+        **({"protocol_strict": strict[0]} if strict else {}),
         "num_hypotheses": panel.ours.num_hypotheses,
         "steps": {name: regressor.step for name, regressor in regressors.items()},
         "images_seen": {name: regressor.images_seen for name, regressor in regressors.items()},
@@ -177,7 +187,7 @@ def _tune(config: Any, panel: judge.Panel, name: str) -> tuple[judge.Settings, d
     q = config.quantizer
     settings = judge.Settings(
         ns=_ns(config, panel.ours),
-        protocol=metrics.PROTOCOLS[config.eval.protocol],
+        protocol=protocols.get(config.eval.protocol),
         reading=q.reading,
         weights=q.weights,
         starts=q.starts,
@@ -206,10 +216,11 @@ def _temperature_errors(
 ) -> dict[float, np.ndarray]:
     """MPJPE-n on the validation split under prior weights, for each temperature."""
     values: dict[float, list] = {t: [] for t in TEMPERATURES}
+    protocol = settings.protocol
     for batch in tqdm(examples(config, name, "validation"), desc="choose the temperature", unit="batch"):
         arrays, keep = _arrays(batch), batch["valid"] > 0
         hyps = judge.hypothesize(panel.ours, panel.density, arrays)
-        every = judge.measure(panel, hyps, judge.truth_of(panel, arrays))["mpjpe"]
+        every = judge.measure(panel, hyps, judge.truth_of(panel, arrays, protocol), protocol)["mpjpe"]
         keys = judge.example_keys(arrays, 0)
         for t in TEMPERATURES:
             chosen = [judge.quantized(hyps, n, keys, settings, weights="prior", temperature=t) for n in settings.ns]
@@ -224,10 +235,13 @@ def _best_noise(
     """(metric, n) -> (root, pose) noise in degrees with the least error of the HMR control on the validation split."""
     pairs = [(root, pose) for root in controls.NOISE_ROOT_DEG for pose in controls.NOISE_POSE_DEG]
     values: list[np.ndarray] = []
+    protocol = protocols.get(config.eval.protocol)
     for batch in tqdm(examples(config, name, "validation"), desc="choose the control's noise", unit="batch"):
         arrays, keep = _arrays(batch), batch["valid"] > 0
         single = judge.respond(panel.hmr, arrays)
-        errors = [judge.noisy_errors(panel, single, arrays, jnp.deg2rad(jnp.array(pair)), ns) for pair in pairs]
+        errors = [
+            judge.noisy_errors(panel, single, arrays, jnp.deg2rad(jnp.array(pair)), ns, protocol) for pair in pairs
+        ]
         values.append(np.stack(errors)[..., keep])
     means = np.concatenate(values, axis=-1).mean(axis=-1)  # (pairs, metrics, ns)
     return {(m, n): pairs[int(means[:, i, j].argmin())] for i, m in enumerate(judge.TUNED) for j, n in enumerate(ns)}

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from multibodies_jax import body_files, checkpoints, joints, metrics, models, quantize, rotations
+from multibodies_jax import body_files, checkpoints, joints, models, protocols, quantize, rotations
 from multibodies_jax import smpl as smpl_lib
 from multibodies_jax.data import augment, spin_npz
 
@@ -31,7 +31,7 @@ _CHOICES = {
     "data.augment": ("none", "mild", "spin"),
     "data.crop": augment.CROPS,
     "freeze": ("", "trunk", "loaded"),
-    "eval.protocol": tuple(metrics.PROTOCOLS),
+    "eval.protocol": tuple(protocols.PROTOCOLS),
     "eval.split": ("train", "validation", "test"),
 }
 _POSITIVE = (
@@ -122,9 +122,7 @@ def _field(config: Any, path: str) -> Any:
     return config
 
 
-def build_model(
-    config: Any, num_hypotheses: int, bodies: Bodies, mean_state: Sequence[float] | None = None
-) -> Any:
+def build_model(config: Any, num_hypotheses: int, bodies: Bodies, mean_state: Sequence[float] | None = None) -> Any:
     """The network of a config with M = `num_hypotheses`, from the checkpoint's `mean_state` or, without one, the body's."""
     if mean_state is None:
         mean_state = np.concatenate([bodies.files.mean_rot6d, bodies.files.mean_betas, bodies.files.mean_cam]).tolist()
@@ -172,7 +170,7 @@ def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
     """One row of an evaluation batch.
 
     Raises:
-      ValueError: the example lacks the truth that the protocol scores against.
+      ValueError: the example lacks the truth that the protocol scores against, or belongs to another protocol.
     """
     with_image = config.model.trunk != "keypoints"
     row = augment.evaluation_example(
@@ -182,10 +180,10 @@ def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
         crop=config.data.crop,
         contrast_stretch=config.data.contrast_stretch,
     )
-    if not row["smpl_valid"]:
-        raise ValueError(
-            f"{row['example_id']}: protocol {config.eval.protocol!r} scores against SMPL parameters, which it lacks."
-        )
+    hint = record["protocol_hint"]
+    protocols.check_example(
+        protocols.get(config.eval.protocol), row, hint.decode() if isinstance(hint, bytes) else str(hint)
+    )
     return row
 
 

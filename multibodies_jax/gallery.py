@@ -13,7 +13,6 @@ from multibodies_jax import (
     hypotheses,
     judge,
     logs,
-    metrics,
     occlusion,
     smpl,
 )
@@ -55,14 +54,15 @@ def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, settin
     chosen = judge.quantized(hyps, n, judge.example_keys(batch, 0), settings)
     picked = hypotheses.pick(hyps, chosen.medoid)
     bodies = panel.ours.bodies
-    truth17 = smpl.joints(bodies.h36m, batch["rotmats"], batch["betas"])
-    errors = metrics.mpjpe14_mm(smpl.joints(bodies.h36m, picked.rotmats, picked.betas), truth17)
+    truth = judge.truth_of(panel, batch, settings.protocol)
+    errors = judge.measure(panel, picked, truth, settings.protocol)["mpjpe"]
     meshes = np.asarray(smpl.mesh(bodies.smpl, picked.rotmats, picked.betas))
-    truth = np.asarray(smpl.mesh(bodies.smpl, batch["rotmats"], batch["betas"]))
+    true_meshes = np.asarray(smpl.mesh(bodies.smpl, batch["rotmats"], batch["betas"]))
+    annotated = [mesh if row["smpl_valid"] else None for mesh, row in zip(true_meshes, rows, strict=True)]
     faces = np.asarray(bodies.smpl.faces)
     evidence = [_evidence(record, row) for record, row in zip(records, rows, strict=True)]
     examples = [
-        figures.Example(evidence[i], meshes[i], np.asarray(chosen.prob[i]), int(errors[i].argmin()), truth[i])
+        figures.Example(evidence[i], meshes[i], np.asarray(chosen.prob[i]), int(errors[i].argmin()), annotated[i])
         for i in range(len(rows))
     ]
     figures.figure6(folder / "figure6_hypotheses.png", examples, faces)
@@ -75,7 +75,7 @@ def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, settin
             evidence[hidden],
             body[hidden],
             meshes[hidden],
-            truth[hidden],
+            annotated[hidden],
             faces,
         )
     _figure5(folder / "figure5_ambiguous.png", records[hidden])

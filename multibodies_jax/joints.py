@@ -33,6 +33,7 @@ J24: tuple[str, ...] = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear",
 )  # fmt: skip
 J14: tuple[str, ...] = (*J24[:13], "head")
+J17: tuple[str, ...] = (*J14, "pelvis", "spine", "jaw")  # Of MPI-INF-3DHP.
 H36M17: tuple[str, ...] = (
     "pelvis", "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle",
     "spine", "neck", "jaw", "head",

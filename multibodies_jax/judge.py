@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from multibodies_jax import cameras, controls, hypotheses, inference, joints, metrics, prior, quantize, smpl
+from multibodies_jax import cameras, controls, hypotheses, inference, joints, metrics, prior, protocols, quantize, smpl
 from multibodies_jax.inference import Regressor
 
 OURS, UNIFORM, PRINTED, KEPT = (
@@ -29,16 +29,24 @@ TUNED = ("mpjpe", "pa_mpjpe")  # Metrics that the noise of NOISE is tuned for, e
 Errors = dict[str, dict[str, dict[str, Array]]]  # method -> n -> metric -> (B,), millimetres.
 
 
+class Scored(flax.struct.PyTreeNode):
+    """What is measured of a body model: the joints of the metrics, and some vertices for the vertex error."""
+
+    h36m: smpl.JointModel
+    surface: smpl.SmplModel
+
+
 class Panel(flax.struct.PyTreeNode):
     """Everything that is compared, as one argument of jit."""
 
     ours: Regressor
     density: prior.Prior
-    surface: smpl.SmplModel  # The vertices on which the vertex error is taken.
+    scored: Scored  # The neutral body: of predictions, and of the truth where a protocol has no gendered one.
     books: Mapping[
         str, hypotheses.Hypotheses
     ]  # n -> image-independent set, leading axes (1, n); empty without controls.
     hmr: Regressor | None = None
+    gendered: tuple[Scored, Scored] | None = None  # Male, female: the truth of protocols that want it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Settings:
     """
 
     ns: tuple[int, ...]
-    protocol: metrics.Protocol
+    protocol: protocols.Protocol
     reading: str
     weights: str
     starts: int
@@ -72,15 +80,16 @@ def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> tuple[Er
       settings: of the sets.
     """
     hyps = hypothesize(panel.ours, panel.density, batch)
-    truth = truth_of(panel, batch)
-    every = measure(panel, hyps, truth)
-    of_set = functools.partial(_of_set, protocol=settings.protocol)
+    protocol = settings.protocol
+    truth = truth_of(panel, batch, protocol)
+    every = measure(panel, hyps, truth, protocol)
+    of_set = functools.partial(of_sets, protocol=protocol)
     errors: Errors = {}
     for name, chosen in _choices(hyps, batch, settings).items():
         errors[name] = {str(n): of_set(every, index) for n, index in chosen.items()}
     if panel.hmr is not None:
         single = respond(panel.hmr, batch)
-        errors[HMR] = {"1": of_set(measure(panel, single, truth))}
+        errors[HMR] = {"1": of_set(measure(panel, single, truth, protocol))}
         if settings.noise:
             errors[NOISE] = {str(n): _noisy(panel, single, truth, batch, n, settings) for n in settings.ns}
     if panel.books:
@@ -89,7 +98,7 @@ def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> tuple[Er
     if m > 1:
         shuffled = hypothesize(panel.ours, panel.density, _shuffle(batch))
         first = quantized(shuffled, 1, example_keys(batch, 0), settings).medoid
-        errors[SHUFFLED] = {"1": of_set(measure(panel, hypotheses.pick(shuffled, first), truth))}
+        errors[SHUFFLED] = {"1": of_set(measure(panel, hypotheses.pick(shuffled, first), truth, protocol))}
     diagnostics = _diagnose(hyps, batch, truth, jnp.float32(settings.temperature))
     if panel.hmr is not None:
         diagnostics["hmr_reprojection_px"] = _reprojection(single, batch)
@@ -148,44 +157,100 @@ def example_keys(batch: dict[str, Array], purpose: int) -> Array:
 
 
 class Truth(flax.struct.PyTreeNode):
-    """The body that is to be found; B leading."""
+    """What is to be found; B leading, metres.
 
-    joints17: Float[Array, "B 17 3"]
+    Attributes:
+      joints: those that the protocol compares, in its order, around any origin.
+      roots: "pelvis" and, of given joints, "mid-hip": the points that may be subtracted from them.
+      joints24: mid-hip centred; what "by joint error" compares with.
+      valid24: 1 where such a joint is annotated.
+      vertices: rooted at the pelvis; None where the truth is no body.
+    """
+
+    joints: Float[Array, "B J 3"]
+    roots: dict[str, Float[Array, "B 3"]]
     joints24: Float[Array, "B 24 3"]
-    vertices: Float[Array, "B V 3"]
+    valid24: Float[Array, "B 24"]
+    vertices: Float[Array, "B V 3"] | None
 
 
-@jax.jit
-def truth_of(panel: Panel, batch: dict[str, Array]) -> Truth:
-    """Joints and vertices of the true SMPL parameters, in the body's own frame; joints24 mid-hip centred."""
-    bodies, (rotmats, betas) = panel.ours.bodies, (batch["rotmats"], batch["betas"])
-    joints24 = smpl.joints(bodies.j24, rotmats, betas)
+@functools.partial(jax.jit, static_argnames="protocol")
+def truth_of(panel: Panel, batch: dict[str, Array], protocol: protocols.Protocol) -> Truth:
+    """The truth of a protocol and of its strict sibling, which differ in the root only."""
+    given, given_valid = batch["joints3d"], batch["joints3d_valid"]
+    midhip = jnp.mean(given[:, list(joints.MIDHIP_J24)], axis=1)
+    if protocol.truth == protocols.GIVEN:
+        roots = {"pelvis": given[:, joints.J24.index("pelvis")], "mid-hip": midhip}
+        compared = given[:, joints.index_map(joints.J24, protocol.joints)]
+        return Truth(compared, roots, given - midhip[:, None], given_valid, None)
+    joints17, vertices = _true_body(panel, batch, gendered=protocol.truth == protocols.GENDERED)
+    joints24 = smpl.joints(panel.ours.bodies.j24, batch["rotmats"], batch["betas"])
     return Truth(
-        joints17=smpl.joints(bodies.h36m, rotmats, betas),
+        joints=joints17[:, joints.index_map(joints.H36M17, protocol.joints)],
+        roots={"pelvis": joints17[:, 0]},
         joints24=joints24 - jnp.mean(joints24[:, list(joints.MIDHIP_J24)], axis=1, keepdims=True),
-        vertices=smpl.mesh(panel.surface, rotmats, betas),
+        valid24=jnp.ones_like(given_valid),
+        vertices=vertices - joints17[:, :1],
     )
 
 
-@jax.jit
-def measure(panel: Panel, hyps: hypotheses.Hypotheses, truth: Truth) -> dict[str, Float[Array, "B M"]]:
-    """Errors of every hypothesis: MPJPE, RE, vertex error (rooted at the pelvis), and the J24 error of the authors' choice."""
-    joints17 = smpl.joints(panel.ours.bodies.h36m, hyps.rotmats, hyps.betas)
-    surface = smpl.mesh(panel.surface, hyps.rotmats, hyps.betas) - joints17[..., :1, :]
-    true_surface = (truth.vertices - truth.joints17[:, :1])[:, None]
-    return {
-        "mpjpe": metrics.mpjpe14_mm(joints17, truth.joints17),
-        "pa_mpjpe": metrics.pa_mpjpe14_mm(joints17, truth.joints17),
-        "vertex": metrics.vertex_error_mm(surface, true_surface),
-        "squared24": jnp.mean(jnp.square(hyps.joints24 - truth.joints24[:, None]), axis=(2, 3)),
-    }
+def _true_body(panel: Panel, batch: dict[str, Array], gendered: bool) -> tuple[Array, Array]:
+    """Joints (B, 17, 3) and vertices (B, V, 3) of the true SMPL parameters on the neutral body, or on its own gender's."""
+    rotmats, betas = batch["rotmats"], batch["betas"]
+    scored = panel.gendered if gendered else (panel.scored,)
+    if scored is None:
+        raise ValueError("The panel has no male and female bodies, against which this protocol scores.")
+    found = [(smpl.joints(s.h36m, rotmats, betas), smpl.mesh(s.surface, rotmats, betas)) for s in scored]
+    if not gendered:
+        return found[0]
+    female = (batch["gender"] == 1)[:, None, None]
+    return jnp.where(female, found[1][0], found[0][0]), jnp.where(female, found[1][1], found[0][1])
 
 
-def _of_set(errors: dict[str, Array], index: Array | None = None, *, protocol: metrics.Protocol) -> dict[str, Array]:
-    """Errors (B,) of the sets that `index` (B, n) chooses, by the protocol's selection."""
+# Function, and what of a pair of bodies it compares, by metric.
+_METRICS: dict[str, tuple[Callable[..., Array], str]] = {
+    "mpjpe": (metrics.mpjpe_mm, "rooted"),
+    "pa_mpjpe": (metrics.pa_mpjpe_mm, "joints"),
+    "vertex": (metrics.vertex_error_mm, "vertices"),
+    "pa_vertex": (metrics.pa_mpjpe_mm, "vertices"),
+    "pck150": (metrics.pck150, "rooted14"),
+    "auc": (metrics.auc, "rooted14"),
+}
+
+
+@functools.partial(jax.jit, static_argnames="protocol")
+def measure(
+    panel: Panel, hyps: hypotheses.Hypotheses, truth: Truth, protocol: protocols.Protocol
+) -> dict[str, Float[Array, "B M"]]:
+    """Every metric of every hypothesis, under the protocol and (with its suffix) the strict sibling, and `squared24`."""
+    joints17 = smpl.joints(panel.scored.h36m, hyps.rotmats, hyps.betas)
+    surface = smpl.mesh(panel.scored.surface, hyps.rotmats, hyps.betas) - joints17[..., :1, :]
+    pred = joints17[..., joints.index_map(joints.H36M17, protocol.joints), :] - joints17[..., :1, :]
+    errors = {"squared24": metrics.squared24(hyps.joints24, truth.joints24, truth.valid24)}
+    for suffix, one in protocols.both(protocol).items():
+        target = (truth.joints - truth.roots[one.truth_root][:, None])[:, None]
+        pairs = {
+            "rooted": (pred, target),
+            "rooted14": (pred[..., :14, :], target[..., :14, :]),  # Every protocol's joints begin with J14.
+            "joints": (pred, truth.joints[:, None]),  # Alignment sees no root; one array for both, to be computed once.
+            "vertices": (surface, None if truth.vertices is None else truth.vertices[:, None]),
+        }
+        errors |= {name + suffix: _METRICS[name][0](*pairs[_METRICS[name][1]]) for name in one.metrics}
+    return errors
+
+
+def of_sets(
+    errors: dict[str, Array], index: Array | None = None, *, protocol: protocols.Protocol
+) -> dict[str, Float[Array, "B"]]:
+    """Errors of the sets that `index` (B, n) chooses among the measured (None: all), under the protocol and its sibling."""
     if index is not None:
         errors = {name: jnp.take_along_axis(error, index, axis=1) for name, error in errors.items()}
-    return metrics.reduce_set({k: v for k, v in errors.items() if k != "squared24"}, errors["squared24"], protocol)
+    result = {}
+    for suffix, one in protocols.both(protocol).items():
+        own = {name: errors[name + suffix] for name in one.metrics}
+        reduced = metrics.reduce_set(own, one.selection, errors["squared24"])
+        result |= {name + suffix: value for name, value in reduced.items()}
+    return result
 
 
 def _noisy(panel, single, truth, batch, n: int, settings: Settings) -> dict[str, Array]:
@@ -194,9 +259,10 @@ def _noisy(panel, single, truth, batch, n: int, settings: Settings) -> dict[str,
     for metric in TUNED:
         sigma = jnp.array(settings.noise[metric, n], jnp.float32)
         noisy = _perturb(single, max(settings.ns), keys, sigma, panel.ours.bodies.j24)
-        errors = {name: error[:, :n] for name, error in measure(panel, noisy, truth).items()}
-        scores = _of_set(errors, protocol=settings.protocol)
-        result = scores if not result else result | {metric: scores[metric]}
+        errors = {name: error[:, :n] for name, error in measure(panel, noisy, truth, settings.protocol).items()}
+        scores = of_sets(errors, protocol=settings.protocol)
+        own = {metric, metric + protocols.STRICT}
+        result |= {name: score for name, score in scores.items() if name in own or not result}
     return result
 
 
@@ -209,11 +275,11 @@ def _codebook(panel: Panel, truth: Truth, size: int, settings: Settings) -> dict
     """Errors of the image-independent sets, all measured in one go."""
     together = hypotheses.concatenate([panel.books[str(n)] for n in settings.ns])
     everywhere = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape[1:])), together)
-    errors = measure(panel, everywhere, truth)
+    errors = measure(panel, everywhere, truth, settings.protocol)
     result, start = {}, 0
     for n in settings.ns:
         part = {name: error[:, start : start + n] for name, error in errors.items()}
-        result[str(n)], start = _of_set(part, protocol=settings.protocol), start + n
+        result[str(n)], start = of_sets(part, protocol=settings.protocol), start + n
     return result
 
 
@@ -231,11 +297,17 @@ def _diagnose(
         "spread_mm": spread,
         "seen": seen,
         "reprojection_px": _reprojection(hyps, batch),
-        "best_hypothesis": jnp.argmin(metrics.mpjpe_mm(hyps.joints24, truth.joints24[:, None]), axis=1),
+        "best_hypothesis": jnp.argmin(_joint_distance(hyps, truth), axis=1),
         "effective_printed": inference.effective_number(hyps.log_prior, 1.0),
         "effective_tuned": inference.effective_number(hyps.log_prior, temperature),
         "log_prior_spread": jnp.std(hyps.log_prior, axis=1),
     }
+
+
+def _joint_distance(hyps: hypotheses.Hypotheses, truth: Truth) -> Float[Array, "B M"]:
+    """Sum of the distances of the true J24 joints."""
+    squared = jnp.sum(jnp.square(hyps.joints24 - truth.joints24[:, None]), axis=3)
+    return jnp.sum(truth.valid24[:, None] * jnp.sqrt(squared), axis=2)
 
 
 @jax.jit
@@ -252,14 +324,17 @@ def _mean_where(values: Float[Array, "B 24"], where: Array) -> Float[Array, "B"]
     return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
 
-@functools.partial(jax.jit, static_argnames="ns")
+@functools.partial(jax.jit, static_argnames=("ns", "protocol"))
 def noisy_errors(
-    panel: Panel, single: hypotheses.Hypotheses, batch: dict[str, Array], sigma: Float[Array, "2"], ns: tuple[int, ...]
+    panel: Panel,
+    single: hypotheses.Hypotheses,
+    batch: dict[str, Array],
+    sigma: Float[Array, "2"],
+    ns: tuple[int, ...],
+    protocol: protocols.Protocol,
 ) -> Float[Array, "T N B"]:
     """Errors of the sets of HMR with noise (root, pose in radians), for each metric in TUNED and each n."""
-    bodies = panel.ours.bodies
-    noisy = _perturb(single, max(ns), example_keys(batch, 2), sigma, bodies.j24)
-    joints17 = smpl.joints(bodies.h36m, noisy.rotmats, noisy.betas)
-    target17 = smpl.joints(bodies.h36m, batch["rotmats"], batch["betas"])
-    errors = jnp.stack([metrics.mpjpe14_mm(joints17, target17), metrics.pa_mpjpe14_mm(joints17, target17)])
-    return jnp.stack([jnp.min(errors[:, :, :n], axis=2) for n in ns], axis=1)
+    noisy = _perturb(single, max(ns), example_keys(batch, 2), sigma, panel.ours.bodies.j24)
+    errors = measure(panel, noisy, truth_of(panel, batch, protocol), protocol)
+    sets = [of_sets({name: error[:, :n] for name, error in errors.items()}, protocol=protocol) for n in ns]
+    return jnp.stack([jnp.stack([scores[metric] for scores in sets]) for metric in TUNED])

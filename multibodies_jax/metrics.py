@@ -1,17 +1,12 @@
 """Evaluation metrics, in millimetres of joints and vertices in metres, and their statistics over examples."""
 
-import dataclasses
-import types
 from collections.abc import Mapping
-from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 from jaxtyping import Array, Float
-
-from multibodies_jax import joints
 
 _MM = 1000.0
 # B^(2^k) of a matrix B whose largest eigenvalue leads by a share g is of rank one when 2^k g is large: float32 resolves
@@ -20,52 +15,8 @@ _SQUARINGS = 24
 _TRIANGLE = {
     (i, j): 4 * i - i * (i + 1) // 2 + j for i in range(4) for j in range(i, 4)
 }  # Places in an upper triangle.
-
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """What was compared with what, stored with every result.
-
-    Attributes:
-      name: key in `PROTOCOLS`.
-      selection: which of the n bodies counts: "minimum per metric", the paper's text (each metric takes its own
-        smallest error), or "by joint error", the authors' code (the body with the least mean squared J24 error,
-        mid-hip centred; all metrics are read from it).
-      prediction: where the predicted joints come from.
-      truth: where the true joints come from.
-      regressor: from vertices to joints.
-      joints: compared by MPJPE and RE.
-      root: subtracted from both for MPJPE.
-      alignment: of RE (PA-MPJPE).
-    """
-
-    name: str
-    selection: Literal["minimum per metric", "by joint error"]
-    prediction: str = "SMPL mesh of the representative (a medoid)"
-    truth: str = "SMPL mesh of the annotation"
-    regressor: str = "h36m17"
-    joints: tuple[str, ...] = joints.J14
-    root: str = "row 0 of the regressor (pelvis)"
-    alignment: str = "similarity Procrustes (rotation, translation, scale)"
-
-
-PROTOCOLS = types.MappingProxyType(
-    {
-        "strict": Protocol("strict", "minimum per metric"),
-        "released": Protocol("released", "by joint error"),
-    }
-)
-
-
-def describe(name: str) -> dict[str, Any]:
-    """The protocol as a plain dictionary, for results.
-
-    Raises:
-      ValueError: if there is no protocol of that name.
-    """
-    if name not in PROTOCOLS:
-        raise ValueError(f"Unknown evaluation protocol {name!r}: choose one of {sorted(PROTOCOLS)}.")
-    return dataclasses.asdict(PROTOCOLS[name])
+_PERCENT = ("pck150", "auc")  # Metrics of which more is better.
+_PCK_MM, _AUC_STEPS = 150.0, 31  # Threshold of 3DPCK; thresholds from 0 to it of its mean.
 
 
 def mpjpe_mm(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Float[Array, "*b"]:
@@ -104,58 +55,40 @@ def align(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Flo
     return scale[..., None, None] * turned + target_mean
 
 
-def mpjpe14_mm(pred17: Float[Array, "*b n 17 3"], target17: Float[Array, "*b 17 3"]) -> Float[Array, "*b n"]:
-    """MPJPE of each of n bodies by the protocols' 14 joints, both rooted at the pelvis of the 17."""
-    return mpjpe_mm(_rooted14(pred17), _rooted14(target17)[..., None, :, :])
+def pck150(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Float[Array, "*b"]:
+    """3DPCK: percentage of joints nearer than 150 mm, as they are: root them first (Mehta et al., 2017)."""
+    return 100.0 * jnp.mean(_MM * _norm(pred - target) < _PCK_MM, axis=-1)
 
 
-def pa_mpjpe14_mm(pred17: Float[Array, "*b n 17 3"], target17: Float[Array, "*b 17 3"]) -> Float[Array, "*b n"]:
-    """RE of each of n bodies by the protocols' 14 joints."""
-    return pa_mpjpe_mm(_rooted14(pred17), _rooted14(target17)[..., None, :, :])
+def auc(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Float[Array, "*b"]:
+    """Mean of 3DPCK over the thresholds 0, 5, ..., 150 mm, percent (Mehta et al., 2017)."""
+    distance = _MM * _norm(pred - target)
+    missed = jnp.searchsorted(jnp.linspace(0.0, _PCK_MM, _AUC_STEPS), distance, side="right")  # Thresholds <= distance.
+    return 100.0 * (1.0 - jnp.mean(missed, axis=-1) / _AUC_STEPS)
 
 
-def min_of_n(errors: Float[Array, "*b n"]) -> Float[Array, "*b"]:
-    """The error of the set: its smallest (MPJPE-n, RE-n; section 5)."""
-    return jnp.min(errors, axis=-1)
-
-
-def evaluate_set(
-    pred17: Float[Array, "B n 17 3"],
-    pred24: Float[Array, "B n 24 3"],
-    target17: Float[Array, "B 17 3"],
-    target24: Float[Array, "B 24 3"],
-    protocol: Protocol,
-) -> dict[str, Float[Array, "B"]]:
-    """MPJPE-n and RE-n of a set of n bodies per example.
-
-    Args:
-      pred17: joints of the H36M-17 regressor, metres, any origin.
-      pred24: J24 joints, any origin; only for the selection "by joint error".
-      target17: as `pred17`.
-      target24: as `pred24`.
-      protocol: a value of `PROTOCOLS`.
-
-    Returns:
-      "mpjpe" and "pa_mpjpe", millimetres.
-    """
-    errors = {"mpjpe": mpjpe14_mm(pred17, target17), "pa_mpjpe": pa_mpjpe14_mm(pred17, target17)}
-    squared = jnp.mean(jnp.square(_centred24(pred24) - _centred24(target24)[:, None]), axis=(2, 3))
-    return reduce_set(errors, squared, protocol)
+def squared24(
+    pred: Float[Array, "B n 24 3"], target: Float[Array, "B 24 3"], valid: Float[Array, "B 24"]
+) -> Float[Array, "B n"]:
+    """Mean squared difference of J24 joints, both mid-hip centred: what the authors' code selects by."""
+    return jnp.mean(valid[:, None, :, None] * jnp.square(pred - target[:, None]), axis=(2, 3))
 
 
 def reduce_set(
-    errors: Mapping[str, Float[Array, "B n"]], squared24: Float[Array, "B n"], protocol: Protocol
+    errors: Mapping[str, Float[Array, "B n"]], selection: str, joint_error: Float[Array, "B n"] | None = None
 ) -> dict[str, Float[Array, "B"]]:
-    """The error of a set from those of its n bodies, by the protocol's selection.
+    """The error of a set from those of its n bodies (MPJPE-n, RE-n; section 5).
 
     Args:
       errors: metric -> error of each body.
-      squared24: mean squared J24 error of each body, mid-hip centred; decides "by joint error".
-      protocol: a value of `PROTOCOLS`.
+      selection: of a protocol: "minimum per metric" (the greatest where more is better), or "by joint error".
+      joint_error: `squared24` of each body; decides "by joint error".
     """
-    if protocol.selection == "minimum per metric":
-        return {name: min_of_n(error) for name, error in errors.items()}
-    chosen = jnp.argmin(squared24, axis=1)[:, None]
+    if selection == "minimum per metric":
+        return {name: jnp.max(e, axis=1) if name in _PERCENT else jnp.min(e, axis=1) for name, e in errors.items()}
+    if joint_error is None:
+        raise ValueError("The selection 'by joint error' needs the joint error of each body.")
+    chosen = jnp.argmin(joint_error, axis=1)[:, None]
     return {name: jnp.take_along_axis(error, chosen, axis=1)[:, 0] for name, error in errors.items()}
 
 
@@ -224,14 +157,6 @@ def _norm(x: Float[Array, "*b D"]) -> Float[Array, "*b"]:
     """Euclidean norm with gradient 0, not NaN, at 0."""
     square = jnp.sum(jnp.square(x), axis=-1)
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
-
-
-def _rooted14(joints17: Float[Array, "*b 17 3"]) -> Float[Array, "*b 14 3"]:
-    return joints17[..., joints.J14_FROM_H36M17, :] - joints17[..., :1, :]
-
-
-def _centred24(joints24: Float[Array, "*b 24 3"]) -> Float[Array, "*b 24 3"]:
-    return joints24 - jnp.mean(joints24[..., list(joints.MIDHIP_J24), :], axis=-2, keepdims=True)
 
 
 def _best_rotation(covariance: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3 3"]:

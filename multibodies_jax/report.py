@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from multibodies_jax import judge
+from multibodies_jax import judge, protocols
 
 _WORDS = ("visible", "hidden")
+_COLUMNS = {"mpjpe": "MPJPE", "pa_mpjpe": "RE", "pck150": "PCK %", "auc": "AUC %"}
 
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of every set, like the paper's Table 1, with controls, paired comparisons and diagnostics."""
-    protocol = result["protocol"]
     lines = [
         f"# Results: {result['body']}",
         "",
-        f"M = {result['num_hypotheses']} hypotheses, split {result['split']}. Protocol {protocol['name']}: {protocol['selection']}, "
-        f"{len(protocol['joints'])} joints of {protocol['regressor']}, root {protocol['root']}; RE after {protocol['alignment']}.",
+        f"M = {result['num_hypotheses']} hypotheses, split {result['split']}. {_protocol(result['protocol'])}",
+        *([_protocol(result["protocol_strict"])] if "protocol_strict" in result else []),
         f"Commit {_short(result['commit'])}, seed {result['seed']}. Errors in millimetres: mean over images ± half a 95 % interval.",
     ]
     for name in result["metrics"]:
@@ -37,24 +37,41 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _protocol(protocol: Mapping[str, Any]) -> str:
+    """What was compared with what, in a sentence."""
+    against = f" to {protocol['selected_against']}" if protocol["selected_against"] else ""
+    roots = protocol["root"]
+    if protocol["truth_root"] != "pelvis":
+        roots = f"of the prediction {roots}, of the truth {protocol['truth_root']}"
+    return (
+        f"Protocol {protocol['name']}: {protocol['selection']}{against}, truth {protocol['truth']}, "
+        f"{len(protocol['joints'])} joints of {protocol['regressor']}, root {roots}; RE after {protocol['alignment']}."
+    )
+
+
 def _short(commit: str) -> str:
     digest, plus, dirty = commit.partition("+")
     return digest[:12] + plus + dirty
 
 
 def _table(methods: Mapping[str, Any]) -> list[str]:
+    """A row per method, and below it one for the strict sibling of the protocol if both were evaluated."""
     ns = sorted({int(n) for sets in methods.values() for n in sets if len(sets) > 1 or n == "1"})
-    header = ["method"] + [f"{label}-{n}" for n in ns for label in ("MPJPE", "RE")]
+    known = {name for sets in methods.values() for scores in sets.values() for name in scores}
+    columns = {name: label for name, label in _COLUMNS.items() if name in known}
+    header = ["method"] + [f"{label}-{n}" for n in ns for label in columns.values()]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    suffixes = {"": "", protocols.STRICT: ", strict"} if "mpjpe" + protocols.STRICT in known else {"": ""}
     for method, sets in methods.items():
-        if set(map(int, sets)) <= set(ns):
-            cells = [_cell(sets.get(str(n), {}).get(k)) for n in ns for k in ("mpjpe", "pa_mpjpe")]
-            lines.append(f"| {method} | " + " | ".join(cells) + " |")
-        else:
-            scores = next(iter(sets.values()))
-            lines.append(
-                f"| {method}: {_cell(scores['mpjpe'])} / {_cell(scores['pa_mpjpe'])} |" + " |" * (len(header) - 1)
-            )
+        for suffix, words in suffixes.items():
+            names = [name + suffix for name in columns]
+            if set(map(int, sets)) <= set(ns):
+                cells = [_cell(sets.get(str(n), {}).get(name)) for n in ns for name in names]
+                lines.append(f"| {method}{words} | " + " | ".join(cells) + " |")
+            else:
+                scores = next(iter(sets.values()))
+                cells = " / ".join(_cell(scores[name]) for name in names)
+                lines.append(f"| {method}{words}: {cells} |" + " |" * (len(header) - 1))
     return lines
 
 
@@ -83,9 +100,9 @@ def _diagnostics(values: Mapping[str, Any]) -> list[str]:
         f"{word} {values[f'spread_{word}_mm']['mean']:.1f} mm" for word in _WORDS if f"spread_{word}_mm" in values
     ]
     lines.append(f"- Spread of the M hypotheses, joints that are: {', '.join(spread)}.")
-    lines.append(
-        f"- 2D error of the hypotheses on visible keypoints: {values['reprojection_px']['mean']:.1f} px of 224."
-    )
+    if "reprojection_px" in values:  # Some test sets have no keypoints.
+        px = values["reprojection_px"]["mean"]
+        lines.append(f"- 2D error of the hypotheses on visible keypoints: {px:.1f} px of 224.")
     ever, use = values["hypotheses_ever_best"], values["hypotheses_in_use"]
     lines.append(f"- Hypotheses ever best: {ever}; in use (perplexity): {use:.1f}.")
     printed, tuned = values["effective_printed"]["mean"], values["effective_tuned"]["mean"]

@@ -1,7 +1,5 @@
 """The metrics against float64 SVDs and loops, their invariances, and the statistics against SciPy."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from multibodies_jax import joints, metrics
+from multibodies_jax import metrics
 
 
 def procrustes_error_mm(pred, target):
@@ -78,55 +76,42 @@ def test_mpjpe_is_in_millimetres_and_broadcasts():
     error = metrics.mpjpe_mm(jnp.float32(pred), jnp.float32(target[:, None]))
     np.testing.assert_allclose(error, np.tile([5.0, 10.0], (4, 1)), rtol=1e-4)
     np.testing.assert_array_equal(metrics.vertex_error_mm(jnp.float32(pred), jnp.float32(target[:, None])), error)
-    np.testing.assert_array_equal(metrics.min_of_n(error), error[:, 0])
 
 
-def a_set(seed, n=6):
-    rng = np.random.default_rng(seed)
-
-    def normal(*shape):
-        return jnp.float32(rng.normal(size=shape) * 0.3)
-
-    return normal(5, n, 17, 3) + 1, normal(5, n, 24, 3) + 2, normal(5, 17, 3), normal(5, 24, 3)
-
-
-def test_protocols_choose_as_they_say():
-    pred17, pred24, target17, target24 = a_set(6)
-    rows = list(joints.J14_FROM_H36M17)
-    mpjpe, pa, squared = np.zeros((3, 5, 6))
-    for b in range(5):
-        for m in range(6):
-            p, t = (np.float64(x)[rows] - np.float64(x)[0] for x in (pred17[b, m], target17[b]))
-            mpjpe[b, m] = 1000 * np.mean([np.linalg.norm(a - c) for a, c in zip(p, t, strict=True)])
-            pa[b, m] = procrustes_error_mm(p, t)
-            p, t = (np.float64(x) - np.float64(x[2] + x[3]) / 2 for x in (pred24[b, m], target24[b]))
-            squared[b, m] = ((p - t) ** 2).mean()
-    strict = metrics.evaluate_set(pred17, pred24, target17, target24, metrics.PROTOCOLS["strict"])
-    np.testing.assert_allclose(strict["mpjpe"], mpjpe.min(axis=1), rtol=1e-5)
-    np.testing.assert_allclose(strict["pa_mpjpe"], pa.min(axis=1), rtol=1e-5)
-    released = metrics.evaluate_set(pred17, pred24, target17, target24, metrics.PROTOCOLS["released"])
-    chosen = squared.argmin(axis=1)
-    assert (chosen != mpjpe.argmin(axis=1)).any()
-    np.testing.assert_allclose(released["mpjpe"], mpjpe[np.arange(5), chosen], rtol=1e-5)
-    np.testing.assert_allclose(released["pa_mpjpe"], pa[np.arange(5), chosen], rtol=1e-5)
+def test_sets_are_reduced_by_the_selection():
+    rng = np.random.default_rng(6)
+    errors = {name: jnp.float32(rng.normal(size=(5, 6))) for name in ("mpjpe", "pck150")}
+    joint_error = jnp.float32(rng.normal(size=(5, 6)))
+    least = metrics.reduce_set(errors, "minimum per metric")
+    np.testing.assert_array_equal(least["mpjpe"], np.asarray(errors["mpjpe"]).min(axis=1))
+    np.testing.assert_array_equal(least["pck150"], np.asarray(errors["pck150"]).max(axis=1))
+    chosen = metrics.reduce_set(errors, "by joint error", joint_error)
+    best = np.asarray(joint_error).argmin(axis=1)
+    for name, error in errors.items():
+        np.testing.assert_array_equal(chosen[name], np.asarray(error)[np.arange(5), best])
+    with pytest.raises(ValueError, match="needs the joint error"):
+        metrics.reduce_set(errors, "by joint error")
 
 
-@pytest.mark.parametrize("protocol", ["strict", "released"])
-def test_metrics_do_not_see_the_origin(protocol):
-    pred17, pred24, target17, target24 = a_set(7)
-    at = metrics.PROTOCOLS[protocol]
-    before = metrics.evaluate_set(pred17, pred24, target17, target24, at)
-    after = metrics.evaluate_set(pred17 - 1, pred24 + 1, target17 + 2, target24 - 1, at)
-    for name, error in before.items():
-        np.testing.assert_allclose(after[name], error, rtol=1e-5)
+def test_pck_and_auc_count_joints_below_a_threshold():
+    target = skeletons(7, 20, size=17)
+    pred = target + np.random.default_rng(7).normal(size=target.shape) * 0.06
+    pred[0] = target[0]
+    pred[1] = target[1] + [0.0, 0.0, 0.1503]
+    distance = 1000 * np.linalg.norm(pred - target, axis=-1)
+    at = [100 * (distance < t).mean(axis=1) for t in range(0, 151, 5)]
+    np.testing.assert_allclose(metrics.pck150(jnp.float32(pred), jnp.float32(target)), at[-1], rtol=1e-5)
+    found = metrics.auc(jnp.float32(pred), jnp.float32(target))
+    np.testing.assert_allclose(found, np.mean(at, axis=0), rtol=1e-5, atol=1e-4)
+    assert found[0] < 100 and found[1] == 0  # Nothing is nearer than 0 mm.
 
 
-def test_protocol_is_named_and_stored():
-    described = metrics.describe("released")
-    assert described["name"] == "released" and described["selection"] == "by joint error"
-    assert set(described) == {field.name for field in dataclasses.fields(metrics.Protocol)}
-    with pytest.raises(ValueError, match=r"'official': choose one of \['released', 'strict'\]"):
-        metrics.describe("official")
+def test_joint_error_is_the_mean_over_annotated_numbers():
+    rng = np.random.default_rng(8)
+    pred, target, valid = rng.normal(size=(2, 3, 24, 3)), rng.normal(size=(2, 24, 3)), rng.integers(0, 2, (2, 24))
+    expected = [[np.mean(valid[b, :, None] * (pred[b, n] - target[b]) ** 2) for n in range(3)] for b in range(2)]
+    found = metrics.squared24(jnp.float32(pred), jnp.float32(target), jnp.float32(valid))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_spread_is_the_weighted_mean_distance():

@@ -50,13 +50,13 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One row of `figure6`: evidence, n bodies (the one at `best` is closest to the truth), and the truth."""
+    """One row of `figure6`: evidence, n bodies (the one at `best` is closest to the truth), and the truth if known."""
 
     evidence: Evidence
     bodies: Float[np.ndarray, "n V 3"]
     probabilities: Float[np.ndarray, "n"]
     best: int
-    truth: Float[np.ndarray, "V 3"]
+    truth: Float[np.ndarray, "V 3"] | None
 
 
 def figure6(path: str | os.PathLike, examples: Sequence[Example], faces: Integer[np.ndarray, "F 3"]) -> None:
@@ -73,7 +73,8 @@ def figure6(path: str | os.PathLike, examples: Sequence[Example], faces: Integer
         for i, (body, p) in enumerate(zip(example.bodies, example.probabilities, strict=True)):
             _draw_body(pair[:, i + 1], body, faces, BLUE if i == example.best else PINK)
             pair[0, i + 1].set_title(f"p = {p:.2f}", fontsize=9)
-        _draw_body(pair[:, -1], example.truth, faces, GREEN)
+        if example.truth is not None:
+            _draw_body(pair[:, -1], example.truth, faces, GREEN)
     axes[0, 0].set_title("input", fontsize=9)
     axes[0, -1].set_title("truth", fontsize=9)
     _save(figure, path)
@@ -84,16 +85,17 @@ def figure2(
     evidence: Evidence,
     single: Float[np.ndarray, "V 3"],
     bodies: Float[np.ndarray, "n V 3"],
-    truth: Float[np.ndarray, "V 3"],
+    truth: Float[np.ndarray, "V 3"] | None,
     faces: Integer[np.ndarray, "F 3"],
 ) -> None:
-    """Figure 2's point: a single hypothesis regresses to the mean where the set does not."""
+    """Figure 2's point: a single hypothesis regresses to the mean where the set does not; the truth, if it is known."""
     figure, axes = _grid(2, len(bodies) + 3)
     _draw_evidence(axes[0, 0], evidence)
     _draw_body(axes[:, 1], single, faces, GREY)
     for i, body in enumerate(bodies):
         _draw_body(axes[:, i + 2], body, faces, PINK)
-    _draw_body(axes[:, -1], truth, faces, GREEN)
+    if truth is not None:
+        _draw_body(axes[:, -1], truth, faces, GREEN)
     titles = ["input", "M = 1", *(f"hypothesis {i + 1}" for i in range(len(bodies))), "truth"]
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
