@@ -10,6 +10,9 @@ config_flags.DEFINE_config_file(
 )
 flags.DEFINE_enum("mode", "all", drive.MODES, "What to do; all = build what is missing, train, evaluate, draw.")
 flags.DEFINE_string("workdir", None, "Where checkpoints and results go (default: runs/NAME of configs/NAME.py).")
+flags.DEFINE_bool(
+    "distributed", False, "train: one process of several (Slurm, Open MPI, TPU pods, or JAX_... variables)."
+)
 flags.DEFINE_string("images", None, "predict: an image or a folder of images.")
 flags.DEFINE_string("people", None, "predict: boxes and keypoints, COCO-style JSON (default: one person an image).")
 flags.DEFINE_integer("n", 5, "predict: number of bodies per person, at most M.", lower_bound=1)

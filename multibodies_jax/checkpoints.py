@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
+
+from multibodies_jax import hosts
 
 MANIFEST = "manifest.json"
 ANY_BODY = "any"  # As `body_fingerprint`: weights that no body has shaped.
@@ -70,7 +71,7 @@ def save(
     temporary = directory / f"{step}{_TEMPORARY}"
     try:
         _write(directory, temporary, trees, manifest)
-        _for_primary(lambda: _publish(temporary, directory / str(step)))
+        hosts.on_first(lambda: _publish(temporary, directory / str(step)), "publish")
     except Exception as error:  # Orbax and tensorstore report a full disk as several types, ValueError among them.
         shutil.rmtree(temporary, ignore_errors=True)
         good = f"step {latest} is still good" if latest is not None else "no earlier step exists"
@@ -78,7 +79,7 @@ def save(
         raise CheckpointError(
             f"Could not write step {step} to {directory}: {cause}. Free some space or choose another folder; {good}."
         ) from error
-    _for_primary(lambda: [_remove(directory / str(old)) for old in _steps(directory)[:-keep]])
+    hosts.on_first(lambda: [_remove(directory / str(old)) for old in _steps(directory)[:-keep]], "remove")
 
 
 def restore(
@@ -179,12 +180,12 @@ def _write(directory: pathlib.Path, temporary: pathlib.Path, trees: dict[str, di
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir()
 
-    _for_primary(prepare)
+    hosts.on_first(prepare, "prepare")
     filled = {name: ocp.args.PyTreeSave(tree) for name, tree in trees.items() if tree}  # Orbax refuses an empty tree.
     if filled:
         with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as checkpointer:
             checkpointer.save(temporary / _ARRAYS, args=ocp.args.Composite(**filled))
-    _for_primary(lambda: _write_manifest(temporary, manifest))
+    hosts.on_first(lambda: _write_manifest(temporary, manifest), "manifest")
 
 
 def _write_manifest(folder: pathlib.Path, manifest: dict) -> None:
@@ -205,14 +206,6 @@ def _publish(temporary: pathlib.Path, final: pathlib.Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _for_primary(action) -> None:
-    """Runs file work on the first process; the others wait for it."""
-    if jax.process_index() == 0:
-        action()
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("multibodies_jax.checkpoints")
 
 
 def _steps(directory: pathlib.Path) -> list[int]:

@@ -11,7 +11,7 @@ import jax
 from absl import flags, logging
 
 import tfds_builders
-from multibodies_jax import experiment
+from multibodies_jax import experiment, hosts
 
 MODES = ("train", "evaluate", "predict", "all")
 _BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError)
@@ -47,6 +47,8 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     experiment.enable_compilation_cache()
     try:
+        if values.distributed:
+            hosts.initialize()
         _run(values.mode, values.config, workdir, values)
     except (*_BAD_INPUT, *_FAILURES) as e:
         _exit(f"{e}{_keep_traceback(workdir)}", 2 if isinstance(e, _BAD_INPUT) else 1)
@@ -59,7 +61,12 @@ def _run(mode: str, config, workdir: pathlib.Path, values) -> None:
     from multibodies_jax import evaluate, predict, train
 
     experiment.validate(config)
-    print(f"{mode}: {workdir} ({jax.device_count()} {jax.devices()[0].platform} device(s))", flush=True)
+    if jax.process_count() > 1 and mode != "train":
+        raise ValueError(
+            f"Several processes only train: use --mode=train, and --mode={mode} in one process afterwards."
+        )
+    if hosts.is_first():
+        print(f"{mode}: {workdir} ({jax.device_count()} {jax.devices()[0].platform} device(s))", flush=True)
     if mode in ("train", "all"):
         train.train(config, workdir)
     if mode in ("evaluate", "all"):

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import tensorboardX
 
 LOG = "log.jsonl"
@@ -16,7 +17,7 @@ class Logger:
     """Writes the scalars of a run; a context manager.
 
     A run that goes on from the checkpoint of step s has lines beyond s in its log, from steps that it will take again:
-    they are dropped, so that every step stands in the log once.
+    they are dropped, so that every step stands in the log once. Of several processes only the first one writes.
     """
 
     def __init__(self, directory: str | os.PathLike, step: int = 0):
@@ -26,6 +27,9 @@ class Logger:
           directory: made if absent.
           step: the step the run goes on from; 0 starts a new log.
         """
+        self._writes = jax.process_index() == 0
+        if not self._writes:
+            return
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / LOG
@@ -42,6 +46,8 @@ class Logger:
           step: of the optimiser.
           scalars: numbers, or arrays with one element. What is not finite becomes null, and is left out of the events.
         """
+        if not self._writes:
+            return
         values = {name: float(value) for name, value in scalars.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._file.write(json.dumps({"step": int(step)} | finite) + "\n")
@@ -52,6 +58,8 @@ class Logger:
 
     def close(self) -> None:
         """Flushes and closes both files."""
+        if not self._writes:
+            return
         self._file.close()
         self._events.close()
 

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from multibodies_jax import checkpoints, experiment, logs
+from multibodies_jax import checkpoints, experiment, hosts, logs
 from multibodies_jax.models import flow as flow_lib
 
 _HELD_OUT = 2000  # Validation skeletons on which the likelihood is reported.
@@ -98,14 +98,15 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -
         checkpoints.save(
             directory,
             step,
-            {"params": params, "fixed": fixed, "opt_state": opt_state},
+            # As NumPy: every process trains the same prior on its own device, and one copy is written.
+            jax.device_get({"params": params, "fixed": fixed, "opt_state": opt_state}),
             metadata,
             keep=config.train.keep,
         )
 
     with (
         logs.Logger(directory, start) as logger,
-        tqdm(total=steps, initial=start, desc="prior", unit="step", mininterval=1) as bar,
+        tqdm(total=steps, initial=start, desc="prior", unit="step", mininterval=1, disable=not hosts.is_first()) as bar,
     ):
         for step in range(start, steps):
             params, opt_state, loss = train_step(params, opt_state, skeletons["train"], step)

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 from tqdm import tqdm
 
-from multibodies_jax import checkpoints, experiment, logs, models, prior, steps
+from multibodies_jax import checkpoints, experiment, hosts, logs, models, prior, steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +48,12 @@ def train(config: Any, workdir: pathlib.Path) -> None:
       CheckpointError: a checkpoint is damaged, of another body, or cannot be written.
       FloatingPointError: a loss is not finite.
     """
-    experiment.check_workdir(config, workdir, create=True)
+    hosts.on_first(lambda: experiment.check_workdir(config, workdir, create=True), "workdir")
+    experiment.check_workdir(config, workdir)
     bodies = experiment.load_bodies(config)
     plan = stages(config, workdir)
+    if jax.process_count() > 1:
+        hosts.on_first(lambda: experiment.build_data(config), "data")
     prior.train_prior(config, workdir, bodies)
     for stage in plan:
         train_regressor(config, workdir, bodies, stage)
@@ -141,7 +144,9 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
         checkpoints.save(directory, done, {"state": state}, metadata, keep=config.train.keep)
 
     stop = _StopOnTerm()
-    bar = tqdm(total=stage.steps, initial=start, desc=stage.title, unit="step", mininterval=1)
+    bar = tqdm(
+        total=stage.steps, initial=start, desc=stage.title, unit="step", mininterval=1, disable=not hosts.is_first()
+    )
     with logs.Logger(directory, start) as logger, bar, stop:
         pending = None  # Metrics of the step before: reading them late keeps the device busy.
         for done in range(start + 1, stage.steps + 1):
@@ -151,7 +156,8 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
                 _check_finite(pending, done - 1)
             pending = metrics
             bar.update()
-            last = done == stage.steps or stop.requested
+            stopped = stop.requested or hosts.asked_to_stop(done)
+            last = done == stage.steps or stopped
             if done % config.train.log_every == 0 or last:
                 values = {k: float(v) for k, v in metrics.items()}
                 logger.write(done, values)
@@ -159,7 +165,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
             if done % config.train.checkpoint_every == 0 or last:
                 _check_finite(metrics, done)
                 save(state, done)
-            if stop.requested:
+            if stopped:
                 raise KeyboardInterrupt
 
 
@@ -207,13 +213,17 @@ def _check_finite(metrics: dict, step: int) -> None:
 
 
 class _StopOnTerm:
-    """While active, SIGTERM asks the loop to save and stop instead of killing it."""
+    """While active, SIGTERM asks the loop to save and stop instead of killing it.
+
+    With several processes JAX takes the signal, so that all stop at one step (`hosts.asked_to_stop`).
+    """
 
     def __init__(self):
         self.requested = False
 
     def __enter__(self) -> "_StopOnTerm":
-        self._before = signal.signal(signal.SIGTERM, self._request) if _in_main_thread() else None
+        alone = jax.process_count() == 1 and _in_main_thread()
+        self._before = signal.signal(signal.SIGTERM, self._request) if alone else None
         return self
 
     def _request(self, *_) -> None:
