@@ -11,15 +11,10 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one conversion; returns the exit status: 0, 1 (cannot write), 2 (bad input, nothing was written)."""
     arguments = _parser().parse_args(argv)
     try:
+        _check(arguments)
         if arguments.reverse:
-            if arguments.flow:
-                raise ValueError(
-                    "--flow is for converting a file; with --reverse the flow is that of the work directory."
-                )
             lines = backward.convert(arguments.kind, arguments.file, arguments.out, arguments.body_dir)
         else:
-            if arguments.flow and arguments.kind != "multibodies":
-                raise ValueError(f"--flow is for multibodies; a checkpoint of {arguments.kind} has no flow.")
             lines = forward.convert(*(getattr(arguments, name) for name in ("kind", "file", "out", "flow", "body_dir")))
     except (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -29,6 +24,14 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.flow and (arguments.reverse or arguments.kind != "multibodies"):
+        raise ValueError("--flow is for converting a file of 3D-Multibodies: no other has a flow.")
+    without_body = ("spin", "resnet50") if arguments.reverse else ("resnet50",)
+    if arguments.body_dir is not None and arguments.kind in without_body:
+        raise ValueError(f"--body.dir has no use here: a file of {arguments.kind} holds nothing of a body.")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -72,7 +72,11 @@ def _check(
     layout: layouts.Layout, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any], folder: pathlib.Path
 ) -> None:
     wanted = placing.target_shapes(layout)
-    wrong = [path for path in sorted(wanted.keys() | arrays.keys()) if wanted.get(path) != getattr(arrays.get(path), "shape", None)]
+    wrong = [
+        path
+        for path in sorted(wanted.keys() | arrays.keys())
+        if wanted.get(path) != getattr(arrays.get(path), "shape", None)
+    ]
     lines = [
         f"  {path}: {getattr(arrays.get(path), 'shape', 'nothing')} there, {wanted.get(path, 'nothing')} expected"
         for path in wrong[:_MOST]
@@ -96,11 +100,11 @@ def _tensors(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Name -> tensor in the layout's order, and the lines about them."""
     taken = placing.take(layout, arrays)
-    skipped = [t for t in layout.tensors if isinstance(t, layouts.Skipped)]
-    counts = {t.name: np.array(batches_seen.get(t.name, step)) for t in skipped if t.reason == layouts.BATCHES_SEEN}
+    tracked = [tensor.name for tensor in layout.skipped if tensor.reason == layouts.BATCHES_SEEN]
+    counts = {name: np.array(batches_seen.get(name, step)) for name in tracked}
     tensors = {t.name: (taken | counts)[t.name] for t in layout.tensors if t.name in taken or t.name in counts}
     names = {name: name for name in tensors}
-    omitted = [tensor for tensor in skipped if tensor.name not in counts]
+    omitted = [tensor for tensor in layout.skipped if tensor.name not in counts]
     lines = [f"{layout.kind}: {len(tensors)} tensors", *report.placed_lines(layout, names)]
     lines += [f"  {name:<48} {int(count)} batches seen" for name, count in counts.items()]
     return tensors, lines + report.skipped_lines(omitted, {tensor.name: tensor.name for tensor in omitted})

@@ -15,7 +15,7 @@ _REGRESSED = 1e-9  # A vertex with more than this in any regressor is in their m
 
 
 def buffers(files: body_files.BodyFiles) -> dict[str, np.ndarray]:
-    """Their 13 buffers from a body: names, shapes and types as in `layouts.body` (docs of the format: B.3, B.10).
+    """Their 13 buffers from a body: names and shapes of `layouts.body`, in their types.
 
     Their checkpoints have the regressor of their own file `J_regressor.npz`; here it is the body's.
     """

@@ -25,16 +25,29 @@ class Part:
     """The tensors of a file that go together.
 
     Attributes:
+      path: of the file.
       layout: what they are.
       names: bare name -> name in the file.
       arrays: path -> array, as placed.
       batches_seen: bare name -> the counts that nothing reads.
     """
 
+    path: pathlib.Path
     layout: layouts.Layout
     names: dict[str, str]
     arrays: dict[str, np.ndarray]
     batches_seen: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What becomes a work directory: `parts` by folder, `model.head`, M, metadata of the body, lines for the report."""
+
+    parts: dict[str, Part]
+    head: str
+    num_hypotheses: int
+    body: dict[str, Any]
+    notes: list[str]
 
 
 def convert(
@@ -56,63 +69,61 @@ def convert(
       ConversionError: a tensor is missing, not expected, of another shape or not finite; both sides are listed.
       RefusedError, ValueError, OSError: the file, `out` or the body files cannot be used.
     """
+    workdirs.check_free(out)
     files = None if body_dir is None else body_files.load(body_dir)
+    if kind == "multibodies":
+        model = _multibodies(path, flow, files)
+    else:
+        model = _spin(path, files) if kind == "spin" else _resnet50(path)
     with workdirs.fresh(out) as workdir:
-        if kind == "multibodies":
-            lines = _multibodies(path, workdir, flow, files)
-        else:
-            lines = _spin(path, workdir, files) if kind == "spin" else _resnet50(path, workdir)
-    return [*lines, f"Written to {out}."]
+        _write(workdir, kind, model)
+    return [*_report(model.parts), *model.notes, f"Written to {out}."]
 
 
-def _spin(path: pathlib.Path, workdir: pathlib.Path, files: body_files.BodyFiles | None) -> list[str]:
+def _spin(path: pathlib.Path, files: body_files.BodyFiles | None) -> Model:
     with torch_reader.open_file(path) as file:
         part = _read(layouts.spin(), *_found(file, path), file, path)
-    about = _metadata("spin", path, part) | workdirs.of_body(files)
-    _write(workdir, "spin", "paper", 1, {"checkpoints": part}, about)
-    return _report({"checkpoints": part}) + _about_body(part, files)
+    return Model({"checkpoints": part}, "paper", 1, workdirs.of_body(files), _about_body(part, files))
 
 
-def _resnet50(path: pathlib.Path, workdir: pathlib.Path) -> list[str]:
+def _resnet50(path: pathlib.Path) -> Model:
     with torch_reader.open_file(path) as file:
         part = _read(layouts.resnet50(), *_found(file, path), file, path)
-    part.arrays.update(_fresh_head())
+    part = dataclasses.replace(part, arrays=part.arrays | _fresh_head())
     body = {"body": "none: a trunk for any body", "body_fingerprint": checkpoints.ANY_BODY}
-    _write(workdir, "resnet50", "paper", 1, {"checkpoints": part}, _metadata("resnet50", path, part) | body)
     note = "The head is new, with random weights: a start for training (--config.init), not a model to evaluate."
-    return [*_report({"checkpoints": part}), note]
+    return Model({"checkpoints": part}, "paper", 1, body, [note])
 
 
-def _multibodies(
-    path: pathlib.Path, workdir: pathlib.Path, flow_path: pathlib.Path | None, files: body_files.BodyFiles | None
-) -> list[str]:
+def _multibodies(path: pathlib.Path, flow_path: pathlib.Path | None, files: body_files.BodyFiles | None) -> Model:
     with torch_reader.open_file(path) as file:
         names, found = _found(file, path)
         flow, body, network = _divide(found)
         num_hypotheses = _num_hypotheses(network)
         part = _read(layouts.network(num_hypotheses), names, network, file, path, found)
+        if num_hypotheses == 1:
+            raise placing.ConversionError(f"{path} has a single hypothesis; model.head='released' needs more: use `spin`.")
         if body:
             placing.check(layouts.body(), body, path, "")
             if files is not None:
                 body_buffers.check_same_body(body, file.read, files, path)
-        if flow or flow_path is None:
+        if flow_path is None:
             prior = _read(_flow_layout(flow), _prefixed(names, _FLOW), flow, file, path, found)
-    lines = []
+    notes = report.skipped_lines(layouts.body().skipped, _prefixed(names, _BODY))
     if flow_path is not None:
-        with torch_reader.open_file(flow_path) as file:
-            flow_names, found = _found(file, flow_path)
-            bare = {name.removeprefix(_FLOW): value for name, value in found.items() if name.startswith(_FLOW)}
-            prior = _read(_flow_layout(bare), _prefixed(flow_names, _FLOW), bare, file, flow_path, found)
-        lines = [f"The flow is that of {flow_path}, of which {len(found) - len(bare)} other tensors were left aside."]
-        lines += [f"The {len(flow)} tensors of the flow in {path} were left out."] if flow else []
-    parts = {"checkpoints": part, "prior": prior}
-    about = _metadata("multibodies", path, part) | workdirs.of_body(files)
-    about_prior = _metadata("multibodies", flow_path or path, prior) | workdirs.of_body(files)
-    _write(workdir, "multibodies", "released", num_hypotheses, parts, about, about_prior)
-    skipped = report.skipped_lines(
-        [t for t in layouts.body().tensors if isinstance(t, layouts.Skipped)], _prefixed(names, _BODY)
-    )
-    return [*_report(parts), *skipped, *lines, f"M = {num_hypotheses} hypotheses.", *_about_body(part, files)]
+        prior, more = _flow_of(flow_path)
+        notes += more + ([f"The {len(flow)} tensors of the flow in {path} were left out."] if flow else [])
+    notes += [f"M = {num_hypotheses} hypotheses.", *_about_body(part, files)]
+    return Model({"checkpoints": part, "prior": prior}, "released", num_hypotheses, workdirs.of_body(files), notes)
+
+
+def _flow_of(path: pathlib.Path) -> tuple[Part, list[str]]:
+    """The flow in a file that may hold a network, too, and what is said about that."""
+    with torch_reader.open_file(path) as file:
+        names, found = _found(file, path)
+        flow = _divide(found)[0] or found
+        part = _read(_flow_layout(flow), names | _prefixed(names, _FLOW), flow, file, path, found)
+    return part, [f"The flow is that of {path}, of which {len(found) - len(flow)} other tensors were left aside."]
 
 
 def _found(file: torch_reader.TorchFile, path: pathlib.Path) -> tuple[dict[str, str], dict[str, Any]]:
@@ -153,26 +164,27 @@ def _read(
     whole: Mapping[str, Any] | None = None,
 ) -> Part:
     """Checks tensors against a layout and places them; `whole` is all that the file has, for the advice."""
-    placing.check(layout, found, path, _advice(layout, found if whole is None else whole))
+    placing.check(layout, found, path, _advice(layout, found, found if whole is None else whole))
     arrays = placing.place(layout, found, file.read, path)
     if "masks/couplings" in arrays:
         mask = arrays["masks/couplings"]
         if not np.isin(mask, (0.0, 1.0)).all():
             raise placing.ConversionError(f"{path}: mask of the flow holds other numbers than 0 and 1; it is no mask.")
         arrays["masks/couplings"] = mask.astype(np.bool_)
-    counts = [t.name for t in layout.tensors if isinstance(t, layouts.Skipped) and t.reason == layouts.BATCHES_SEEN]
+    counts = [tensor.name for tensor in layout.skipped if tensor.reason == layouts.BATCHES_SEEN]
     seen = {name: int(file.read(found[name])) for name in counts if name in found}
-    return Part(layout, {name: names[name] for name in found}, arrays, seen)
+    return Part(path, layout, {name: names[name] for name in found}, arrays, seen)
 
 
-def _advice(layout: layouts.Layout, found: Mapping[str, Any]) -> str:
-    """What would fit a file that does not."""
+def _advice(layout: layouts.Layout, found: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
+    """What would fit a file that does not: `found` are the tensors that should be the layout's, `whole` is all it has."""
     prefix, count = placing.extra_prefix(layout, found)
     if 2 * count > len(found):
         return (
-            f"What would fit: {count} of the names are expected ones with {prefix!r} before them. Take it off in PyTorch: "
-            f"torch.save({{k.removeprefix({prefix!r}): v for k, v in state_dict.items()}}, FILE)."
+            f"What would fit: {count} names are expected ones with {prefix!r} before them. Take it off in PyTorch: "
+            f"torch.save({{k.replace({prefix!r}, '', 1): v for k, v in state_dict.items()}}, FILE)."
         )
+    found = whole
     flow, body, network = _divide(found)
     fits: dict[str, int] = {
         "spin": placing.common_names(layouts.spin(), found),
@@ -195,27 +207,21 @@ def _fresh_head() -> dict[str, np.ndarray]:
     return {f"params/head/{path}": np.asarray(value) for path, value in placing.flatten(params).items()}
 
 
-def _metadata(kind: str, path: pathlib.Path, part: Part) -> dict[str, Any]:
-    about = workdirs.origin(path, part.arrays, kind)
-    return {"commit": checkpoints.git_commit(), "converted": about | {"batches_seen": part.batches_seen}}
-
-
-def _write(
-    workdir: pathlib.Path,
-    kind: str,
-    head: str,
-    num_hypotheses: int,
-    parts: Mapping[str, Part],
-    about: Mapping[str, Any],
-    about_prior: Mapping[str, Any] | None = None,
-) -> None:
-    model = REGRESSOR | {"head": head, "num_hypotheses": num_hypotheses, "hidden": layouts.HIDDEN}
-    config: dict[str, Any] = {"converted": kind, "model": model, "body": {"shape_components": 10}}
-    if about_prior is not None:
-        layers, width = parts["prior"].arrays["params/couplings/shift_0/bias"].shape
+def _write(workdir: pathlib.Path, kind: str, model: Model) -> None:
+    fields = REGRESSOR | {"head": model.head, "num_hypotheses": model.num_hypotheses, "hidden": layouts.HIDDEN}
+    config: dict[str, Any] = {"converted": kind, "model": fields, "body": {"shape_components": 10}}
+    if prior := model.parts.get("prior"):
+        layers, width = prior.arrays["params/couplings/shift_0/bias"].shape
         config["flow"] = {"layers": layers, "width": width}
-        workdirs.write_prior(workdir, parts["prior"].arrays, {"config": config, **about_prior})
-    workdirs.write_regressor(workdir, parts["checkpoints"].arrays, num_hypotheses, {"config": config, **about})
+
+    def metadata(part: Part) -> dict[str, Any]:
+        about = workdirs.origin(part.path, part.arrays, kind) | {"batches_seen": part.batches_seen}
+        return {"config": config, "commit": checkpoints.git_commit(), **model.body, "converted": about}
+
+    if prior is not None:
+        workdirs.write_prior(workdir, prior.arrays, metadata(prior))
+    regressor = model.parts["checkpoints"]
+    workdirs.write_regressor(workdir, regressor.arrays, model.num_hypotheses, metadata(regressor))
     workdirs.write_config(workdir, config)
 
 
@@ -226,8 +232,7 @@ def _report(parts: Mapping[str, Part]) -> list[str]:
             f"{folder}: {part.layout.kind}, {len(part.names)} tensors",
             *report.placed_lines(part.layout, part.names),
         ]
-        skipped = [tensor for tensor in part.layout.tensors if isinstance(tensor, layouts.Skipped)]
-        lines += report.skipped_lines(skipped, part.names)
+        lines += report.skipped_lines(part.layout.skipped, part.names)
     return lines + [line for folder, part in parts.items() for line in report.totals(part.arrays, folder)]
 
 

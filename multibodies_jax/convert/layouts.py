@@ -73,6 +73,10 @@ class Layout:
     def slots(self) -> list[Slot]:
         return [tensor for tensor in self.tensors if isinstance(tensor, Slot)]
 
+    @property
+    def skipped(self) -> list[Skipped]:
+        return [tensor for tensor in self.tensors if isinstance(tensor, Skipped)]
+
 
 def spin() -> Layout:
     """SPIN's `model_checkpoint.pt`, under the key `model` (Kolotouros et al., 2019)."""
@@ -86,7 +90,7 @@ def resnet50() -> Layout:
 
 
 def network(num_hypotheses: int) -> Layout:
-    """The network of 3D-Multibodies with M hypotheses (docs of the released head: `models.released`)."""
+    """The network of 3D-Multibodies with M hypotheses (`models.released`)."""
     modes = _stage(5, 3, 16 * WIDTH, "modes", expanded=num_hypotheses)
     alive = (*_resnet(3, "trunk"), *_skip(_stage(4, 3, 16 * WIDTH, "trunk"), LAYER4))
     before, after = _split_regressor()

@@ -14,6 +14,7 @@ from multibodies_jax.convert.torch_reader import Tensor
 
 _CONTAINERS = ("model", "state_dict")  # Keys under which training programs save a state dict beside other things.
 _WRAPPERS = re.compile(r"^((module|model)\.)+")  # Left by DataParallel and by models inside models.
+_WRAPPERS_AFTER = re.compile(r"((module|model)\.)+$")
 _FLOATS = (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)
 _MOST = 10  # Tensors listed of each kind of mismatch.
 
@@ -104,7 +105,10 @@ def extra_prefix(layout: layouts.Layout, names: Iterable[str]) -> tuple[str, int
         ends = (place for place in range(len(parts)) if ".".join(parts[place:]) in wanted)
         if place := next(ends, 0):
             prefixes[".".join(parts[:place]) + "."] += 1
-    return prefixes.most_common(1)[0] if prefixes else ("", 0)
+    if not prefixes:
+        return "", 0
+    prefix, count = prefixes.most_common(1)[0]
+    return _WRAPPERS_AFTER.sub("", prefix), count
 
 
 def place(

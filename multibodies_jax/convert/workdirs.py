@@ -18,16 +18,23 @@ from multibodies_jax.convert import placing, report
 _STEP = 0  # Of the converted weights: no step of ours was taken.
 
 
-@contextlib.contextmanager
-def fresh(out: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder that becomes `out` when all went well, and vanishes otherwise; `out` must be absent or empty.
+def check_free(out: pathlib.Path) -> None:
+    """Refuses a place for a work directory that is neither absent nor an empty folder.
 
     Raises:
       ValueError: there is something at `out`.
-      OSError: it cannot be made.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ValueError(f"There is something at {out} already: give a new folder, or delete that one first.")
+
+
+@contextlib.contextmanager
+def fresh(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder that becomes `out` when all went well, and vanishes otherwise.
+
+    Raises:
+      OSError: it cannot be made.
+    """
     parent = out.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))
