@@ -29,7 +29,10 @@ def project_crop(p: Float[Array, "*b K 3"], cam: Float[Array, "*b 3"]) -> Float[
 
 
 def crop_camera_to_translation(cam: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
-    """Translation (tx, ty, 2 f / (S s)) of crop cameras (s, tx, ty); a scale within 1e-6 of 0 counts as 1e-6."""
+    """Translation (tx, ty, 2 f / (S s)) of crop cameras (s, tx, ty); a scale within 1e-6 of 0 counts as 1e-6.
+
+    The authors divide by S s + 1e-9, which is the same number in float32 from s = 1e-4 on.
+    """
     return jnp.stack([cam[..., 1], cam[..., 2], 2 * FOCAL_PX / (CROP_PX * _nonzero_scale(cam))], axis=-1)
 
 
@@ -71,13 +74,6 @@ def crop_to_image(
 ) -> Float[Array, "*b K 2"]:
     """Pixels of the original image of points in a crop's [-1, 1]."""
     return box_center[..., None, :] + points * (BOX_PX / 2 * box_scale)[..., None, None]
-
-
-def image_to_crop(
-    points_px: Float[Array, "*b K 2"], box_center: Float[Array, "*b 2"], box_scale: Float[Array, "*b"]
-) -> Float[Array, "*b K 2"]:
-    """Inverse of `crop_to_image`; the box must have a size."""
-    return (points_px - box_center[..., None, :]) / (BOX_PX / 2 * box_scale)[..., None, None]
 
 
 def project(p: Float[Array, "*b K 3"], intrinsics: Float[Array, "*b 3 3"]) -> Float[Array, "*b K 2"]:

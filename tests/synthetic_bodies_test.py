@@ -126,6 +126,26 @@ def test_verify_notices_wrong_annotations(bodies_dir, monkeypatch):
     assert len(failed) == 7
 
 
+@pytest.mark.parametrize("wrong", ["", "mirrored", "of another row"])
+def test_verify_fits_joints_to_keypoints_where_no_camera_is_stored(bodies_dir, monkeypatch, wrong):
+    builder = tfds_builders.make_builder("synthetic_bodies/clean", bodies_dir, **TINY)
+    open_split = building.open_split
+
+    def without_cameras(builder, split):
+        rows = [dict(r) for r in open_split(builder, split)]
+        others = rows[1:] + rows[:1]
+        for row, other in zip([dict(r) for r in rows], others, strict=True):
+            points = other["joints3d"] if wrong == "of another row" else row["joints3d"]
+            points = (points - points[2:4].mean(0)) * np.float32([-1 if wrong == "mirrored" else 1, 1, 1])
+            nothing = {"intrinsics": np.zeros((3, 3), np.float32), "intrinsics_valid": np.float32(0)}
+            yield row | nothing | {"joints3d": points}
+
+    monkeypatch.setattr(building, "open_split", lambda *a: list(without_cameras(*a)))
+    report = verification.verify(builder)
+    lines = [line for line in report.lines if "fit best without a camera" in line]
+    assert len(lines) == 3 and all(("FAIL" in line) == bool(wrong) for line in lines)
+
+
 def test_sets_with_other_bodies_are_refused(bodies_dir, monkeypatch):
     monkeypatch.setattr(options, "body_fingerprint", lambda directory: "another")
     with pytest.raises(building.BuildError, match=r"body_fingerprint .*now 'another'"):

@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import cv2
+import jax
+import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Array, Float
 
-from multibodies_jax import occlusion
+from multibodies_jax import cameras, occlusion
 from multibodies_jax.data import crops
 from tfds_builders import archives, building, shards
 
@@ -20,6 +23,7 @@ _PERSON_M = (0.5, 3.0)  # The longest side of a person's joints, on average: mil
 _SHEET_COLUMNS, _SHEET_ROWS, _TILE = 6, 4, 256
 _VISIBLE, _HIDDEN, _BOX, _FULL_BOX = (60, 220, 60), (240, 60, 60), (250, 220, 60), (120, 120, 120)  # RGB.
 _JOINT = (60, 160, 255)
+_FITTED, _MAX_FITTED = 6, 0.05  # Fewer joints fit anywhere; the same share where no camera is stored (`_land`).
 _FAR = 1e5  # Pixels: nothing is drawn there.
 
 
@@ -125,9 +129,9 @@ class _Statistics:
         if known.any():
             self.extent_m.append(np.ptp(record["joints3d"][known], axis=0).max())
         both = valid & known
-        if record["intrinsics_valid"] > 0 and both.any():
-            error = np.linalg.norm(_project(record)[both] - record["kp2d"][both], axis=-1)
-            self.projection_px.append(error.max())
+        if (landed := _land(record)) is not None and both.any():
+            error = np.linalg.norm(landed[both] - record["kp2d"][both], axis=-1)
+            self.projection_px += [error.max()] if record["intrinsics_valid"] > 0 else []
             self.projection_share.append(np.median(error) / (crops.SIDE_PER_SCALE * record["box_scale_full"]))
 
     def report(self, split: str, expected: int, report: Report, limit_px: float) -> None:
@@ -143,7 +147,7 @@ class _Statistics:
         if self.extent_m:
             metres = float(np.mean(self.extent_m))
             report.check(_PERSON_M[0] <= metres <= _PERSON_M[1], f"{split}: people are {metres:.2f} m long on average")
-        if self.projection_px:
+        if self.projection_share:
             self._report_projection(split, report, limit_px)
         shares = {name.removesuffix("_valid"): count / self.count for name, count in self.sums.items()}
         report.tell(f"{split}: annotated " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items()))
@@ -151,15 +155,47 @@ class _Statistics:
         report.tell(f"{split}: occlusion {', '.join(shares)}")
 
     def _report_projection(self, split: str, report: Report, limit_px: float) -> None:
-        largest, median = max(self.projection_px), float(np.median(self.projection_share))
-        line = f"{split}: joints3d land within {largest:.2g} px of kp2d (at most {limit_px:.2g}), "
-        line += f"on median {100 * median:.2g} % of the box's side"
-        report.check(largest <= limit_px and median <= _MAX_MEDIAN, line)
+        largest, median = max(self.projection_px, default=0.0), float(np.median(self.projection_share))
+        within = f"within {largest:.2g} px of kp2d (at most {limit_px:.2g})"
+        where = within if self.projection_px else "near kp2d, moved to where they fit best without a camera"
+        line = f"{split}: joints3d land {where}, on median {100 * median:.2g} % of the box's side"
+        report.check(largest <= limit_px and median <= (_MAX_MEDIAN if self.projection_px else _MAX_FITTED), line)
 
 
-def _project(record: dict[str, Any]) -> np.ndarray:
-    """The 3D joints in the image; not finite where they are behind the camera."""
-    projected = record["joints3d"] @ record["intrinsics"].T
+def _land(record: dict[str, Any]) -> np.ndarray | None:
+    """The 3D joints in the image; not finite where they are behind the camera.
+
+    Without intrinsics they are moved before the camera of the crop to where they fit their keypoints best. That camera
+    is far away, so people seen from 2.5 m still miss by 1 % of the box's side; joints that are mirrored or of another row
+    miss by 7 % and more. None where too few joints say where.
+    """
+    points, K = record["joints3d"], record["intrinsics"]
+    if record["intrinsics_valid"] <= 0:
+        both = (record["kp2d_valid"] > 0) & (record["joints3d_valid"] > 0)
+        if np.count_nonzero(both) < _FITTED:
+            return None
+        stored = [jnp.asarray(record[key]) for key in ("joints3d", "kp2d", "box_center_full", "box_scale_full")]
+        shift, K = _fit(*stored, jnp.asarray(both, jnp.float32))
+        points, K = points + np.asarray(shift), np.asarray(K)
+    return _project(points, K)
+
+
+@jax.jit
+def _fit(
+    points: Float[Array, "24 3"],
+    keypoints_px: Float[Array, "24 2"],
+    box_center: Float[Array, "2"],
+    box_scale: Float[Array, ""],
+    weights: Float[Array, "24"],
+) -> tuple[Float[Array, "3"], Float[Array, "3 3"]]:
+    """Translation and intrinsics of the crop's camera that shows 3D joints best over their keypoints."""
+    _, K = cameras.crop_camera_to_full(jnp.array([1.0, 0.0, 0.0]), box_center, box_scale)
+    return cameras.translation_from_keypoints(points, keypoints_px, weights, K), K
+
+
+def _project(points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Pixels of points of the camera frame; infinite behind the camera."""
+    projected = points @ intrinsics.T
     depth = np.where(projected[:, 2:] > 0, projected[:, 2:], 1.0)
     return np.where(projected[:, 2:] > 0, projected[:, :2] / depth, np.inf)
 
@@ -191,8 +227,8 @@ def _tile(record: dict[str, Any]) -> np.ndarray:
     for point, valid, visible in zip(record["kp2d"], record["kp2d_valid"], record["kp2d_input"], strict=True):
         if valid > 0:
             cv2.circle(tile, corner(point), 3, _VISIBLE if visible > 0 else _HIDDEN, -1, cv2.LINE_AA)
-    if record["intrinsics_valid"] > 0:
-        for point in _project(record)[record["joints3d_valid"] > 0]:
+    if (landed := _land(record)) is not None:
+        for point in landed[record["joints3d_valid"] > 0]:
             if np.all(np.abs(point) < _FAR):
                 cv2.drawMarker(tile, corner(point), _JOINT, cv2.MARKER_CROSS, 7, 1, cv2.LINE_AA)
     cv2.putText(

@@ -46,14 +46,6 @@ def to_crop(
     return (mapped * (2 / size) - 1).astype(points_px.dtype)
 
 
-def from_crop(
-    points: Float[np.ndarray, "*batch 2"], transform: Float64[np.ndarray, "2 3"], size: int
-) -> Float[np.ndarray, "*batch 2"]:
-    """Maps points from [-1, 1] of the crop back to original pixels: the inverse of `to_crop`."""
-    inverse = cv2.invertAffineTransform(transform)
-    return ((points + 1) * (size / 2) @ inverse[:, :2].T + inverse[:, 2]).astype(points.dtype)
-
-
 def warp(
     image: UInt8[np.ndarray, "h w 3"],
     transform: Float64[np.ndarray, "2 3"],
