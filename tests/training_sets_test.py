@@ -241,11 +241,11 @@ def test_mpi_inf_3dhp_takes_every_tenth_visible_frame_of_everything(mpi):
 def test_mpi_inf_3dhp_step_cameras_and_test_split(mpi):
     root, _ = mpi
     written = archives_lib.write_mpi_inf_3dhp_test(root)
-    rows, _ = build("mpi_inf_3dhp", root, frame_step=1)
+    rows, _ = build("mpi_inf_3dhp", root, mpi_step=1)
     assert len(rows["train"]) == 47
     ids = ["TS1/activity_1/000000", "TS1/activity_3/000002", "TS5/activity_1/000000"]
     assert [r["example_id"].decode() for r in rows["test"]] == [f"mpi_inf_3dhp/test/{name}" for name in ids]
-    real, _ = build("mpi_inf_3dhp", root, skeleton="real", cameras="all")
+    real, _ = build("mpi_inf_3dhp", root, mpi_skeleton="real", mpi_cameras="all")
     places = dict(
         zip(
             [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 17, 18],
@@ -272,9 +272,9 @@ def test_mpi_inf_3dhp_short_videos_are_counted_and_missing_annotations_are_error
     for frame in (13, 14, 15):
         archives_lib.write_image(root / f"S2/Seq2/imageFrames/video_4/frame_{frame:06d}.jpg")
     with pytest.raises(ValueError, match=r"camera 4 has a frame 14, but annot.mat only 14 rows"):
-        build("mpi_inf_3dhp", root, frame_step=2)
+        build("mpi_inf_3dhp", root, mpi_step=2)
     monkeypatch.setitem(mpi_inf_3dhp.USABLE, (2, 2), 5)  # Beyond what the authors call usable nothing is read.
-    assert len(build("mpi_inf_3dhp", root, frame_step=1)[0]["train"]) == 9 + 9 - 1 + 5 + 5
+    assert len(build("mpi_inf_3dhp", root, mpi_step=1)[0]["train"]) == 9 + 9 - 1 + 5 + 5
 
 
 # SPIN's lists
@@ -314,8 +314,10 @@ def test_lists_of_2d_people_with_and_without_fits(archive, name, images):
         assert only_2d(row)
     fits = np.random.default_rng(8).normal(size=(2, 82))
     fits[1, 5] = np.nan  # No fit.
-    np.save(root / "static.npy", fits)
-    rows, _ = build(f"{dataset}/spin", root, fits=str(root / "static.npy"))
+    (root / "static_fits").mkdir()
+    names = {"lsp": "lsp-orig_fits", "lspet": "lspet_fits", "mpii": "mpii_fits", "coco2014": "coco_fits"}
+    np.save(root / f"static_fits/{names[dataset]}.npy", fits)
+    rows, _ = build(f"{dataset}/spin", root, static_fits=str(root / "static_fits"))
     assert [r["smpl_valid"] for r in rows["train"]] == [1, 0]
     np.testing.assert_allclose(rows["train"][0]["pose"].ravel(), fits[0, :72], rtol=1e-6)
     np.testing.assert_allclose(rows["train"][0]["betas"], fits[0, 72:], rtol=1e-6)
@@ -341,7 +343,7 @@ def test_a_list_of_mpi_inf_3dhp_keeps_its_own_smpl_and_takes_fits_for_the_rest(t
         "valid_fit": np.array([True, True, False]),
     }
     np.savez(root / "final.npz", **fits)
-    rows, _ = build("mpi_inf_3dhp/spin", root, fits=str(root / "final.npz"))
+    rows, _ = build("mpi_inf_3dhp/spin", root, static_fits=str(root / "final.npz"))
     assert list(rows) == ["train"]
     assert [r["smpl_valid"] for r in rows["train"]] == [1, 1, 0]
     np.testing.assert_allclose(rows["train"][0]["pose"].ravel(), columns["pose"][0], rtol=1e-6)
@@ -444,13 +446,13 @@ def test_other_json_files_are_refused(archive, change, message):
 def test_fits_must_belong_to_the_list(archive):
     root, _ = archive
     np.save(root / "fits.npy", np.zeros((3, 82)))
-    with pytest.raises(building.BuildError, match=r"--fits has the rows of SPIN's list: build lsp/spin"):
-        build("lsp", root, fits=str(root / "fits.npy"))
+    with pytest.raises(building.BuildError, match=r"--static_fits has the rows of SPIN's list: build lsp/spin"):
+        build("lsp", root, static_fits=str(root / "fits.npy"))
     write_list(root, "lsp_dataset_original_train", ["images/im0001.jpg"])
     with pytest.raises(ValueError, match=r"has poses \(3, 72\).*the list has 1 rows"):
-        build("lsp/spin", root, fits=str(root / "fits.npy"))
-    with pytest.raises(ValueError, match="no file of fits"):
-        build("lsp/spin", root, fits=str(root / "nothing.npy"))
+        build("lsp/spin", root, static_fits=str(root / "fits.npy"))
+    with pytest.raises(ValueError, match="no file or folder of fits"):
+        build("lsp/spin", root, static_fits=str(root / "nothing.npy"))
     np.savez(root / "fits.npz", pose=np.zeros((1, 72)))
     with pytest.raises(ValueError, match="cannot be read as fits of SMPL"):
         spin.read_fits(root / "fits.npz", 1)
@@ -472,9 +474,9 @@ def test_images_of_a_list_that_are_missing_are_named(archive):
     ("name", "options", "message"),
     [
         ("lspet", {"unlabelled": "guess"}, "unlabelled is `drop` or `keep`"),
-        ("mpi_inf_3dhp", {"cameras": "front"}, "cameras is one of vnect, all"),
-        ("mpi_inf_3dhp", {"skeleton": "human"}, "skeleton is one of universal, real"),
-        ("mpi_inf_3dhp", {"frame_step": 0}, "frame_step must be at least 1"),
+        ("mpi_inf_3dhp", {"mpi_cameras": "front"}, "mpi_cameras is one of vnect, all"),
+        ("mpi_inf_3dhp", {"mpi_skeleton": "human"}, "mpi_skeleton is one of universal, real"),
+        ("mpi_inf_3dhp", {"mpi_step": 0}, "mpi_step must be at least 1"),
         ("amass", {"trim": 0.5}, "trim is a share"),
         ("amass", {"frames_per_second": 0.0}, "frames_per_second must be > 0"),
     ],

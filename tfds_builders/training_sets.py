@@ -17,17 +17,17 @@ LIST = "spin"  # The config of SPIN's list.
 class Options(archives.ArchiveOptions):
     """Options of every training set."""
 
-    fits: str = option(
+    static_fits: str = option(
         "",
         "{}",
-        "fits of SMPL to the rows of SPIN's list: a .npy of static_fits, or an .npz (only NAME/spin)",
+        "fits of SMPL to the rows of SPIN's lists (NAME/spin): the folder static_fits, or a .npy or .npz of one set",
         file=True,
     )
 
     def __post_init__(self):
         super().__post_init__()
-        if self.fits and not pathlib.Path(self.fits).is_file():
-            raise ValueError(f"There is no file of fits {self.fits!r}.")
+        if self.static_fits and not pathlib.Path(self.static_fits).exists():
+            raise ValueError(f"There is no file or folder of fits {self.static_fits!r}.")
 
 
 class TrainingSet(archives.ArchiveBuilder, skip_registration=True):
@@ -36,6 +36,7 @@ class TrainingSet(archives.ArchiveBuilder, skip_registration=True):
     OPTIONS = Options
     COUNTS: ClassVar[dict[str, dict[str, int | None]]]  # By config and split.
     LISTS: ClassVar[dict[str, str]]  # SPIN's list of each split that has one.
+    FITS: ClassVar[str]  # The fits to the list of the train split, in the folder static_fits.
 
     def people(self, root: pathlib.Path, split: str) -> tuple[pathlib.Path, Sequence[rows.Row | Skip]] | None:
         """The folder of the images and the people of a split of the official archive; None where it is not there."""
@@ -54,9 +55,9 @@ class TrainingSet(archives.ArchiveBuilder, skip_registration=True):
         root = self.archive()
         if self.base == LIST:
             return self._listed(root, split)
-        if self.options.fits:
+        if self.options.static_fits:
             raise BuildError(
-                f"--fits has the rows of SPIN's list: build {self.name}/{LIST}, not {self.name}/{self.base}."
+                f"--static_fits has the rows of SPIN's list: build {self.name}/{LIST}, not {self.name}/{self.base}."
             )
         found = self.people(root, split)
         if found is None:
@@ -78,7 +79,10 @@ class TrainingSet(archives.ArchiveBuilder, skip_registration=True):
             return []
         if path is None:
             raise self.missing(self.LISTS[split])
-        return spin.plan(path, root, self.name, split, self.options)
+        fits = pathlib.Path(self.options.static_fits) if self.options.static_fits and split == "train" else None
+        if fits is not None and fits.is_dir():
+            fits /= self.FITS
+        return spin.plan(path, root, self.name, split, self.options, fits)
 
 
 def configs(descriptions: dict[str, str], options: Any) -> list[building.Config]:

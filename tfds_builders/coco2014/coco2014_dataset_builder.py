@@ -34,6 +34,7 @@ class Builder(training_sets.TrainingSet):
   coco_2014_train.npz                                 (for coco2014/spin)"""
     COUNTS: ClassVar = {"official": {"train": 28_344}, training_sets.LIST: {"train": 28_344}}
     LISTS: ClassVar = {"train": "coco_2014_train.npz"}
+    FITS = "coco_fits.npy"
 
     def people(self, root: pathlib.Path, split: str) -> tuple[pathlib.Path, Sequence[rows.Row | Skip]]:
         """Several people per image, in the order of the annotations."""

@@ -48,6 +48,7 @@ class Builder(training_sets.TrainingSet):
   lsp_dataset_original_train.npz                      (for lsp/spin)"""
     COUNTS: ClassVar = {"official": {"train": 1_000, "test": 1_000}, training_sets.LIST: {"train": 1_000}}
     LISTS: ClassVar = {"train": "lsp_dataset_original_train.npz"}
+    FITS = "lsp-orig_fits.npy"
 
     def people(self, root: pathlib.Path, split: str) -> tuple[pathlib.Path, Sequence[rows.Row | Skip]] | None:
         """One person per image; the two archives have other pixels for images of the same name."""

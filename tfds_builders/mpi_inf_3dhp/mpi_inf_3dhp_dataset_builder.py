@@ -17,21 +17,21 @@ from tfds_builders.sources import mpi_inf_3dhp, mpi_inf_3dhp_test, rows, trees
 class Options(training_sets.Options):
     """Options of `mpi_inf_3dhp`."""
 
-    cameras: str = option(
+    mpi_cameras: str = option(
         "vnect", "{}_cameras", "of mpi_inf_3dhp/official: `vnect`, the 8 at the height of people, or `all` 14"
     )
-    frame_step: int = option(10, "step{}", "of mpi_inf_3dhp/official: every so many frames is for training")
-    skeleton: str = option(
+    mpi_step: int = option(10, "step{}", "of mpi_inf_3dhp/official: every so many frames is for training")
+    mpi_skeleton: str = option(
         "universal", "{}_skeleton", "3D joints of the test split of mpi_inf_3dhp/official: `universal` scale, or `real`"
     )
 
     def __post_init__(self):
         super().__post_init__()
-        for name, choices in (("cameras", mpi_inf_3dhp.CAMERAS), ("skeleton", mpi_inf_3dhp_test.SKELETONS)):
+        for name, choices in (("mpi_cameras", mpi_inf_3dhp.CAMERAS), ("mpi_skeleton", mpi_inf_3dhp_test.SKELETONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}.")
-        if self.frame_step < 1:
-            raise ValueError(f"frame_step must be at least 1, got {self.frame_step}.")
+        if self.mpi_step < 1:
+            raise ValueError(f"mpi_step must be at least 1, got {self.mpi_step}.")
 
 
 class Builder(training_sets.TrainingSet):
@@ -64,17 +64,18 @@ class Builder(training_sets.TrainingSet):
         training_sets.LIST: {"train": 96_507, "test": None},  # Lists with 2,875 and with 2,929 rows are about.
     }
     LISTS: ClassVar = {"train": "mpi_inf_3dhp_train.npz", "test": "mpi_inf_3dhp_valid.npz"}
+    FITS = "mpi-inf-3dhp_fits.npy"
 
     def expected(self) -> dict[str, int | None]:
         """The number of training frames is known for SPIN's choice of cameras and step only."""
         counts = dict(self.COUNTS[self.base])
-        if (self.options.cameras, self.options.frame_step) != ("vnect", 10):
+        if (self.options.mpi_cameras, self.options.mpi_step) != ("vnect", 10):
             counts["train"] = None
         return counts
 
     def tasks(self, split: str) -> Sequence[Any]:
         """Cameras of sequences for training, blocks of frames for testing."""
-        if self.base == training_sets.LIST or split == "test" or self.options.fits:
+        if self.base == training_sets.LIST or split == "test" or self.options.static_fits:
             return super().tasks(split)
         root = self.archive()
         found = trees.find(root, "S[1-8]/Seq[12]/annot.mat")
@@ -82,8 +83,8 @@ class Builder(training_sets.TrainingSet):
             raise self.missing("S1/Seq1/annot.mat")
         if found is None:
             return []
-        cameras = mpi_inf_3dhp.CAMERAS[self.options.cameras]
-        return mpi_inf_3dhp.plan(root, found.parents[2], cameras, self.options.frame_step, self.options)
+        cameras = mpi_inf_3dhp.CAMERAS[self.options.mpi_cameras]
+        return mpi_inf_3dhp.plan(root, found.parents[2], cameras, self.options.mpi_step, self.options)
 
     def people(self, root: pathlib.Path, split: str) -> tuple[pathlib.Path, Sequence[rows.Row | Skip]] | None:
         """The test sequences."""
@@ -93,7 +94,7 @@ class Builder(training_sets.TrainingSet):
         )
         if found is None:
             return None
-        return found.parents[1], mpi_inf_3dhp_test.read(found.parents[1], self.options.skeleton)
+        return found.parents[1], mpi_inf_3dhp_test.read(found.parents[1], self.options.mpi_skeleton)
 
     @staticmethod
     def make(task: Any) -> Iterable[dict[str, Any] | Skip]:

@@ -50,6 +50,7 @@ class Builder(training_sets.TrainingSet):
         training_sets.LIST: {"train": 14_810},
     }
     LISTS: ClassVar = {"train": "mpii_train.npz"}
+    FITS = "mpii_fits.npy"
 
     def people(self, root: pathlib.Path, split: str) -> tuple[pathlib.Path, Sequence[rows.Row | Skip]]:
         """Several people per image."""

@@ -29,6 +29,7 @@ class Task:
       first: its first row.
       count: its number of rows.
       options: of the builder.
+      fits: of SMPL to its rows.
     """
 
     path: pathlib.Path
@@ -39,19 +40,35 @@ class Task:
     first: int
     count: int
     options: Any
+    fits: pathlib.Path | None = None
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.split}, {self.path.name} from row {self.first} on"
 
 
-def plan(path: pathlib.Path, archive: pathlib.Path, dataset: str, split: str, options: Any) -> list[Task]:
+def plan(
+    path: pathlib.Path,
+    archive: pathlib.Path,
+    dataset: str,
+    split: str,
+    options: Any,
+    fits: pathlib.Path | None = None,
+) -> list[Task]:
     """The tasks of a list whose images are in the archive.
+
+    Args:
+      path: of the list.
+      archive: its folder.
+      dataset: name of the set.
+      split: name of the split.
+      options: of the builder.
+      fits: of SMPL to its rows (`read_fits`).
 
     Raises:
       BuildError: images are missing.
       ValueError: the list or the fits cannot be used, or do not belong together.
     """
-    people = _load(path, options.fits)
+    people = load(path, fits)
     names = list(dict.fromkeys(people.imgname))
     try:
         layout = image_layouts.find(archive, people.stem, names[:1])
@@ -69,14 +86,14 @@ def plan(path: pathlib.Path, archive: pathlib.Path, dataset: str, split: str, op
         )
     count = len(people)
     return [
-        Task(path, archive, layout, dataset, split, first, min(rows.BLOCK, count - first), options)
+        Task(path, archive, layout, dataset, split, first, min(rows.BLOCK, count - first), options, fits)
         for first in range(0, count, rows.BLOCK)
     ]
 
 
 def make(task: Task) -> Iterator[dict[str, Any] | Skip]:
     """The examples of some rows; runs in a worker process."""
-    people = _load(task.path, task.options.fits)
+    people = load(task.path, task.fits)
     some = tuple(_row(people, i, task) for i in range(task.first, task.first + task.count))
     return rows.make(rows.Task(task.archive, ".", task.dataset, task.split, some, task.options))
 
@@ -136,18 +153,18 @@ def _row(people: spin_npz.Rows, i: int, task: Task) -> rows.Row | Skip:
     )
 
 
-def _load(path: pathlib.Path, fits: str) -> spin_npz.Rows:
+def load(path: pathlib.Path, fits: pathlib.Path | str | None = None) -> spin_npz.Rows:
     """A list; people without SMPL get theirs from the fits."""
-    return _loaded(path, fits, path.stat().st_mtime_ns)
+    return _loaded(path, pathlib.Path(fits) if fits else None, path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=1)  # All tasks of a process are of one list.
-def _loaded(path: pathlib.Path, fits: str, changed: int) -> spin_npz.Rows:
+def _loaded(path: pathlib.Path, fits: pathlib.Path | None, changed: int) -> spin_npz.Rows:
     del changed  # A list that was written anew is read anew.
     people = spin_npz.read(path)
-    if not fits:
+    if fits is None:
         return people
-    pose, betas, flag = read_fits(pathlib.Path(fits), len(people))
+    pose, betas, flag = read_fits(fits, len(people))
     fill = (people.smpl_valid == 0) & (flag > 0)
     return dataclasses.replace(
         people,
