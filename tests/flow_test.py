@@ -26,32 +26,86 @@ def random_points(seed, num, size):
     return jnp.asarray(np.random.default_rng(seed).normal(size=(num, size)), jnp.float32)
 
 
-def authors_log_prob(variables, X):
-    """The density as the authors compute it, coupling by coupling in float64 (original.md, B.5)."""
-    params = jax.tree.map(np.float64, variables["params"]["couplings"])
-    masks = np.float64(variables["masks"]["couplings"])
-    mean, std = (np.float64(variables["stats"][k]) for k in ("mean", "std"))
+class Authors:
+    """The flow as the authors compute it, coupling by coupling in float64 (original.md, B.5)."""
 
-    def mlp(name, layer, x):
+    def __init__(self, variables):
+        self.params = jax.tree.map(np.float64, variables["params"]["couplings"])
+        self.masks = np.float64(variables["masks"]["couplings"])
+        self.mean, self.std = (np.float64(variables["stats"][k]) for k in ("mean", "std"))
+
+    def log_prob(self, X):
+        z, log_det = (np.float64(X) - self.mean) / self.std, -np.sum(np.log(self.std))
+        for i in reversed(range(len(self.masks))):
+            u = self.masks[i] * z
+            s, t = self.scale_and_shift(i, u)
+            z = u + (1 - self.masks[i]) * (z - t) * np.exp(-s)
+            log_det = log_det - s.sum(axis=-1)
+        return log_det - 0.5 * np.sum(z**2, axis=-1) - 0.5 * z.shape[-1] * np.log(2 * np.pi)
+
+    def sample(self, z):
+        x = np.float64(z)
+        for i in range(len(self.masks)):
+            u = self.masks[i] * x
+            s, t = self.scale_and_shift(i, u)
+            x = u + (1 - self.masks[i]) * (x * np.exp(s) + t)
+        return x * self.std + self.mean
+
+    def scale_and_shift(self, i, u):
+        return tuple(x * (1 - self.masks[i]) for x in (np.tanh(self.mlp("scale", i, u)), self.mlp("shift", i, u)))
+
+    def mlp(self, name, layer, x):
         for k in range(3):
-            weights = params[f"{name}_{k}"]
+            weights = self.params[f"{name}_{k}"]
             x = x @ weights["kernel"][layer] + weights["bias"][layer]
             if k < 2:
                 x = np.where(x > 0, x, 0.01 * x)
         return x
 
-    z, log_det = (np.float64(X) - mean) / std, -np.sum(np.log(std))
-    for i in reversed(range(len(masks))):
-        u = masks[i] * z
-        s, t = np.tanh(mlp("scale", i, u)) * (1 - masks[i]), mlp("shift", i, u) * (1 - masks[i])
-        z = u + (1 - masks[i]) * (z - t) * np.exp(-s)
-        log_det = log_det - s.sum(axis=-1)
-    return log_det - 0.5 * np.sum(z**2, axis=-1) - 0.5 * z.shape[-1] * np.log(2 * np.pi)
+
+class TorchAuthors(Authors):
+    """The same with PyTorch's layers in evaluation, where dropout is off."""
+
+    def mlp(self, name, layer, x):
+        torch = pytest.importorskip("torch")
+        layers = []
+        for k in range(3):
+            weights = self.params[f"{name}_{k}"]
+            linear = torch.nn.Linear(*weights["kernel"][layer].shape, dtype=torch.float64)
+            linear.weight.data = torch.tensor(weights["kernel"][layer].T)
+            linear.bias.data = torch.tensor(weights["bias"][layer])
+            layers += [linear, torch.nn.Dropout(0.2), torch.nn.LeakyReLU()]
+        with torch.no_grad():
+            return torch.nn.Sequential(*layers[:-2]).eval()(torch.tensor(x)).numpy()
 
 
 def test_log_prob_equals_the_authors_form():
     variables, X = random_variables(SMALL), random_points(1, 6, 5)
-    np.testing.assert_allclose(small_log_prob(variables, X), authors_log_prob(variables, X), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(small_log_prob(variables, X), Authors(variables).log_prob(X), rtol=1e-4, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def full_size():
+    """The released flow's sizes, without standardisation: variables, base points and what they become, X and log p."""
+    model = flow.Flow()
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 72)))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda s: jnp.asarray(rng.normal(size=s.shape) / np.sqrt(s.shape[-2]), jnp.float32), shapes["params"]
+    )
+    masks = {"couplings": jnp.asarray(rng.random((20, 72)) < 0.5)}
+    variables = {"params": params, "masks": masks, "stats": {"mean": jnp.zeros(72), "std": jnp.ones(72)}}
+    z, X = random_points(1, 4, 72), 0.3 * random_points(2, 4, 72)
+    samples = jax.jit(jax.vmap(lambda z: model.bind(variables)._distribution(None).bijector.forward(z)))(z)
+    return variables, z, samples, X, jax.jit(model.apply)(variables, X)
+
+
+@pytest.mark.parametrize("authors", [Authors, TorchAuthors])
+def test_density_and_samples_equal_the_authors_at_full_size(full_size, authors):
+    variables, z, samples, X, log_prob = full_size
+    expected = authors(variables).sample(z)
+    np.testing.assert_allclose(samples, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(log_prob, authors(variables).log_prob(X), rtol=1e-4)
 
 
 def test_any_leading_axes():
