@@ -434,7 +434,7 @@ def test_a_checkpoint_brings_its_mean_body(bodies, tmp_path):
         inference.restore(config, tmp_path / "checkpoints", bodies)
     config = tiny.config(model__num_hypotheses=1, body__allow_other=True)
     restored = inference.restore(config, tmp_path / "checkpoints", bodies)
-    expected = model.apply(variables, batch)
+    expected = np.asarray(model.apply(variables, batch))
     np.testing.assert_allclose(restored.model.apply(restored.variables, batch), expected, rtol=1e-4, atol=1e-4)
     assert np.abs(expected - np.array(mean_state, np.float32)).max() < 5  # Far from the mean body of the files.
 
