@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds
 from multibodies_jax import occlusion
 from tfds_builders import archives, building, features, windows
 
-SIZE = 40  # Pixels of its square images.
-_CAMERA = np.array([[100.0, 0, 20], [0, 100, 20], [0, 0, 1]])
+WIDTH, HEIGHT = 120, 100  # Of its images, pixels.
+_CAMERA = np.array([[100.0, 0, 70], [0, 100, 40], [0, 0, 1]])
 
 
 def write(root: pathlib.Path, sequences: int = 3, images: int = 4) -> pathlib.Path:
@@ -24,7 +24,7 @@ def write(root: pathlib.Path, sequences: int = 3, images: int = 4) -> pathlib.Pa
         folder.mkdir(parents=True)
         for i in range(images):
             path = folder / f"{i:03d}.png"
-            cv2.imwrite(str(path), rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
+            cv2.imwrite(str(path), rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
         path.write_bytes(b"not an image")
     return root
 
@@ -57,8 +57,12 @@ class Builder(archives.ArchiveBuilder, skip_registration=True):
 
     @staticmethod
     def make(task):
+        with (task.root / "log").open("a") as log:
+            log.write(f"{task.sequence}\n")
         if (kill := task.root / "kill").exists() and task.sequence == kill.read_text():
-            os._exit(9)
+            os._exit(9)  # As a process that is killed: nothing is closed, nobody is told.
+        if (wrong := task.root / "wrong").exists() and task.sequence == wrong.read_text():
+            raise ValueError("the poses are of the other version")
         for path in sorted((task.root / "images" / task.sequence).glob("*.png")):
             image = cv2.imread(str(path))
             if image is None:
@@ -79,7 +83,7 @@ def _example(task, path, image):
         example_id=f"dots/{task.sequence}/{path.stem}",
         image=archives.stored_image(pixels, task.options, task.split, f"images/{task.sequence}/{path.name}"),
         window=window,
-        image_size=[SIZE, SIZE],
+        image_size=[WIDTH, HEIGHT],
         box_center=center,
         box_scale=scale,
         kp2d=kp2d,
