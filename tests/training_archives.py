@@ -240,11 +240,13 @@ def write_mpi_inf_3dhp_test(root):
         folder = root / "mpi_inf_3dhp_test_set" / sequence
         for i in range(frames):
             write_image(folder / f"imageSequence/img_{i + 1:06d}.jpg", seed=30 + i)
-        pixels, universal, real = (rng.uniform(60, 180, (frames, 1, 17, d)) for d in (2, 3, 3))
+        real = rng.uniform(-600, 600, (frames, 1, 17, 3)) + np.array([0, 0, 3000])
+        pixels = 300 * real[..., :2] / real[..., 2:] + np.array([160, 120])
+        universal = real * 0.9
         with h5py.File(folder / "annot_data.mat", "w", userblock_size=512) as file:
-            file["annot2"], file["univ_annot3"], file["annot3"] = pixels, 10 * universal, 11 * real
+            file["annot2"], file["univ_annot3"], file["annot3"] = pixels, universal, real
             file["valid_frame"] = np.array([[1.0], [0], [1]])[:frames]
             file["activity_annotation"] = np.arange(1.0, frames + 1)[:, None]
             file["bb_crop"] = np.zeros((frames, 34))
-        written[sequence] = pixels[:, 0], 10 * universal[:, 0], 11 * real[:, 0]
+        written[sequence] = pixels[:, 0], universal[:, 0], real[:, 0]
     return written

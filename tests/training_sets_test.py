@@ -186,6 +186,17 @@ def test_coco_keeps_people_with_all_limbs(archive):
     assert "1 skipped: a crowd" in report and "1 skipped: a limb joint is not labelled" in report
 
 
+@pytest.mark.parametrize("archive", ["coco2014"], indirect=True)
+def test_paths_instead_of_pixels_read_the_same_examples(archive):
+    root, _ = archive
+    images, _ = build("coco2014", root)
+    builder = tfds_builders.build("coco2014", root.parent / "data", manual_dir=root, store="path")
+    for row, linked in zip(images["train"], builder.as_data_source("train"), strict=True):
+        assert set(row) == set(linked)
+        for key, value in row.items():
+            np.testing.assert_array_equal(value, linked[key], err_msg=key)
+
+
 # MPI-INF-3DHP
 
 

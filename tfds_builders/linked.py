@@ -1,7 +1,7 @@
 """Sets that hold paths of images instead of pixels (`--store=path`): reading cuts the window out of the image file."""
 
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tfds_builders.building import BuildError
@@ -31,6 +31,9 @@ class Linked(Sequence):
           BuildError: the file is not there any more, is no image, or is another one than when the set was built.
         """
         return self._with_image(self._source[index])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(self.__getitem__, range(len(self)))  # TFDS's sources raise ValueError at their end, not IndexError.
 
     def __getitems__(self, indices: Iterable[int]) -> list[dict[str, Any]]:
         """Several examples."""
