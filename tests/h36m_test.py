@@ -6,6 +6,7 @@ import pathlib
 import pickle
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -111,13 +112,13 @@ def test_protocol_2_is_the_front_camera(official, tmp_path):
 def test_training_sets_have_all_cameras_and_hold_a_subject_out_on_request(tmp_path):
     root = tmp_path / "archive"
     fixture.write(root, subjects=("S8", "S9"), cameras=fixture.CAMERAS)
-    spin = build(root, tmp_path, "spin")
-    assert {name: split.num_examples for name, split in spin.info.splits.items()} == {
+    whole = build(root, tmp_path, "official")
+    assert {name: split.num_examples for name, split in whole.info.splits.items()} == {
         "train": 8,
         "validation": 2,
         "test": 2,
     }
-    assert set(ids(records(spin, "validation"))) < set(ids(records(spin, "train")))
+    assert set(ids(records(whole, "validation"))) < set(ids(records(whole, "train")))
     heldout = build(root, tmp_path, "heldout")
     assert set(heldout.info.splits) == {"validation", "test"}
     assert skipped(heldout, "train") == {"a subject that the archive lacks, all its recordings": 4}
@@ -127,15 +128,17 @@ def test_counts_of_the_complete_archive_are_expected_of_the_published_rule_only(
     def expected(name, **options):
         return tfds_builders.make_builder(f"h36m/{name}", tmp_path, **options).expected()
 
-    assert expected("spin") == {"train": 312_188, "validation": None, "test": 27_558}
+    assert expected("official") == {"train": 312_188, "validation": None, "test": 27_558}
     assert expected("heldout") == {"train": None, "validation": None, "test": 27_558}
     assert expected("p1") == {"validation": None, "test": 109_867}
     assert expected("p2") == {"validation": None, "test": 27_558}
-    assert expected("p2", frame_step=1)["test"] is expected("p2", cameras="54138969")["test"] is None
+    assert expected("spin") == {"train": 312_188, "validation": None, "test": 27_558}
+    assert expected("spin_p1") == {"test": 109_867}
+    assert expected("p2", frame_step=1)["test"] is expected("p2", h36m_cameras="54138969")["test"] is None
 
 
 def test_frame_step_and_cameras_are_options_with_names(official, tmp_path):
-    builder = build(official[0], tmp_path, frame_step=3, cameras="54138969")
+    builder = build(official[0], tmp_path, frame_step=3, h36m_cameras="54138969")
     assert builder.info.config_name == "p2-step3-cameras54138969"
     rows = records(builder)
     assert [name.split("/")[3:] for name in ids(rows)] == [
@@ -180,7 +183,7 @@ def test_the_crop_is_nine_tenths_of_the_box_and_the_window_is_its_part_of_the_fr
 def test_frame_offset_shifts_the_images_of_evaluation_sets_only(offset, tmp_path):
     root = tmp_path / "archive"
     fixture.write(root, subjects=("S8", "S9"), cameras=("60457274",))
-    builder = build(root, tmp_path, "spin", frame_offset=offset)
+    builder = build(root, tmp_path, "official", frame_offset=offset)
     assert [frame_of(row["image"]) for row in records(builder)] == [offset, 5 + offset]
     assert [frame_of(row["image"]) for row in records(builder, "validation")] == [offset, 5 + offset]
     assert [frame_of(row["image"]) for row in records(builder, "train")] == [0, 5]
@@ -220,7 +223,7 @@ def test_other_ways_of_unpacking_give_the_same_set(kind, official, tmp_path):
 def test_moshs_fits_are_turned_into_the_camera_frame(step, official, tmp_path):
     root, written = official
     fixture.write_mosh(tmp_path / "mosh", written, step)
-    for row in records(build(root, tmp_path, fits=str(tmp_path / "mosh"))):
+    for row in records(build(root, tmp_path, h36m_fits=str(tmp_path / "mosh"))):
         _, subject, stem, camera, frame = row["example_id"].decode().split("/")
         R = written[subject, stem.replace("_", " "), camera].root[int(frame)]
         np.testing.assert_allclose(Rotation.from_rotvec(row["pose"][0]).as_matrix(), R, atol=1e-6)
@@ -232,7 +235,7 @@ def test_moshs_fits_are_turned_into_the_camera_frame(step, official, tmp_path):
 def test_neural_annots_fits_are_turned_from_the_world_into_every_camera(official, tmp_path):
     root, written = official
     fixture.write_neural_annot(tmp_path / "fits", written)
-    for row in records(build(root, tmp_path, "p1", fits=str(tmp_path / "fits"))):
+    for row in records(build(root, tmp_path, "p1", h36m_fits=str(tmp_path / "fits"))):
         _, subject, stem, camera, frame = row["example_id"].decode().split("/")
         R = written[subject, stem.replace("_", " "), camera].root[int(frame)]
         np.testing.assert_allclose(Rotation.from_rotvec(row["pose"][0]).as_matrix(), R, atol=1e-6)
@@ -250,10 +253,74 @@ def test_fits_that_do_not_belong_to_the_poses_are_left_out_and_counted(wrong, of
         written = {key: dataclasses.replace(raw, root=np.tile(raw.root, (2, 1, 1))) for key, raw in written.items()}
     fixture.write_mosh(tmp_path / "mosh", {} if wrong == "absent" else written, step=1)
     (tmp_path / "mosh").mkdir(exist_ok=True)
-    builder = build(root, tmp_path, fits=str(tmp_path / "mosh"))
+    builder = build(root, tmp_path, h36m_fits=str(tmp_path / "mosh"))
     assert [float(row["smpl_valid"]) for row in records(builder)] == [0] * 6
     reason = {"length": "another length", "camera": "points elsewhere", "absent": "no SMPL fit"}[wrong]
     assert [count for text, count in skipped(builder).items() if reason in text] == [3]
+
+
+# SPIN's lists
+
+
+def write_lists(root, rows, train=False):
+    """The list of protocol 2, images as SPIN extracts them, from the examples of the official archive."""
+    (root / "images").mkdir(parents=True)
+    names = []
+    for row in rows:
+        _, subject, stem, camera, frame = row["example_id"].decode().split("/")
+        names.append(f"images/{subject}_{stem}.{camera}_{int(frame) + 1:06d}.jpg")
+        image = np.full((fixture.HEIGHT, fixture.WIDTH, 3), fixture.brightness(int(frame)), np.uint8)
+        cv2.imwrite(str(root / names[-1]), image)
+    joints = np.stack([np.append(row["joints3d"], row["joints3d_valid"][:, None], axis=1) for row in rows])
+    joints[..., :3] -= joints[:, 14:15, :3]
+    joints[..., :3] *= joints[..., 3:]
+    boxes = {"center": np.stack([r["box_center"] for r in rows]), "scale": np.array([r["box_scale"] for r in rows])}
+    parts = {"part": np.stack([np.append(r["kp2d"], r["kp2d_valid"][:, None], axis=1) for r in rows])} if train else {}
+    name = "h36m_train.npz" if train else "h36m_valid_protocol2.npz"
+    np.savez(root / name, imgname=np.array(names), S=joints.astype(float), **boxes, **parts)
+
+
+def test_spins_lists_give_the_ids_boxes_and_joints_of_the_archive(official, tmp_path):
+    ours = records(build(official[0], tmp_path))
+    write_lists(tmp_path / "lists", ours)
+    builder = build(tmp_path / "lists", tmp_path, "spin")
+    theirs = records(builder)
+    assert set(builder.info.splits) == {"test"} and ids(theirs) == ids(ours)
+    for a, b in zip(ours, theirs, strict=True):
+        valid = a["joints3d_valid"][:, None]
+        centred = valid * (a["joints3d"] - a["joints3d"][14])
+        np.testing.assert_allclose(b["joints3d"], centred, atol=1e-6)
+        for key in ("box_center", "box_scale", "window", "image_size", "joints3d_valid", "protocol_hint"):
+            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+        assert b["intrinsics_valid"] == b["smpl_valid"] == b["kp2d_valid"].sum() == 0
+        assert round((float(b["image"].mean()) - 16) / 24) == int(b["example_id"].decode()[-6:])
+
+
+def test_spins_training_list_has_keypoints_fits_and_a_validation_of_s8(tmp_path):
+    root = tmp_path / "archive"
+    fixture.write(root, subjects=("S8", "S9"), cameras=fixture.CAMERAS)
+    whole = build(root, tmp_path, "official")
+    rows = [*records(whole, "train"), *records(whole, "test")]
+    write_lists(tmp_path / "lists", rows[:8], train=True)
+    write_lists(tmp_path / "more", rows[8:])
+    shutil.copytree(tmp_path / "more", tmp_path / "lists", dirs_exist_ok=True)
+    fits = np.random.default_rng(0).normal(size=(8, 82))
+    np.save(tmp_path / "fits.npy", fits)
+    builder = build(tmp_path / "lists", tmp_path, "spin", h36m_fits=str(tmp_path / "fits.npy"))
+    train = records(builder, "train")
+    assert ids(train) == ids(rows[:8])
+    for i in range(8):
+        np.testing.assert_allclose(train[i]["kp2d"], rows[i]["kp2d"], rtol=1e-6)
+        np.testing.assert_allclose(train[i]["pose"].ravel(), fits[i, :72], rtol=1e-6)
+    assert ids(records(builder, "validation")) == ids(records(whole, "validation"))
+    assert [float(row["smpl_valid"]) for row in records(builder)] == [0, 0]
+
+
+def test_lists_have_neither_steps_nor_offsets(official, tmp_path):
+    with pytest.raises(tfds_builders.BuildError, match="are of the official archive"):
+        build(official[0], tmp_path, "spin", frame_step=1)
+    with pytest.raises(tfds_builders.BuildError, match=r"no h36m_valid_protocol1\.npz"):
+        build(official[0], tmp_path, "spin_p1")
 
 
 # Damage
@@ -365,8 +432,8 @@ def short(path):
     [
         ({"frame_step": 0}, "frame_step must be at least 1"),
         ({"frame_offset": 2}, "1 for SPIN's images, got 2"),
-        ({"cameras": "54138969,4"}, "with commas; got 4"),
-        ({"fits": "/nowhere"}, "no folder of SMPL fits"),
+        ({"h36m_cameras": "54138969,4"}, "with commas; got 4"),
+        ({"h36m_fits": "/nowhere"}, "no folder or file of SMPL fits"),
     ],
 )
 def test_bad_options_are_refused(options, message, official, tmp_path):

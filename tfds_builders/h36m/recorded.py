@@ -114,9 +114,9 @@ class _People:
         self._intrinsics = metadata.intrinsics(recording.camera) if metadata else None
         self._keypoints = self._read_keypoints(metadata)
         self._fit = None
-        if task.options.fits:
+        if task.options.h36m_fits:
             try:
-                self._fit = fits.read(pathlib.Path(task.options.fits), recording, poses, metadata)
+                self._fit = fits.read(pathlib.Path(task.options.h36m_fits), recording, poses, metadata)
             except fits.FitError as error:
                 self.notes.append(Skip(f"SMPL parameters of a recording: {error}", str(recording)))
 
