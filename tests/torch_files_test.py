@@ -127,6 +127,7 @@ def test_code_is_refused_by_name_and_not_run(tmp_path, write, global_name):
         _tensor(_storage("1", -4), 0, (1,), (1,)),
         _tensor(python2.encode("no storage"), 0, (1,), (1,)),
     ],
+    ids=["size", "strides", "backwards", "before", "ranks", "view", "negative", "none"],
 )
 def test_tensors_beyond_their_storage_are_refused(tmp_path, write, tensor):
     path = tmp_path / "file.pt"
@@ -164,7 +165,7 @@ def test_a_flipped_byte_in_a_zip_is_found(tmp_path):
         _read(path)
 
 
-@pytest.mark.parametrize("content", [b"<html>404</html>", b"version https://git-lfs", pickle.dumps({"a": 1})])
+@pytest.mark.parametrize("content", [b"<html>404</html>", pickle.dumps({"a": 1})], ids=["page", "pickle"])
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "file.pt"
     path.write_bytes(content)
