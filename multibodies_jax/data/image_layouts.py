@@ -145,7 +145,7 @@ class Layout:
         _check(name)
         if self.template == _AS_NAMED:
             return self.root / name
-        said = _parse(name, self.dataset)
+        said = parse(name, self.dataset)
         try:
             return self.root / self.template.format(**said)
         except KeyError:
@@ -183,8 +183,8 @@ def find(image_dir: pathlib.Path, stem: str, names: Sequence[str]) -> Layout:
     )
 
 
-def _parse(name: str, dataset: Dataset) -> dict[str, int | str]:
-    """What an image's name says; numbers as such but for cameras."""
+def parse(name: str, dataset: Dataset) -> dict[str, int | str]:
+    """What an image's name says (subject, take, camera, frame, ...), numbers as such but for cameras; {} if nothing."""
     for pattern in dataset.patterns:
         if match := re.search(rf"(?:^|/){pattern}$", name):
             said: dict[str, int | str] = {
