@@ -27,8 +27,8 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.data = ConfigDict()
     c.data.dir = "data"  # Where TFDS datasets are built and read.
     c.data.people = "synthetic_poses"  # Poses and shapes for the prior (and for virtual cameras).
-    c.data.sets = ("synthetic_bodies/clean",)  # Image sets the regressor trains on.
-    c.data.weights = (1.0,)  # Mixture of the sets.
+    c.data.sets = ("synthetic_bodies/clean",)  # Image sets the regressor trains on; "a, b" is one source, both by size.
+    c.data.weights = (1.0,)  # Mixture of the sets: the share of each in every batch.
     c.data.virtual_cameras = False  # Keypoint trunk only: synthesise views of `people` instead of reading `sets`.
     c.data.occlusion = "paper"  # Training augmentation: none | paper (appendix B).
     c.data.augment = "spin"  # Flip, rotation, scale, colour: none | mild | spin (as strong as SPIN's).

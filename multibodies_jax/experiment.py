@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax import body_files, checkpoints, joints, models, protocols, quantize, rotations
 from multibodies_jax import smpl as smpl_lib
-from multibodies_jax.data import augment, spin_npz
+from multibodies_jax.data import augment, pipeline, spin_npz
 
 _CHOICES = {
     "model.trunk": ("resnet50", "resnet_small", "keypoints"),
@@ -152,7 +152,12 @@ def dataset_options(config: Any) -> dict[str, Any]:
 
 
 def open_source(config: Any, name: str, split: str) -> Any:
-    """The random-access examples of a split: of a SPIN-format list (`spin/...`), or of a set, built if it is missing."""
+    """The random-access examples of a split: of a SPIN-format list (`spin/...`), or of a set, built if it is missing.
+
+    Several names with commas between them are one source, of which each set is a share in proportion to its size.
+    """
+    if "," in name:
+        return pipeline.Concatenated([open_source(config, one.strip(), split) for one in name.split(",")])
     if name.startswith(spin_npz.PREFIX):
         return spin_npz.open_set(name, split, config.data.npz_dir, config.data.image_dir)
     import tfds_builders

@@ -188,6 +188,7 @@ def _make_loss(config, model, bodies, num_hypotheses, prepare, split) -> Callabl
         smpl_joints = _centred_joints(bodies, batch["rotmats"], batch["betas"])[0] if reading == "released" else None
         loss, terms, best = losses.total(hyps, batch, **options, smpl_joints=smpl_joints)
         metrics = {f"loss_{name}": jnp.mean(value) for name, value in terms.items()}
+        metrics |= _annotated(batch)
         metrics["best_mm"] = 1000 * _best_error(hyps, batch, best)
         metrics["used_hypotheses"] = _perplexity(best, num_hypotheses)
         return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)
@@ -219,6 +220,12 @@ def _centred_mesh(config: Any, bodies: experiment.Bodies) -> Callable[[Array, Ar
     chosen = bodies.files.regressed_vertices if config.loss.vertex_set == "regressed" else every
     some = smpl.subset(bodies.smpl, chosen[:: config.loss.vertex_stride])
     return lambda rotmats, betas: smpl.mesh(some, rotmats, betas) - _centred_joints(bodies, rotmats, betas)[1]
+
+
+def _annotated(batch: dict) -> dict[str, Array]:
+    """The share of the batch that feeds the losses on 2D keypoints, 3D joints and SMPL parameters."""
+    valid = {name: jnp.any(batch[f"{name}_valid"] > 0, axis=-1) for name in ("kp2d", "joints3d")}
+    return {f"annotated_{name}": jnp.mean(v) for name, v in (valid | {"smpl": batch["smpl_valid"] > 0}).items()}
 
 
 def _best_error(hyps: hypotheses.Hypotheses, batch: dict, best: Array) -> Array:

@@ -53,6 +53,20 @@ def test_sources_are_mixed_by_weight_whatever_their_sizes(weights):
     np.testing.assert_allclose(np.bincount(numbers[:80] // 1000) / 80, np.array(weights) / sum(weights), atol=0.05)
 
 
+def test_sources_read_as_one_share_by_size():
+    joined = pipeline.Concatenated([_source(30), _source(1, 1000), _source(9, 2000)])
+    assert [joined[i]["number"] for i in (0, 29, 30, 31, 39)] == [0, 29, 1000, 2000, 2008] and len(joined) == 40
+    numbers = _stream([joined, _source(5, 3000)], 100, weights=(0.4, 0.6))["number"].ravel()
+    np.testing.assert_array_equal(np.bincount(numbers // 1000), [240, 8, 72, 480])
+
+
+def test_sources_read_as_one_end_somewhere_and_hold_something():
+    with pytest.raises(IndexError, match="There are 3 examples, no example 3"):
+        pipeline.Concatenated([_source(3)])[3]
+    with pytest.raises(ValueError, match="source 1 of 2 that are read as one has no examples"):
+        pipeline.Concatenated([_source(3), []])
+
+
 def test_threads_change_nothing_and_seeds_change_everything():
     sources = [_source(11), _source(7, first=100)]
     alone = _stream(sources, 10, threads=0)

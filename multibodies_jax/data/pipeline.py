@@ -18,6 +18,30 @@ Source = Sequence[Record]
 _BUFFERED_BATCHES = 4
 
 
+class Concatenated(Sequence):
+    """Several sources as one: shuffled together, each is read in proportion to its size."""
+
+    def __init__(self, sources: Sequence[Source]):
+        """Joins sources.
+
+        Raises:
+          ValueError: one of them is empty.
+        """
+        for number, source in enumerate(sources):
+            _check_source(source, f"source {number} of {len(sources)} that are read as one")
+        self._sources = sources
+        self._ends = np.cumsum([len(source) for source in sources])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(f"There are {len(self)} examples, no example {index}.")
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self._sources[number][int(index) - int(self._ends[number]) + len(self._sources[number])]
+
+
 def train_batches(
     sources: Sequence[Source],
     weights: Sequence[float],
