@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from tfds_builders.a3dpw.a3dpw_dataset_builder import Builder as A3DPW
+from tfds_builders.ah36m.ah36m_dataset_builder import Builder as AH36M
 from tfds_builders.amass.amass_dataset_builder import Builder as Amass
 from tfds_builders.building import BuildError, check, open_split
 from tfds_builders.coco2014.coco2014_dataset_builder import Builder as Coco2014
@@ -27,7 +29,7 @@ __all__ = ["BUILDERS", "BuildError", "build", "check", "make_builder", "source"]
 BUILDERS = {
     cls.name: cls
     for cls in (
-        *(SyntheticBodies, SyntheticPoses, Human36M, ThreeDPW),
+        *(SyntheticBodies, SyntheticPoses, Human36M, AH36M, ThreeDPW, A3DPW),
         *(MpiInf3dhp, Lsp, Lspet, Mpii, Coco2014, Amass),
     )
 }
@@ -105,6 +107,25 @@ def make_builder(name: str, data_dir: str | os.PathLike, **options: Any) -> Any:
         raise ValueError(f"Unknown option(s) {', '.join(unknown)}. {name} knows {', '.join(option_names(name))}.")
     chosen = cls.OPTIONS(**{key: value for key, value in options.items() if key in option_names(name)})
     return cls(data_dir=os.fspath(data_dir), config=cls.make_config(base, chosen))
+
+
+def parse_options(text: str) -> dict[str, Any]:
+    """Options in one line, "jpeg_quality=95, static_fits=/data/static_fits", each as the type of its default.
+
+    Raises:
+      ValueError: no such form, an option that no set has, or a value of another type.
+    """
+    defaults = {field.name: field.default for cls in BUILDERS.values() for field in dataclasses.fields(cls.OPTIONS)}
+    result = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = (word.strip() for word in part.partition("="))
+        if not equals or key not in defaults:
+            raise ValueError(f"Cannot read the option {part!r}: write NAME=VALUE with one of {', '.join(sorted(defaults))}.")
+        try:
+            result[key] = type(defaults[key])(value)
+        except ValueError as e:
+            raise ValueError(f"The option {key} is a {type(defaults[key]).__name__}, got {value!r}.") from e
+    return result
 
 
 def option_names(name: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""3DPW with parts of the people hidden: see README.md."""

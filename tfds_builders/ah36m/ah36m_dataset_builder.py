@@ -1,0 +1,45 @@
+"""AH36M: Human3.6M seen ambiguously."""
+
+import dataclasses
+import re
+from typing import ClassVar
+
+import tensorflow_datasets as tfds
+
+from tfds_builders import ambiguous
+from tfds_builders.h36m import h36m_dataset_builder as h36m
+
+_IMAGE = re.compile(r"(?P<subject>S\d+)_(?P<stem>[^/]+)\.(?P<camera>\d{8})_(?P<number>\d{6})\.(jpg|jpeg|png)$")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ambiguous.Options, h36m.Options):
+    """Options of `ah36m`: those of `h36m` too."""
+
+
+class Builder(ambiguous.AmbiguousBuilder):
+    """AH36M: people of Human3.6M in crops that leave parts of them out."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    OPTIONS = Options
+    BUILDER_CONFIGS: ClassVar = ambiguous.configs(Options())
+    BASE = h36m.Builder
+    LIST = "h36m_valid_protocol2.npz"
+    ROWS = 27_558
+    LENS_PX = h36m.Builder.LENS_PX
+    HOMEPAGE, CITATION = h36m.Builder.HOMEPAGE, h36m.Builder.CITATION
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        f"Made from h36m, which is built first. {h36m.Builder.MANUAL_DOWNLOAD_INSTRUCTIONS}\n"
+        f"For released_crops also h36m-p2_amb3.npz (--crops=FILE) and {LIST}, beside it or in MANUAL_DIR."
+    )
+
+    @staticmethod
+    def image_of(imgname: str) -> str:
+        """The example id of an image as SPIN names it; it counts frames from 1."""
+        found = _IMAGE.search(imgname)
+        if found is None:
+            raise ValueError(
+                f"{imgname!r} is not named like S9_Directions_1.60457274_000001.jpg, as SPIN's images are."
+            )
+        return f"h36m/{found['subject']}/{found['stem']}/{found['camera']}/{int(found['number']) - 1:06d}"
