@@ -160,6 +160,19 @@ def test_many_tasks_share_shards_in_order(tmp_path, root, monkeypatch):
     assert_same(*(records(building.open_split(builder, "train")) for builder in (some, many)))
 
 
+def test_a_built_set_can_be_named_as_its_folder_is(tmp_path, root):
+    chosen = {"jpeg_quality": 60, "store": "window"}
+    builder = build(tmp_path, root, **chosen)
+    again = tfds_builders.make_builder("dots/all-jpeg60", tmp_path)
+    assert again.options == builder.options and again.base == "all" and again.data_path == builder.data_path
+    named = records(tfds_builders.source("dots/all-jpeg60", "train", tmp_path, num_train=3))
+    assert_same(named, records(source(tmp_path, "train", **chosen)))
+    with pytest.raises(ValueError, match=r"its options are in its name. Leave jpeg_quality out"):
+        tfds_builders.source("dots/all-jpeg60", "train", tmp_path, jpeg_quality=60)
+    with pytest.raises(ValueError, match=r"no config 'all-jpeg61'. Known: dots/all, and those built in"):
+        tfds_builders.source("dots/all-jpeg61", "train", tmp_path)
+
+
 # What is left out
 
 

@@ -48,7 +48,8 @@ def build(
     """Builds a set if it is missing, and checks that it is whole if it is there.
 
     Args:
-      name: of the set, "NAME" or "NAME/CONFIG"; the config is the base one ("clean"), options rename it.
+      name: of the set, "NAME" or "NAME/CONFIG"; the config is the base one ("clean"), options rename it. A set made from
+        an archive that is built can also be named as its folder is ("h36m/official-jpeg90"), without options.
       data_dir: the folder of all sets.
       num_processes: worker processes, by default one per CPU. The set is the same with any number.
       manual_dir: where the files are that a person must download; only for sets that say so.
@@ -101,7 +102,7 @@ def make_builder(name: str, data_dir: str | os.PathLike, **options: Any) -> Any:
     bases = [config.name for config in cls.BUILDER_CONFIGS]
     base = base or bases[0]
     if base not in bases:
-        raise ValueError(f"{name} has no config {base!r}. Known: {', '.join(known_names(name))}.")
+        return _stored_builder(name, base, os.fspath(data_dir), options)
     every_option = set().union(*(option_names(other) for other in BUILDERS))
     if unknown := sorted(set(options) - every_option):
         raise ValueError(f"Unknown option(s) {', '.join(unknown)}. {name} knows {', '.join(option_names(name))}.")
@@ -120,12 +121,26 @@ def parse_options(text: str) -> dict[str, Any]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, equals, value = (word.strip() for word in part.partition("="))
         if not equals or key not in defaults:
-            raise ValueError(f"Cannot read the option {part!r}: write NAME=VALUE with one of {', '.join(sorted(defaults))}.")
+            raise ValueError(
+                f"Cannot read the option {part!r}: write NAME=VALUE with one of {', '.join(sorted(defaults))}."
+            )
         try:
             result[key] = type(defaults[key])(value)
         except ValueError as e:
             raise ValueError(f"The option {key} is a {type(defaults[key]).__name__}, got {value!r}.") from e
     return result
+
+
+def _stored_builder(name: str, config_name: str, data_dir: str, options: dict[str, Any]) -> Any:
+    """The builder of a set that is built, named as its folder is."""
+    config = BUILDERS[name].stored_config(data_dir, config_name)
+    if config is None:
+        raise ValueError(
+            f"{name} has no config {config_name!r}. Known: {', '.join(known_names(name))}, and those built in {data_dir}."
+        )
+    if given := sorted(set(options) & set(option_names(name))):
+        raise ValueError(f"{name}/{config_name} is built; its options are in its name. Leave {', '.join(given)} out.")
+    return BUILDERS[name](data_dir=data_dir, config=config)
 
 
 def option_names(name: str) -> list[str]:

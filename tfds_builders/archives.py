@@ -144,7 +144,8 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
         return str(self.MANUAL_DOWNLOAD_INSTRUCTIONS).strip()
 
     def _info(self) -> tfds.core.DatasetInfo:
-        record = options.provenance(self.options)
+        config = cast(building.Config, self.builder_config)
+        record = options.provenance(self.options) if config.provenance is None else config.provenance
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{(type(self).__doc__ or '').strip()} Made with {record}.",
@@ -154,6 +155,20 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
             disable_shuffling=True,  # The order of the tasks.
             metadata=tfds.core.MetadataDict(record),
         )
+
+    @classmethod
+    def stored_config(cls, data_dir: str, name: str) -> building.Config | None:
+        """The config of a set that is built, by the name of its folder ("official-jpeg90"); None where there is none."""
+        path = pathlib.Path(data_dir, cls.name, name, str(cls.VERSION), "metadata.json")
+        if "/" in name or not path.exists():
+            return None
+        record = json.loads(path.read_text())
+        fields = [field.name for field in dataclasses.fields(cls.OPTIONS) if not field.metadata["file"]]
+        chosen = cls.OPTIONS(
+            **{field: record[field] for field in fields}
+        )  # Without its files, which only building needs.
+        provenance = {key: record[key] for key in options.provenance(chosen)}
+        return building.Config(name=name, base=record["config"], options=chosen, provenance=provenance)
 
     def download_and_prepare(self, **kwargs: Any) -> None:
         """Builds the set from `download_config.manual_dir`, from where an interrupted build of it stopped."""
@@ -190,7 +205,7 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
         self._unfinished().mkdir(exist_ok=True)
         jobs = {split: self._jobs(split) for split in self.expected()}
         made = iter(self._write([job for some in jobs.values() for job in some]))
-        splits, record = [], {"expected": self.expected(), "skipped": {}, "sha256": {}}
+        splits, record = [], {"config": self.base, "expected": self.expected(), "skipped": {}, "sha256": {}}
         for split, some in jobs.items():
             pairs = [(job, next(made)) for job in some]
             record["skipped"][split] = functools.reduce(shards.merge, (shard.skipped for _, shard in pairs), {})

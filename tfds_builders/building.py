@@ -32,10 +32,12 @@ class Config(tfds.core.BuilderConfig):
     Attributes:
       base: the config it varies, for instance "clean".
       options: the builder's options.
+      provenance: what is stored of the options of a set that is only read; None where they are at hand.
     """
 
     base: str = ""
     options: Any = None
+    provenance: dict[str, Any] | None = None
 
 
 class BaseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -70,6 +72,16 @@ class BaseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def expected(self) -> dict[str, int | None]:
         """The splits and how many examples each should have, None where nobody knows."""
         raise NotImplementedError
+
+    @classmethod
+    def stored_config(cls, data_dir: str, name: str) -> Config | None:
+        """The config of a built set whose options its folder knows; None where there is none."""
+        del data_dir, name
+        return None
+
+    def occlusion_shares(self) -> tuple[float, ...] | None:
+        """How often each strategy of occlusion should be found in a split, None where nothing is drawn; for `verify`."""
+        return None
 
     @property
     def base(self) -> str:
