@@ -1,5 +1,6 @@
 """AH36M and A3DPW: what is hidden, the crops around the rest, and the authors' crops, from sets built in miniature."""
 
+import collections
 import json
 import pickle
 from typing import Any
@@ -13,7 +14,7 @@ from multibodies_jax import occlusion
 from tests import h36m_fixture
 from tests import threedpw_fixture as raw
 from tests.tfds_builders_test import in_process, no_workers  # noqa: F401
-from tfds_builders import ambiguous, archives, building, features, workers
+from tfds_builders import ambiguous, archives, building, features, verification, workers
 from tfds_builders.a3dpw import a3dpw_dataset_builder as a3dpw
 from tfds_builders.ah36m import ah36m_dataset_builder as ah36m
 from tfds_builders.h36m import h36m_dataset_builder as h36m
@@ -179,6 +180,16 @@ def test_any_process_and_any_order_of_the_work_gives_the_same(wild, no_workers, 
     for one, other in zip([one for block in reversed(blocks) for one in block], whole, strict=True):
         for key in ("kp2d_input", "box_center", "box_scale", "occlusion_seed"):
             np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_verify_compares_shares_with_probabilities(wild, no_workers):  # noqa: F811
+    report = verification.verify(make(a3dpw, "paper", wild[0]))
+    assert report.passed and "drawn with 0.1, 0.3, 0.3, 0.3" in "\n".join(report.lines)
+    for counts, passes in (((95, 310, 305, 290), True), ((300, 95, 310, 295), False), ((250, 250, 250, 250), False)):
+        statistics, report = verification._Statistics(), verification.Report([])
+        statistics.count, statistics.occlusions = 1000, collections.Counter(dict(enumerate(counts)))
+        statistics.report_occlusion("test", report, a3dpw.Builder.occlusion_shares(make(a3dpw, "paper", wild[0])))
+        assert report.passed == passes
 
 
 def authors_files(folder, base, order, boxes):

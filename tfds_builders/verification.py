@@ -20,6 +20,7 @@ from tfds_builders import archives, building, shards
 _MAX_PROJECTION_PX = 0.1  # float32 annotations of one camera agree far better. A builder's `LENS_PX` is allowed on top.
 _MAX_MEDIAN = 0.1  # Of the same distance, as a share of the box's side: 2D detections are that good, other frames not.
 _PERSON_M = (0.5, 3.0)  # The longest side of a person's joints, on average: millimetres and inches are outside.
+_DEVIATIONS, _FALLBACKS = 4.0, 0.02  # Of shares from their probabilities; people of whom all would be hidden.
 _SHEET_COLUMNS, _SHEET_ROWS, _TILE = 6, 4, 256
 _VISIBLE, _HIDDEN, _BOX, _FULL_BOX = (60, 220, 60), (240, 60, 60), (250, 220, 60), (120, 120, 120)  # RGB.
 _JOINT = (60, 160, 255)
@@ -63,6 +64,7 @@ def verify(builder: building.BaseBuilder) -> Report:
             ids.add(record["example_id"])
         total += len(source)
         statistics.report(split, len(source), report, _MAX_PROJECTION_PX + builder.LENS_PX)
+        statistics.report_occlusion(split, report, builder.occlusion_shares())
     report.check(len(ids) == total, f"{len(ids)} different ids of {total}")
     if "image" in cast(tfds.features.FeaturesDict, builder.info.features):
         _draw(builder, report)
@@ -151,8 +153,19 @@ class _Statistics:
             self._report_projection(split, report, limit_px)
         shares = {name.removesuffix("_valid"): count / self.count for name, count in self.sums.items()}
         report.tell(f"{split}: annotated " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items()))
-        shares = (f"{name} {self.occlusions[i] / self.count:.3f}" for i, name in enumerate(occlusion.STRATEGIES))
-        report.tell(f"{split}: occlusion {', '.join(shares)}")
+
+    def report_occlusion(self, split: str, report: Report, expected: tuple[float, ...] | None) -> None:
+        """Compares how often each strategy was drawn with its probability, where there is one."""
+        if not self.occlusions:
+            return
+        shares = [self.occlusions[i] / self.count for i in range(len(occlusion.STRATEGIES))]
+        texts = [f"{name} {share:.3f}" for name, share in zip(occlusion.STRATEGIES, shares, strict=True)]
+        if expected is None:
+            report.tell(f"{split}: occlusion {', '.join(texts)}")
+            return
+        limits = [_DEVIATIONS * np.sqrt(p * (1 - p) / self.count) + _FALLBACKS for p in expected]
+        near = all(abs(share - p) <= limit for share, p, limit in zip(shares, expected, limits, strict=True))
+        report.check(near, f"{split}: occlusion {', '.join(texts)}; drawn with {', '.join(f'{p:g}' for p in expected)}")
 
     def _report_projection(self, split: str, report: Report, limit_px: float) -> None:
         largest, median = max(self.projection_px, default=0.0), float(np.median(self.projection_share))

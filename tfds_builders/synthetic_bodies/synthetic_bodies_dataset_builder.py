@@ -61,6 +61,10 @@ class Builder(people.PeopleBuilder):
         chosen = self.options
         return {"train": chosen.num_train, "validation": chosen.num_validation, "test": chosen.num_test}
 
+    def occlusion_shares(self) -> tuple[float, ...] | None:
+        """Those of appendix B for `ambiguous`."""
+        return occlusion.PROBABILITIES if self.base == _AMBIGUOUS else None
+
     def download_and_prepare(self, **kwargs: Any) -> None:
         """Builds the set; `ambiguous` builds the `clean` set of the same options first."""
         if self.base == _AMBIGUOUS:
