@@ -1,0 +1,34 @@
+r"""The paper's network on real images, for a GPU: the sets of the paper, or those of the released code.
+
+    python run.py --mode=train --config=configs/mixture.py:released --workdir=runs/mixture \
+        --config.body.dir=SMPL --config.data.options="jpeg_quality=95, static_fits=/data/static_fits, h36m_fits=/data/mosh"
+
+paper: Human3.6M, MPI-INF-3DHP, LSP, MPII, COCO (section 5, which gives no proportions). released: LSPET too, and the
+shares of SPIN's training: 30 % Human3.6M, 60 % images in the wild by the size of their sets, 10 % MPI-INF-3DHP; `paper` takes
+the same shares. Build the sets first, with the same options (tfds_builders/README.md). Not run on the licensed archives.
+"""
+
+from typing import Any
+
+from configs import default
+
+_IN_THE_WILD = {
+    "paper": "lsp/spin, mpii/spin, coco2014/spin",
+    "released": "lsp/spin, lspet/spin, mpii/spin, coco2014/spin",
+}
+
+
+def get_config(name: str = "released") -> Any:
+    if name not in _IN_THE_WILD:
+        raise ValueError(f"configs/mixture.py:{name}: choose one of {', '.join(_IN_THE_WILD)}.")
+    c = default.get_config()
+    c.data.sets = ("h36m/official", _IN_THE_WILD[name], "mpi_inf_3dhp/spin")
+    c.data.weights = (0.3, 0.6, 0.1)
+    c.data.people = "amass"  # The paper: the skeletons of the training images, which needs SMPL for all of Human3.6M.
+
+    c.optim.learning_rate = 1e-5  # Of stage two; stage one is SPIN's HMR.
+    c.stage1.learning_rate = 5e-5
+
+    c.eval.sets = ("h36m/official",)
+    c.eval.protocol = "h36m_p2"
+    return c
