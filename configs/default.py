@@ -48,7 +48,7 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.model.name = "multibodies"
     c.model.trunk = "resnet50"  # resnet50 | resnet_small | keypoints
     c.model.head = "paper"  # paper: final layer M times larger | released: authors' mode-wise stage 4 (resnet50 only).
-    c.model.num_hypotheses = 100
+    c.model.num_hypotheses = 100  # M; 0: the checkpoint's, to evaluate and predict only.
     c.model.iterations = 3
     c.model.activation = "none"  # Between the head's layers: none (SPIN, foldable) | relu (HMR 2018).
     c.model.hidden = 1024
@@ -125,7 +125,10 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.eval.batch = 50
     c.eval.max_examples = 0  # 0 = all.
     c.eval.ns = (1, 5, 10, 25)
-    c.eval.protocol = "strict"
+    c.eval.protocol = (
+        "strict"  # strict | released | h36m_p1 | h36m_p2 | 3dpw | mpi_inf_3dhp | each of these four + _strict.
+    )
+    c.eval.published = ""  # Compare with the authors' numbers: h36m | 3dpw | ah36m | a3dpw.
     c.eval.vertex_stride = 10
-    c.eval.controls = True
+    c.eval.controls = True  # What the hypotheses have to beat; costs a second pass of the network.
     return c.lock()

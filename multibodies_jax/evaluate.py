@@ -1,6 +1,7 @@
 """Evaluates a work directory: the n-quantized errors of Table 1, with the controls that they have to beat."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from multibodies_jax import (
     occlusion,
     prior,
     protocols,
+    published,
     report,
     smpl,
 )
@@ -67,6 +69,9 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
         result["datasets"][name] = _dataset(config, name, scores[name].ids)
         result["metrics"][name] = _summaries(scores[name].errors)
         result["compared"][name] = _comparisons(scores[name].errors)
+        if config.eval.published:
+            rows = published.compare(config.eval.published, result["metrics"][name][judge.OURS])
+            result.setdefault("published", {})[name] = rows
         result["diagnostics"][name] = _diagnose(scores[name], panel.ours.num_hypotheses)
         per_example[f"{name}|example_id"] = np.array(scores[name].ids)
         per_example |= {f"{name}|{'|'.join(key)}": value for key, value in scores[name].errors.items()}
@@ -130,7 +135,7 @@ def _ns(config: Any, ours: inference.Regressor) -> tuple[int, ...]:
 
 
 class _Pairs(Sequence):
-    """Each record with the one half the set away, whose evidence the shuffled control takes."""
+    """Each record with the one half the set away, read when called, whose evidence the shuffled control takes."""
 
     def __init__(self, source: Sequence[dict]):
         self._source = source
@@ -141,15 +146,18 @@ class _Pairs(Sequence):
     def __getitem__(self, index: Any) -> dict[str, Any]:
         size = len(self)
         other = (index + max(size // 2, 1)) % size
-        return {"record": self._source[index], "other": self._source[other]}
+        return {"record": self._source[index], "other": functools.partial(self._source.__getitem__, other)}
 
 
 def examples(config: Any, name: str, split: str) -> Iterator[dict[str, Any]]:
-    """Evaluation batches of one set, in order, the last one padded, with the evidence of another example beside."""
+    """Evaluation batches of one set, in order, the last one padded; for the controls with another example's evidence."""
     source = _Pairs(experiment.open_source(config, name, split))
 
     def make(pair: Mapping[str, Any]) -> dict[str, Any]:
-        row, other = (experiment.evaluation_row(config, pair[which]) for which in ("record", "other"))
+        row = experiment.evaluation_row(config, pair["record"])
+        if not config.eval.controls:
+            return row
+        other = experiment.evaluation_row(config, pair["other"]())
         return row | {judge.OTHER + key: other[key] for key in judge.EVIDENCE if key in other}
 
     return pipeline.evaluation_batches(source, config.eval.batch, make, config.data.threads, config.eval.max_examples)

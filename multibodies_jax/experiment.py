@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from multibodies_jax import body_files, checkpoints, joints, models, protocols, quantize, rotations
+from multibodies_jax import body_files, checkpoints, joints, models, protocols, published, quantize, rotations
 from multibodies_jax import smpl as smpl_lib
 from multibodies_jax.data import augment, pipeline, spin_npz
 
@@ -32,10 +32,11 @@ _CHOICES = {
     "data.crop": augment.CROPS,
     "freeze": ("", "trunk", "loaded"),
     "eval.protocol": tuple(protocols.PROTOCOLS),
+    "eval.published": ("", *published.NAMES),
     "eval.split": ("train", "validation", "test"),
 }
 _POSITIVE = (
-    *("model.num_hypotheses", "model.iterations", "train.steps", "train.batch", "train.accumulate", "train.log_every"),
+    *("model.iterations", "train.steps", "train.batch", "train.accumulate", "train.log_every"),
     *(
         "train.checkpoint_every",
         "train.keep",
@@ -109,8 +110,13 @@ def validate(config: Any) -> None:
         raise ValueError(
             "Intervals need config.eval.max_examples of 2 or more (0 = all) and config.eval.ns at least one n."
         )
-    too_many = [n for n in config.eval.ns if not 1 <= n <= config.model.num_hypotheses]
-    if too_many and config.model.num_hypotheses > 1:
+    if config.model.num_hypotheses < 0:
+        raise ValueError(
+            f"config.model.num_hypotheses is {config.model.num_hypotheses}; it is 1 or more, or 0: the checkpoint's."
+        )
+    most = config.model.num_hypotheses or max(config.eval.ns)
+    too_many = [n for n in config.eval.ns if not 1 <= n <= most]
+    if too_many and config.model.num_hypotheses != 1:
         raise ValueError(
             f"config.eval.ns asks for n = {too_many}; n goes from 1 to M = config.model.num_hypotheses = {config.model.num_hypotheses}."
         )
@@ -235,6 +241,8 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
     """
     path = workdir / "config.json"
     ours = _training_fields(json.loads(config.to_json_best_effort()))
+    if create and not config.model.num_hypotheses:
+        raise ValueError("config.model.num_hypotheses=0 takes M from a checkpoint; training needs a number.")
     if not path.exists():
         if not create:
             raise ValueError(f"Nothing was trained in {workdir}: check --workdir, or run --mode=train with it first.")
@@ -250,6 +258,8 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
             f"{workdir} holds converted weights ({converted}): train in another --workdir, with --config.init={workdir}."
         )
     theirs = _training_fields(stored)
+    if not config.model.num_hypotheses:
+        ours["model.num_hypotheses"] = theirs.get("model.num_hypotheses")
     if converted:
         ours = {field: value for field, value in ours.items() if field in theirs}
     different = [

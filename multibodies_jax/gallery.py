@@ -38,7 +38,8 @@ def draw(
         }
         figures.error_curve(folder / f"mpjpe_{name.replace('/', '_')}.png", curves, title=f"{name}, {result['split']}")
     stages = {p.name: logs.read(p) for p in map(workdir.joinpath, _STAGES) if (p / logs.LOG).exists()}
-    figures.loss_curves(folder / "losses.png", stages)
+    if any(stages.values()):  # Converted weights have no logs.
+        figures.loss_curves(folder / "losses.png", stages)
     if panel.density.variables is not None:
         samples = panel.density.sample(jax.random.key(config.seed), _SAMPLES)
         figures.figure4(folder / "figure4_prior_samples.png", np.asarray(samples).reshape(-1, 24, 3))

@@ -76,7 +76,8 @@ def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> tuple[Er
 
     Args:
       panel: the methods.
-      batch: an evaluation batch (docs/interfaces.md, section 2), without `example_id`.
+      batch: an evaluation batch (docs/interfaces.md, section 2), without `example_id`; SHUFFLED needs the evidence of
+        other examples beside.
       settings: of the sets.
     """
     hyps = hypothesize(panel.ours, panel.density, batch)
@@ -94,8 +95,7 @@ def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> tuple[Er
             errors[NOISE] = {str(n): _noisy(panel, single, truth, batch, n, settings) for n in settings.ns}
     if panel.books:
         errors[CODEBOOK] = _codebook(panel, truth, len(batch["valid"]), settings)
-    m = panel.ours.num_hypotheses
-    if m > 1:
+    if panel.ours.num_hypotheses > 1 and any(key.startswith(OTHER) for key in batch):
         shuffled = hypothesize(panel.ours, panel.density, _shuffle(batch))
         first = quantized(shuffled, 1, example_keys(batch, 0), settings).medoid
         errors[SHUFFLED] = {"1": of_set(measure(panel, hypotheses.pick(shuffled, first), truth, protocol))}

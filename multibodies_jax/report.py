@@ -21,6 +21,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     for name in result["metrics"]:
         lines += ["", f"## {name} ({result['datasets'][name]['examples']} images)", ""]
         lines += _table(result["metrics"][name])
+        if name in result.get("published", {}):
+            lines += published_table(result["published"][name], result["config"]["eval"]["published"])
         lines += _comparisons(result["compared"][name])
         lines += _diagnostics(result["diagnostics"][name])
     lines += _same_people(result["same_people"])
@@ -77,6 +79,16 @@ def _table(methods: Mapping[str, Any]) -> list[str]:
 
 def _cell(summary: Mapping[str, Any] | None) -> str:
     return f"{summary['mean']:.1f} ± {summary['ci95']:.1f}" if summary else ""
+
+
+def published_table(rows: list[Mapping[str, Any]], name: str) -> list[str]:
+    """Ours beside the authors' README and paper: the rows of `published.compare`."""
+    lines = ["", f"The authors' numbers for {name}, mm; difference: ours minus their README's.", ""]
+    lines += ["| n | metric | ours | README | difference | paper |", "|---|---|---|---|---|---|"]
+    for r in rows:
+        numbers = f"{r['ours']:.3f} | {r['readme']:.3f} | {r['difference']:+.3f} | {r['paper']:.1f}"
+        lines.append(f"| {r['n']} | {_COLUMNS[r['metric']]} | {numbers} |")
+    return lines
 
 
 def _comparisons(rows: list[Mapping[str, Any]]) -> list[str]:
