@@ -41,7 +41,6 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.data.image_size = 128
     c.data.poses = ""  # A file of real poses instead of the parametric generator.
     c.data.pose_mix = 1.0  # Share of people drawn from that file (the rest is parametric).
-    c.data.options = ""  # Those of other sets, as they were built: "jpeg_quality=95, static_fits=/data/static_fits".
     c.data.threads = 2  # grain reader threads.
 
     c.model = ConfigDict()

@@ -110,27 +110,6 @@ def make_builder(name: str, data_dir: str | os.PathLike, **options: Any) -> Any:
     return cls(data_dir=os.fspath(data_dir), config=cls.make_config(base, chosen))
 
 
-def parse_options(text: str) -> dict[str, Any]:
-    """Options in one line, "jpeg_quality=95, static_fits=/data/static_fits", each as the type of its default.
-
-    Raises:
-      ValueError: no such form, an option that no set has, or a value of another type.
-    """
-    defaults = {field.name: field.default for cls in BUILDERS.values() for field in dataclasses.fields(cls.OPTIONS)}
-    result = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, equals, value = (word.strip() for word in part.partition("="))
-        if not equals or key not in defaults:
-            raise ValueError(
-                f"Cannot read the option {part!r}: write NAME=VALUE with one of {', '.join(sorted(defaults))}."
-            )
-        try:
-            result[key] = type(defaults[key])(value)
-        except ValueError as e:
-            raise ValueError(f"The option {key} is a {type(defaults[key]).__name__}, got {value!r}.") from e
-    return result
-
-
 def _stored_builder(name: str, config_name: str, data_dir: str, options: dict[str, Any]) -> Any:
     """The builder of a set that is built, named as its folder is."""
     config = BUILDERS[name].stored_config(data_dir, config_name)
