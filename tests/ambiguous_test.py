@@ -10,6 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from scipy import stats
 
+import tfds_builders
 from multibodies_jax import occlusion
 from tests import h36m_fixture
 from tests import threedpw_fixture as raw
@@ -172,7 +173,7 @@ def test_any_process_and_any_order_of_the_work_gives_the_same(wild, no_workers, 
     whole = records(builder)
     assert list(builder.info.splits) == ["validation", "test"]  # The miniature has no train split.
     stored = json.loads((builder.data_path / "metadata.json").read_text())
-    assert stored["seed"] == 0 and stored["made_from"] == "threedpw/official/1.0.0"
+    assert stored["seed"] == 0 and stored["source_set"] == "threedpw/official/1.0.0"
     monkeypatch.setattr(ambiguous, "_BLOCK", 2)
     tasks = pickle.loads(pickle.dumps(builder.tasks("test")))  # As a worker gets them.
     assert len(tasks) == 3
@@ -226,6 +227,8 @@ def test_the_authors_crops_are_joined_by_row_image_and_pose(wild, tmp_path, no_w
         np.testing.assert_array_equal(record["kp2d_input"], plain[i]["kp2d_valid"])  # Nothing is hidden.
         assert record["occlusion"] == 0 and record["occlusion_seed"] == -1
         assert record["box_scale_full"] == plain[i]["box_scale"]
+    named = tfds_builders.source(f"a3dpw/{builder.info.config_name}", "test", data_dir)  # Without the authors' files.
+    assert [record["example_id"] for record in named] == list(made)
     report = "\n".join(archives.report(builder))
     assert "test: 5 examples, but the complete archive gives 35515" in report
     assert "1 skipped: not in 3dpw_test_all.npz (threedpw/test/c_00/00000/0)" in report

@@ -122,7 +122,8 @@ class AmbiguousBuilder(archives.ArchiveBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         info = super()._info()
-        cast(dict, info.metadata)["made_from"] = self.made_from().info.full_name
+        if cast(building.Config, self.builder_config).provenance is None:  # Otherwise it is read, not built.
+            cast(dict, info.metadata)["source_set"] = self.made_from().info.full_name
         return info
 
     def made_from(self) -> archives.ArchiveBuilder:
