@@ -9,7 +9,8 @@ import pytest
 import scipy.io
 
 import tfds_builders
-from multibodies_jax import joints
+from configs import default
+from multibodies_jax import experiment, joints
 from tests import training_archives as archives_lib
 from tfds_builders import archives, building, workers
 from tfds_builders.sources import joint_sets, mat, mpi_inf_3dhp, spin, video
@@ -272,6 +273,19 @@ def test_mpi_inf_3dhp_step_cameras_and_test_split(mpi):
         for k, m in places.items():
             np.testing.assert_allclose(row["joints3d"][k], universal[m] / 1000, rtol=1e-5)
             np.testing.assert_allclose(other["joints3d"][k], annot3[m] / 1000, rtol=1e-5)
+
+
+def test_mpi_inf_3dhp_is_scored_by_its_protocol(tmp_path):
+    root = tmp_path / "archive"
+    archives_lib.write_mpi_inf_3dhp_test(root)
+    config = default.get_config()
+    config.eval.protocol, config.model.crop_size = "mpi_inf_3dhp", 16
+    for record in build("mpi_inf_3dhp", root)[0]["test"]:
+        row = experiment.evaluation_row(config, record)
+        assert np.count_nonzero(row["joints3d_valid"]) == 17 and row["image"].shape == (16, 16, 3)
+    config.eval.protocol = "strict"
+    with pytest.raises(ValueError, match="SMPL"):
+        experiment.evaluation_row(config, record)
 
 
 def test_mpi_inf_3dhp_short_videos_are_counted_and_missing_annotations_are_errors(mpi, monkeypatch):

@@ -30,6 +30,7 @@ class Task:
       count: its number of rows.
       options: of the builder.
       fits: of SMPL to its rows.
+      changed: when the list was; an unfinished build of another list is not gone on with.
     """
 
     path: pathlib.Path
@@ -41,6 +42,7 @@ class Task:
     count: int
     options: Any
     fits: pathlib.Path | None = None
+    changed: int = 0
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.split}, {self.path.name} from row {self.first} on"
@@ -84,9 +86,9 @@ def plan(
             f"{path} lists {len(names)} images, of which {len(absent)} are not in {archive}; the first is {absent[0]}. "
             "Was every archive unpacked to the end?"
         )
-    count = len(people)
+    count, changed = len(people), path.stat().st_mtime_ns
     return [
-        Task(path, archive, layout, dataset, split, first, min(rows.BLOCK, count - first), options, fits)
+        Task(path, archive, layout, dataset, split, first, min(rows.BLOCK, count - first), options, fits, changed)
         for first in range(0, count, rows.BLOCK)
     ]
 
