@@ -22,6 +22,8 @@ def tensors(layout: layouts.Layout, seed: int = 0) -> dict[str, np.ndarray]:
             made[tensor.name] = (rng.random(tensor.shape) < 0.5).astype(np.float32)
         else:
             made[tensor.name] = np.float32(0.3) * rng.standard_normal(tensor.shape, np.float32)
+            if tensor.name.endswith("running_var"):
+                made[tensor.name] = np.abs(made[tensor.name])
     return made
 
 

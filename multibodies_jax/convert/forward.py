@@ -1,8 +1,10 @@
 """From the peers' files to work directories: SPIN, 3D-Multibodies, torchvision's ResNet-50."""
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -81,14 +83,14 @@ def convert(
 
 
 def _spin(path: pathlib.Path, files: body_files.BodyFiles | None) -> Model:
-    with torch_reader.open_file(path) as file:
-        part = _read(layouts.spin(), *_found(file, path), file, path)
+    with _open("spin", path) as source:
+        part = _read(source, layouts.spin(), source.found)
     return Model({"checkpoints": part}, "paper", 1, workdirs.of_body(files), _about_body(part, files))
 
 
 def _resnet50(path: pathlib.Path) -> Model:
-    with torch_reader.open_file(path) as file:
-        part = _read(layouts.resnet50(), *_found(file, path), file, path)
+    with _open("resnet50", path) as source:
+        part = _read(source, layouts.resnet50(), source.found)
     part = dataclasses.replace(part, arrays=part.arrays | _fresh_head())
     body = {"body": "none: a trunk for any body", "body_fingerprint": checkpoints.ANY_BODY}
     note = "The head is new, with random weights: a start for training (--config.init), not a model to evaluate."
@@ -96,20 +98,25 @@ def _resnet50(path: pathlib.Path) -> Model:
 
 
 def _multibodies(path: pathlib.Path, flow_path: pathlib.Path | None, files: body_files.BodyFiles | None) -> Model:
-    with torch_reader.open_file(path) as file:
-        names, found = _found(file, path)
-        flow, body, network = _divide(found)
+    with _open("multibodies", path) as source:
+        flow, body, network = _divide(source.found)
         num_hypotheses = _num_hypotheses(network)
-        part = _read(layouts.network(num_hypotheses), names, network, file, path, found)
+        part = _read(source, layouts.network(num_hypotheses), network)
         if num_hypotheses == 1:
-            raise placing.ConversionError(f"{path} has a single hypothesis; model.head='released' needs more: use `spin`.")
+            raise placing.ConversionError(
+                f"{path} has a single hypothesis; model.head='released' needs more: use `spin`."
+            )
         if body:
             placing.check(layouts.body(), body, path, "")
             if files is not None:
-                body_buffers.check_same_body(body, file.read, files, path)
+                body_buffers.check_same_body(body, source.file.read, files, path)
+        notes = report.skipped_lines(layouts.body().skipped, {name: source.names[_BODY + name] for name in body})
         if flow_path is None:
-            prior = _read(_flow_layout(flow), _prefixed(names, _FLOW), flow, file, path, found)
-    notes = report.skipped_lines(layouts.body().skipped, _prefixed(names, _BODY))
+            if not flow:
+                raise placing.ConversionError(
+                    f"{path} holds no flow ({_FLOW}*): give a file that does with --flow=FILE."
+                )
+            prior = _read(source, _flow_layout(flow), flow, _FLOW)
     if flow_path is not None:
         prior, more = _flow_of(flow_path)
         notes += more + ([f"The {len(flow)} tensors of the flow in {path} were left out."] if flow else [])
@@ -119,18 +126,30 @@ def _multibodies(path: pathlib.Path, flow_path: pathlib.Path | None, files: body
 
 def _flow_of(path: pathlib.Path) -> tuple[Part, list[str]]:
     """The flow in a file that may hold a network, too, and what is said about that."""
+    with _open("multibodies", path) as source:
+        flow = _divide(source.found)[0]
+        part = _read(source, _flow_layout(flow or source.found), flow or source.found, _FLOW if flow else "")
+        others = len(source.found) - len(part.names)
+    return part, [f"The flow is that of {path}, of which {others} other tensors were left aside."]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """An open file that was said to be of a kind: bare name -> name in the file, bare name -> tensor."""
+
+    kind: str
+    path: pathlib.Path
+    file: torch_reader.TorchFile
+    names: dict[str, str]
+    found: dict[str, Any]
+
+
+@contextlib.contextmanager
+def _open(kind: str, path: pathlib.Path) -> Iterator[_Source]:
     with torch_reader.open_file(path) as file:
-        names, found = _found(file, path)
-        flow = _divide(found)[0] or found
-        part = _read(_flow_layout(flow), names | _prefixed(names, _FLOW), flow, file, path, found)
-    return part, [f"The flow is that of {path}, of which {len(found) - len(flow)} other tensors were left aside."]
-
-
-def _found(file: torch_reader.TorchFile, path: pathlib.Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """(bare name -> name in the file, bare name -> tensor)."""
-    tensors = placing.state_dict(file.root, path)
-    names = placing.bare_names(tensors, path)
-    return names, {bare: tensors[name] for bare, name in names.items()}
+        tensors = placing.state_dict(file.root, path)
+        names = placing.bare_names(tensors, path)
+        yield _Source(kind, path, file, names, {bare: tensors[name] for bare, name in names.items()})
 
 
 def _divide(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -140,10 +159,6 @@ def _divide(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], d
     return flow, body, {name: value for name, value in found.items() if not name.startswith((_FLOW, _BODY))}
 
 
-def _prefixed(names: Mapping[str, str], prefix: str) -> dict[str, str]:
-    return {bare.removeprefix(prefix): name for bare, name in names.items() if bare.startswith(prefix)}
-
-
 def _num_hypotheses(network: Mapping[str, Any]) -> int:
     shape = getattr(network.get(_LAST_CONV), "shape", None) or (0,)
     return max(1, shape[0] // (32 * layouts.WIDTH))
@@ -151,52 +166,63 @@ def _num_hypotheses(network: Mapping[str, Any]) -> int:
 
 def _flow_layout(flow: Mapping[str, Any]) -> layouts.Layout:
     """The layout of a flow as deep and as wide as this one; the released depth and width where it does not tell."""
-    mask, first = (getattr(flow.get(name), "shape", ()) for name in ("mask", "t.0.0.weight"))
-    return layouts.flow(mask[0] if mask else 20, first[0] if first else 512)
+    depth = sum(re.fullmatch(r"t\.\d+\.0\.weight", name) is not None for name in flow)
+    first = getattr(flow.get("t.0.0.weight"), "shape", ())
+    return layouts.flow(depth or 20, first[0] if first else 512)
 
 
-def _read(
-    layout: layouts.Layout,
-    names: Mapping[str, str],
-    found: Mapping[str, Any],
-    file: torch_reader.TorchFile,
-    path: pathlib.Path,
-    whole: Mapping[str, Any] | None = None,
-) -> Part:
-    """Checks tensors against a layout and places them; `whole` is all that the file has, for the advice."""
-    placing.check(layout, found, path, _advice(layout, found, found if whole is None else whole))
-    arrays = placing.place(layout, found, file.read, path)
+def _read(source: _Source, layout: layouts.Layout, found: Mapping[str, Any], prefix: str = "") -> Part:
+    """Checks tensors against a layout and places them; `prefix` was taken off their names."""
+    path, read = source.path, source.file.read
+    placing.check(layout, found, path, _advice(source, layout, found))
+    arrays = placing.place(layout, found, read, path)
     if "masks/couplings" in arrays:
         mask = arrays["masks/couplings"]
         if not np.isin(mask, (0.0, 1.0)).all():
             raise placing.ConversionError(f"{path}: mask of the flow holds other numbers than 0 and 1; it is no mask.")
         arrays["masks/couplings"] = mask.astype(np.bool_)
     counts = [tensor.name for tensor in layout.skipped if tensor.reason == layouts.BATCHES_SEEN]
-    seen = {name: int(file.read(found[name])) for name in counts if name in found}
-    return Part(path, layout, {name: names[name] for name in found}, arrays, seen)
+    seen = {name: int(read(found[name])) for name in counts if name in found}
+    return Part(path, layout, {name: source.names[prefix + name] for name in found}, arrays, seen)
 
 
-def _advice(layout: layouts.Layout, found: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
-    """What would fit a file that does not: `found` are the tensors that should be the layout's, `whole` is all it has."""
+def _advice(source: _Source, layout: layouts.Layout, found: Mapping[str, Any]) -> str:
+    """What would fit, for the case that `found` are not the tensors of the layout."""
     prefix, count = placing.extra_prefix(layout, found)
     if 2 * count > len(found):
         return (
             f"What would fit: {count} names are expected ones with {prefix!r} before them. Take it off in PyTorch: "
             f"torch.save({{k.replace({prefix!r}, '', 1): v for k, v in state_dict.items()}}, FILE)."
         )
-    found = whole
-    flow, body, network = _divide(found)
-    fits: dict[str, int] = {
-        "spin": placing.common_names(layouts.spin(), found),
-        "resnet50": placing.common_names(layouts.resnet50(), found),
-        "multibodies": placing.common_names(layouts.network(_num_hypotheses(network)), network)
-        + placing.common_names(_flow_layout(flow), flow)
-        + placing.common_names(layouts.body(), body),
-    }
+    fits = _fits(source.found)
     kind = max(fits, key=lambda name: fits[name])
-    if 10 * fits[kind] < 9 * len(found):
+    (count, _), size = fits[kind], len(source.found)
+    if 10 * count < 9 * size:
         return "It is of no architecture known here: convert SPIN's, 3D-Multibodies' or torchvision's ResNet-50."
-    return f"What would fit: `python -m multibodies_jax.convert {kind}`; {fits[kind]} of its {len(found)} tensors are of that kind."
+    if kind == source.kind:
+        return f"The other {count} tensors are right: what would fit is this file as it was published."
+    return (
+        f"What would fit: `python -m multibodies_jax.convert {kind}`; {count} of its {size} tensors are of that kind."
+    )
+
+
+def _fits(found: Mapping[str, Any]) -> dict[str, tuple[int, float]]:
+    """For each kind, how many tensors of a file are of it, and what share of that kind's tensors they are."""
+    flow, body, network = _divide(found)
+    kinds = {
+        "spin": [(layouts.spin(), found)],
+        "resnet50": [(layouts.resnet50(), found)],
+        "multibodies": [
+            (layouts.network(_num_hypotheses(network)), network),
+            (_flow_layout(flow), flow),
+            (layouts.body(), body),
+        ],
+    }
+    fits = {}
+    for kind, parts in kinds.items():
+        count = sum(placing.common_names(layout, part) for layout, part in parts)
+        fits[kind] = count, count / sum(len(layout.tensors) for layout, _ in parts)
+    return fits
 
 
 def _fresh_head() -> dict[str, np.ndarray]:

@@ -117,7 +117,7 @@ def place(
     """Path of each target -> its array, float32, filled from the checked tensors of a file.
 
     Raises:
-      ConversionError: a tensor has no type of floats, or a NaN or infinity.
+      ConversionError: a tensor has no type of floats, a NaN or infinity, or a variance is negative.
     """
     targets = {target: np.zeros(shape, np.float32) for target, shape in target_shapes(layout).items()}
     problems = []
@@ -129,6 +129,8 @@ def place(
             numbers = read(found[slot.name]).astype(np.float32)
         if bad := int(np.sum(~np.isfinite(numbers))):
             problems.append(f"{slot.name} {slot.shape} has {bad} numbers that are NaN or infinite")
+        elif slot.target.endswith("/var") and numbers.min() < 0:
+            problems.append(f"{slot.name} {slot.shape} has negative variances, down to {numbers.min():g}")
         targets[slot.target][slot.index] = numbers.transpose(slot.axes)
     if problems:
         more = [f"and {len(problems) - _MOST} more"] if len(problems) > _MOST else []
