@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from multibodies_jax import experiment
-from multibodies_jax.data import image_layouts, spin_npz
+from multibodies_jax.data import augment, image_layouts, pipeline, spin_npz
 from tests import tiny
 from tfds_builders import features
 
@@ -273,6 +273,21 @@ def test_images_that_are_missing_are_named(folders):
     for name in ("../secret.jpg", "/etc/secret.jpg", ""):
         with pytest.raises(ValueError, match="is no path below a folder of images"):
             image_layouts.find(folders[1], "3dpw_test", [name])
+
+
+@pytest.mark.parametrize("crop", ["exact", "spin"])
+def test_a_list_can_be_trained_on(folders, crop):
+    _save(folders[0] / "mpii_train.npz", **_arrays(_H36M, keys=("part",)))
+    _write_images(folders[1], _H36M)
+    source, rng = _open(folders, "spin/mpii_train", "train"), np.random.default_rng(0)
+    rows = [augment.training_example(r, rng, 32, strength=augment.SPIN, crop=crop) for r in source for _ in range(4)]
+    batch = pipeline.collate(rows)
+    assert batch["image"].shape == (12, 32, 32, 3) and batch["image"].dtype == np.uint8 and batch["kp2d_valid"].all()
+    others = [v for key, v in batch.items() if key not in ("image", "example_hash")]
+    assert all(v.dtype == np.float32 and np.isfinite(v).all() for v in others)
+    # The keypoints that stay visible are what the crop is made around.
+    seen = np.abs(batch["kp2d"][batch["kp2d_input"] > 0])
+    assert 0.5 < seen.max() < 2 and not batch["smpl_valid"].any() and not batch["joints3d_valid"].any()
 
 
 def test_an_experiment_evaluates_on_spins_crop_of_a_list(folders):
