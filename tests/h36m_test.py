@@ -12,6 +12,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 import tfds_builders
+from configs import eval_h36m, h36m_hmr
+from multibodies_jax import evaluate, experiment, steps
 from tests import h36m_fixture as fixture
 from tfds_builders import archives, verification, workers
 from tfds_builders.h36m import archive, h36m_dataset_builder, metadata, recorded
@@ -444,6 +446,34 @@ def test_bad_options_are_refused(options, message, official, tmp_path):
 def test_videos_cannot_be_stored_as_paths(official, tmp_path):
     with pytest.raises(tfds_builders.BuildError, match="store=path"):
         build(official[0], tmp_path, store="path")
+
+
+# Experiments
+
+
+def test_the_configs_train_and_evaluate_on_it(tmp_path):
+    fixture.write(tmp_path / "archive", subjects=("S8", "S9", "S11"), cameras=fixture.CAMERAS)
+    for name in ("official", "p1"):
+        build(tmp_path / "archive", tmp_path, name)
+    train, evaluate_p1 = h36m_hmr.get_config().unlock(), eval_h36m.get_config("p1").unlock()
+    train.data.dir = evaluate_p1.data.dir = str(tmp_path)
+    train.model.crop_size = evaluate_p1.model.crop_size = 32
+    experiment.validate(train)
+    experiment.validate(evaluate_p1)
+    batch = next(iter(steps.open_data(train, experiment.load_bodies(train), 4, 0).batches))
+    assert batch["image"].shape == (4, 32, 32, 3)
+    assert batch["kp2d_valid"].sum() == batch["joints3d_valid"].sum() == 4 * 17 and batch["smpl_valid"].sum() == 0
+    (name,) = evaluate_p1.eval.sets
+    rows = [
+        name
+        for batch in evaluate.examples(evaluate_p1, name, "test")
+        for name in batch["example_id"][batch["valid"] > 0]
+    ]
+    assert len(rows) == 8 + 8 + 6
+    wrong = eval_h36m.get_config("p2").unlock()
+    wrong.data.dir, wrong.eval.sets = str(tmp_path), ("h36m/p1",)
+    with pytest.raises(ValueError, match="h36m_p1"):
+        list(evaluate.examples(wrong, "h36m/p1", "test"))
 
 
 # Parts
