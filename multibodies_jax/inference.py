@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from multibodies_jax import checkpoints, experiment, hypotheses, prior
+from multibodies_jax.models import folding
 
 
 class Regressor(flax.struct.PyTreeNode):
@@ -28,7 +29,7 @@ class Regressor(flax.struct.PyTreeNode):
 
 
 def restore(config: Any, directory: pathlib.Path, bodies: experiment.Bodies) -> Regressor:
-    """Restores the regressor in a folder of checkpoints; averaged weights where they were kept.
+    """Restores the regressor in a folder of checkpoints, folded; averaged weights where they were kept.
 
     Raises:
       CheckpointError: nothing there, damaged, of another body or another architecture.
@@ -47,6 +48,9 @@ def restore(config: Any, directory: pathlib.Path, bodies: experiment.Bodies) -> 
     }
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0), example))
     checkpoints.check_match(directory, variables["params"], expected["params"])
+    stats = {"batch_stats": variables["batch_stats"]}
+    checkpoints.check_match(directory, stats, {"batch_stats": expected.get("batch_stats", {})})
+    model, variables = folding.fold(model, variables)
     return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"], step)
 
 

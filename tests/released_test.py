@@ -19,6 +19,10 @@ build = functools.partial(models.build, mean_state=MEAN, trunk="resnet50", crop_
 
 
 def random_tree(model, seed=0):
+    return fill(jax.eval_shape(model.init, jax.random.key(0), IMAGE), seed)
+
+
+def fill(shapes, seed):
     """Variables of ordinary size everywhere, statistics away from 0 and 1."""
     rng = np.random.default_rng(seed)
 
@@ -33,7 +37,6 @@ def random_tree(model, seed=0):
             value = 0.2 * rng.standard_normal(size, np.float32)
         return jnp.asarray(value, jnp.float32)
 
-    shapes = jax.eval_shape(model.init, jax.random.key(0), IMAGE)
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 

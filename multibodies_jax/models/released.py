@@ -5,7 +5,6 @@ The trunk ends after layer3. `modes` is what their code calls layer5: torchvisio
 each (docs/original.md, B.4). Their slot 0, plain SPIN, is not here: it feeds no loss and no metric.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -73,22 +72,24 @@ class Modes(nn.Module):
       init_noise: as in `expand`, on random weights that are otherwise the same for all hypotheses.
       frozen: in training, only the last batch norm uses batch statistics.
       dtype: of the convolutions; statistics and features are float32.
+      folded: evaluation only, with the batch norms in the convolutions and `layer5_2/conv3/kernel` (M, 512, 2048), which
+        need not be moved for every image.
     """
 
     num_hypotheses: int
     init_noise: float
     frozen: bool
     dtype: Any
+    folded: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 1024"], train: bool = False) -> Float[Array, "B M 2048"]:
         """The features, each the mean of the hypothesis' own map."""
-        norm = functools.partial(
-            resnet.batch_norm, train=train and not self.frozen, momentum=_MOMENTUM, dtype=self.dtype
-        )
+        norm = resnet.make_norm(self.folded, train and not self.frozen, _MOMENTUM, self.dtype)
         x = resnet.Bottleneck(WIDTH, 2, norm, self.dtype, name="layer5_0")(x)
         x = resnet.Bottleneck(WIDTH, 1, norm, self.dtype, name="layer5_1")(x)
-        return ModeBottleneck(self.num_hypotheses, self.init_noise, norm, self.dtype, name="layer5_2")(x, train)
+        fields = (self.num_hypotheses, self.init_noise, norm, self.dtype, self.folded)
+        return ModeBottleneck(*fields, name="layer5_2")(x, train)
 
 
 class ModeBottleneck(nn.Module):
@@ -98,7 +99,7 @@ class ModeBottleneck(nn.Module):
     are scanned, and the backward pass computes each again.
 
     Attributes:
-      num_hypotheses, init_noise, dtype: as in `Modes`.
+      num_hypotheses, init_noise, dtype, folded: as in `Modes`.
       norm: name -> batch norm of the first two convolutions.
     """
 
@@ -106,31 +107,57 @@ class ModeBottleneck(nn.Module):
     init_noise: float
     norm: Callable[[str], nn.Module]
     dtype: Any
+    folded: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 2048"], train: bool) -> Float[Array, "B M 2048"]:
         M, B = self.num_hypotheses, x.shape[0]
         y = resnet.narrow(x, WIDTH, 1, self.norm, self.dtype).reshape(B, -1, WIDTH)
         shortcut = x.reshape(B, -1, CHANNELS).astype(jnp.float32)
-        kernel = _Kernel((1, 1, WIDTH, CHANNELS * M), _mode_init(M, self.init_noise), name="conv3")()
-        kernel = jnp.moveaxis(kernel.reshape(WIDTH, M, CHANNELS), 1, 0).astype(self.dtype)
-        norm = _Norm(CHANNELS * M, name="bn3")
-        scale, bias, mean, var = (value.reshape(M, CHANNELS) for value in norm())
-
-        def pooled(mode: tuple[Array, ...]) -> tuple[Array, Array, Array]:
-            kernel, scale, bias, mean, var = mode
-            z = jnp.dot(y, kernel).astype(jnp.float32)
+        if self.folded:
+            kernel = _Parameter("kernel", (M, WIDTH, CHANNELS), nn.initializers.zeros, name="conv3")()
+            bias = _Parameter("bias", (M, CHANNELS), nn.initializers.zeros, name="bn3")()
+            features = jax.lax.map(lambda mode: _pool(_product(y, mode[0]), mode[1], shortcut), (kernel, bias))
+        else:
+            kernel = _Parameter("kernel", (1, 1, WIDTH, CHANNELS * M), _mode_init(M, self.init_noise), name="conv3")()
+            norm = _Norm(CHANNELS * M, name="bn3")
+            features, mean, var = _normalised(y, shortcut, kernel, norm(), train)
             if train:
-                mean, var = z.mean(axis=(0, 1)), z.var(axis=(0, 1))
-            factor = scale * jax.lax.rsqrt(var + resnet.EPSILON)
-            z = z * _channels(factor) + _channels(bias - mean * factor)
-            return nn.relu(z + shortcut).mean(axis=1), mean, var
-
-        step = jax.checkpoint(pooled, prevent_cse=False) if train else pooled
-        features, mean, var = jax.lax.map(step, (kernel, scale, bias, mean, var))
-        if train:
-            norm.follow(mean.reshape(-1), var.reshape(-1))
+                norm.follow(mean, var)
         return jnp.moveaxis(features, 0, 1)
+
+
+def _normalised(
+    y: Float[Array, "B P 512"],
+    shortcut: Float[Array, "B P 2048"],
+    kernel: Float[Array, "1 1 512 C"],
+    norm: tuple[Float[Array, "C"], ...],
+    train: bool,
+) -> tuple[Float[Array, "M B 2048"], Float[Array, "C"], Float[Array, "C"]]:
+    """The features of all hypotheses with the mean and variance that normalised them (`norm` is scale, bias, mean, var)."""
+
+    def mode(xs: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+        kernel, scale, bias, mean, var = xs
+        z = _product(y, kernel)
+        if train:
+            mean, var = z.mean(axis=(0, 1)), z.var(axis=(0, 1))
+        factor = scale * jax.lax.rsqrt(var + resnet.EPSILON)
+        return _pool(z * factor.reshape(1, 1, -1), bias - mean * factor, shortcut), mean, var
+
+    kernels = jnp.moveaxis(kernel.reshape(WIDTH, -1, CHANNELS), 1, 0)
+    step = jax.checkpoint(mode, prevent_cse=False) if train else mode
+    features, mean, var = jax.lax.map(step, (kernels, *(value.reshape(-1, CHANNELS) for value in norm)))
+    return features, mean.reshape(-1), var.reshape(-1)
+
+
+def _product(y: Float[Array, "B P 512"], kernel: Float[Array, "512 2048"]) -> Float[Array, "B P 2048"]:
+    return jnp.dot(y, kernel.astype(y.dtype)).astype(jnp.float32)
+
+
+def _pool(
+    z: Float[Array, "B P 2048"], bias: Float[Array, "2048"], shortcut: Float[Array, "B P 2048"]
+) -> Float[Array, "B 2048"]:
+    return nn.relu(z + bias.reshape(1, 1, -1) + shortcut).mean(axis=1)
 
 
 def expand(variables: Mapping[str, Any], num_hypotheses: int, noise: float, key: Key[Array, ""]) -> dict:
@@ -191,15 +218,16 @@ def _mode_init(num_hypotheses: int, noise: float) -> Callable:
     return init
 
 
-class _Kernel(nn.Module):
-    """The parameter of a convolution, named as that of `nn.Conv`, for a product of another form."""
+class _Parameter(nn.Module):
+    """One parameter, named as in the layer that it stands for, for a product of another form."""
 
+    leaf: str
     shape: tuple[int, ...]
     init: Callable
 
     @nn.compact
-    def __call__(self) -> Float[Array, "1 1 I O"]:
-        return self.param("kernel", self.init, self.shape)
+    def __call__(self) -> Float[Array, "..."]:
+        return self.param(self.leaf, self.init, self.shape)
 
 
 class _Norm(nn.Module):
@@ -222,10 +250,6 @@ class _Norm(nn.Module):
             return
         for average, value in ((self.mean, mean), (self.var, var)):
             average.value = _MOMENTUM * average.value + (1 - _MOMENTUM) * value
-
-
-def _channels(x: Float[Array, "C"]) -> Float[Array, "1 1 C"]:
-    return x.reshape(1, 1, -1)
 
 
 def _check_source(params: Mapping[str, Any]) -> None:

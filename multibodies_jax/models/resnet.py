@@ -7,7 +7,6 @@ Module names follow torchvision's state dict, so that converting is renaming: `l
 `batch_stats/bn/{mean,var}`.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,14 +29,16 @@ class ResNet50(nn.Module):
 
     Attributes:
       dtype: of the convolutions; parameters, batch statistics and the feature stay float32.
+      folded: evaluation only, with the batch norms in the convolutions (`folding.fold_norms`).
     """
 
     dtype: Any = jnp.float32
+    folded: bool = False
 
     @nn.compact
     def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B 2048"]:
         """The mean of the last feature map of `batch["image"]` (B, S, S, 3), at any S."""
-        x = _resnet50(batch["image"], train, self.dtype, stages=4)
+        x = _resnet50(batch["image"], make_norm(self.folded, train, 0.9, self.dtype), self.dtype, stages=4)
         return x.astype(jnp.float32).mean(axis=(1, 2))
 
 
@@ -46,18 +47,21 @@ class ResNet50Map(nn.Module):
 
     Attributes:
       dtype: as in `ResNet50`, and of the map.
+      folded: as in `ResNet50`.
     """
 
     dtype: Any = jnp.float32
+    folded: bool = False
 
     @nn.compact
     def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B S1 S1 1024"]:
         """The map of `batch["image"]` (B, S, S, 3) after layer3, S1 = S / 16."""
-        return _resnet50(batch["image"], train, self.dtype, stages=3)
+        return _resnet50(batch["image"], make_norm(self.folded, train, 0.9, self.dtype), self.dtype, stages=3)
 
 
-def _resnet50(image: UInt8[Array, "B S S 3"], train: bool, dtype: Any, stages: int) -> Float[Array, "B S1 S1 C"]:
-    norm = functools.partial(batch_norm, train=train, momentum=0.9, dtype=dtype)
+def _resnet50(
+    image: UInt8[Array, "B S S 3"], norm: Callable[[str], nn.Module], dtype: Any, stages: int
+) -> Float[Array, "B S1 S1 C"]:
     x = normalize_image(image).astype(dtype)
     x = nn.relu(norm("bn1")(conv("conv1", 64, 7, 2, dtype)(x)))
     pad: Any = ((1, 1), (1, 1))  # Flax takes pairs but declares a string.
@@ -78,16 +82,18 @@ class ResNetSmall(nn.Module):
       width: channels of the first block; each block after it doubles them and halves the map.
       features: size of the feature.
       dtype: of the convolutions.
+      folded: as in `ResNet50`.
     """
 
     width: int = 16
     features: int = 512
     dtype: Any = jnp.float32
+    folded: bool = False
 
     @nn.compact
     def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B F"]:
         """The feature of `batch["image"]` (B, S, S, 3), S a multiple of 16."""
-        norm = functools.partial(batch_norm, train=train, momentum=0.95, dtype=self.dtype)
+        norm = make_norm(self.folded, train, 0.95, self.dtype)
         x = normalize_image(batch["image"]).astype(self.dtype)
         x = nn.relu(norm("bn1")(conv("conv1", self.width, 5, 2, self.dtype)(x)))
         for stage in range(4):
@@ -174,6 +180,17 @@ def conv(name: str, features: int, size: int, stride: int, dtype: Any) -> nn.Con
     )
 
 
-def batch_norm(name: str, train: bool, momentum: float, dtype: Any) -> nn.BatchNorm:
-    """A batch norm: in training with the batch's statistics, which its running averages follow."""
-    return nn.BatchNorm(not train, momentum=momentum, epsilon=EPSILON, dtype=dtype, name=name)
+def make_norm(folded: bool, train: bool, momentum: float, dtype: Any) -> Callable[[str], nn.Module]:
+    """name -> batch norm, in training with the batch's statistics, which its running averages follow; or its `Shift`."""
+    if folded:
+        return lambda name: Shift(name=name)
+    return lambda name: nn.BatchNorm(not train, momentum=momentum, epsilon=EPSILON, dtype=dtype, name=name)
+
+
+class Shift(nn.Module):
+    """What is left of a batch norm whose factor is in the convolution before it."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        return x + bias.astype(x.dtype).reshape(1, 1, 1, -1)

@@ -1,0 +1,143 @@
+"""Evaluation with everything worked out once that does not depend on the image: one affine map, no batch norms.
+
+Without activations the iterations of the head are an affine map of the feature, and a batch norm with running statistics
+is a part of the convolution before it. Both are exact: only the rounding differs.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from multibodies_jax.hypotheses import STATE_SIZE
+from multibodies_jax.models import released, resnet
+from multibodies_jax.models.hmr import HMR
+
+_Tree = dict[str, Any]
+
+
+class Folded(nn.Module):
+    """A network that `fold` made; in training there is none.
+
+    Attributes:
+      trunk: as in the source, without batch norms.
+      modes: of the released head, without batch norms; else None.
+      sizes: outputs of the layers from a feature to states.
+      num_hypotheses: M.
+    """
+
+    trunk: nn.Module
+    modes: nn.Module | None
+    sizes: tuple[int, ...]
+    num_hypotheses: int
+
+    @nn.compact
+    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B M 157"]:
+        """The states of the source in evaluation."""
+        if train:
+            raise ValueError("A folded network cannot be trained: train its source.")
+        x = self.trunk(batch, False)
+        if self.modes is not None:
+            x = self.modes(x, False)
+        for index, size in enumerate(self.sizes):
+            x = nn.Dense(size, precision=jax.lax.Precision.HIGHEST, name=f"map_{index}")(x)
+        return x.reshape(x.shape[0], self.num_hypotheses, STATE_SIZE)
+
+
+def fold(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """A network and its variables with the states of `model` in evaluation, to float32 rounding.
+
+    Args:
+      model: `HMR` or `released.Released`. With another activation than "none" the iterations are no affine map, and
+        model and variables are returned as they are.
+      variables: "params" and "batch_stats", float32.
+    """
+    assert isinstance(model, HMR | released.Released)
+    if model.activation != "none":
+        return model, dict(variables)
+    params, stats = variables["params"], variables.get("batch_stats") or {}
+    many = 1 if isinstance(model, released.Released) else model.num_hypotheses
+    layers = fold_head(params["head"], model.mean_state, many, model.iterations)
+    folded: _Tree = {f"map_{index}": layer for index, layer in enumerate(layers)}
+    trunk, modes = model.trunk, None
+    if isinstance(trunk, resnet.ResNet50 | resnet.ResNet50Map | resnet.ResNetSmall):
+        trunk = trunk.clone(folded=True, parent=None)
+    folded["trunk"] = fold_norms(params["trunk"], stats.get("trunk", {}))
+    if isinstance(model, released.Released):
+        modes = released.Modes(model.num_hypotheses, 0.0, False, model.dtype, folded=True)
+        folded["modes"] = _by_mode(fold_norms(params["modes"], stats["modes"]))
+    sizes = tuple(len(layer["bias"]) for layer in layers)
+    return Folded(trunk, modes, sizes, model.num_hypotheses), {"params": folded}
+
+
+def fold_head(
+    params: Mapping[str, Any], mean_state: tuple[float, ...], num_hypotheses: int, iterations: int
+) -> list[_Tree]:
+    """The layers (kernel and bias) that make the stacked state of a feature, as `IterativeHead` without activation does.
+
+    Worked out in float64. One layer, (F, 157 M), or two with the hidden width between them where those are smaller.
+    """
+    fc1, fc2, dec = ({k: np.asarray(v, np.float64) for k, v in params[name].items()} for name in ("fc1", "fc2", "dec"))
+    start = np.tile(np.asarray(mean_state, np.float64), num_hypotheses)
+    features, size = len(fc1["kernel"]) - len(start), len(start)
+    fc1_state = fc1["kernel"][features:] / num_hypotheses
+    loop, loop_bias = dec["kernel"] @ fc1_state, dec["bias"] @ fc1_state
+    # Affine functions of the feature: the kernel and, in the last row, the bias.
+    pre = np.vstack([fc1["kernel"][:features], start @ fc1_state + fc1["bias"]])
+    total = x = np.zeros_like(pre)
+    for iteration in range(iterations):
+        if iteration > 0:
+            pre = _plus(pre + x @ loop, loop_bias)
+        x = _plus(pre @ fc2["kernel"], fc2["bias"])
+        total = total + x
+    bias = start + iterations * dec["bias"]
+    hidden = total.shape[1]
+    if features * size <= hidden * (features + size):
+        return [_layer(_plus(total @ dec["kernel"], bias))]
+    return [_layer(total), _layer(np.vstack([dec["kernel"], bias]))]
+
+
+def fold_norms(params: Mapping[str, Any], stats: Mapping[str, Any]) -> _Tree:
+    """A tree of convolutions without batch norms: their factors in the kernels, their shifts as the norms' only bias.
+
+    A norm follows the convolution of its name (`bn1` conv1, `downsample_1` downsample_0); what has none stays.
+    """
+    folded = {}
+    for name, tree in params.items():
+        norm = {"downsample_0": "downsample_1"}.get(name, name.replace("conv", "bn"))
+        if "mean" in stats.get(norm, {}):
+            scale, bias, mean, var = (np.asarray(t, np.float64) for t in _norm_values(params[norm], stats[norm]))
+            factor = scale / np.sqrt(var + resnet.EPSILON)
+            if name == norm:
+                folded[name] = {"bias": (bias - mean * factor).astype(np.float32)}
+            else:
+                folded[name] = {"kernel": np.asarray(tree["kernel"]) * factor.astype(np.float32)}
+        else:
+            folded[name] = fold_norms(tree, stats[name]) if name in stats else tree
+    return folded
+
+
+def _norm_values(params: Mapping[str, Any], stats: Mapping[str, Any]) -> tuple[Any, ...]:
+    return params["scale"], params["bias"], stats["mean"], stats["var"]
+
+
+def _by_mode(modes: _Tree) -> _Tree:
+    """Folded `modes` with the kernel and bias of each hypothesis together."""
+    last = modes["layer5_2"]
+    kernel = last["conv3"]["kernel"].reshape(released.WIDTH, -1, released.CHANNELS)
+    by_mode = {
+        "conv3": {"kernel": np.ascontiguousarray(np.moveaxis(kernel, 1, 0))},
+        "bn3": {"bias": last["bn3"]["bias"].reshape(-1, released.CHANNELS)},
+    }
+    return modes | {"layer5_2": last | by_mode}
+
+
+def _plus(affine: Float[np.ndarray, "F1 N"], bias: Float[np.ndarray, "N"]) -> Float[np.ndarray, "F1 N"]:
+    return np.vstack([affine[:-1], affine[-1] + bias])
+
+
+def _layer(affine: Float[np.ndarray, "F1 N"]) -> _Tree:
+    return {"kernel": affine[:-1].astype(np.float32), "bias": affine[-1].astype(np.float32)}
