@@ -120,7 +120,7 @@ def test_each_official_list_has_its_set_split_and_protocol(folders, stem, names,
 
 def test_names_and_genders_may_be_bytes_and_smpl_may_be_partly_there(folders):
     arrays = _arrays(_H36M) | {"has_smpl": np.array([1, 0, 1.0])}
-    arrays |= {key: np.char.encode(arrays[key]) for key in ("imgname", "gender")}
+    arrays |= {key: arrays[key].astype(bytes) for key in ("imgname", "gender")}
     _save(folders[0] / "h36m_train.npz", **arrays)
     rows = spin_npz.read(folders[0] / "h36m_train.npz")
     assert rows.imgname == _H36M and rows.gender.tolist() == [0, 1, 0] and rows.smpl_valid.tolist() == [1, 0, 1]
