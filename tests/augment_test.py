@@ -282,6 +282,15 @@ def test_spins_crops_are_evaluated_with_or_without_its_stretch():
         augment.evaluation_example(_record(box_center=np.array([-900.0, 5.0], np.float32)), _SIZE, crop="spin")
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_spins_keypoints_stay_the_projection_of_the_joints(seed):
+    example = _training(_record(seed), seed, strength=augment.SPIN, occlusion="none", crop="spin")
+    X, u = example["joints3d"][:, :2], example["kp2d"]
+    zoom = _linear(X, u)[0, 0]  # One zoom for both axes, and neither turned nor mirrored against each other.
+    offset = u - zoom * X
+    assert zoom > 1 and np.ptp(offset, axis=0).max() <= 2.5 / (_SIZE / 2)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_training_on_spins_crops_is_crop_then_flip_then_noise(seed):
     record = _record(seed, image=np.random.default_rng(seed).integers(0, 256, (160, 200, 3)).astype(np.uint8))
