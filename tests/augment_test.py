@@ -267,6 +267,13 @@ def test_an_image_alone_can_be_evaluated():
     assert example["image"].any() and not example["kp2d"].any()
 
 
+def test_a_detection_weighs_by_its_confidence_and_is_evidence_with_any():
+    confidence = np.linspace(0, 1, 24).astype(np.float32)
+    example = augment.evaluation_example(_record(kp2d_valid=confidence, kp2d_input=confidence), _SIZE)
+    np.testing.assert_array_equal(example["kp2d_valid"], confidence)
+    np.testing.assert_array_equal(example["kp2d_input"], [0] + 23 * [1])
+
+
 def test_spins_crops_are_evaluated_with_or_without_its_stretch():
     record = _record(box_scale=np.float32(1.9))
     place = record["box_center"], record["box_scale"], _SIZE

@@ -243,3 +243,63 @@ def test_options_name_the_set_and_bad_ones_are_refused(tmp_path):
     assert first.startswith("official-smpl_") and first != second
     with pytest.raises(ValueError, match="no folder of bodies"):
         threedpw.Options(smpl_dir=str(tmp_path / "nowhere"))
+
+
+def listed(root, name="3dpw_test_all.npz", **more):
+    """SPIN's list of three people: two of one image, and not in the order of the images."""
+    rng = np.random.default_rng(0)
+    images = [("a_00", 1), ("a_00", 0), ("a_00", 1)]
+    arrays = {
+        "imgname": np.array([f"imageFiles/{sequence}/image_{frame:05d}.jpg" for sequence, frame in images]),
+        "center": rng.uniform(50, 80, (3, 2)),
+        "scale": rng.uniform(0.2, 0.4, 3),
+        "pose": rng.normal(size=(3, 72)),
+        "shape": rng.normal(size=(3, 10)),
+        "gender": np.array(["m", "f", "f"]),
+        **more,
+    }
+    np.savez(root / name, **arrays)
+    return arrays
+
+
+def spin_builder(data_dir, manual_dir, **options):
+    config = threedpw.Builder.make_config("spin", threedpw.Options(**options))
+    made = threedpw.Builder(data_dir=str(data_dir), config=config)
+    made.manual_dir = manual_dir
+    return made
+
+
+@pytest.mark.parametrize("name", ["3dpw_test_all.npz", "3dpw_test.npz"])
+def test_lists_of_spin_are_read_row_by_row(archive, tmp_path, name):
+    (tmp_path / "imageFiles").symlink_to(archive[0] / "imageFiles")
+    keypoints = np.random.default_rng(1).uniform(20, 100, (3, 24, 3)) * [1, 1, 0.01]
+    keypoints[0, 5, 2] = 0
+    rows = listed(tmp_path, name, **({"parts_openpose_s24": keypoints} if "all" in name else {}))
+    builder = spin_builder(tmp_path / "data", tmp_path)
+    made = [one for task in builder.tasks("test") for one in threedpw.Builder.make(task) if isinstance(one, dict)]
+    assert builder.expected() == {"test": 35_515}
+    assert [one["example_id"] for one in made] == [
+        "threedpw/test/a_00/00001/row00000",
+        "threedpw/test/a_00/00000/row00001",
+        "threedpw/test/a_00/00001/row00002",
+    ]
+    for i, one in enumerate(made):
+        np.testing.assert_allclose(one["box_center"], rows["center"][i], rtol=1e-6)
+        np.testing.assert_allclose(one["box_scale"], rows["scale"][i], rtol=1e-6)
+        np.testing.assert_allclose(one["pose"].ravel(), rows["pose"][i], rtol=1e-6)
+        np.testing.assert_allclose(one["betas"], rows["shape"][i], rtol=1e-6)
+        assert one["gender"] == "mf".index(rows["gender"][i]) and one["smpl_valid"] == 1
+        assert one["protocol_hint"] == "3dpw" and not one["joints3d_valid"].any()
+        known = keypoints[i, :, 2] if "all" in name else np.zeros(24)
+        np.testing.assert_allclose(one["kp2d_valid"], known, rtol=1e-6)
+        np.testing.assert_allclose(one["kp2d"], keypoints[i, :, :2] * (known[:, None] > 0), rtol=1e-6)
+
+
+def test_lists_without_their_files_are_refused(archive, tmp_path):
+    with pytest.raises(archives.BuildError, match=r"(?s)no 3dpw_test_all.npz or 3dpw_test.npz in .*Found there"):
+        spin_builder(tmp_path / "data", tmp_path).tasks("test")
+    listed(tmp_path)
+    with pytest.raises(archives.BuildError, match=r"lists 2 images"):
+        spin_builder(tmp_path / "data", tmp_path).tasks("test")
+    with pytest.raises(archives.BuildError, match=r"--smpl_dir places bodies by the official pickles"):
+        spin_builder(tmp_path / "data", tmp_path, smpl_dir=str(tmp_path)).tasks("test")

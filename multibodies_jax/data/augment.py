@@ -96,7 +96,7 @@ def training_example(
         if rng.random() < strength.rotate:
             angle = np.deg2rad(strength.angle_deg) * np.clip(rng.normal(), -2.0, 2.0)
         flip = rng.random() < strength.flip
-    box = _Box(center, scale, angle, crop_size, crop, contrast_stretch)
+    box = Box(center, scale, crop_size, angle, crop, contrast_stretch)
     example = _crop(record, visible, box, with_image)
     if flip:
         example = flip_example(example)
@@ -130,7 +130,7 @@ def evaluation_example(
       ValueError: a record that cannot be used; the message names its `example_id`.
     """
     _check(record, needs_keypoints=not with_image)
-    box = _Box(record["box_center"], float(record["box_scale"]), 0.0, crop_size, crop, contrast_stretch)
+    box = Box(record["box_center"], float(record["box_scale"]), crop_size, 0.0, crop, contrast_stretch)
     example = _crop(record, np.asarray(record["kp2d_input"]), box, with_image)
     labels = {key: np.int32(record[key]) for key in ("occlusion", "gender")}
     return example | labels | {"example_id": example_id(record)}
@@ -195,15 +195,15 @@ def _view(record: Record, rng: np.random.Generator, mode: str) -> tuple[np.ndarr
     return np.asarray(visible), np.asarray(center), float(scale)
 
 
-class _Box(NamedTuple):
-    """What of the image a crop shows, and how it is made."""
+class Box(NamedTuple):
+    """What of the image a crop shows, and how it is made: arguments of `crops` and `spin_crops`."""
 
     center: Float[np.ndarray, "2"]
     scale: float
-    angle: float
     size: int
-    crop: str
-    contrast_stretch: bool
+    angle: float = 0.0
+    crop: str = "exact"
+    contrast_stretch: bool = False
 
     def points(self, points_px: Float[np.ndarray, "24 2"]) -> Float[np.ndarray, "24 2"]:
         """Original pixels -> [-1, 1] of the crop."""
@@ -219,7 +219,7 @@ class _Box(NamedTuple):
         return crops.warp(window, crops.affine(self.center, self.scale, self.size, self.angle), self.size, origin)
 
 
-def _crop(record: Record, visible: Float[np.ndarray, "24"], box: _Box, with_image: bool) -> Example:
+def _crop(record: Record, visible: Float[np.ndarray, "24"], box: Box, with_image: bool) -> Example:
     """Everything of a record, seen through a box that may be turned."""
     if box.crop not in CROPS:
         raise ValueError(f"Crops are {' or '.join(map(repr, CROPS))}, got {box.crop!r}.")
@@ -232,7 +232,7 @@ def _crop(record: Record, visible: Float[np.ndarray, "24"], box: _Box, with_imag
     example = {
         "kp2d": np.where(annotated[:, None] > 0, kp2d, np.float32(0)),
         "kp2d_valid": annotated,
-        "kp2d_input": np.asarray(visible, np.float32),
+        "kp2d_input": (np.asarray(visible) > 0).astype(np.float32),  # Of a detection with any confidence.
         "joints3d": joints3d @ turn.T,
         "joints3d_valid": joints3d_valid,
         "rotmats": rotmats,

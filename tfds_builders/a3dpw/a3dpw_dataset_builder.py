@@ -1,15 +1,12 @@
 """A3DPW: 3DPW seen ambiguously."""
 
 import dataclasses
-import re
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
 from tfds_builders import ambiguous
 from tfds_builders.threedpw import threedpw_dataset_builder as threedpw
-
-_IMAGE = re.compile(r"(?P<sequence>[^/]+)/image_(?P<frame>\d{5})\.(jpg|jpeg|png)$")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,8 +33,5 @@ class Builder(ambiguous.AmbiguousBuilder):
 
     @staticmethod
     def image_of(imgname: str) -> str:
-        """The example ids of an image, without the person; only the test split was listed."""
-        found = _IMAGE.search(imgname)
-        if found is None:
-            raise ValueError(f"{imgname!r} is not named like <sequence>/image_00000.jpg, as 3DPW's images are.")
-        return f"threedpw/test/{found['sequence']}/{found['frame']}"
+        """How the example ids of an image begin; the authors listed the test split only."""
+        return threedpw.image_id("test", imgname)

@@ -1,15 +1,16 @@
 """AH36M: Human3.6M seen ambiguously."""
 
 import dataclasses
-import re
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from multibodies_jax.data import image_layouts
 from tfds_builders import ambiguous
 from tfds_builders.h36m import h36m_dataset_builder as h36m
+from tfds_builders.h36m import recorded
 
-_IMAGE = re.compile(r"(?P<subject>S\d+)_(?P<stem>[^/]+)\.(?P<camera>\d{8})_(?P<number>\d{6})\.(jpg|jpeg|png)$")
+_LAYOUT = next(dataset for dataset in image_layouts.DATASETS if dataset.stem == "h36m")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,12 @@ class Builder(ambiguous.AmbiguousBuilder):
 
     @staticmethod
     def image_of(imgname: str) -> str:
-        """The example id of an image as SPIN names it; it counts frames from 1."""
-        found = _IMAGE.search(imgname)
-        if found is None:
+        """The example id of an image; lists count frames from 1."""
+        said = image_layouts.parse(imgname, _LAYOUT)
+        if not {"subject", "take", "camera", "frame"} <= set(said):
             raise ValueError(
-                f"{imgname!r} is not named like S9_Directions_1.60457274_000001.jpg, as SPIN's images are."
+                f"{imgname!r} is not named like S9_Directions_1.60457274_000001.jpg, as images of lists are."
             )
-        return f"h36m/{found['subject']}/{found['stem']}/{found['camera']}/{int(found['number']) - 1:06d}"
+        return recorded.example_id(
+            f"S{said['subject']}", str(said["take"]), str(said["camera"]), int(said["frame"]) - 1
+        )

@@ -12,15 +12,24 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float
 
 from multibodies_jax import body_files, occlusion, rotations, smpl
+from multibodies_jax.data import image_layouts
 from multibodies_jax.images import ImageError
 from tfds_builders import archives, building, features, options, windows
-from tfds_builders.sources import joint_sets, pictures, trees
+from tfds_builders.sources import joint_sets, pictures, rows, spin, trees
 from tfds_builders.sources import threedpw as sequences
 
 PADDING = 1.2  # SPIN's box: the side is this times the longer side of the detected joints' bounds.
 _SPLITS = ("train", "validation", "test")
+_ROWS = 35_515  # Of SPIN's evaluation.
 _BLOCK = 100  # Frames of a task.
 _GENDERS = ("male", "female")
+_LIST = "spin"  # The config of SPIN's list.
+_LISTS = ("3dpw_test_all.npz", "3dpw_test.npz")  # The first has keypoints.
+_DESCRIPTIONS = {
+    "official": "From the official pickles and images.",
+    _LIST: "Test only: the rows of 3dpw_test_all.npz, or else 3dpw_test.npz, and the official images.",
+}
+_LAYOUT = next(dataset for dataset in image_layouts.DATASETS if dataset.stem == "3dpw")
 _TREE = """  imageFiles/<sequence>/image_00000.jpg ...
   sequenceFiles/{train,validation,test}/<sequence>.pkl"""
 
@@ -64,9 +73,8 @@ class Builder(archives.ArchiveBuilder):
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
     OPTIONS = Options
     BUILDER_CONFIGS: ClassVar = [
-        building.Config(
-            name="official", base="official", options=Options(), description="From the official pickles and images."
-        )
+        building.Config(name=name, base=name, options=Options(), description=text)
+        for name, text in _DESCRIPTIONS.items()
     ]
     LENS_PX: ClassVar = float("inf")  # Keypoints are detections, some of them far off.
     HOMEPAGE = "https://virtualhumans.mpi-inf.mpg.de/3DPW/"
@@ -78,16 +86,19 @@ class Builder(archives.ArchiveBuilder):
 }"""
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Accept the licence at https://virtualhumans.mpi-inf.mpg.de/3DPW/evaluation.html, download imageFiles.zip and "
-        f"sequenceFiles.zip and unpack both. MANUAL_DIR must hold:\n{_TREE}"
+        f"sequenceFiles.zip and unpack both. MANUAL_DIR must hold:\n{_TREE}\n"
+        "For threedpw/spin instead of sequenceFiles: 3dpw_test_all.npz or 3dpw_test.npz."
     )
 
     def expected(self) -> dict[str, int | None]:
         """The splits; SPIN's evaluation has 35,515 rows of the test split."""
-        return {"train": None, "validation": None, "test": 35_515}
+        return {"test": _ROWS} if self.base == _LIST else {"train": None, "validation": None, "test": _ROWS}
 
-    def tasks(self, split: str) -> Sequence[Task]:
-        """Blocks of frames of all sequences of a split, by name; a split that is not there has none."""
+    def tasks(self, split: str) -> Sequence[Task | spin.Task]:
+        """Blocks of frames of all sequences of a split, by name (one that is not there has none); or of the list's rows."""
         root = self.archive()
+        if self.base == _LIST:
+            return self._listed(root)
         pickles = {name: _pickles(root, name) for name in _SPLITS}
         if not any(pickles.values()):
             raise self.missing("sequenceFiles/{train,validation,test}/*.pkl")
@@ -104,25 +115,78 @@ class Builder(archives.ArchiveBuilder):
         return tasks
 
     @staticmethod
-    def make(task: Task) -> Iterator[dict[str, Any] | archives.Skip]:
-        """The people of a block of frames whom the camera is aligned with."""
-        sequence = _read(task.root / task.pickle)
-        if len(sequence.T_cam_world) != task.count:
-            raise ValueError(
-                f"{task.pickle} has {len(sequence.T_cam_world)} frames, but {task.images} has {task.count} images: "
-                "they do not belong together. Unpack both archives again."
+    def make(task: Task | spin.Task) -> Iterator[dict[str, Any] | archives.Skip]:
+        """The people of a block."""
+        return _listed(task) if isinstance(task, spin.Task) else _recorded(task)
+
+    def _listed(self, root: pathlib.Path) -> Sequence[spin.Task]:
+        if self.options.smpl_dir:
+            raise building.BuildError(
+                "threedpw: --smpl_dir places bodies by the official pickles; lists have no cameras."
             )
-        read = pictures.Reader()
-        for frame in range(task.first, task.last):
-            for index, person in enumerate(sequence.people):
-                what = f"{task.sequence} frame {frame} person {index}"
-                truth = annotations(sequence, person, frame, task.options.smpl_dir)
-                if isinstance(truth, str):
-                    yield archives.Skip(truth, what)
-                    continue
-                if not _is_detected(person, frame):
-                    yield archives.Skip("no 2D detection: kept, with the limbs projected", what)
-                yield _example(task, frame, index, truth, read)
+        path = next((found for name in _LISTS if (found := trees.find(root, name))), None)
+        if path is None:
+            raise self.missing(" or ".join(_LISTS))
+        try:
+            return spin.plan(path, root, self.name, "test", self.options)
+        except ValueError as error:
+            raise building.BuildError(f"{self.name}: {error}") from error
+
+
+def image_id(split: str, imgname: str) -> str:
+    """How the example ids of an image begin, by its name in a list.
+
+    Raises:
+      ValueError: a name of another kind.
+    """
+    said = image_layouts.parse(imgname, _LAYOUT)
+    if not said:
+        raise ValueError(f"{imgname!r} is not named like <sequence>/image_00000.jpg, as 3DPW's images are.")
+    return f"threedpw/{split}/{said['sequence']}/{said['frame']:05d}"
+
+
+def _listed(task: spin.Task) -> Iterator[dict[str, Any] | archives.Skip]:
+    """People of a list. They have no numbers there, and the list's order is nobody's: ids end in their row."""
+    people = spin.load(task.path)
+    some = []
+    for i in range(task.first, task.first + task.count):
+        file = task.layout.path(people.imgname[i])
+        assert file is not None  # `spin.plan` saw to that.
+        keypoints, known = people.kp2d[i], people.smpl_valid[i] > 0
+        body = {"pose": people.pose[i], "betas": people.betas[i], "smpl_valid": 1.0} if known else {}
+        some.append(
+            rows.Row(
+                f"{image_id(task.split, people.imgname[i])}/row{i:05d}",
+                file.relative_to(task.archive).as_posix(),
+                keypoints[:, :2],
+                np.clip(keypoints[:, 2], 0.0, 1.0),
+                people.center[i],
+                float(people.scale[i]),
+                more={"gender": people.gender[i], "protocol_hint": "3dpw", **body},
+            )
+        )
+    return rows.make(rows.Task(task.archive, ".", "threedpw", task.split, tuple(some), task.options))
+
+
+def _recorded(task: Task) -> Iterator[dict[str, Any] | archives.Skip]:
+    """The people of a block of frames whom the camera is aligned with."""
+    sequence = _read(task.root / task.pickle)
+    if len(sequence.T_cam_world) != task.count:
+        raise ValueError(
+            f"{task.pickle} has {len(sequence.T_cam_world)} frames, but {task.images} has {task.count} images: "
+            "they do not belong together. Unpack both archives again."
+        )
+    read = pictures.Reader()
+    for frame in range(task.first, task.last):
+        for index, person in enumerate(sequence.people):
+            what = f"{task.sequence} frame {frame} person {index}"
+            truth = annotations(sequence, person, frame, task.options.smpl_dir)
+            if isinstance(truth, str):
+                yield archives.Skip(truth, what)
+                continue
+            if not _is_detected(person, frame):
+                yield archives.Skip("no 2D detection: kept, with the limbs projected", what)
+            yield _example(task, frame, index, truth, read)
 
 
 def annotations(
