@@ -68,20 +68,14 @@ def test_names_shapes_and_order_are_the_official_ones(name):
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] == digest
 
 
-def _parameters(layout: layouts.Layout, live: bool) -> int:
-    tensors = layout.slots if live else layout.tensors
-    other = ("init_", "mask")
-    counted = [t for t in tensors if not t.name.startswith(other) and t.name.endswith((".weight", ".bias"))]
-    return sum(math.prod(t.shape) for t in counted)
-
-
 def test_parameter_counts_are_the_published_ones():
-    assert _parameters(layouts.network(5), live=False) == 70_208_421
-    assert _parameters(layouts.network(25), live=False) == 134_884_261
-    assert _parameters(layouts.network(100), live=False) == 377_418_661
-    assert _parameters(layouts.flow(20, 512), live=True) == 13_478_720
-    assert round(_parameters(layouts.network(100), live=True) / 1e6) == 131
-    assert _parameters(layouts.spin(), live=True) == 23_508_032 + 3_469_469
+    assert layouts.network(5).num_parameters == 70_208_421
+    assert layouts.network(25).num_parameters == 134_884_261
+    assert layouts.network(100).num_parameters == 377_418_661
+    assert layouts.flow(20, 512).num_parameters == 13_478_720
+    assert layouts.spin().num_parameters == 23_508_032 + 3_469_469
+    live = [t for t in layouts.network(100).slots if t.name.endswith((".weight", ".bias"))]
+    assert round(sum(math.prod(t.shape) for t in live) / 1e6) == 131
 
 
 @pytest.mark.parametrize(("head", "num_hypotheses"), [("paper", 1), ("released", 3)])
@@ -183,7 +177,8 @@ def test_multibodies_there_and_back_keeps_every_live_tensor(small, tmp_path, cap
     state = peer_files.multibodies(3)
     torch_writer.save(tmp_path / "model.pth", state)
     status, text = _run(capsys, "multibodies", tmp_path / "model.pth", tmp_path / "out")
-    assert status == 0 and "M = 3" in text and "module.model.model.fc3.weight" in text and "--body.dir" in text
+    assert status == 0 and f"has {layouts.network(3).num_parameters:,}" in text
+    assert "M = 3" in text and "module.model.model.fc3.weight" in text and "--body.dir" in text
     status, text = _run(capsys, "multibodies", tmp_path / "out", tmp_path / "back.pth", "--reverse", "--body.dir", "")
     assert status == 0 and "decflow_mu.weight" in text and "layer4.0.conv1.weight" in text
     back = _state(tmp_path / "back.pth")
@@ -445,5 +440,5 @@ def test_manifest_says_where_the_weights_come_from(small, tmp_path, capsys):
     about = manifest["metadata"]["converted"]
     assert about["fingerprint"] in text and about["file"] == "spin.pt"
     assert about["sha256"] == hashlib.sha256((tmp_path / "spin.pt").read_bytes()).hexdigest()
-    assert sum(about["parameters"].values()) == _parameters(layouts.spin(), live=True)
+    assert sum(about["parameters"].values()) == layouts.spin().num_parameters
     assert manifest["metadata"]["body_fingerprint"] == body_files.load().fingerprint

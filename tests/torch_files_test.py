@@ -126,8 +126,9 @@ def test_code_is_refused_by_name_and_not_run(tmp_path, write, global_name):
         _tensor(_storage("1", 4, view=python2.encode(("v", 2, 3))), 0, (1,), (1,)),
         _tensor(_storage("1", -4), 0, (1,), (1,)),
         _tensor(python2.encode("no storage"), 0, (1,), (1,)),
+        _tensor(_storage("1", 4), 0, (1,), (1,)).removesuffix(b"tR") + python2.encode({"neg": True}) + b"tR",
     ],
-    ids=["size", "strides", "backwards", "before", "ranks", "view", "negative", "none"],
+    ids=["size", "strides", "backwards", "before", "ranks", "view", "negative", "none", "negated"],
 )
 def test_tensors_beyond_their_storage_are_refused(tmp_path, write, tensor):
     path = tmp_path / "file.pt"

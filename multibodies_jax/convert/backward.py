@@ -53,7 +53,7 @@ def convert(kind: str, workdir: pathlib.Path, out: pathlib.Path, body_dir: str |
         if not buffers:
             lines.append(f"Left out: the {len(layouts.body().tensors)} buffers {_BODY}*; --body.dir=FOLDER fills them.")
     _write(out, content)
-    return [*lines, *report.totals(arrays, str(folder)), f"Written to {out}."]
+    return [*lines, *report.totals(arrays, str(folder), layout), f"Written to {out}."]
 
 
 def _arrays(state: Mapping[str, Any], metadata: Mapping[str, Any], folder: pathlib.Path) -> dict[str, np.ndarray]:
@@ -123,7 +123,7 @@ def _flow(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], list[str]]:
     layout = layouts.flow(*arrays["params/couplings/shift_0/bias"].shape)
     names = {slot.name: _FLOW + slot.name for slot in layout.slots}
     lines = [f"{layout.kind}: {len(names)} tensors", *report.placed_lines(layout, names)]
-    return placing.take(layout, arrays), [*lines, *report.totals(arrays, "prior")]
+    return placing.take(layout, arrays), [*lines, *report.totals(arrays, "prior", layout)]
 
 
 def _write(out: pathlib.Path, content: Mapping[str, Any]) -> None:

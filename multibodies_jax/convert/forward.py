@@ -259,7 +259,7 @@ def _report(parts: Mapping[str, Part]) -> list[str]:
             *report.placed_lines(part.layout, part.names),
         ]
         lines += report.skipped_lines(part.layout.skipped, part.names)
-    return lines + [line for folder, part in parts.items() for line in report.totals(part.arrays, folder)]
+    return lines + [line for folder, part in parts.items() for line in report.totals(part.arrays, folder, part.layout)]
 
 
 def _about_body(part: Part, files: body_files.BodyFiles | None) -> list[str]:

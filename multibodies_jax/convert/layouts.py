@@ -5,6 +5,7 @@ flow's depth and width differ between files, and are read from shapes.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 from multibodies_jax.hypotheses import STATE_SIZE
@@ -68,6 +69,11 @@ class Layout:
 
     kind: str
     tensors: tuple[Slot | Skipped, ...]
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights and biases in the file, dead ones included; statistics, masks and the mean body do not count."""
+        return sum(math.prod(t.shape) for t in self.tensors if t.name.endswith((".weight", ".bias")))
 
     @property
     def slots(self) -> list[Slot]:

@@ -66,12 +66,12 @@ def skipped_lines(tensors: Iterable[layouts.Skipped], names: Mapping[str, str]) 
     return lines
 
 
-def totals(arrays: Mapping[str, np.ndarray], folder: str) -> list[str]:
-    """Parameters of each part, and the fingerprint."""
+def totals(arrays: Mapping[str, np.ndarray], folder: str, layout: layouts.Layout) -> list[str]:
+    """Parameters of each part, of how many in the peers' file, and the fingerprint."""
     counts = parameter_counts(arrays)
     parts = ", ".join(f"{part} {count:,}" for part, count in counts.items())
     return [
-        f"{folder}: {sum(counts.values()):,} parameters ({parts})",
+        f"{folder}: {sum(counts.values()):,} parameters ({parts}); {layout.kind} has {layout.num_parameters:,}",
         f"{folder}: fingerprint {fingerprint(arrays)}",
     ]
 

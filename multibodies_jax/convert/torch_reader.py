@@ -65,9 +65,11 @@ class Tensor(_Inert):
 
     __slots__ = ("offset", "shape", "storage", "strides")
 
-    def __init__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any):
+    def __init__(self, storage: Any, offset: Any, shape: Any, strides: Any, *about: Any):
         if not isinstance(storage, _Storage):
             raise unpickle.RefusedError("it has a tensor without a storage")
+        if any(about[2:]):  # After those of the gradient: whether the numbers are to be negated or conjugated.
+            raise unpickle.RefusedError(f"it has a tensor with the properties {about[2:]}; save it with .resolve_neg()")
         self.storage, self.offset, self.shape, self.strides = storage, offset, tuple(shape), tuple(strides)
         _natural("a tensor", self.offset, *self.shape, *self.strides)
         steps = [(n - 1) * step for n, step in zip(self.shape, self.strides, strict=True)]
