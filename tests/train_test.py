@@ -117,18 +117,25 @@ def test_init_starts_from_a_single_hypothesis_and_refuses_an_empty_folder(traine
 
 
 def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, tmp_path):
+    """From a source with a mean body of its own, as converted ones have, which goes with the weights."""
+    source = tmp_path / "source"
+    items, metadata, _ = checkpoints.restore(trained / "stage1")
+    mean_state = [0.9 * x + 0.1 for x in metadata["mean_state"]]
+    checkpoints.save(source, 4, items, metadata | {"mean_state": mean_state})
     config = tiny.config(
-        init=str(trained), model__init_noise=0.0, train__steps=1, optim__learning_rate=0.0, train__baseline=False
+        init=str(source), model__init_noise=0.0, train__steps=1, optim__learning_rate=0.0, train__baseline=False
     )
     train.train(config, tmp_path / "w")
     bodies = experiment.load_bodies(config)
     many = inference.restore(config, tmp_path / "w" / "checkpoints", bodies)
-    one = inference.restore(config, trained / "stage1", bodies)
+    one = inference.restore(config, source, bodies)
     batch = {
         "kp2d": jnp.linspace(-1, 1, 2 * 48, dtype=np.float32).reshape(2, 24, 2),
         "kp2d_input": jnp.ones((2, 24)),
     }
     np.testing.assert_allclose(many(batch).joints24, np.repeat(one(batch).joints24, 6, axis=1), atol=1e-5)
+    carried = checkpoints.restore(tmp_path / "w" / "checkpoints")[1]["mean_state"]
+    np.testing.assert_allclose(carried, mean_state, rtol=1e-6)
 
 
 def test_gradient_accumulation_equals_the_whole_batch():
