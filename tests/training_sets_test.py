@@ -14,6 +14,7 @@ from multibodies_jax import experiment, joints
 from tests import training_archives as archives_lib
 from tfds_builders import archives, building, workers
 from tfds_builders.sources import joint_sets, mat, mpi_inf_3dhp, spin, video
+from tfds_builders.sources import rows as rows_lib
 
 WRITERS = {
     "lsp": archives_lib.write_lsp,
@@ -327,7 +328,8 @@ def write_list(root, name, images, **columns):
     ],
     indirect=["archive"],
 )
-def test_lists_of_2d_people_with_and_without_fits(archive, name, images):
+def test_lists_of_2d_people_with_and_without_fits(archive, name, images, monkeypatch):
+    monkeypatch.setattr(rows_lib, "BLOCK", 1)  # A task for every row.
     root, _ = archive
     dataset = {"lsp": "lsp", "hr": "lspet", "mpii": "mpii", "coco": "coco2014"}[name.split("_")[0].split("-")[0]]
     written = write_list(root, name, images)
