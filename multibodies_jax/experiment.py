@@ -98,6 +98,8 @@ def validate(config: Any) -> None:
         )
     if config.data.virtual_cameras and config.model.trunk != "keypoints":
         raise ValueError("config.data.virtual_cameras makes no images: it needs config.model.trunk='keypoints'.")
+    if config.data.crop == "spin" and config.model.trunk == "keypoints":
+        raise ValueError("config.data.crop='spin' is about images: config.model.trunk='keypoints' sees none.")
     if config.data.contrast_stretch and config.data.crop != "spin":
         raise ValueError("config.data.contrast_stretch is a part of SPIN's crops: it needs config.data.crop='spin'.")
     if config.model.head == "released" and config.model.trunk != "resnet50":

@@ -8,6 +8,7 @@ A saved prediction is quantized to another n without the network:
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -21,7 +22,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from multibodies_jax import experiment, images, inference, people, predictions, prior, smpl
-from multibodies_jax.data import augment, crops
+from multibodies_jax.data import augment
 from multibodies_jax.hypotheses import Hypotheses
 from multibodies_jax.vis import overlays
 
@@ -77,6 +78,8 @@ def predict(
         settings=_quantizer_settings(config, workdir, regressor.num_hypotheses),
         crop_size=0 if config.model.trunk == "keypoints" else config.model.crop_size,
         about={"body": metadata["body"], "commit": metadata["commit"], "trained_on": trained_on(config.data.sets)},
+        crop=config.data.crop,
+        contrast_stretch=config.data.contrast_stretch,
     )
 
 
@@ -90,6 +93,8 @@ def predict_people(
     settings: Mapping[str, Any],
     crop_size: int,
     about: Mapping[str, str],
+    crop: str = "exact",
+    contrast_stretch: bool = False,
 ) -> int:
     """The part of `predict` that knows no experiment.
 
@@ -103,6 +108,8 @@ def predict_people(
       settings: of `quantize.select`.
       crop_size: side of the network's image, pixels; 0 for a network that sees the keypoints only.
       about: `body`, `commit` and `trained_on`, for the files.
+      crop: how the network's images were made, `exact` or `spin` (`augment.training_example`).
+      contrast_stretch: of `spin` crops.
 
     Returns:
       The number of failures.
@@ -117,12 +124,13 @@ def predict_people(
     listed = None if people_path is None else people.read_people(people_path)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    see = functools.partial(evidence, crop_size=crop_size, crop=crop, contrast_stretch=contrast_stretch)
     failures = done = 0
     print(_HEADER)
     for name, image, person, index, problem in _tasks(files, listed):
         if problem is None:
             try:
-                record = _predict_person(infer, image, person, index, n, settings, crop_size, {**about, "image": name})
+                record = _predict_person(infer, see, image, person, index, n, settings, {**about, "image": name})
             except ValueError as error:
                 problem = f"{name}, person {index}: {error}"
         if problem is not None:
@@ -147,8 +155,10 @@ def evidence(
     image: UInt8[np.ndarray, "H W 3"],
     person: people.Person,
     box: tuple[Float[np.ndarray, "2"], float],
-    crop_size: int,
     name: str,
+    crop_size: int,
+    crop: str = "exact",
+    contrast_stretch: bool = False,
 ) -> dict[str, np.ndarray]:
     """A batch of one example as the pipeline would make it, without the truth.
 
@@ -156,12 +166,19 @@ def evidence(
       image: upright.
       person: its known keypoints are the evidence.
       box: centre and scale of the crop.
-      crop_size: side of the crop in pixels; 0 for no image.
       name: stands for the example id.
+      crop_size: side of the crop in pixels; 0 for no image.
+      crop: `exact` or `spin`.
+      contrast_stretch: of `spin` crops.
+
+    Raises:
+      ValueError: neither an image is asked for nor keypoints are known.
     """
-    transform = crops.affine(np.asarray(box[0]), box[1], crop_size or 2)
     known = person.keypoints[:, 2]
-    points = crops.to_crop(person.keypoints[:, :2], transform, crop_size or 2)
+    if not crop_size and not known.any():
+        raise ValueError("this model sees keypoints only, and this person has none in the people file")
+    view = augment.Box(np.asarray(box[0]), box[1], crop_size or 2, crop=crop, contrast_stretch=contrast_stretch)
+    points = view.points(person.keypoints[:, :2]).astype(np.float32)
     batch = {
         "kp2d": np.where(known[:, None] > 0, points, np.float32(0)),
         "kp2d_valid": known,
@@ -170,7 +187,7 @@ def evidence(
         "valid": np.float32(1),
     }
     if crop_size:
-        batch["image"] = crops.warp(image, transform, crop_size)
+        batch["image"] = view.image(image, np.zeros(2, int))
     return {key: np.asarray(value)[None] for key, value in batch.items()}
 
 
@@ -198,12 +215,10 @@ def _tasks(files: Sequence[pathlib.Path], listed: dict[str, people.ImagePeople] 
             yield path.name, image, person, index, None
 
 
-def _predict_person(infer, image, person, index, n, settings, crop_size, about) -> predictions.Record:
+def _predict_person(infer, see, image, person, index, n, settings, about) -> predictions.Record:
     size = (image.shape[1], image.shape[0])
-    if not crop_size and not person.keypoints[:, 2].any():
-        raise ValueError("this model sees keypoints only, and this person has none in the people file")
     box = people.box(person, size)
-    batch = evidence(image, person, box, crop_size, f"{about['image']}/{index}")
+    batch = see(image, person, box, f"{about['image']}/{index}")
     hypotheses = jax.tree.map(lambda leaf: leaf[0], infer({k: jnp.asarray(v) for k, v in batch.items()}))
     facts = about | {"image_size": np.array(size), "person": np.array(index)}
     return predictions.choose(predictions.describe(hypotheses, person, box, facts), n, settings)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from multibodies_jax import cameras, hypotheses, images, joints, people, predict, predictions, smpl
-from multibodies_jax.data import crops
+from multibodies_jax.data import crops, spin_crops
 
 M = 6
 SETTINGS = {"reading": "paper", "weights": "prior", "temperature": 1.0, "starts": 2, "iterations": 5}
@@ -82,9 +82,9 @@ def _people(tmp_path, names=("a.png", "b.jpg"), size=(120, 100), keypoints=KEYPO
     return path
 
 
-def _predict(body, folder, people_path, out, n=2, crop_size=32, seen=None):
+def _predict(body, folder, people_path, out, n=2, crop_size=32, seen=None, **crop):
     return predict.predict_people(
-        _network(body[1], seen), body[0], folder, people_path, n, out, SETTINGS, crop_size, ABOUT
+        _network(body[1], seen), body[0], folder, people_path, n, out, SETTINGS, crop_size, ABOUT, **crop
     )
 
 
@@ -119,6 +119,17 @@ def test_the_batch_is_what_the_pipeline_would_make(tmp_path, body):
     expected = crops.warp(images.load_image(folder / "a.png"), crops.affine(center, side / 200, 32), 32)
     np.testing.assert_array_equal(batch["image"][0], expected)
     assert batch["valid"] == 1 and batch["example_hash"][0] != np.asarray(seen[1]["example_hash"])[0]
+
+
+def test_a_network_of_spins_crops_sees_them(tmp_path, body):
+    seen, folder = [], _folder(tmp_path)
+    _predict(body, folder, _people(tmp_path), tmp_path / "out", seen=seen, crop="spin", contrast_stretch=True)
+    record = predictions.load(tmp_path / "out" / "a_0.npz")
+    place = record["box_center"], float(record["box_scale"]), 32
+    expected = spin_crops.warp(images.load_image(folder / "a.png"), *place, stretch=True)
+    np.testing.assert_array_equal(np.asarray(seen[0]["image"])[0], expected)
+    points = spin_crops.to_crop(record["keypoints"][:, :2], *place) * (record["keypoints"][:, 2:] > 0)
+    np.testing.assert_allclose(np.asarray(seen[0]["kp2d"])[0], points, atol=1e-6)
 
 
 def test_the_full_camera_shows_joints_where_the_crop_camera_does(tmp_path, body):

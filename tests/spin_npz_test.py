@@ -316,3 +316,5 @@ def test_an_experiment_evaluates_on_spins_crop_of_a_list(folders):
     assert experiment.source_name(config, name).startswith("spin/h36m_valid_protocol2 (sha256 ")
     with pytest.raises(ValueError, match="contrast_stretch is a part of SPIN's crops"):
         experiment.validate(tiny.config(data__contrast_stretch=True))
+    with pytest.raises(ValueError, match="keypoints' sees none"):
+        experiment.validate(tiny.config(data__crop="spin", model__trunk="keypoints"))
