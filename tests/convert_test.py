@@ -317,10 +317,12 @@ def test_arguments_and_places_that_do_not_fit(small, tmp_path, capsys):
     peer_files.spin(tmp_path / "spin.pt")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("precious")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "spin.pt").read_bytes()[:-100])
     (tmp_path / "code.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     for words, arguments in {
         "There is something at": ("spin", tmp_path / "spin.pt", tmp_path / "full"),
         "No such file": ("spin", tmp_path / "none.pt", tmp_path / "out"),
+        "is cut short or damaged": ("spin", tmp_path / "cut.pt", tmp_path / "out"),
         "os.system": ("spin", tmp_path / "code.pt", tmp_path / "out"),
         "--flow": ("spin", tmp_path / "spin.pt", tmp_path / "out", "--flow", tmp_path / "spin.pt"),
         "--body.dir has no use": ("resnet50", tmp_path / "spin.pt", tmp_path / "out", "--body.dir", ""),
@@ -331,7 +333,7 @@ def test_arguments_and_places_that_do_not_fit(small, tmp_path, capsys):
     }.items():
         status, text = _run(capsys, *arguments)
         assert status == 2 and words in text, text
-    assert {p.name for p in tmp_path.iterdir()} == {"spin.pt", "full", "code.pt"}
+    assert {p.name for p in tmp_path.iterdir()} == {"spin.pt", "full", "cut.pt", "code.pt"}
     assert (tmp_path / "full" / "mine").read_text() == "precious"
 
 

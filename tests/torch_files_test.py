@@ -146,6 +146,13 @@ def test_a_storage_shorter_than_told_is_refused(tmp_path):
         _read(path)
 
 
+def test_a_storage_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "file.pt"
+    path.write_bytes(_archive(_dictionary({"a": _tensor(_storage("9", 4), 0, (4,), (1,))}), {}))
+    with pytest.raises(ValueError, match=f"{path} is damaged at storage 9"):
+        _read(path)
+
+
 @_FORMATS
 def test_a_file_cut_anywhere_is_refused(tmp_path, write):
     path = tmp_path / "file.pt"
@@ -162,7 +169,7 @@ def test_a_flipped_byte_in_a_zip_is_found(tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(np.ones(4, np.float32).tobytes()) + 5] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="storage 0 is damaged"):
+    with pytest.raises(ValueError, match=f"{path} is damaged at storage 0.*CRC"):
         _read(path)
 
 

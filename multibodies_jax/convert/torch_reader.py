@@ -143,8 +143,8 @@ class _Unpickler(pickle.Unpickler):
 class TorchFile:
     """An open file: `root` is what was saved, with `Tensor` for tensors; `read` gives their numbers."""
 
-    def __init__(self, root: Any, places: "_Archive | _Stream"):
-        self.root, self._places = root, places
+    def __init__(self, path: str | os.PathLike, root: Any, places: "_Archive | _Stream"):
+        self._path, self.root, self._places = path, root, places
         self._last: tuple[str, np.ndarray] = "", np.zeros(0)  # Shared storages would be read again and again.
 
     def read(self, tensor: Tensor) -> np.ndarray:
@@ -156,7 +156,12 @@ class TorchFile:
         storage = tensor.storage
         key = f"{storage.key} {storage.dtype.str}"
         if self._last[0] != key:
-            data = self._places.read(storage.key, storage.whole * storage.dtype.itemsize)
+            try:
+                data = self._places.read(storage.key, storage.whole * storage.dtype.itemsize)
+            except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+                raise ValueError(
+                    f"{self._path} is damaged at storage {storage.key} ({error}): download it again."
+                ) from error
             self._last = key, np.frombuffer(data, storage.dtype.newbyteorder(self._places.order))
         numbers = self._last[1][storage.start : storage.start + storage.size][tensor.offset :]
         if 0 in tensor.shape:
@@ -180,7 +185,7 @@ def open_file(path: str | os.PathLike) -> Iterator[TorchFile]:
             zipped = file.read(4) == b"PK\x03\x04"
             file.seek(0)
             places = _Archive(file) if zipped else _Stream(file)
-            opened = TorchFile(places.root, places)
+            opened = TorchFile(path, places.root, places)
         except unpickle.RefusedError as error:
             raise unpickle.RefusedError(f"{path} was not read: {error}") from None
         except Exception as error:  # A damaged pickle is a program gone wrong: it can fail in any way.
@@ -210,13 +215,8 @@ class _Archive:
     def read(self, key: str, size: int) -> bytes:
         info = self._zip.getinfo(f"{self._prefix}data/{key}")
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != size:
-            raise ValueError(
-                f"storage {key} has {info.file_size} bytes in the file; {size} were expected, uncompressed"
-            )
-        try:
-            return self._zip.read(info)  # Checks the CRC.
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise ValueError(f"storage {key} is damaged ({error}); download the file again") from error
+            raise ValueError(f"{info.file_size} bytes in the file; {size} were expected, uncompressed")
+        return self._zip.read(info)  # Checks the CRC.
 
 
 class _Stream:
@@ -244,7 +244,7 @@ class _Stream:
     def read(self, key: str, size: int) -> bytes:
         start, stored = self._places.get(key, (0, -1))
         if stored != size:
-            raise ValueError(f"storage {key} has {stored} bytes in the file; {size} were expected")
+            raise ValueError(f"{stored} bytes in the file; {size} were expected")
         self._file.seek(start)
         return self._file.read(size)
 
