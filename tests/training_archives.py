@@ -76,9 +76,10 @@ def write_mpii(root):
         objpos = {"x": center[i, 0], "y": center[i, 1]}
         return head | {"annopoints": {"point": structs(listed)}, "scale": scale[i], "objpos": objpos}
 
+    nowhere = person(2) | {"scale": np.zeros((0, 0)), "objpos": np.zeros((0, 0))}
     first = {
         "image": {"name": "015601864.jpg"},
-        "annorect": structs([person(0), person(1), person(0, annotated=False)]),
+        "annorect": structs([person(0), person(1), person(0, annotated=False), nowhere]),
     }
     second = {"image": {"name": "015601865.jpg"}, "annorect": person(2)}
     third = {"image": {"name": "015601866.jpg"}, "annorect": {"scale": 1.0, "objpos": {"x": 10.0, "y": 10.0}}}

@@ -167,7 +167,9 @@ def test_mpii_is_the_same_from_all_three_formats(archive):
             assert_person(row, {k: points[i, m] for k, m in places.items()}, box)
             assert only_2d(row)
         assert "1 skipped: a joint is not annotated (mpii/train/015601864/1)" in report
-    assert "no annotated joint (mpii/train/015601864/2)" in build("mpii", root)[1]
+    report = build("mpii", root)[1]
+    assert "1 skipped: no annotated joint (mpii/train/015601864/2)" in report
+    assert "1 skipped: no position or scale (mpii/train/015601864/3)" in report
 
 
 # COCO
@@ -423,6 +425,25 @@ def test_joints_that_are_not_finite_or_not_there_and_boxes_outside_are_counted(t
     assert len(rows["train"]) == 1
     assert "1 skipped: a joint that is not finite (lspet/train/im00001)" in report
     assert "1 skipped: no annotated joint (lspet/train/im00002)" in report
+
+
+@pytest.mark.parametrize("archive", ["coco2014"], indirect=True)
+def test_images_of_another_size_and_boxes_outside_are_counted(archive):
+    root, _ = archive
+    archives_lib.write_image(root / "train2014/COCO_train2014_000000000009.jpg", size=(160, 120))
+    path = root / "annotations/person_keypoints_train2014.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"] = [4000.0, 0.0, 10.0, 10.0]
+    content["annotations"][4]["bbox"] = [10.0, 10.0, 0.0, 0.0]
+    content["annotations"].append(content["annotations"][4] | {"bbox": [10.0, 10.0, 50.0, 50.0], "id": 7})
+    path.write_text(json.dumps(content))
+    rows, report = build("coco2014", root)
+    assert [r["example_id"] for r in rows["train"]] == [b"coco2014/train/000000000057/7"]
+    assert "1 skipped: a box outside the image (coco2014/train/000000000057/900)" in report
+    assert "1 skipped: a box that is not finite or has no area (coco2014/train/000000000057/904)" in report
+    assert (
+        "1 skipped: an image of another size than annotated" in report and "(160, 120), annotated (320, 240)" in report
+    )
 
 
 def test_mat_files_of_the_other_version_are_explained(tmp_path):
