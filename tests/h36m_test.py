@@ -205,12 +205,20 @@ def test_a_built_set_verifies(official, tmp_path):
     assert report.passed, report.lines
 
 
-@pytest.mark.parametrize("kind", ["fetched", "one folder more"])
+@pytest.mark.parametrize("kind", ["fetched", "one folder more", "each in its own"])
 def test_other_ways_of_unpacking_give_the_same_set(kind, official, tmp_path):
     if kind == "fetched":
         fixture.write(tmp_path / "archive", fixture.FETCHED)
-    else:
+    elif kind == "one folder more":
         shutil.copytree(official[0], tmp_path / "archive" / "h36m")
+    else:
+        shutil.copytree(official[0] / "S11", tmp_path / "archive" / "S11" / "S11")
+        shutil.copytree(official[0] / "S9" / "Videos", tmp_path / "archive" / "S9" / "videos_tgz" / "S9" / "Videos")
+        for part in ("MyPoseFeatures", "MySegmentsMat"):
+            shutil.copytree(official[0] / "S9" / part, tmp_path / "archive" / "S9" / "S9" / part)
+        shutil.copy(official[0] / "metadata.xml", tmp_path / "archive")
+        hidden = tmp_path / "archive" / "S9" / "S9" / fixture.OFFICIAL["mono"] / "._Directions 1.60457274.cdf"
+        hidden.write_bytes(b"of some systems")
     ours, theirs = records(build(tmp_path / "archive", tmp_path / "a")), records(build(official[0], tmp_path / "b"))
     assert len(ours) == len(theirs) == 6
     for a, b in zip(ours, theirs, strict=True):

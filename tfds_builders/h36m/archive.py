@@ -89,7 +89,7 @@ def recordings(root: pathlib.Path, subject: str, cameras: tuple[str, ...] = CAME
     found = []
     for path in sorted(poses.glob("*.cdf")):
         stem, _, camera = path.stem.rpartition(".")
-        if stem.startswith("_ALL"):
+        if stem.startswith(("_ALL", ".")):  # Hidden files are what some systems add when they unpack.
             continue
         if not stem or camera not in CAMERAS:
             raise ArchiveError(
