@@ -10,7 +10,7 @@ import tfds_builders
 from configs import mixture
 from multibodies_jax import experiment, steps
 from tests import training_archives
-from tests.training_sets_test import write_list
+from tests.training_checks import write_list
 from tfds_builders import workers
 
 
