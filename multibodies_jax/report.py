@@ -47,7 +47,8 @@ def _protocol(protocol: Mapping[str, Any]) -> str:
         roots = f"of the prediction {roots}, of the truth {protocol['truth_root']}"
     return (
         f"Protocol {protocol['name']}: {protocol['selection']}{against}, truth {protocol['truth']}, "
-        f"{len(protocol['joints'])} joints of {protocol['regressor']}, root {roots}; RE after {protocol['alignment']}."
+        f"{len(protocol['joints'])} joints of {protocol['regressor']}, root {roots}; RE after {protocol['alignment']}; "
+        f"for images: {protocol['examples']}."
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tests.metrics_test import procrustes_error_mm
 _H36M_ROWS = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10, 0, 7, 9]
 _J24_ROWS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18, 14, 16, 17]
 _GENDERS = [0, 1, 0]
+_mesh = jax.jit(smpl.mesh)
 
 
 def scored(seed):
@@ -59,7 +61,7 @@ def case():
     }
     batch = {key: jnp.float32(value) for key, value in batch.items()} | {"gender": jnp.int32(_GENDERS)}
     rotmats, betas = jnp.float32(rotations_near(rng, 3, 5)), jnp.float32(rng.normal(size=(3, 5, 10)))
-    points = smpl.joints(j24, rotmats, betas)
+    points = jax.jit(smpl.joints)(j24, rotmats, betas)
     hyps = hypotheses.Hypotheses(
         rotmats=rotmats,
         betas=betas,
@@ -80,17 +82,17 @@ def measured(case, name):
 def by_hand(case, name):
     """metric -> errors (3, 5) with the released and with the strict root, and the joint error (3, 5), in float64."""
     count = 17 if name == "mpi_inf_3dhp" else 14
-    meshes = np.float64(smpl.mesh(case.panel.scored.surface, case.hyps.rotmats, case.hyps.betas))
+    meshes = np.float64(_mesh(case.panel.scored.surface, case.hyps.rotmats, case.hyps.betas))
     released, strict = ({k: np.zeros((3, 5)) for k in ("mpjpe", "pa_mpjpe", "vertex", "pck150", "auc")} for _ in "ab")
     selection = np.zeros((3, 5))
     for b in range(3):
         person = case.batch["rotmats"][b], case.batch["betas"][b]
         own_body = (*case.panel.gendered, case.panel.scored)[_GENDERS[b] if name == "3dpw" else 2].surface
-        true_mesh = np.float64(smpl.mesh(own_body, *person))
+        true_mesh = np.float64(_mesh(own_body, *person))
         if name in ("3dpw", "released"):
             true = case.regressor @ true_mesh
             target = strict_target = true[_H36M_ROWS[:count]] - true[0]
-            points = np.float64(case.j24_regressor) @ np.float64(smpl.mesh(case.panel.scored.surface, *person))
+            points = np.float64(case.j24_regressor) @ np.float64(_mesh(case.panel.scored.surface, *person))
             points, conf = points - points[2:4].mean(axis=0), np.ones(24)
         else:
             points, conf = np.float64(case.batch["joints3d"][b]), np.float64(case.batch["joints3d_valid"][b])
@@ -132,10 +134,10 @@ def test_a_protocol_and_its_strict_sibling_by_hand(case, name):
 
 def test_vertices_after_alignment_are_the_released_s_error(case):
     errors, _ = measured(case, "3dpw")
-    meshes = np.float64(smpl.mesh(case.panel.scored.surface, case.hyps.rotmats, case.hyps.betas))
+    meshes = np.float64(_mesh(case.panel.scored.surface, case.hyps.rotmats, case.hyps.betas))
     for b in range(3):
         own = case.panel.gendered[_GENDERS[b]].surface
-        true = np.float64(smpl.mesh(own, case.batch["rotmats"][b], case.batch["betas"][b]))
+        true = np.float64(_mesh(own, case.batch["rotmats"][b], case.batch["betas"][b]))
         expected = [procrustes_error_mm(mesh, true) for mesh in meshes[b]]
         np.testing.assert_allclose(errors["pa_vertex"][b], expected, rtol=1e-4)
 
