@@ -12,8 +12,8 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c = ConfigDict()
     c.seed = 0
     c.init = ""  # Work directory of a trained M = 1 model to start from (appendix D); "" trains stage one here.
-    # What stays as it is: "" nothing | trunk | loaded: of M > 1 only what one hypothesis has M times less of trains
-    # (head=paper: dec; head=released: layer5_2's conv3 and bn3); M = 1 trains as a whole.
+    # What does not train: "" nothing | trunk | loaded: in stage two, all that the M = 1 source had, but for what became M
+    # times larger (head=paper: dec; head=released: layer5_2's conv3 and bn3, as the authors).
     c.freeze = ""
     # True: frozen batch norms keep their running statistics. False: as the authors', they normalise with each batch's
     # and their averages drift.
@@ -41,6 +41,7 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.data.image_size = 128
     c.data.poses = ""  # A file of real poses instead of the parametric generator.
     c.data.pose_mix = 1.0  # Share of people drawn from that file (the rest is parametric).
+    c.data.options = ""  # Of the builders of the other sets, name=value,name=value: h36m_fits=DIR,jpeg_quality=95.
     c.data.threads = 2  # grain reader threads.
 
     c.model = ConfigDict()
