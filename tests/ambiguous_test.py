@@ -11,7 +11,8 @@ import tensorflow_datasets as tfds
 from scipy import stats
 
 import tfds_builders
-from multibodies_jax import occlusion
+from configs import eval_a3dpw, eval_ah36m
+from multibodies_jax import evaluate, experiment, occlusion
 from tests import h36m_fixture
 from tests import threedpw_fixture as raw
 from tests.tfds_builders_test import in_process, no_workers  # noqa: F401
@@ -261,6 +262,24 @@ def test_paths_instead_of_pixels_are_taken_over(wild, no_workers):  # noqa: F811
     for one, other in zip(linked, stored, strict=True):
         for key in other:
             np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_the_configs_evaluate_on_them(wild, no_workers):  # noqa: F811
+    config = eval_a3dpw.get_config("paper").unlock()
+    config.data.dir, config.model.crop_size = str(wild[0]), 32
+    experiment.validate(config)
+    clean, hidden = (
+        [batch for batch in evaluate.examples(config, name, "test") if batch["valid"].any()]
+        for name in config.eval.sets
+    )
+    assert sum(batch["valid"].sum() for batch in clean) == 6
+    assert [b["example_id"].tolist() for b in clean] == [b["example_id"].tolist() for b in hidden]
+    assert hidden[0]["kp2d_input"].sum() < clean[0]["kp2d_input"].sum() and clean[0]["image"].shape[1:] == (32, 32, 3)
+    wrong = eval_ah36m.get_config("paper").unlock()
+    wrong.data.dir = config.data.dir
+    assert wrong.eval.sets == ("h36m/official", "ah36m/paper")
+    with pytest.raises(ValueError, match="usually scored by '3dpw'"):
+        list(evaluate.examples(wrong, "threedpw/official", "test"))
 
 
 def test_options_are_checked(tmp_path):

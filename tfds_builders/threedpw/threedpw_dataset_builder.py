@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
@@ -277,7 +278,10 @@ def _joints24(
     trans = sequences.translation_in_camera(person.trans[frame], rest_root, T_cam_world)
     pose = np.concatenate([root[None], person.poses[frame, 1:]])
     rotmats = rotations.axis_angle_to_matrix(jnp.asarray(pose, jnp.float32))
-    return np.asarray(smpl.joints(joint_model, rotmats, jnp.asarray(person.betas, jnp.float32))) + trans
+    return np.asarray(_joints(joint_model, rotmats, jnp.asarray(person.betas, jnp.float32))) + trans
+
+
+_joints = jax.jit(smpl.joints)
 
 
 @functools.cache  # Once per process.
