@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from multibodies_jax import experiment
-from multibodies_jax.data import augment, image_layouts, pipeline, spin_npz
+from multibodies_jax import experiment, steps
+from multibodies_jax.data import augment, image_layouts, pipeline, spin_crops, spin_npz
 from tests import tiny
 from tfds_builders import features
 
@@ -288,6 +288,25 @@ def test_a_list_can_be_trained_on(folders, crop):
     # The keypoints that stay visible are what the crop is made around.
     seen = np.abs(batch["kp2d"][batch["kp2d_input"] > 0])
     assert 0.5 < seen.max() < 2 and not batch["smpl_valid"].any() and not batch["joints3d_valid"].any()
+
+
+def test_an_experiment_trains_on_spins_crops(folders):
+    _save(folders[0] / "mpii_train.npz", **_arrays(_H36M, keys=("part",)))
+    _write_images(folders[1], _H36M)
+    dirs = {"data__npz_dir": str(folders[0]), "data__image_dir": str(folders[1]), "data__threads": 0}
+    still = {"data__augment": "none", "data__occlusion": "none", "data__virtual_cameras": False}
+    sets = {"data__sets": ("spin/mpii_train",), "data__weights": (1.0,)}
+    crop = {
+        "data__crop": "spin",
+        "data__contrast_stretch": True,
+        "model__trunk": "resnet_small",
+        "model__crop_size": 32,
+    }
+    config = tiny.config(**dirs, **still, **sets, **crop)
+    found = {row.tobytes() for row in next(steps._stored(config, 3, 0).batches)["image"]}
+    records = _open(folders, "spin/mpii_train", "train")
+    expected = [spin_crops.warp(r["image"], r["box_center"], r["box_scale"], 32, stretch=True) for r in records]
+    assert found == {image.tobytes() for image in expected}
 
 
 def test_an_experiment_evaluates_on_spins_crop_of_a_list(folders):
