@@ -147,9 +147,11 @@ def freeze(config: Any, num_hypotheses: int) -> str:
 
 
 def dataset_options(config: Any) -> dict[str, Any]:
-    """The builder options of the embedded sets."""
+    """The builder options of all sets of a config."""
+    import tfds_builders
+
     d = config.data
-    return {
+    return tfds_builders.parse_options(d.options) | {
         "num_train": d.num_train,
         "num_people": d.num_people,
         "image_size": d.image_size,

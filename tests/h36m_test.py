@@ -442,7 +442,7 @@ def short(path):
     [
         ({"frame_step": 0}, "frame_step must be at least 1"),
         ({"frame_offset": 2}, "1 for SPIN's images, got 2"),
-        ({"h36m_cameras": "54138969,4"}, "with commas; got 4"),
+        ({"h36m_cameras": "54138969+4"}, r"joined by \+; got 4"),
         ({"h36m_fits": "/nowhere"}, "no folder or file of SMPL fits"),
     ],
 )
@@ -482,6 +482,17 @@ def test_the_configs_train_and_evaluate_on_it(tmp_path):
     wrong.data.dir, wrong.eval.sets = str(tmp_path), ("h36m/p1",)
     with pytest.raises(ValueError, match="h36m_p1"):
         list(evaluate.examples(wrong, "h36m/p1", "test"))
+
+
+def test_experiments_name_the_options_of_a_set_as_text(official, tmp_path):
+    built = build(official[0], tmp_path, frame_step=3, h36m_cameras="54138969+60457274")
+    config = eval_h36m.get_config("p2").unlock()
+    config.data.dir, config.data.options = str(tmp_path), "frame_step=3,h36m_cameras=54138969+60457274"
+    assert len(experiment.open_source(config, "h36m/p2", "test")) == built.info.splits["test"].num_examples == 15
+    for text, message in (("frame_steps=3", "name=value of .*frame_step"), ("frame_step=x", "type int, got 'x'")):
+        config.data.options = text
+        with pytest.raises(ValueError, match=message):
+            experiment.dataset_options(config)
 
 
 # Parts

@@ -122,6 +122,25 @@ def _stored_builder(name: str, config_name: str, data_dir: str, options: dict[st
     return BUILDERS[name](data_dir=data_dir, config=config)
 
 
+def parse_options(text: str) -> dict[str, Any]:
+    """Options of any builders written as "name=value,name=value", each in the type of its default.
+
+    Raises:
+      ValueError: something that is no option, or a value of another type.
+    """
+    types = {field.name: type(field.default) for cls in BUILDERS.values() for field in dataclasses.fields(cls.OPTIONS)}
+    options = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.strip().partition("=")
+        if not equals or name not in types:
+            raise ValueError(f"Builder options are name=value,name=value of {', '.join(sorted(types))}; got {part!r}.")
+        try:
+            options[name] = types[name](value)
+        except ValueError as error:
+            raise ValueError(f"The option {name} is of type {types[name].__name__}, got {value!r}.") from error
+    return options
+
+
 def option_names(name: str) -> list[str]:
     """The options of a set."""
     return [field.name for field in dataclasses.fields(BUILDERS[name].OPTIONS)]

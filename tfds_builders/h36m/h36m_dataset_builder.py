@@ -27,7 +27,7 @@ class Options(archives.ArchiveOptions):
         "offset{}",
         "h36m: the video's frame shown with pose i of validation and test is i + this; 1 = SPIN's images, 20 ms late",
     )
-    h36m_cameras: str = option("", "cameras{}", "h36m: names of cameras, with commas, instead of those of the config")
+    h36m_cameras: str = option("", "cameras{}", "h36m: names of cameras joined by +, instead of those of the config")
     h36m_fits: str = option(
         "",
         "fits_{}",
@@ -43,7 +43,7 @@ class Options(archives.ArchiveOptions):
             raise ValueError(f"frame_offset is 0, or 1 for SPIN's images, got {self.frame_offset}.")
         if unknown := set(self.chosen_cameras) - set(archive.CAMERAS):
             raise ValueError(
-                f"h36m_cameras are {', '.join(archive.CAMERAS)}, with commas; got {', '.join(sorted(unknown))}."
+                f"h36m_cameras are of {', '.join(archive.CAMERAS)}, joined by +; got {', '.join(sorted(unknown))}."
             )
         if self.h36m_fits and not pathlib.Path(self.h36m_fits).exists():
             raise ValueError(f"There is no folder or file of SMPL fits {self.h36m_fits!r}.")
@@ -51,7 +51,7 @@ class Options(archives.ArchiveOptions):
     @property
     def chosen_cameras(self) -> tuple[str, ...]:
         """Empty for those of the config."""
-        return tuple(name.strip() for name in self.h36m_cameras.split(",") if name.strip())
+        return tuple(name.strip() for name in self.h36m_cameras.split("+") if name.strip())
 
 
 def _config(name: str, description: str) -> building.Config:
