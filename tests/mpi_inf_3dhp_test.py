@@ -127,6 +127,7 @@ def test_a_list_of_mpi_inf_3dhp_keeps_its_own_smpl_and_takes_fits_for_the_rest(t
         "has_smpl": np.array([1, 0, 0]),
     }
     write_list(root, "mpi_inf_3dhp_train", images, **columns)
+    write_list(root, "mpi_inf_3dhp_test", images[:1])  # As the script calls what SPIN reads as `valid`.
     fits = {
         "pose": rng.normal(size=(3, 72)),
         "betas": rng.normal(size=(3, 10)),
@@ -134,7 +135,7 @@ def test_a_list_of_mpi_inf_3dhp_keeps_its_own_smpl_and_takes_fits_for_the_rest(t
     }
     np.savez(root / "final.npz", **fits)
     rows, _ = build("mpi_inf_3dhp/spin", root, static_fits=str(root / "final.npz"))
-    assert list(rows) == ["train"]
+    assert [len(rows[split]) for split in rows] == [3, 1] and rows["test"][0]["smpl_valid"] == 0
     assert [r["smpl_valid"] for r in rows["train"]] == [1, 1, 0]
     np.testing.assert_allclose(rows["train"][0]["pose"].ravel(), columns["pose"][0], rtol=1e-6)
     np.testing.assert_allclose(rows["train"][1]["betas"], fits["betas"][1], rtol=1e-6)

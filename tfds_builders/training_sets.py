@@ -35,7 +35,7 @@ class TrainingSet(archives.ArchiveBuilder, skip_registration=True):
 
     OPTIONS = Options
     COUNTS: ClassVar[dict[str, dict[str, int | None]]]  # By config and split.
-    LISTS: ClassVar[dict[str, str]]  # SPIN's list of each split that has one.
+    LISTS: ClassVar[dict[str, tuple[str, ...]]]  # SPIN's list of each split that has one, by all its names.
     FITS: ClassVar[str]  # The fits to the list of the train split, in the folder static_fits.
 
     def people(self, root: pathlib.Path, split: str) -> tuple[pathlib.Path, Sequence[rows.Row | Skip]] | None:
@@ -74,11 +74,12 @@ class TrainingSet(archives.ArchiveBuilder, skip_registration=True):
         return spin.make(task) if isinstance(task, spin.Task) else rows.make(task)
 
     def _listed(self, root: pathlib.Path, split: str) -> Sequence[spin.Task]:
-        path = trees.find(root, self.LISTS[split])
+        names = self.LISTS[split]
+        path = next((found for name in names if (found := trees.find(root, name))), None)
         if path is None and next(iter(self.LISTS)) != split:
             return []
         if path is None:
-            raise self.missing(self.LISTS[split])
+            raise self.missing(names[0])
         fits = pathlib.Path(self.options.static_fits) if self.options.static_fits and split == "train" else None
         if fits is not None and fits.is_dir():
             fits /= self.FITS

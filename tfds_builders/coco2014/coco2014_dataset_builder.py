@@ -33,7 +33,7 @@ class Builder(training_sets.TrainingSet):
   annotations/person_keypoints_train2014.json
   coco_2014_train.npz                                 (for coco2014/spin)"""
     COUNTS: ClassVar = {"official": {"train": 28_344}, training_sets.LIST: {"train": 28_344}}
-    LISTS: ClassVar = {"train": "coco_2014_train.npz"}
+    LISTS: ClassVar = {"train": ("coco_2014_train.npz",)}
     FITS = "coco_fits.npy"
 
     def people(self, root: pathlib.Path, split: str) -> tuple[pathlib.Path, Sequence[rows.Row | Skip]]:

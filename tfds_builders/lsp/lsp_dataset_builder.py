@@ -19,7 +19,9 @@ _FOLDERS = {"train": "lsp_dataset_original", "test": "lsp_dataset"}
 class Options(training_sets.Options):
     """Options of `lsp`."""
 
-    split_at: int = option(lsp.SPLIT_AT, "split{}")
+    split_at: int = option(
+        lsp.SPLIT_AT, "split{}", "so many images of lsp/official are for training, the others for testing"
+    )
 
 
 class Builder(training_sets.TrainingSet):
@@ -47,7 +49,7 @@ class Builder(training_sets.TrainingSet):
   lsp_dataset/joints.mat
   lsp_dataset_original_train.npz                      (for lsp/spin)"""
     COUNTS: ClassVar = {"official": {"train": 1_000, "test": 1_000}, training_sets.LIST: {"train": 1_000}}
-    LISTS: ClassVar = {"train": "lsp_dataset_original_train.npz"}
+    LISTS: ClassVar = {"train": ("lsp_dataset_original_train.npz",)}
     FITS = "lsp-orig_fits.npy"
 
     def people(self, root: pathlib.Path, split: str) -> tuple[pathlib.Path, Sequence[rows.Row | Skip]] | None:

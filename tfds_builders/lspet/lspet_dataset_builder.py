@@ -50,7 +50,7 @@ class Builder(training_sets.TrainingSet):
   hr-lspet/joints.mat
   hr-lspet_train.npz                                  (for lspet/spin)"""
     COUNTS: ClassVar = {"official": {"train": 9_428}, training_sets.LIST: {"train": 9_428}}
-    LISTS: ClassVar = {"train": "hr-lspet_train.npz"}
+    LISTS: ClassVar = {"train": ("hr-lspet_train.npz",)}
     FITS = "lspet_fits.npy"
 
     def people(self, root: pathlib.Path, split: str) -> tuple[pathlib.Path, Sequence[rows.Row | Skip]]:

@@ -63,7 +63,10 @@ class Builder(training_sets.TrainingSet):
         "official": {"train": 96_719, "test": 2_875},
         training_sets.LIST: {"train": 96_507, "test": None},  # Lists with 2,875 and with 2,929 rows are about.
     }
-    LISTS: ClassVar = {"train": "mpi_inf_3dhp_train.npz", "test": "mpi_inf_3dhp_valid.npz"}
+    LISTS: ClassVar = {
+        "train": ("mpi_inf_3dhp_train.npz",),
+        "test": ("mpi_inf_3dhp_valid.npz", "mpi_inf_3dhp_test.npz"),
+    }
     FITS = "mpi-inf-3dhp_fits.npy"
 
     def expected(self) -> dict[str, int | None]:

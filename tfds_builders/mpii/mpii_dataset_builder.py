@@ -49,7 +49,7 @@ class Builder(training_sets.TrainingSet):
         "h5": {"train": 14_810},
         training_sets.LIST: {"train": 14_810},
     }
-    LISTS: ClassVar = {"train": "mpii_train.npz"}
+    LISTS: ClassVar = {"train": ("mpii_train.npz",)}
     FITS = "mpii_fits.npy"
 
     def people(self, root: pathlib.Path, split: str) -> tuple[pathlib.Path, Sequence[rows.Row | Skip]]:

@@ -38,8 +38,13 @@ def read_v5(path: pathlib.Path, names: Sequence[str], **settings: Any) -> dict[s
     return {name: content[name] for name in names}
 
 
-def read_v73(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+def read_v73(path: pathlib.Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Some arrays of a file of MATLAB v7.3, in the order of axes that HDF5 has: the reverse of MATLAB's.
+
+    Args:
+      path: the file.
+      names: of the variables; only these are read.
+      optional: variables that may be absent; then the result lacks them.
 
     Raises:
       MatError: it is a file of v5, damaged, or lacks a variable.
@@ -52,7 +57,7 @@ def read_v73(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             _check_names(path, list(file), names)
-            return {name: np.asarray(file[name]) for name in names}
+            return {name: np.asarray(file[name]) for name in (*names, *optional) if name in file}
     except OSError as error:
         raise MatError(f"{path} is a damaged HDF5 file ({error}). Download it again.") from error
 

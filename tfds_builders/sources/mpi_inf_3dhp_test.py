@@ -33,14 +33,14 @@ def _sequence(folder: pathlib.Path, sequence: str, skeleton: str) -> list[Row | 
     path = folder / sequence / "annot_data.mat"
     if not path.is_file():
         return []
-    content = mat.read_v73(path, ["annot2", SKELETONS[skeleton], "valid_frame", "activity_annotation"])
+    content = mat.read_v73(path, ["annot2", SKELETONS[skeleton], "valid_frame"], optional=["activity_annotation"])
     number = len(content["annot2"])
     for name, shape in _SHAPES.items():
         if name in content and content[name].shape != (number, *shape):
             raise mat.MatError(f"{name} of {path} is {content[name].shape}; it should be {(number, *shape)}.")
     kp2d, has = joint_sets.to_j24(content["annot2"][:, 0].astype(np.float64), joint_sets.MPI17)
     joints3d, _ = joint_sets.to_j24(content[SKELETONS[skeleton]][:, 0].astype(np.float64) / 1000, joint_sets.MPI17)
-    activity = content["activity_annotation"].ravel().astype(int)
+    activity = content.get("activity_annotation", np.zeros(number)).ravel().astype(int)  # 0: not said.
     result: list[Row | Skip] = []
     for i in np.flatnonzero(content["valid_frame"].ravel() == 1):
         image = f"{sequence}/imageSequence/img_{i + 1:06d}.jpg"
