@@ -67,7 +67,7 @@ def person(name="threedpw/test/x/00000/0", seed=0, missing=()) -> dict[str, Any]
 
 def seen(record, rule, seed=0):
     """What becomes of a record: the example, and the reasons of notes."""
-    task = ambiguous.Task(a3dpw.Builder, "", "", None, "test", 0, 1, rule, seed, None)
+    task = ambiguous.Task(a3dpw.Builder, "", "", None, "test", 0, 1, rule, seed, None, ())
     every = list(ambiguous._ambiguous(record, task))
     notes = [one.reason for one in every if isinstance(one, archives.Skip)]
     return next((one for one in every if isinstance(one, dict)), {}), notes

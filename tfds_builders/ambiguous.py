@@ -70,6 +70,9 @@ class Task:
     rule: str
     seed: int
     files: released_crops.Files | None
+    changed: tuple[
+        int, ...
+    ]  # When what it is made from was: an unfinished build of something else is not gone on with.
 
 
 class AmbiguousBuilder(archives.ArchiveBuilder, skip_registration=True):
@@ -151,9 +154,11 @@ class AmbiguousBuilder(archives.ArchiveBuilder, skip_registration=True):
         files = self._files() if self.base == RELEASED_CROPS else None
         seed = NOT_DRAWN if files else self.options.seed
         count = made_from.info.splits[split].num_examples if split in made_from.info.splits else 0
+        sources = [made_from.data_path / "metadata.json", *(dataclasses.astuple(files) if files else ())]
+        changed = tuple(pathlib.Path(path).stat().st_mtime_ns for path in sources)
         where = os.fspath(self.data_dir_root), self.options.made_from, made_from.options, split
         return [
-            Task(type(self), *where, first, min(_BLOCK, count - first), self.base, seed, files)
+            Task(type(self), *where, first, min(_BLOCK, count - first), self.base, seed, files, changed)
             for first in range(0, count, _BLOCK)
         ]
 

@@ -64,6 +64,7 @@ class Task:
     first: int
     last: int  # Excluded.
     count: int  # Images of the sequence.
+    changed: int  # When the pickle was: an unfinished build of another one is not gone on with.
     options: Options
 
 
@@ -109,10 +110,10 @@ class Builder(archives.ArchiveBuilder):
             if folder is None:
                 raise self.missing(f"imageFiles/{pickle.stem}")
             where = pickle.relative_to(root).as_posix(), folder.relative_to(root).as_posix()
-            count = _count_images(folder)
+            count, changed = _count_images(folder), pickle.stat().st_mtime_ns
             for first in range(0, count, _BLOCK):
                 block = (first, min(first + _BLOCK, count))
-                tasks.append(Task(root, split, pickle.stem, *where, *block, count, self.options))
+                tasks.append(Task(root, split, pickle.stem, *where, *block, count, changed, self.options))
         return tasks
 
     @staticmethod
