@@ -4,9 +4,9 @@ r"""The paper's network on real images, for a GPU: the sets of the paper, or tho
 
 paper: Human3.6M, MPI-INF-3DHP, LSP, MPII, COCO (section 5, which gives no proportions). released: LSPET too, and the
 shares of SPIN's training: 30 % Human3.6M, 60 % images in the wild by the size of their sets, 10 % MPI-INF-3DHP; `paper` takes
-the same shares. Build the sets first (tfds_builders/README.md); those built with options are named as their folders are:
---config.data.sets='("h36m/official-jpeg95", "mpii/spin-jpeg95-static_fits_1a2b3c4d, ...", ...)'. Only images with SMPL
-parameters feed the losses on pose, shape and vertices. Not run on the licensed archives.
+the same shares. Build the sets first (tfds_builders/README.md), and say their options here too:
+--config.data.options=jpeg_quality=95,static_fits=/data/static_fits,h36m_fits=/data/mosh. Only images with SMPL parameters
+feed the losses on pose, shape and vertices. Not run on the licensed archives.
 """
 
 from typing import Any
