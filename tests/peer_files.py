@@ -1,9 +1,13 @@
-"""Files in exactly the layouts of the peers, with random numbers; `layouts.WIDTH` and `HIDDEN` may be made small first."""
+"""Files in exactly the layouts of the peers, with random numbers, and the program that converts them.
+
+`layouts.WIDTH` and `HIDDEN` may be made small first.
+"""
 
 from pathlib import Path
 
 import numpy as np
 
+from multibodies_jax.convert import __main__ as program
 from multibodies_jax.convert import layouts, torch_writer
 
 _INTEGERS = ("faces", "kintree_table", "parent", "vertex_joint_selector.extra_joints_idxs")
@@ -42,3 +46,10 @@ def multibodies(num_hypotheses: int, flow: tuple[int, int] = (3, 16), body: bool
         **({"module.smpl_mini.": layouts.body()} if body else {}),
     }
     return {prefix + name: x for prefix, layout in parts.items() for name, x in tensors(layout).items()}
+
+
+def run(capsys, *arguments) -> tuple[int, str]:
+    """(exit status, what was printed to either stream)."""
+    status = program.main([str(argument) for argument in arguments])
+    streams = capsys.readouterr()
+    return status, streams.out + streams.err
