@@ -1,13 +1,16 @@
 """MPI-INF-3DHP from tiny archives in the official formats and from a list: values against loops over what was written."""
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 
 from configs import default
 from multibodies_jax import experiment
 from tests import training_archives as archives_lib
 from tests import training_checks
 from tests.training_checks import assert_person, build, padded_box, write_list
+from tfds_builders import building
 from tfds_builders.sources import mpi_inf_3dhp, video
 
 no_workers = pytest.fixture(autouse=True)(training_checks.no_workers)
@@ -142,3 +145,37 @@ def test_a_list_of_mpi_inf_3dhp_keeps_its_own_smpl_and_takes_fits_for_the_rest(t
     for i, row in enumerate(rows["train"]):
         np.testing.assert_array_equal(row["joints3d_valid"], S[i, :, 3])
         np.testing.assert_allclose(row["joints3d"], S[i, :, :3] * S[i, :, 3:], rtol=1e-6)
+
+
+def test_files_of_another_form_are_refused_by_name(mpi):
+    root, _ = mpi
+    calibration = root / "S1/Seq1/camera.calibration"
+    lines = calibration.read_text()
+    calibration.write_text(lines.replace("  intrinsic   300", "  intrinsic   300 1"))
+    with pytest.raises(building.BuildError, match=r"S1/Seq1 camera 0: .*camera.calibration: cannot read the line"):
+        build("mpi_inf_3dhp", root)
+    calibration.write_text(lines)
+    path = root / "S1/Seq1/annot.mat"
+    cells = np.empty((14, 1), object)
+    cells[:, 0] = [np.zeros((14, 57)) for _ in range(14)]
+    for annot2, message in (
+        (cells, r"has \(14, 57\) for camera 0; it should be \(F, 56\)"),
+        (np.zeros((14, 1)), "14 cells"),
+    ):
+        scipy.io.savemat(path, {"annot2": annot2, "annot3": cells})
+        with pytest.raises(ValueError, match=message):
+            build("mpi_inf_3dhp", root)
+
+
+def test_test_annotations_of_another_form_are_refused_and_their_images_must_be_there(tmp_path):
+    root = tmp_path / "archive"
+    archives_lib.write_mpi_inf_3dhp_test(root)
+    folder = root / "mpi_inf_3dhp_test_set/TS1"
+    (folder / "imageSequence/img_000003.jpg").unlink()
+    with pytest.raises(ValueError, match=r"img_000003.jpg, a valid frame of the test set, cannot be read"):
+        build("mpi_inf_3dhp", root)
+    with h5py.File(folder / "annot_data.mat", "a") as file:
+        del file["valid_frame"]
+        file["valid_frame"] = np.ones((4, 1))
+    with pytest.raises(ValueError, match=r"valid_frame of .*TS1/annot_data.mat is \(4, 1\); it should be \(3, 1\)"):
+        build("mpi_inf_3dhp", root)
