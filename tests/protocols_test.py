@@ -120,6 +120,7 @@ def test_a_protocol_and_its_strict_sibling_by_hand(case, name):
     protocol = protocols.get(name)
     released, strict, selection = by_hand(case, name)
     errors, sets = measured(case, name)
+    np.testing.assert_allclose(errors["squared24"], selection, rtol=1e-4)
     chosen = selection.argmin(axis=1)
     assert (chosen != strict["mpjpe"].argmin(axis=1)).any()  # Otherwise the selections could not be told apart.
     for metric in set(protocol.metrics) - {"pa_vertex"}:
