@@ -16,7 +16,7 @@ from multibodies_jax import evaluate, experiment, occlusion
 from tests import h36m_fixture
 from tests import threedpw_fixture as raw
 from tests.tfds_builders_test import in_process, no_workers  # noqa: F401
-from tfds_builders import ambiguous, archives, building, features, verification, workers
+from tfds_builders import ambiguous, archives, building, features, listing, verification, workers
 from tfds_builders.a3dpw import a3dpw_dataset_builder as a3dpw
 from tfds_builders.ah36m import ah36m_dataset_builder as ah36m
 from tfds_builders.h36m import h36m_dataset_builder as h36m
@@ -280,6 +280,15 @@ def test_the_configs_evaluate_on_them(wild, no_workers):  # noqa: F811
     assert wrong.eval.sets == ("h36m/official", "ah36m/paper")
     with pytest.raises(ValueError, match="usually scored by '3dpw'"):
         list(evaluate.examples(wrong, "threedpw/official", "test"))
+
+
+def test_list_says_whether_the_other_set_could_be_built(wild, tmp_path):
+    found = [line for line in listing.describe("a3dpw", str(tmp_path), str(wild[2])) if "found:" in line]
+    assert found[0].startswith("    found: validation 1 tasks, test 2 tasks in")
+    (tmp_path / "other").mkdir()
+    found = [line for line in listing.describe("a3dpw", str(tmp_path), str(tmp_path / "other")) if "found:" in line]
+    pattern = "sequenceFiles/{train,validation,test}/*.pkl"
+    assert found[0] == f"    found: not usable: threedpw: there is no {pattern} in {tmp_path / 'other'}."
 
 
 def test_options_are_checked(tmp_path):

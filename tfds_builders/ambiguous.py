@@ -146,11 +146,15 @@ class AmbiguousBuilder(archives.ArchiveBuilder, skip_registration=True):
             self.manual_dir = pathlib.Path(cast(dict, made_from.info.metadata)["manual_dir"])
         super().download_and_prepare(**kwargs)
 
-    def tasks(self, split: str) -> Sequence[Task]:
-        """Blocks of the examples of the other set, in their order."""
+    def tasks(self, split: str) -> Sequence[Any]:
+        """Blocks of the examples of the other set, in their order; before that is built, the work of building it."""
         made_from = self.made_from()
         if not made_from.data_path.exists():
-            raise BuildError(f"{self.name} is made from {made_from.info.full_name}, which is not built yet.")
+            made_from.manual_dir = self.manual_dir
+            try:
+                return made_from.tasks(split)
+            except BuildError as error:  # This set needs more.
+                raise BuildError(str(error).replace(made_from.needs(), self.needs())) from error
         files = self._files() if self.base == RELEASED_CROPS else None
         seed = NOT_DRAWN if files else self.options.seed
         count = made_from.info.splits[split].num_examples if split in made_from.info.splits else 0
