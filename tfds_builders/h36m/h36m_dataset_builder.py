@@ -59,7 +59,7 @@ def _config(name: str, description: str) -> building.Config:
 
 
 class Builder(archives.ArchiveBuilder):
-    """Human3.6M: eleven professional actors seen by four cameras, with 3D joints from motion capture."""
+    """Human3.6M: actors in a studio seen by four cameras, with 3D joints from motion capture."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
@@ -152,7 +152,7 @@ For h36m/spin and h36m/spin_p1 instead SPIN's lists and extracted images:
         for subject in self._subjects(split):
             found = self._recordings(root, subject, self._cameras(split))
             tasks += [self._task(split, recording, described) for recording in found] or [recorded.Absent(subject)]
-        return tasks
+        return [] if all(isinstance(task, recorded.Absent) for task in tasks) else tasks
 
     @staticmethod
     def make(task: recorded.Task | recorded.Absent | spin.Task) -> Any:
