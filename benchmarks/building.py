@@ -30,6 +30,7 @@ from tfds_builders import archives, building, features, options, windows
 
 _IMAGE = 1000  # Pixels, as Human3.6M's.
 _BATCH = 16
+_TURNS = 5  # Their median is printed.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,8 +126,8 @@ def rate(step: Callable[[], int], seconds: float) -> float:
     return count / (time.process_time() - start)
 
 
-def reading(builder: Builder, split: str, crop_size: int, seconds: float) -> dict[str, float]:
-    """Examples per CPU second, in one thread, of bare decoding and warping, of evaluation and of training batches."""
+def reading(builder: Builder, split: str, crop_size: int, seconds: float) -> dict[str, np.ndarray]:
+    """Examples per CPU second in each turn, in one thread, of bare decoding and warping, of evaluation and of training batches."""
     source = building.open_split(builder, split)
     encoded = building.open_split(builder, split, {"image": tfds.decode.SkipDecoding()})
     stored = [encoded[i] for i in range(min(len(source), 100))]
@@ -147,11 +148,14 @@ def reading(builder: Builder, split: str, crop_size: int, seconds: float) -> dic
 
     make = functools.partial(augment.training_example, crop_size=crop_size, strength=augment.SPIN)
     batches = pipeline.train_batches([source], (1.0,), _BATCH, 0, make, threads=0)
-    return {
-        "decode + warp": rate(bare, seconds),
-        "evaluation batches": rate(evaluation, seconds),
-        "training batches": rate(lambda: len(next(batches)["kp2d"]), seconds),
+    steps = {
+        "decode + warp": bare,
+        "evaluation batches": evaluation,
+        "training batches": lambda: len(next(batches)["kp2d"]),
     }
+    # In turns: whatever else the machine does slows all of them.
+    turns = [{name: rate(step, seconds / _TURNS) for name, step in steps.items()} for _ in range(_TURNS)]
+    return {name: np.array([turn[name] for turn in turns]) for name in steps}
 
 
 def main() -> None:
@@ -176,9 +180,9 @@ def main() -> None:
         print(f"longer / shorter build                {peaks[1]['worker'] / peaks[0]['worker']:9.2f} x the memory")
         for split, kind in (("train", "JPEG"), ("test", "PNG")):
             rates = reading(build(data_dir, chosen[0]), split, args.crop_size, args.seconds)
-            for name, value in rates.items():
-                share = f" {value / rates['decode + warp']:6.2f} x" if name != "decode + warp" else ""
-                print(f"{kind:5s}{name:32s}{value:9.0f} examples per CPU second{share}")
+            for name, values in rates.items():
+                share = np.median(values / rates["decode + warp"])
+                print(f"{kind:5s}{name:32s}{np.median(values):9.0f} examples per CPU second {share:6.2f} x")
 
 
 if __name__ == "__main__":

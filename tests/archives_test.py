@@ -126,6 +126,7 @@ def stopped(tmp_path):
         build(tmp_path / "data", archive)
     (archive / "wrong").unlink()
     (archive / "log").unlink()
+    (tmp_path / "data" / "dots" / "all" / "unfinished_1.0.0" / "test-00000.0123.tmp").write_text("of a killed worker")
     return archive
 
 
@@ -205,6 +206,34 @@ def test_an_archive_that_is_not_there_or_incomplete_is_explained(tmp_path, root)
     with pytest.raises(building.BuildError, match=r"(?s)no images/\* in .*Register at.*Found there:\n  videos/"):
         build(tmp_path / "data", tmp_path / "half")
     assert not list(tmp_path.rglob("1.0.0"))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [(KeyError("poses"), "seq2.*: KeyError: 'poses'"), (OSError("gone"), r"seq2.*\): gone")]
+)
+def test_any_error_of_a_task_names_it(error, message, tmp_path, root, monkeypatch):
+    whole = archive_fixture.Builder.make
+
+    def make(task):
+        yield from whole(task)
+        if task.sequence == "seq2":
+            raise error
+
+    monkeypatch.setattr(archive_fixture.Builder, "make", staticmethod(make))
+    with pytest.raises(building.BuildError, match=message):
+        build(tmp_path, root)
+    assert sorted(path.name for path in next(tmp_path.rglob("unfinished_1.0.0")).iterdir()) == [
+        *("train-00000", "train-00000.json", "train-00001", "train-00001.json")
+    ]
+
+
+def test_an_archive_that_may_not_be_read_is_not_a_full_disk(tmp_path, root, monkeypatch):
+    def tasks(self, split):
+        raise PermissionError(13, "Permission denied", str(root / "poses.npz"))
+
+    monkeypatch.setattr(archive_fixture.Builder, "tasks", tasks)
+    with pytest.raises(building.BuildError, match=r"the archive cannot be read: .*Permission denied.*poses.npz"):
+        build(tmp_path, root)
 
 
 def test_an_archive_without_a_usable_image_makes_no_set(tmp_path):

@@ -86,8 +86,8 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
 
     `make` is a generator, so that memory does not grow with a task; it depends on nothing but its task. A task should
     take seconds to a minute (a video, a block of 500 rows). `tasks` is quick and sorted: examples are stored in the
-    order of the tasks, whatever the number of processes. A `ValueError` or `OSError` out of `make` stops the build with
-    the name of the task; what is merely unusable is a `Skip`.
+    order of the tasks, whatever the number of processes. An error out of `make` stops the build with the name of the
+    task; what is merely unusable is a `Skip`.
     '''
 
     OPTIONS: ClassVar[type] = ArchiveOptions
@@ -203,6 +203,8 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         self._unfinished().mkdir(exist_ok=True)
+        for remains in self._unfinished().glob(f"*{shards.UNFINISHED}"):  # Of a killed build; nobody else is building.
+            remains.unlink()
         jobs = {split: self._jobs(split) for split in self.expected()}
         made = iter(self._write([job for some in jobs.values() for job in some]))
         splits, record = [], {"config": self.base, "expected": self.expected(), "skipped": {}, "sha256": {}}
@@ -228,7 +230,10 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
 
     def _jobs(self, split: str) -> list[shards.Job]:
         """The shards of a split; they depend on its tasks only."""
-        tasks = tuple(self.tasks(split))
+        try:
+            tasks = tuple(self.tasks(split))
+        except OSError as e:
+            raise BuildError(f"{self.name}: the archive cannot be read: {e}") from e
         each = -(-len(tasks) // _MOST_SHARDS) or 1
         dictionary = self.feature_dictionary()
         return [

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from array_record.python import array_record_module  # pyright: ignore[reportAtt
 
 from tfds_builders.building import BuildError, write_text
 
+UNFINISHED = ".tmp"  # Ends the names of shards that are being written.
 _NAMED = 3  # Of everything that is skipped for one reason, so many are named.
 
 
@@ -77,16 +79,28 @@ def write(job: Job) -> Shard:
     """Writes a shard, unless it is finished already. Memory holds one example at a time.
 
     Raises:
-      BuildError: `make` raised an OSError or ValueError; the message names the task.
+      BuildError: `make` raised an error; the message names the task.
       RuntimeError: the disk is full, in the words of ArrayRecord.
     """
     if finished := _finished(job):
         return finished
-    temporary = job.path.with_name(job.path.name + ".tmp")
+    # A name of its own: on other machines a worker of a killed build may not know yet that it is over.
+    temporary = job.path.with_name(f"{job.path.name}.{uuid.uuid4().hex}{UNFINISHED}")
+    try:
+        shard = _write(job, temporary)
+        if shard.examples:
+            os.replace(temporary, job.path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    write_text(_record_path(job), json.dumps(dataclasses.asdict(shard)))
+    return shard
+
+
+def _write(job: Job, path: pathlib.Path) -> Shard:
     examples = num_bytes = 0
     skipped: dict[str, tuple[int, list[str]]] = {}
     serializer = tfds.core.ExampleSerializer(cast(Any, job.features.get_serialized_info()))
-    writer = array_record_module.ArrayRecordWriter(os.fspath(temporary), "group_size:1")
+    writer = array_record_module.ArrayRecordWriter(os.fspath(path), "group_size:1")
     try:
         for example in _examples(job):
             if isinstance(example, Skip):
@@ -98,13 +112,7 @@ def write(job: Job) -> Shard:
             examples, num_bytes = examples + 1, num_bytes + len(record)
     finally:
         writer.close()
-    shard = Shard(job.fingerprint, examples, num_bytes, sha256(temporary) if examples else "", skipped)
-    if examples:
-        os.replace(temporary, job.path)
-    else:
-        temporary.unlink()
-    write_text(_record_path(job), json.dumps(dataclasses.asdict(shard)))
-    return shard
+    return Shard(job.fingerprint, examples, num_bytes, sha256(path) if examples else "", skipped)
 
 
 def read(job: Job) -> Shard:
@@ -135,8 +143,9 @@ def _examples(job: Job) -> Iterator[dict[str, Any] | Skip]:
     for task in job.tasks:
         try:
             yield from job.make(task)
-        except (OSError, ValueError) as e:  # Of the archive; errors of writing are raised elsewhere.
-            raise BuildError(f"{task}: {e}") from e
+        except Exception as e:  # Of the archive: readers of damaged files raise almost anything. Not errors of writing.
+            kind = "" if isinstance(e, OSError | ValueError | BuildError) else f"{type(e).__name__}: "
+            raise BuildError(f"{task}: {kind}{e}") from e
 
 
 def _finished(job: Job) -> Shard | None:
