@@ -126,7 +126,6 @@ def stopped(tmp_path):
         build(tmp_path / "data", archive)
     (archive / "wrong").unlink()
     (archive / "log").unlink()
-    (tmp_path / "data" / "dots" / "all" / "unfinished_1.0.0" / "test-00000.0123.tmp").write_text("of a killed worker")
     return archive
 
 
@@ -220,9 +219,12 @@ def test_any_error_of_a_task_names_it(error, message, tmp_path, root, monkeypatc
             raise error
 
     monkeypatch.setattr(archive_fixture.Builder, "make", staticmethod(make))
+    unfinished = tmp_path / "dots" / "all" / "unfinished_1.0.0"
+    unfinished.mkdir(parents=True)
+    (unfinished / "test-00000.0123.tmp").write_text("half a shard of a killed worker")
     with pytest.raises(building.BuildError, match=message):
         build(tmp_path, root)
-    assert sorted(path.name for path in next(tmp_path.rglob("unfinished_1.0.0")).iterdir()) == [
+    assert sorted(path.name for path in unfinished.iterdir()) == [
         *("train-00000", "train-00000.json", "train-00001", "train-00001.json")
     ]
 
