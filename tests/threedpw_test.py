@@ -229,8 +229,17 @@ def test_pickles_of_python_3_and_other_spellings_are_read_too(tmp_path):
 
 def test_frames_and_images_must_belong_together(tmp_path):
     raw.write(tmp_path, "test", "a", raw.sequence(1, "m"), images=3)
-    with pytest.raises(ValueError, match=r"a.pkl has 2 frames, but imageFiles/a has 3 images"):
-        examples(tmp_path, tmp_path)
+    made, (skip,) = examples(tmp_path, tmp_path)
+    assert len(made) == 2 and (skip.reason, skip.what) == ("an image without annotations", "a frame 2")
+    few = raw.sequence(1, "m")
+    raw.write(tmp_path / "few", "test", "a", few, images=1)
+    with pytest.raises(
+        ValueError, match=r"a.pkl has 2 frames with people up to frame 1, but imageFiles/a has 1 images"
+    ):
+        examples(tmp_path, tmp_path / "few")
+    few["campose_valid"][0][1] = 0
+    raw.write(tmp_path / "few", "test", "a", few, images=1)
+    assert len(examples(tmp_path, tmp_path / "few")[0]) == 1
 
 
 def test_options_name_the_set_and_bad_ones_are_refused(tmp_path):

@@ -172,14 +172,19 @@ def _listed(task: spin.Task) -> Iterator[dict[str, Any] | archives.Skip]:
 
 def _recorded(task: Task) -> Iterator[dict[str, Any] | archives.Skip]:
     """The people of a block of frames whom the camera is aligned with."""
-    sequence = _read(task.root / task.pickle)
-    if len(sequence.T_cam_world) != task.count:
+    sequence = _read(task.root / task.pickle, task.changed)
+    frames = len(sequence.T_cam_world)
+    unseen = [f for f in range(task.count, frames) if any(person.aligned[f] for person in sequence.people)]
+    if unseen:
         raise ValueError(
-            f"{task.pickle} has {len(sequence.T_cam_world)} frames, but {task.images} has {task.count} images: "
-            "they do not belong together. Unpack both archives again."
+            f"{task.pickle} has {frames} frames with people up to frame {unseen[-1]}, but {task.images} has "
+            f"{task.count} images: they do not belong together. Unpack both archives again."
         )
     read = pictures.Reader()
     for frame in range(task.first, task.last):
+        if frame >= frames:
+            yield archives.Skip("an image without annotations", f"{task.sequence} frame {frame}")
+            continue
         for index, person in enumerate(sequence.people):
             what = f"{task.sequence} frame {frame} person {index}"
             truth = annotations(sequence, person, frame, task.options.smpl_dir)
@@ -291,7 +296,10 @@ def _joint_model(smpl_dir: str, gender: str) -> smpl.JointModel:
     return smpl.contract(files.gendered(gender), files.j24_regressor)
 
 
-_read = functools.lru_cache(maxsize=1)(sequences.read)  # A sequence has several blocks.
+@functools.lru_cache(maxsize=1)  # A sequence has several blocks.
+def _read(path: pathlib.Path, changed: int) -> sequences.Sequence:
+    del changed  # A pickle that was written anew is read anew.
+    return sequences.read(path)
 
 
 def _pickles(root: pathlib.Path, split: str) -> list[pathlib.Path]:
