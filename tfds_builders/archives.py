@@ -194,7 +194,10 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
         if self.options.store != "path" or decoders is not None:
             return source
         root = cast(dict, self.info.metadata)["manual_dir"]
-        advice = f"The set was built with store=path from {root}. If it was moved, build again with the new --manual_dir: that takes no time."
+        advice = (
+            f"The set was built with store=path from {root}. If it was moved, build again with the new --manual_dir: "
+            "that takes no time."
+        )
 
         def link(one: Any) -> Any:
             return [link(each) for each in one] if isinstance(one, list) else linked.Linked(one, root, advice)
@@ -206,7 +209,7 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
         for remains in self._unfinished().glob(f"*{shards.UNFINISHED}"):  # Of a killed build; nobody else is building.
             remains.unlink()
         jobs = {split: self._jobs(split) for split in self.expected()}
-        made = iter(self._write([job for some in jobs.values() for job in some]))
+        made = iter([*self._write([job for some in jobs.values() for job in some])])
         splits, record = [], {"config": self.base, "expected": self.expected(), "skipped": {}, "sha256": {}}
         for split, some in jobs.items():
             pairs = [(job, next(made)) for job in some]
@@ -215,6 +218,8 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
                 splits.append(self._place(split, whole, record["sha256"]))
         if not splits:
             raise BuildError(f"{self.info.full_name}: no example in all of {self.manual_dir}. {self.needs()}")
+        if self.options.store == "path":
+            record["manual_dir"] = str(self.manual_dir)
         cast(Any, self.info).set_splits(tfds.core.SplitDict(splits))
         cast(dict, self.info.metadata).update(record)
         building.check_records(self)
