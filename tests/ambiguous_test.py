@@ -67,7 +67,7 @@ def person(name="threedpw/test/x/00000/0", seed=0, missing=()) -> dict[str, Any]
 
 def seen(record, rule, seed=0):
     """What becomes of a record: the example, and the reasons of notes."""
-    task = ambiguous.Task(a3dpw.Builder, "", "", None, "test", 0, 1, rule, seed, None, ())
+    task = ambiguous.Task(a3dpw.Builder, "", "", None, "test", 0, 1, rule, seed, None, 0)
     every = list(ambiguous._ambiguous(record, task))
     notes = [one.reason for one in every if isinstance(one, archives.Skip)]
     return next((one for one in every if isinstance(one, dict)), {}), notes
@@ -329,7 +329,6 @@ def test_h36m_becomes_ambiguous_too(tmp_path, no_workers):  # noqa: F811
     np.savez(
         tmp_path / "h36m_valid_protocol2.npz", imgname=np.array(listed), center=np.ones((6, 2)), scale=np.ones(6), S=S
     )
-    ambiguous.released_crops._read.cache_clear()
-    files = ambiguous.released_crops.Files(tmp_path / "h36m_valid_protocol2.npz", crops)
+    files = ambiguous.released_crops.Files.at(tmp_path / "h36m_valid_protocol2.npz", crops)
     with pytest.raises(ValueError, match="in row 2, but with another person or pose"):
         ambiguous.released_crops.box_of(files, ah36m.Builder, plain[2])

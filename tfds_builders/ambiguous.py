@@ -70,9 +70,7 @@ class Task:
     rule: str
     seed: int
     files: released_crops.Files | None
-    changed: tuple[
-        int, ...
-    ]  # When what it is made from was: an unfinished build of something else is not gone on with.
+    changed: int  # When the other set was: an unfinished build from an earlier one is not gone on with.
 
 
 class AmbiguousBuilder(archives.ArchiveBuilder, skip_registration=True):
@@ -158,8 +156,7 @@ class AmbiguousBuilder(archives.ArchiveBuilder, skip_registration=True):
         files = self._files() if self.base == RELEASED_CROPS else None
         seed = NOT_DRAWN if files else self.options.seed
         count = made_from.info.splits[split].num_examples if split in made_from.info.splits else 0
-        sources = [made_from.data_path / "metadata.json", *(dataclasses.astuple(files) if files else ())]
-        changed = tuple(pathlib.Path(path).stat().st_mtime_ns for path in sources)
+        changed = pathlib.Path(made_from.data_path / "metadata.json").stat().st_mtime_ns
         where = os.fspath(self.data_dir_root), self.options.made_from, made_from.options, split
         return [
             Task(type(self), *where, first, min(_BLOCK, count - first), self.base, seed, files, changed)
@@ -192,7 +189,7 @@ class AmbiguousBuilder(archives.ArchiveBuilder, skip_registration=True):
                 f"{path.name} has crops for the rows of {self.LIST}, which is neither beside it nor in --manual_dir "
                 f"({self.manual_dir or 'not given'}). Put it there."
             )
-        return released_crops.Files(found, path)
+        return released_crops.Files.at(found, path)
 
 
 def _made_from(builder: Any, data_dir: str | os.PathLike, base: str, options: Any) -> archives.ArchiveBuilder:

@@ -22,10 +22,22 @@ _PELVIS = 14  # Of J24.
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """The list, and the crops of its rows."""
+    """The list, and the crops of its rows.
+
+    Attributes:
+      rows: path of the list.
+      crops: path of the crops.
+      changed: when they were; files that were written anew are read anew.
+    """
 
     rows: pathlib.Path
     crops: pathlib.Path
+    changed: tuple[int, int]
+
+    @classmethod
+    def at(cls, rows: pathlib.Path, crops: pathlib.Path) -> "Files":
+        """The files as they are now."""
+        return cls(rows, crops, (rows.stat().st_mtime_ns, crops.stat().st_mtime_ns))
 
 
 def box_of(files: Files, builder: Any, record: dict[str, Any]) -> tuple[Float[np.ndarray, "2"], float] | None:
