@@ -118,9 +118,9 @@ def test_bfloat16_is_for_products_only(trunk):
     feature, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
     assert {x.dtype for x in jax.tree.leaves((feature, variables))} == {jnp.dtype("float32")}
     jaxpr = jax.make_jaxpr(model.apply)(variables, image).jaxpr
-    convolutions = [e for e in jaxpr.eqns if e.primitive.name == "conv_general_dilated"]
-    assert len(convolutions) == {resnet.ResNet50: 53, resnet.ResNetSmall: 12}[trunk]
-    assert {v.aval.dtype for e in convolutions for v in (*e.invars, *e.outvars)} == {jnp.dtype("bfloat16")}
+    products = [e for e in jaxpr.eqns if e.primitive.name in ("conv_general_dilated", "dot_general")]
+    assert len(products) == {resnet.ResNet50: 53, resnet.ResNetSmall: 13}[trunk]
+    assert {v.aval.dtype for e in products for v in (*e.invars, *e.outvars)} == {jnp.dtype("bfloat16")}
 
 
 def test_small_resnet_keeps_where_things_are():

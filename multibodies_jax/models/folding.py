@@ -129,7 +129,7 @@ def _by_mode(modes: _Tree) -> _Tree:
     last = modes["layer5_2"]
     kernel = last["conv3"]["kernel"].reshape(released.WIDTH, -1, released.CHANNELS)
     by_mode = {
-        "conv3": {"kernel": np.ascontiguousarray(np.moveaxis(kernel, 1, 0))},
+        "conv3": {"kernel": np.ascontiguousarray(kernel.transpose(1, 2, 0))},
         "bn3": {"bias": last["bn3"]["bias"].reshape(-1, released.CHANNELS)},
     }
     return modes | {"layer5_2": last | by_mode}

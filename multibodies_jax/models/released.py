@@ -72,8 +72,8 @@ class Modes(nn.Module):
       init_noise: as in `expand`, on random weights that are otherwise the same for all hypotheses.
       frozen: in training, only the last batch norm uses batch statistics.
       dtype: of the convolutions; statistics and features are float32.
-      folded: evaluation only, with the batch norms in the convolutions and `layer5_2/conv3/kernel` (M, 512, 2048), which
-        need not be moved for every image.
+      folded: evaluation only, with the batch norms in the convolutions and `layer5_2/conv3/kernel` (M, 2048, 512), which
+        need not be moved for every image; for a single one, XLA multiplies with rows of 512 1.4 times as fast on CPUs.
     """
 
     num_hypotheses: int
@@ -115,9 +115,9 @@ class ModeBottleneck(nn.Module):
         y = resnet.narrow(x, WIDTH, 1, self.norm, self.dtype).reshape(B, -1, WIDTH)
         shortcut = x.reshape(B, -1, CHANNELS).astype(jnp.float32)
         if self.folded:
-            kernel = _Parameter("kernel", (M, WIDTH, CHANNELS), nn.initializers.zeros, name="conv3")()
+            kernel = _Parameter("kernel", (M, CHANNELS, WIDTH), nn.initializers.zeros, name="conv3")()
             bias = _Parameter("bias", (M, CHANNELS), nn.initializers.zeros, name="bn3")()
-            features = jax.lax.map(lambda mode: _pool(_product(y, mode[0]), mode[1], shortcut), (kernel, bias))
+            features = jax.lax.map(lambda mode: _pool(_product(y, mode[0].T), mode[1], shortcut), (kernel, bias))
         else:
             kernel = _Parameter("kernel", (1, 1, WIDTH, CHANNELS * M), _mode_init(M, self.init_noise), name="conv3")()
             norm = _Norm(CHANNELS * M, name="bn3")

@@ -165,8 +165,10 @@ class _Basic(nn.Module):
         return nn.relu(x + y)
 
 
-def conv(name: str, features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
+def conv(name: str, features: int, size: int, stride: int, dtype: Any) -> nn.Module:
     """A convolution without bias, padded as in PyTorch."""
+    if size == 1:
+        return Pointwise(features, stride, dtype, name=name)
     pad = size // 2
     return nn.Conv(
         features,
@@ -178,6 +180,29 @@ def conv(name: str, features: int, size: int, stride: int, dtype: Any) -> nn.Con
         dtype=dtype,
         name=name,
     )
+
+
+class Pointwise(nn.Module):
+    """A 1x1 convolution without bias, as the product of matrices that it is.
+
+    On CPUs XLA's convolution is slower than its product, by a tenth to a half in most layers (docs/benchmarks.md,
+    "Released network").
+
+    Attributes:
+      features: channels that come out.
+      stride: of the places that are kept.
+      dtype: of the product.
+    """
+
+    features: int
+    stride: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C2"]:
+        kernel = self.param("kernel", conv_init, (1, 1, x.shape[-1], self.features))
+        kept = x[:, :: self.stride, :: self.stride]
+        return jnp.dot(kept.astype(self.dtype), kernel[0, 0].astype(self.dtype))
 
 
 def make_norm(folded: bool, train: bool, momentum: float, dtype: Any) -> Callable[[str], nn.Module]:
