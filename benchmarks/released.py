@@ -1,0 +1,267 @@
+r"""A full inference pass of the released network, crop in, 10 bodies out, against two PyTorch programs of our own.
+
+    python -m benchmarks.released [--modes 25 100] [--batch 1 8 64] [--seconds=20] [--memory=24]
+
+The network is `head=released`: ResNet-50, crops of 224 pixels, M hypotheses, a flow of 20 couplings 512 wide, and the
+quantizer's reading "released"; a body is its rotations, shape, camera and 24 joints. "as released" has the structure of
+the authors' code, "live path" is what of it matters, written well (`torch_programs`). All have the same random weights.
+Each program is a process of its own; they take turns, medians count. Memory is the peak of a pass above what the process
+held before the weights came. The stages of ours are compiled on their own, as in `benchmarks.inference`, and timed on their own as well. A program that needs more than
+--memory GiB, or more than is free, is left out with a line that says so.
+"""
+
+import argparse
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PROGRAMS = ("ours", "as released", "live path")
+REPRESENTATIVES = 10
+_NEVER_CALLED = ("fc5", "fc6")
+Tensors = dict[str, np.ndarray]
+
+
+def random_tensors(num_hypotheses: int, dead: bool) -> tuple[Tensors, Tensors]:
+    """Tensors of the network and of the flow by their names in the authors' checkpoints; each name has its own seed.
+
+    Args:
+      num_hypotheses: M.
+      dead: also those that feed nothing.
+    """
+    from multibodies_jax.convert import layouts
+
+    network, flow = layouts.network(num_hypotheses), layouts.flow(20, 512)
+    chosen = [t for t in (network.tensors if dead else network.slots) if not t.name.startswith(_NEVER_CALLED)]
+    names = [t for t in chosen if not t.name.endswith("num_batches_tracked")]
+    return {t.name: _draw(t.name, t.shape) for t in names}, {t.name: _draw(t.name, t.shape) for t in flow.slots}
+
+
+def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    if name == "mask":
+        return (rng.random(shape) < 0.5).astype(np.float32)
+    if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    numbers = rng.standard_normal(shape, np.float32)
+    if name == "init_cam":
+        return 0.02 * numbers + np.float32([0.9, 0, 0])
+    if len(shape) < 2 or name.startswith("init"):
+        return np.float32(0.2) * numbers
+    # Rotations and shapes of ordinary size, and a flow near the identity.
+    gain = 0.05 if name.startswith("dec") or ".6." in name else 1.0
+    return numbers * np.float32(gain / np.sqrt(np.prod(shape[1:])))
+
+
+def crops(batch: int, side: int = 224) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
+
+
+def prepare_ours(num_hypotheses: int, image: np.ndarray, n: int) -> tuple[Callable[[], Any], dict[str, Callable]]:
+    """The pass and its stages (each on the results of those before it), compiled; the pass gives (chosen, scored, rows)."""
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+
+    from multibodies_jax import body_files, hypotheses, inference, prior, quantize, smpl
+    from multibodies_jax.models import flow
+
+    files = body_files.load()
+    joint_model = smpl.contract(files.smpl, files.j24_regressor)
+    (model, variables), density_variables = _folded(num_hypotheses)
+    density = prior.Prior(jax.tree.map(jnp.asarray, density_variables), flow.Flow(), None)
+    params, batch = jax.tree.map(jnp.asarray, variables["params"]), {"image": jnp.asarray(image)}
+    keys = jax.random.split(jax.random.key(0), len(image))
+    dense = nn.Dense(157, precision="highest")
+
+    def features(params, batch):
+        feature = model.trunk.apply({"params": params["trunk"]}, batch, False)
+        return model.modes.apply({"params": params["modes"]}, feature, False)
+
+    features, score, decode = jax.jit(features), jax.jit(inference.score), jax.jit(hypotheses.decode)
+    head, pick = jax.jit(lambda layer, x: dense.apply({"params": layer}, x)), jax.jit(hypotheses.pick)
+
+    def choose(scored):
+        return pick(scored, quantize.select(scored, n, keys, reading="released").medoid)
+
+    def run():
+        states = head(params["map_0"], features(params, batch))
+        scored = score(decode(states, joint_model), density)
+        return jax.block_until_ready((choose(scored), scored))
+
+    feature = features(params, batch)
+    states = head(params["map_0"], feature)
+    scored = score(decode(states, joint_model), density)
+    stages = {
+        "trunk and modes": lambda: features(params, batch),
+        "head": lambda: head(params["map_0"], feature),
+        "bodies and joints": lambda: decode(states, joint_model),
+        "log p(X)": lambda: score(scored, density),
+        f"quantizer, n={n}": lambda: choose(scored),
+    }
+    for stage in stages.values():
+        jax.block_until_ready(stage())
+    return run, {name: lambda stage=stage: jax.block_until_ready(stage()) for name, stage in stages.items()}
+
+
+def _folded(num_hypotheses: int) -> tuple[Any, dict]:
+    """The folded network with its variables, and the flow's variables, from the random tensors."""
+    from multibodies_jax import models
+    from multibodies_jax.convert import layouts, placing
+    from multibodies_jax.models import folding
+
+    network, flow = random_tensors(num_hypotheses, dead=False)
+    flat = _placed(layouts.network(num_hypotheses), network)
+    mean_state = flat.pop("mean_state")[0]
+    model = models.build(mean_state=mean_state, head="released", num_hypotheses=num_hypotheses)
+    density = placing.nest(_placed(layouts.flow(20, 512), flow))
+    density["masks"] = {"couplings": density["masks"]["couplings"] > 0}
+    density["stats"] = {"mean": np.zeros(72, np.float32), "std": np.ones(72, np.float32)}
+    return folding.fold(model, placing.nest(flat)), density
+
+
+def _placed(layout: Any, tensors: Tensors) -> Tensors:
+    """Where the tensors go in ours: path -> array."""
+    from multibodies_jax.convert import placing
+
+    arrays = {path: np.zeros(shape, np.float32) for path, shape in placing.target_shapes(layout).items()}
+    for slot in layout.slots:
+        arrays[slot.target][slot.index] = tensors[slot.name].transpose(slot.axes)
+    return arrays
+
+
+def prepare_torch(program: str, num_hypotheses: int, image: np.ndarray, n: int) -> Callable[[], dict]:
+    """One of the PyTorch programs, with first rows of its own."""
+    from benchmarks import torch_programs
+    from multibodies_jax import body_files
+
+    network, flow = random_tensors(num_hypotheses, dead=program == "as released")
+    run = torch_programs.prepare(program, network, flow, body_files.load())
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.permutation(num_hypotheses - 1)[: n - 1] for _ in image])
+    return lambda: run(image, n, rows)
+
+
+def work(program: str, num_hypotheses: int, batch: int, memory: int) -> None:
+    """Prepares a program; then for every line on stdin a pass, and its seconds, bytes and stages on stdout as JSON."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    from benchmarks import torch_programs  # noqa: F401  All processes import the same.
+    from benchmarks.joints import memory_bytes, peak_bytes
+
+    before = memory_bytes("VmRSS")
+    stages: dict[str, Callable] = {}
+    if program == "ours":
+        run, stages = prepare_ours(num_hypotheses, crops(batch), REPRESENTATIVES)
+    else:
+        run = prepare_torch(program, num_hypotheses, crops(batch), REPRESENTATIVES)
+    run()
+    peak = peak_bytes(run) - before
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        seconds = _seconds(run)
+        print(json.dumps({"seconds": seconds, "bytes": peak, "stages": {k: _seconds(s) for k, s in stages.items()}}))
+        sys.stdout.flush()
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def compare(num_hypotheses: int, batch: int, seconds: float, memory: int) -> dict[str, dict[str, Any]]:
+    """Runs all programs in turns for about `seconds` and returns medians by program; None for what could not run."""
+    workers, results = {}, {}
+    for program in PROGRAMS:
+        command = [sys.executable, "-m", "benchmarks.released", f"--worker={program}", f"--modes={num_hypotheses}"]
+        command += [f"--batch={batch}", f"--memory_bytes={memory}"]
+        worker = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        workers[program], results[program] = worker, []
+        if worker.stdout.readline().strip() != "ready":
+            workers.pop(program)
+    end = time.perf_counter() + seconds
+    while workers and (time.perf_counter() < end or min(len(results[p]) for p in workers) < 3):
+        for program, worker in list(workers.items()):
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+            line = worker.stdout.readline()
+            if line:
+                results[program].append(json.loads(line))
+            else:
+                workers.pop(program)
+    for worker in workers.values():
+        worker.communicate()
+    return {program: _medians(passes) for program, passes in results.items() if program in workers}
+
+
+def _medians(passes: list[dict]) -> dict[str, Any]:
+    stages = {name: float(np.median([p["stages"][name] for p in passes])) for name in passes[0]["stages"]}
+    seconds = float(np.median([p["seconds"] for p in passes]))
+    return {"seconds": seconds, "bytes": passes[0]["bytes"], "stages": stages}
+
+
+def table(num_hypotheses: int, batch: int, results: dict[str, dict[str, Any]]) -> str:
+    """Milliseconds per image and memory of each program, ratios to ours, and the shares of our stages."""
+    lines = [f"M = {num_hypotheses}, batch {batch}"]
+    ours = results.get("ours")
+    for program in PROGRAMS:
+        if program not in results:
+            lines.append(f"  {program:12s} did not run in this memory")
+            continue
+        found = results[program]
+        line = f"  {program:12s}{1e3 * found['seconds'] / batch:9.1f} ms per image, {found['bytes'] / 2**20:6.0f} MiB"
+        if ours and program != "ours":
+            speed, memory = found["seconds"] / ours["seconds"], found["bytes"] / ours["bytes"]
+            line += f": ours is {speed:.2f} x as fast, with 1 / {memory:.1f} of the memory"
+        lines.append(line)
+    stages = ours["stages"] if ours else {}
+    total = sum(stages.values())
+    lines += [f"    {k:20s}{1e3 * v / batch:9.3f} ms {100 * v / total:6.2f} %" for k, v in stages.items()]
+    return "\n".join(lines)
+
+
+def _available_bytes() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/meminfo has no MemAvailable: this benchmark needs Linux.")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--modes", type=int, nargs="+", default=[25, 100], help="hypotheses M, more than 10")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64], help="crops at once")
+    parser.add_argument(
+        "--seconds", type=float, default=20, help="for the rounds of each M and batch; at least 3 rounds"
+    )
+    parser.add_argument("--memory", type=float, default=24, help="most that a program may take, GiB")
+    parser.add_argument("--worker", choices=PROGRAMS, help=argparse.SUPPRESS)
+    parser.add_argument("--memory_bytes", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if min(args.modes) <= REPRESENTATIVES or min(args.batch) < 1:
+        parser.error(f"--modes must be more than {REPRESENTATIVES}, --batch at least 1.")
+    if importlib.util.find_spec("torch") is None:
+        print("This benchmark compares with PyTorch, which is missing: pip install -e .[torch]", file=sys.stderr)
+        return 2
+    if args.worker:
+        work(args.worker, args.modes[0], args.batch[0], args.memory_bytes)
+        return 0
+    for num_hypotheses in args.modes:
+        for batch in args.batch:
+            memory = min(int(args.memory * 2**30), _available_bytes())
+            print(table(num_hypotheses, batch, compare(num_hypotheses, batch, args.seconds, memory)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
