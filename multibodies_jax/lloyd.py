@@ -38,11 +38,11 @@ def lloyd(
 
 
 def nearest_points(points: Float[Array, "B N D"], centroids: Float[Array, "B K D"]) -> Int[Array, "B K"]:
-    """The point nearest to each centroid, of any cluster; all different.
+    """The point nearest to each centroid, of any cluster.
 
-    Where one point is the nearest of two centroids, the nearer one gets it (the original repeats it).
+    As in the original, one point may be the nearest of several centroids and is then repeated.
     """
-    return jax.vmap(_nearest_points_one)(points, centroids)
+    return jax.vmap(lambda p, c: jnp.argmin(_squared(p, c), axis=0).astype(jnp.int32))(points, centroids)
 
 
 def _squared(points: Float[Array, "N D"], centroids: Float[Array, "K D"]) -> Float[Array, "N K"]:
@@ -77,13 +77,3 @@ def _lloyd_one(points, log_weights, first_rows, iterations: int):
     assignment = jnp.argmin(_squared(points, centroids), axis=1).astype(jnp.int32)
     assignment, centroids, _, _ = jax.lax.while_loop(unfinished, step, (assignment, centroids, 0, True))
     return assignment, centroids
-
-
-def _nearest_points_one(points, centroids):
-    def take(squared, _):
-        point, cluster = jnp.unravel_index(jnp.argmin(squared), squared.shape)
-        squared = squared.at[point, :].set(jnp.inf).at[:, cluster].set(jnp.inf)
-        return squared, (cluster, point)
-
-    _, (cluster, point) = jax.lax.scan(take, _squared(points, centroids), length=len(centroids))
-    return jnp.zeros(len(centroids), jnp.int32).at[cluster].set(point.astype(jnp.int32))

@@ -29,7 +29,7 @@ class Quantized(flax.struct.PyTreeNode):
     """n representatives of M hypotheses, the most probable cluster first (equal ones by medoid index).
 
     Attributes:
-      medoid: index into M of the member nearest to its cluster's centroid; all different.
+      medoid: index into M of the member nearest to its cluster's centroid; all different, but with "released".
       centroid: weighted mean of the cluster, in the shape of one point: (24, 3) from `select`.
       prob: mass of the cluster under eq (2); sums to 1.
       assignment: the cluster, 0 to n - 1, of each hypothesis.
@@ -190,9 +190,9 @@ def _first_alone(points, log_weights) -> Quantized:
 def _released(points, log_weights, n: int, keys, iterations: int) -> Quantized:
     """The authors' choice (original code, A.5 and B.6): hypothesis 0 and n - 1 medoids of hypotheses 1 to M - 1.
 
-    Medoids are the hypotheses nearest to the centroids of plain Lloyd steps, whichever cluster they are in. With
-    n = M every hypothesis is kept. Each example draws its own first rows from its key, where the original draws one
-    unseeded permutation for a whole batch.
+    Medoids are the hypotheses nearest to the centroids of plain Lloyd steps, whichever cluster they are in, so that
+    one of them may stand for two clusters. With n = M every hypothesis is kept. Each example draws its own first rows
+    from its key, where the original draws one unseeded permutation for a whole batch.
     """
     rest, weights = points[:, 1:], log_weights[:, 1:]
     if n == points.shape[1]:

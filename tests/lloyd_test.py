@@ -68,9 +68,9 @@ def test_an_empty_cluster_stays_until_it_wins_a_point_and_changes_no_data():
     np.testing.assert_allclose(centroids[0, :, 0], [4.0, 1.0])
 
 
-def test_the_nearer_centroid_gets_a_point_that_two_want():
+def test_one_point_may_be_the_nearest_of_two_centroids():
     points = jnp.array([[[0.0], [1.0], [5.0]]])
-    np.testing.assert_array_equal(lloyd.nearest_points(points, jnp.array([[[0.3], [0.1]]])), [[1, 0]])
+    np.testing.assert_array_equal(lloyd.nearest_points(points, jnp.array([[[0.3], [0.1]]])), [[0, 0]])
     np.testing.assert_array_equal(lloyd.nearest_points(points, jnp.array([[[4.0], [0.9]]])), [[2, 1]])
 
 
