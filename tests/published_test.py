@@ -41,6 +41,7 @@ def test_a_config_for_every_row(name, tmp_path):
     (images,) = config.eval.sets
     assert ("+" in images) == name.startswith("a") and spin_npz.split_of(images) == config.eval.split
     assert config.quantizer.weights == ("uniform" if name == "h36m" else "prior")
+    assert config.eval.vertex_stride == 1  # s_error is of whole meshes.
     # A converted work directory says what its weights decide: M is taken from it, another head is refused.
     stored = {"converted": "multibodies", "model": {"head": "released", "num_hypotheses": 25, "trunk": "resnet50"}}
     (tmp_path / "config.json").write_text(json.dumps(stored))
