@@ -11,6 +11,8 @@ held before the weights came. The stages of ours are compiled on their own, as i
 """
 
 import argparse
+import ctypes
+import gc
 import importlib.util
 import json
 import resource
@@ -163,6 +165,8 @@ def work(program: str, num_hypotheses: int, batch: int, memory: int) -> None:
     else:
         run = prepare_torch(program, num_hypotheses, crops(batch), REPRESENTATIVES)
     run()
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # What was freed while preparing is no need of the pass.
     peak = peak_bytes(run) - before
     print("ready", flush=True)
     for _ in sys.stdin:
