@@ -354,6 +354,8 @@ def test_verify_passes_a_good_set_and_draws_joints_and_keypoints(tmp_path, root)
         (lambda r: {"box_center": r["box_center"] + 500}, "3 whose box is beside the image"),
         (lambda r: {"window": r["window"] + np.int32([90, 0, 0, 0])}, "3 whose window is not the image's"),
         (lambda r: {"image": r["image"][1:]}, "3 whose window is not the image's"),
+        (lambda r: {"example_id": b"a"}, "1 different ids"),
+        (lambda r: {"example_id": b"a"}, "1 examples are in train and in test"),
     ],
 )
 def test_verify_notices_what_is_wrong(spoil, words, tmp_path, root, monkeypatch):

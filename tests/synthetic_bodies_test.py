@@ -100,7 +100,7 @@ def test_verify_passes_a_good_set_and_draws_it(bodies_dir):
         "144 keypoints, 100.0 % inside",
         "land within",
         "occlusion none 0.",
-        "12 different",
+        "train: 6 different ids",
     ):
         assert words in text
     sheet = cv2.imread(str(pathlib.Path(builder.data_path) / "contact_sheet.png"))

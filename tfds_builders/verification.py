@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Iterable
 from typing import Any, cast
@@ -54,18 +55,18 @@ def verify(builder: building.BaseBuilder) -> Report:
     building.check(builder)
     report = Report([f"{builder.info.full_name} in {builder.data_path}"])
     _check_files(builder, report)
-    ids: set[bytes] = set()
-    total = 0
+    ids: dict[str, set[bytes]] = {}
     for split in builder.info.splits:
         source = building.open_split(builder, split)
         statistics = _Statistics()
+        ids[split] = set()
         for record in source:
             statistics.add(record)
-            ids.add(record["example_id"])
-        total += len(source)
+            ids[split].add(record["example_id"])
         statistics.report(split, len(source), report, _MAX_PROJECTION_PX + builder.LENS_PX)
+        report.check(len(ids[split]) == len(source), f"{split}: {len(ids[split])} different ids")
         statistics.report_occlusion(split, report, builder.occlusion_shares())
-    report.check(len(ids) == total, f"{len(ids)} different ids of {total}")
+    _compare_splits(ids, report)
     if "image" in cast(tfds.features.FeaturesDict, builder.info.features):
         _draw(builder, report)
     return report
@@ -80,6 +81,16 @@ def _check_files(builder: building.BaseBuilder, report: Report) -> None:
         report.check(not damaged, line + "".join(f"; {name} has not" for name in damaged[:3]))
     for line in archives.report(builder):
         report.tell(line)
+
+
+def _compare_splits(ids: dict[str, set[bytes]], report: Report) -> None:
+    """Test examples belong to no other split; validation may be part of train, as in `h36m/official`."""
+    for one, other in itertools.combinations(ids, 2):
+        shared = len(ids[one] & ids[other])
+        if "test" in (one, other):
+            report.check(not shared, f"{shared} examples are in {one} and in {other}")
+        elif shared:
+            report.tell(f"{shared} examples are in {one} and in {other}")
 
 
 def _draw(builder: building.BaseBuilder, report: Report) -> None:
