@@ -211,6 +211,7 @@ _LAYOUTS = [
         "S1/Seq2/imageFrames/video_4/frame_0000{}.jpg",
         "S1/Seq2/video_4/0000{}.jpg",
         "S1_Seq2_Cam4_0000{}.jpg",
+        "S1/Seq2/imageFrames/img_4_0000{}.jpg",
         "S1/Seq2/images/S1_Seq2_V4/img_S1_Seq2_V4_0000{}.jpg",
     )
 ] + [(_3DPW, "3dpw_test", path) for path in ("downtown_a_00/image_{:05d}.jpg", "imageFiles/imageFiles/downtown_a_00/image_{:05d}.jpg")]  # fmt: skip
@@ -253,6 +254,29 @@ def test_takes_of_human36m_have_the_numbers_of_its_metadata(tmp_path, spin, numb
             image_layouts.find(tmp_path / str(i), "h36m_train", [f"{listed}_000006.jpg"]).path(f"{listed}_000006.jpg")
             == file
         )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "images/S5_Discussion_3.55011271_000006.jpg",
+        "s_05_act_03_subact_02_ca_02/s_05_act_03_subact_02_ca_02_000006.jpg",
+        "S5/Discussion-2/imageSequence/55011271/img_000006.jpg",
+        "S5/Discussion 3.55011271/5.jpg",
+        "S5/Images/Discussion 3.55011271/frame_5.jpg",
+    ],
+)
+def test_every_name_of_a_frame_of_human36m_says_the_same(tmp_path, name):
+    (h36m,) = (dataset for dataset in image_layouts.DATASETS if dataset.stem == "h36m")
+    assert image_layouts.parse(name, h36m) == {
+        **{"subject": 5, "take": "Discussion_3", "camera": "55011271", "frame": 6, "stem": "Discussion 3", "index": 5},
+        **{"action": 3, "action_name": "Discussion", "subaction": 2, "view": 2},
+    }
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    file.touch()
+    listed = "images/S5_Discussion_3.55011271_000006.jpg"
+    assert image_layouts.find(tmp_path, "h36m_train", [listed]).path(listed) == file
 
 
 def test_images_that_are_missing_are_named(folders):

@@ -72,6 +72,8 @@ DATASETS = (
         patterns=(
             r"S(?P<subject>\d+)_(?P<take>[A-Za-z]+(?:_\d)?)\.(?P<camera>\d{8})_(?P<frame>\d+)\.jpg",
             r"s_(?P<subject>\d+)_act_(?P<action>\d+)_subact_(?P<subaction>\d+)_ca_(?P<view>\d+)_(?P<frame>\d+)\.jpg",
+            r"S(?P<subject>\d+)/(?P<action_name>[A-Za-z]+)-(?P<subaction>\d)/imageSequence/(?P<camera>\d{8})/img_(?P<frame>\d+)\.jpg",
+            r"S(?P<subject>\d+)/(?:Images/)?(?P<stem>[A-Za-z]+(?: \d)?)\.(?P<camera>\d{8})/(?:frame_)?(?P<index>\d+)\.jpg",
         ),
         layouts=(
             "images/S{subject}_{take}.{camera}_{frame:06d}.jpg",
@@ -81,6 +83,8 @@ DATASETS = (
             f"images/{_H36M_NUMBERS}/{_H36M_NUMBERS}_{{frame:06d}}.jpg",
             f"{_H36M_NUMBERS}/{_H36M_NUMBERS}_{{frame:06d}}.jpg",
             "S{subject}/{action_name}-{subaction}/imageSequence/{camera}/img_{frame:06d}.jpg",
+            "S{subject}/{stem}.{camera}/{index}.jpg",
+            "S{subject}/Images/{stem}.{camera}/frame_{index}.jpg",
         ),
     ),
     Dataset(
@@ -99,6 +103,7 @@ DATASETS = (
         patterns=(
             r"TS(?P<test>\d)/imageSequence/img_(?P<frame>\d+)\.jpg",
             r"S(?P<subject>\d)/Seq(?P<sequence>\d)/(?:imageFrames/)?video_(?P<camera>\d+)/(?:frame_)?(?P<frame>\d+)\.jpg",
+            r"S(?P<subject>\d)/Seq(?P<sequence>\d)/imageFrames/img_(?P<camera>\d+)_(?P<frame>\d+)\.jpg",
             r"S(?P<subject>\d)_Seq(?P<sequence>\d)_Cam(?P<camera>\d+)_(?P<frame>\d+)\.jpg",
             r"img_S(?P<subject>\d)_Seq(?P<sequence>\d)_V(?P<camera>\d+)_(?P<frame>\d+)\.jpg",
         ),
@@ -108,6 +113,7 @@ DATASETS = (
             "TS{test}/imageSequence/img_{frame:06d}.jpg",
             "S{subject}/Seq{sequence}/imageFrames/video_{camera}/frame_{frame:06d}.jpg",
             "S{subject}/Seq{sequence}/video_{camera}/{frame:06d}.jpg",
+            "S{subject}/Seq{sequence}/imageFrames/img_{camera}_{frame:06d}.jpg",
             "S{subject}_Seq{sequence}_Cam{camera}_{frame:06d}.jpg",
             "S{subject}/Seq{sequence}/images/S{subject}_Seq{sequence}_V{camera}"
             "/img_S{subject}_Seq{sequence}_V{camera}_{frame:06d}.jpg",
@@ -191,26 +197,44 @@ def parse(name: str, dataset: Dataset) -> dict[str, int | str]:
                 key: value if key in ("take", "camera") or not value.isdigit() else int(value)
                 for key, value in match.groupdict().items()
             }
-            return said | _h36m(said) if dataset.stem == "h36m" else said
+            return _h36m(said) if dataset.stem == "h36m" else said
     return {}
 
 
 def _h36m(said: dict) -> dict[str, int | str]:
-    """The same recording in Human3.6M's other notations, where the official metadata has it."""
-    subject = said["subject"]
-    if "view" in said:
-        action = said["action"] - _H36M_FIRST_ACTION
-        if not (0 <= action < len(_H36M_ACTIONS) and said["subaction"] in (1, 2) and 1 <= said["view"] <= 4):
-            return {}
-        name = _H36M_ACTIONS[action]
-        take = _h36m_takes(subject, name)[said["subaction"] - 1]
-        return {"take": take, "camera": _H36M_CAMERAS[said["view"] - 1], "action_name": name}
-    for action, name in enumerate(_H36M_ACTIONS, start=_H36M_FIRST_ACTION):
-        takes = _h36m_takes(subject, name)
-        if said["take"] in takes and said["camera"] in _H36M_CAMERAS:
-            subaction, view = takes.index(said["take"]) + 1, _H36M_CAMERAS.index(said["camera"]) + 1
-            return {"action": action, "action_name": name, "subaction": subaction, "view": view}
-    return {}
+    """The same image in all of Human3.6M's notations, where the official metadata has its recording."""
+    if "index" in said:  # Files are named after the video, and their numbers count from 0.
+        said = said | {"take": said["stem"].replace(" ", "_"), "frame": said["index"] + 1}
+    numbers = _h36m_numbers(said)
+    if numbers is None:
+        return said
+    action, subaction, view = numbers
+    name = _H36M_ACTIONS[action - _H36M_FIRST_ACTION]
+    take = _h36m_takes(said["subject"], name)[subaction - 1]
+    return said | {
+        **{"action": action, "action_name": name, "subaction": subaction, "view": view},
+        **{"take": take, "camera": _H36M_CAMERAS[view - 1], "stem": take.replace("_", " "), "index": said["frame"] - 1},
+    }
+
+
+def _h36m_numbers(said: dict) -> tuple[int, int, int] | None:
+    """Action, subaction and camera as the metadata counts them; None where it has no such recording."""
+    if "camera" in said and said["camera"] not in _H36M_CAMERAS:
+        return None
+    view = _H36M_CAMERAS.index(said["camera"]) + 1 if "camera" in said else said["view"]
+    if "take" in said:
+        for action, name in enumerate(_H36M_ACTIONS, start=_H36M_FIRST_ACTION):
+            takes = _h36m_takes(said["subject"], name)
+            if said["take"] in takes:
+                return action, takes.index(said["take"]) + 1, view
+        return None
+    names = dict(enumerate(_H36M_ACTIONS, start=_H36M_FIRST_ACTION))
+    action = said["action"] if "action" in said else next((n for n, a in names.items() if a == said["action_name"]), 0)
+    return (
+        (action, said["subaction"], view)
+        if action in names and said["subaction"] in (1, 2) and 1 <= view <= 4
+        else None
+    )
 
 
 def _h36m_takes(subject: int, action: str) -> tuple[str, str]:
