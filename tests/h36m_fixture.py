@@ -103,14 +103,18 @@ def brightness(frame: int) -> int:
     return 16 + 24 * (frame % 10)
 
 
-def write_masks(path: pathlib.Path, boxes: list[tuple[int, int, int, int] | None]) -> None:
-    """MATLAB v7.3: references to a mask (W, H) for every frame; None is an empty mask."""
+def write_masks(path: pathlib.Path, boxes: list[tuple[int, ...] | None]) -> None:
+    """MATLAB v7.3: references to a mask (W, H) for every frame; None is a mask of zeros, () is MATLAB's []."""
     reference = h5py.special_dtype(ref=h5py.Reference)
     with h5py.File(path, "w") as file:
         group = file.create_group("#refs#")
         masks = file.create_dataset("Masks", (len(boxes), 1), dtype=reference)
         for i, box in enumerate(boxes):
             mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+            if box == ():  # Empty arrays are stored as their size.
+                masks[i, 0] = group.create_dataset(f"m{i}", data=np.zeros(2, np.uint64)).ref
+                group[f"m{i}"].attrs["MATLAB_empty"] = np.uint8(1)
+                continue
             if box is not None:
                 x0, y0, x1, y1 = box
                 mask[y0 : y1 + 1, x0 : x1 + 1] = 1

@@ -121,6 +121,8 @@ def test_training_sets_have_all_cameras_and_hold_a_subject_out_on_request(tmp_pa
         "test": 2,
     }
     assert set(ids(records(whole, "validation"))) < set(ids(records(whole, "train")))
+    report = verification.verify(whole)
+    assert report.passed and "        2 examples are in train and in validation" in report.lines, report.lines
     heldout = build(root, tmp_path, "heldout")
     assert set(heldout.info.splits) == {"validation", "test"}
     assert skipped(whole, "train") == {"a subject that the archive lacks, all its recordings": 4}
@@ -342,6 +344,7 @@ def test_rows_without_a_box_or_a_frame_or_finite_joints_are_skipped_and_counted(
     front = "Directions 1.60457274"
     raw = written["S9", "Directions 1", "60457274"]
     fixture.write_masks(root / "S9" / fixture.OFFICIAL["box"] / f"{front}.mat", [None, *raw.boxes[1:]])
+    fixture.write_masks(root / "S11" / fixture.OFFICIAL["box"] / "Directions.60457274.mat", [(), *raw.boxes[1:]])
     fixture.write_video(root / "S11" / "Videos" / f"{front}.mp4", 4)
     (root / "S11" / "Videos" / "Directions.60457274.mp4").write_bytes(b"damaged")
     mono = raw.mono.copy()
@@ -349,7 +352,7 @@ def test_rows_without_a_box_or_a_frame_or_finite_joints_are_skipped_and_counted(
     fixture.write_cdf(root / "S9" / fixture.OFFICIAL["mono"] / f"{front}.cdf", mono.reshape(-1, 96))
     builder = build(root, tmp_path)
     assert ids(records(builder)) == ["h36m/S9/Directions_1/60457274/000005", "h36m/S11/Directions_1/60457274/000000"]
-    assert skipped(builder) == {"no box": 1, "the video ends before the poses": 1, "unreadable video": 2}
+    assert skipped(builder) == {"no box": 2, "the video ends before the poses": 1, "unreadable video": 1}
     report = "\n".join(archives.report(builder))
     assert "test: 2 examples, but the complete archive gives 27558" in report
     assert "S11/Directions 1.60457274 frame 5" in report
@@ -371,9 +374,12 @@ def test_a_longer_video_and_fewer_masks_cost_what_they_cost(copied, tmp_path):
     root, written = copied
     boxes = written["S9", "Directions 1", "60457274"].boxes
     fixture.write_masks(root / "S9" / fixture.OFFICIAL["box"] / "Directions 1.60457274.mat", boxes[:5])
-    fixture.write_video(root / "S9" / "Videos" / "Directions 1.60457274.mp4", 20)
+    fixture.write_video(root / "S9" / "Videos" / "Directions 1.60457274.mp4", fixture.FRAMES + 18)
+    fixture.write_video(root / "S11" / "Videos" / "Directions 1.60457274.mp4", fixture.FRAMES + 17)
     builder = build(root, tmp_path)
-    assert skipped(builder) == {"no box": 1} and len(records(builder)) == 5
+    longer = "a video far longer than its poses: kept, as far as there are poses"
+    assert skipped(builder) == {"no box": 1, longer: 1} and len(records(builder)) == 5
+    assert "(S9/Directions 1.60457274, 25 and 7)" in "\n".join(archives.report(builder))
 
 
 def test_without_2d_files_and_metadata_there_are_no_keypoints_and_no_intrinsics(copied, tmp_path):
@@ -511,6 +517,13 @@ def test_cameras_of_metadata_turn_and_project_as_their_formulas_say(official):
             np.testing.assert_allclose(described.project(points, camera), projected, atol=1e-9)
     assert described.cameras == fixture.CAMERAS == archive.CAMERAS
     assert described.sequences["S9", "Directions 1"] == ("2", "1")
+
+
+def test_camera_parameters_are_found_wherever_metadata_has_them(tmp_path):
+    text = fixture.metadata_xml()
+    w0 = text[text.index("<w0>") : text.index("</w0>") + len("</w0>")]
+    (tmp_path / metadata.NAME).write_text(text.replace(w0, "").replace("</dbcameras>", f"{w0}</dbcameras>"))
+    np.testing.assert_array_equal(metadata.read(tmp_path / metadata.NAME).w0[-36:], fixture.LENS.ravel())
 
 
 def test_tasks_can_be_sent_to_worker_processes(official, tmp_path):

@@ -173,9 +173,9 @@ def _box(path: pathlib.Path, file: h5py.File, references: np.ndarray, frame: int
         inside = np.asarray(file[references[frame]]).T == 1
     except (OSError, ValueError, KeyError) as error:
         raise ArchiveError(_explain(f"Mask {frame} of {path} is damaged ({error}).", "boxes")) from error
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    if not len(rows):
+    if inside.ndim != 2 or not inside.any():  # MATLAB stores an empty array as its size, a vector.
         return None
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 
 

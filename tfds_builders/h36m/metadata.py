@@ -76,7 +76,7 @@ def read(path: pathlib.Path) -> Metadata:
             for subject, stem in zip(subjects, stems, strict=True)
         }
         cameras = tuple((cell.text or "").strip() for cell in _children(root, "dbcameras/index2id"))
-        w0 = np.array([float(number) for number in (root.findtext("w0") or "").strip(" []\n").split()])
+        w0 = np.array([float(number) for number in (root.findtext(".//w0") or "").strip(" []\n").split()])
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise MetadataError(f"{path} is not Human3.6M's metadata.xml, or damaged ({error!r}).") from error
     if len(cameras) != _CAMERAS or w0.shape != (_INTRINSICS_AT + 9 * _CAMERAS,):

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float
 
@@ -174,8 +173,7 @@ def _available(folder: pathlib.Path, camera: int, usable: int) -> list[int]:
     """The frames of a camera that can be used: extracted ones, else those of its video; none where neither is there."""
     if files := frame_files(folder, camera):
         return [index for index in files if 0 <= index < usable]
-    stated = int(cv2.VideoCapture(str(_video(folder, camera))).get(cv2.CAP_PROP_FRAME_COUNT))  # 0 where there is none.
-    return list(range(min(usable, stated)))
+    return list(range(min(usable, video.stated_frames(_video(folder, camera)))))
 
 
 def _images(task: Task) -> Iterator[tuple[int, str, Any]]:

@@ -17,6 +17,15 @@ class VideoError(ValueError):
     """A video of which nothing can be decoded; the message names the file."""
 
 
+def stated_frames(path: pathlib.Path) -> int:
+    """How many frames a video says that it has, which may be more than can be decoded; 0 where it cannot be opened."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        return int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    finally:
+        video.release()
+
+
 def frames(path: pathlib.Path, wanted: Sequence[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "H W 3"]]]:
     """Decodes a video once, from its beginning to the last wanted frame, in one thread.
 
