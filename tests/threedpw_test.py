@@ -222,6 +222,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
 def test_pickles_of_python_3_and_other_spellings_are_read_too(tmp_path):
     content = raw.sequence(1, "f")
     content["gender"], content["poses2D"] = [g.encode() for g in content.pop("genders")], content.pop("poses2d")
+    content["poses"] = np.stack(content["poses"])  # One array instead of a list of arrays.
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol=2))
     person = sequences.read(tmp_path / "a.pkl").people[0]
     assert person.gender == 1 and person.keypoints.shape == (2, 18, 3)

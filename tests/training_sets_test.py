@@ -107,6 +107,15 @@ def test_mpii_is_the_same_from_all_three_formats(archive):
 # COCO
 
 
+@pytest.mark.parametrize(("archive", "folder"), [("coco2014", "train2014"), ("mpii", "images")], indirect=["archive"])
+def test_images_may_be_unpacked_into_a_folder_of_their_own(archive, folder):
+    root, _ = archive
+    (root / folder).rename(root / "unpacked")
+    (root / folder).mkdir()
+    (root / "unpacked").rename(root / folder / folder)
+    assert len(build("mpii" if folder == "images" else "coco2014", root)[0]["train"]) > 1
+
+
 @pytest.mark.parametrize("archive", ["coco2014"], indirect=True)
 def test_coco_keeps_people_with_all_limbs(archive):
     root, (points, flags) = archive

@@ -41,7 +41,7 @@ class Builder(training_sets.TrainingSet):
         path = trees.find(root, "annotations/person_keypoints_train2014.json")
         if path is None:
             raise self.missing("annotations/person_keypoints_train2014.json")
-        images = trees.find(root, "train2014")
-        if images is None:
-            raise self.missing("train2014")
-        return images, coco.read(path, split)
+        image = trees.find(root, "train2014/*.jpg")
+        if image is None:
+            raise self.missing("train2014/*.jpg")
+        return image.parent, coco.read(path, split)

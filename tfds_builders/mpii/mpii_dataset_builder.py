@@ -59,7 +59,7 @@ class Builder(training_sets.TrainingSet):
         path = next((found for name in names if (found := trees.find(root, name))), None)
         if path is None:
             raise self.missing(names[0])
-        images = trees.find(root, "images")
-        if images is None:
-            raise self.missing("images")
-        return images, read(path)
+        image = trees.find(root, "images/*.jpg")
+        if image is None:
+            raise self.missing("images/*.jpg")
+        return image.parent, read(path)

@@ -72,7 +72,7 @@ def read(path: pathlib.Path) -> Sequence:
         raise ValueError(f"{path} holds a {type(raw).__name__}, not the dictionary of a 3DPW sequence.")
     T_cam_world = _array(path, raw, "cam_poses", (None, 4, 4))
     poses = _value(path, raw, "poses")
-    frames, people = len(T_cam_world), len(poses) if isinstance(poses, (list, tuple)) else 0
+    frames, people = len(T_cam_world), len(poses) if isinstance(poses, (list, tuple, np.ndarray)) else 0
     if not people:
         raise ValueError(f"{path}: poses must be a list with an array for each person, got {type(poses).__name__}.")
     return Sequence(
