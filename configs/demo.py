@@ -21,7 +21,6 @@ def get_config() -> Any:
     c.model.hidden = 256
     c.model.dropout = 0.0
 
-    c.loss.reading = "released"
     c.loss.vertices = 0.0
 
     c.flow.width = 256
@@ -32,7 +31,7 @@ def get_config() -> Any:
     c.stage1.batch = 256
     c.stage1.learning_rate = 1e-3
 
-    c.train.steps = 700
+    c.train.steps = 1400
     c.train.batch = 64
     c.optim.learning_rate = 7e-4
     c.optim.weight_decay = 1e-4

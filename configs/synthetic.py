@@ -17,6 +17,8 @@ def get_config() -> Any:
     c.model.trunk = "resnet_small"
     c.model.crop_size = 64
 
+    c.loss.reading = "released"
+
     c.flow.steps = 1500
 
     c.stage1.steps = 8000
