@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from multibodies_jax import checkpoints, logs
-from tests import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
 TRAIN = """
@@ -20,7 +19,7 @@ from tests import tiny
 experiment.load_people, experiment.build_data = tiny.load_people, lambda config: None
 if len(sys.argv) > 2:
     hosts.initialize()
-train.train(tiny.config(stage1__steps=2, train__steps=3, train__baseline=False), pathlib.Path(sys.argv[1]))
+train.train(tiny.config(model__name="hmr", model__num_hypotheses=1, eval__ns=(1,)), pathlib.Path(sys.argv[1]))
 """
 
 
@@ -45,15 +44,15 @@ def test_two_processes_train_as_one_does_and_write_once(tmp_path):
         runs.append(_start(tmp_path / "two", "together", **variables))
     outputs = [run.communicate(timeout=600)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0, 0], outputs
-    for folder in ("prior", "stage1", "checkpoints"):
+    for folder in ("prior", "checkpoints"):
         one, two = (logs.read(tmp_path / name / folder) for name in ("one", "two"))
         assert [line["step"] for line in two] == [line["step"] for line in one]
         loss = "loss_nf" if folder == "prior" else "loss"
         np.testing.assert_allclose([line[loss] for line in two], [line[loss] for line in one], rtol=2e-4)
     assert len(list((tmp_path / "two" / "checkpoints").glob("events.*"))) == 1
     state = checkpoints.restore(tmp_path / "two" / "checkpoints")[0]["state"]
-    assert state["params"]["head"]["dec"]["kernel"].shape[1] == 157 * tiny.config().model.num_hypotheses
-    assert "stage 1" in outputs[1] and "stage 1" not in outputs[2]
+    assert state["params"]["head"]["dec"]["kernel"].shape[1] == 157
+    assert "HMR" in outputs[1] and "HMR" not in outputs[2]
 
 
 @pytest.mark.parametrize("mode", ["evaluate", "all"])
