@@ -3,7 +3,8 @@ r"""Scores a training of configs/h36m_hmr.py on Human3.6M's protocol 1 or 2, bui
     python -m tfds_builders h36m/p2 --manual_dir=/data/h36m --data_dir=data
     python run.py --mode=evaluate --config=configs/eval_h36m.py:p2 --workdir=runs/h36m_hmr --config.body.dir=BODY
 
-Any other training is scored by its own config with --config.eval.sets='("h36m/p2",)' --config.eval.protocol=h36m_p2.
+What the training said in --config.data.options has to be said here too, and to the build (--h36m_fits=DIR). Any other
+training is scored by its own config with --config.eval.sets='("h36m/p2",)' --config.eval.protocol=h36m_p2.
 """
 
 from typing import Any
