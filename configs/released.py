@@ -5,8 +5,8 @@ r"""The authors' released models, converted, scored as their README does: h36m, 
         --config.data.npz_dir=LISTS --config.data.image_dir=IMAGES
 
 h36m and 3dpw belong to the plain model, ah36m and a3dpw to the ambiguous one. It prints ours, the README's and the
-difference. Not run on the licensed files, which are not ours to have. n = 1 draws nothing; at other n the authors' first
-rows are drawn without a seed, so that theirs vary from run to run as well.
+difference. Not run on the licensed files, which are not ours to have. Expected, not measured: no difference beyond
+rounding at n = 1 and n = M, where nothing is drawn, and more in between, where the original draws first rows unseeded.
 """
 
 from typing import Any

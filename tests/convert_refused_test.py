@@ -63,7 +63,7 @@ def _of(kind: str) -> dict[str, np.ndarray]:
     return peer_files.tensors(layouts.spin() if kind == "spin" else layouts.resnet50())
 
 
-@pytest.mark.parametrize(("kind", "told"), itertools.permutations(("spin", "resnet50", "multibodies"), 2))
+@pytest.mark.parametrize(("kind", "told"), list(itertools.permutations(("spin", "resnet50", "multibodies"), 2)))
 def test_another_architecture_is_named(small, tmp_path, capsys, kind, told):
     torch_writer.save(tmp_path / "file.pth", _of(kind))
     status, text = peer_files.run(capsys, told, tmp_path / "file.pth", tmp_path / "out")
