@@ -1,9 +1,9 @@
-"""Tables for people from results.json."""
+"""Tables for people from the results.json of one evaluation."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from multibodies_jax import judge, protocols
+from multibodies_jax import protocols
 
 _WORDS = ("visible", "hidden")
 _COLUMNS = {"mpjpe": "MPJPE", "pa_mpjpe": "RE", "pck150": "PCK %", "auc": "AUC %"}
@@ -23,7 +23,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines += _table(result["metrics"][name])
         if name in result.get("published", {}):
             lines += published_table(result["published"][name], result["config"]["eval"]["published"])
-        lines += _comparisons(result["compared"][name])
+        lines += _comparisons(result["compared"][name], result.get("label", "ours"))
         lines += _diagnostics(result["diagnostics"][name])
     lines += _same_people(result["same_people"])
     lines += ["", "## Prior and what was chosen on the validation splits", ""]
@@ -92,12 +92,12 @@ def published_table(rows: list[Mapping[str, Any]], name: str) -> list[str]:
     return lines
 
 
-def _comparisons(rows: list[Mapping[str, Any]]) -> list[str]:
+def _comparisons(rows: list[Mapping[str, Any]], label: str) -> list[str]:
     if not rows:
         return []
     lines = [
         "",
-        f"Paired difference of {judge.OURS} to each control, 95 % interval over images (below 0: ours is better):",
+        f"Paired difference of {label} to each control, 95 % interval over images (below 0: {label} is better):",
         "",
     ]
     lines += ["| control | n | MPJPE | RE |", "|---|---|---|---|"]
