@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from configs import released
@@ -61,3 +62,23 @@ def test_m_of_a_checkpoint_is_no_m_to_train_and_misnamed_rows_are_refused(tmp_pa
         experiment.validate(config)
     with pytest.raises(ValueError, match=r"released\.py:4dpw: choose one of h36m, 3dpw, ah36m, a3dpw"):
         released.get_config("4dpw")
+
+
+def test_the_whole_of_table_1_is_as_the_paper_orders_it():
+    """Section 5.1: ours is the best of the three at every n in every metric, and the last row of Table 2 is ours."""
+    for name, methods in published.TABLE1.items():
+        for baseline in ("SMPL-MDN", "SMPL-CVAE"):
+            for n, pair in methods["Ours"].items():
+                assert all(ours < theirs for ours, theirs in zip(pair, methods[baseline][n], strict=True)), (name, n)
+        errors = np.array([methods[m][n] for m in ("SMPL-MDN", "SMPL-CVAE", "Ours") for n in (1, 5, 10, 25)])
+        mpjpe = errors[:, 0].reshape(3, 4)
+        assert (np.diff(mpjpe, axis=1) < 0).all() and (errors[:, 0] > errors[:, 1]).all()
+    assert published.PAPER["3dpw"] == published.TABLE1["3dpw"]["Ours"]
+    neither, *one, both = published.TABLE2.values()
+    assert both == {n: pair for n, pair in published.PAPER["3dpw"].items() if n > 1}
+    assert all(neither[n][0] > row[n][0] > both[n][0] for row in one for n in both)
+    assert [published.evaluation_of(n) for n in ("threedpw/spin", "h36m", "synthetic_bodies/clean")] == [
+        "3dpw",
+        "h36m",
+        "",
+    ]
