@@ -3,6 +3,8 @@
 python run.py --config=configs/default.py --workdir=runs/default
 """
 
+import importlib
+import pathlib
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -43,9 +45,12 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.data.pose_mix = 1.0  # Share of people drawn from that file (the rest is parametric).
     c.data.options = ""  # Of the builders of the other sets, name=value,name=value: h36m_fits=DIR,jpeg_quality=95.
     c.data.threads = 2  # grain reader threads.
+    # With freeze=trunk: the trunk's features of this many augmented passes over `sets` are computed once, kept in
+    # data.dir/features and shared by all trainings that start from the same trunk. 0: the trunk runs in every step.
+    c.data.cached_passes = 0
 
     c.model = ConfigDict()
-    c.model.name = "multibodies"
+    c.model.name = "multibodies"  # multibodies | hmr | smpl_mdn | smpl_cvae
     c.model.trunk = "resnet50"  # resnet50 | resnet_small | keypoints
     c.model.head = "paper"  # paper: final layer M times larger | released: authors' mode-wise stage 4 (resnet50 only).
     c.model.num_hypotheses = 100  # M; 0: the checkpoint's, to evaluate and predict only.
@@ -76,6 +81,22 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.loss.reprojection_best = 1.0
     c.loss.reprojection_all = 1.0
     c.loss.camera = 1.0  # Keeps scales positive (released code; the paper has no such term).
+
+    c.mdn = ConfigDict()  # SMPL-MDN, appendix C: binds model.name=smpl_mdn only.
+    c.mdn.weight = 0.01  # Of the mixture's negative log-likelihood, nats, beside the losses above.
+    c.mdn.root = "shared"  # Global rotation: shared by all components (the paper's text) | mixture.
+    c.mdn.sigma = 0.001
+    c.mdn.sigma_means = "variance"  # Of sigma: variance (the paper's word, square radians) | std.
+    c.mdn.learn_sigma = False  # The paper: both fixed was best.
+    c.mdn.learn_alpha = False
+    c.mdn.draw = "means"  # The M hypotheses evaluated: means (in random order) | samples of the mixture.
+
+    c.cvae = ConfigDict()  # SMPL-CVAE, appendix C: binds model.name=smpl_cvae only.
+    c.cvae.weight = 0.01  # Of the KL divergence, nats.
+    c.cvae.anneal_steps = 0  # It rises linearly over the first so many steps.
+    c.cvae.z_size = 64
+    c.cvae.width = 512  # Of the encoder's and the decoder's own layers.
+    c.cvae.vertex_stride = 20  # The encoder reads every k-th vertex of the true mesh.
 
     c.flow = ConfigDict()
     c.flow.layers = 20
@@ -132,3 +153,16 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.eval.vertex_stride = 10
     c.eval.controls = True  # What the hypotheses have to beat; costs a second pass of the network.
     return c.lock()
+
+
+def of(base: str, argument: str = "") -> Any:
+    """The config that another one builds upon: configs/BASE.py, or configs/BASE.py:ARGUMENT.
+
+    Raises:
+      ValueError: there is no such file.
+    """
+    known = sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[!_]*.py"))
+    if base not in known:
+        raise ValueError(f"There is no config {base!r} to build upon; choose one of {', '.join(known)}.")
+    get = importlib.import_module(f"configs.{base}").get_config
+    return get(argument) if argument else get()

@@ -158,6 +158,20 @@ def check_match(source: str | os.PathLike, tree: Any, template: Any) -> None:
     )
 
 
+def fingerprint(tree: Any) -> str:
+    """A checksum of a tree of arrays that does not depend on the order of its keys: 16 hex digits of a sha256.
+
+    Path, type, shape and bytes (C order, little-endian) of every array count.
+    """
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    digest = hashlib.sha256()
+    named = {"/".join(_key_names(path)): np.asarray(leaf) for path, leaf in leaves}
+    for path, array in sorted(named.items()):
+        data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        digest.update(f"{path} {array.dtype.name} {array.shape} {hashlib.sha256(data).hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def git_commit() -> str:
     """The commit of the running source, "+dirty" appended where tracked files differ; else "unknown". Never raises."""
     source = pathlib.Path(__file__).absolute()

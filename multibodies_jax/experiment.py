@@ -15,8 +15,10 @@ from jaxtyping import Array, Float
 from multibodies_jax import body_files, checkpoints, joints, models, protocols, published, quantize, rotations
 from multibodies_jax import smpl as smpl_lib
 from multibodies_jax.data import augment, pipeline, spin_npz
+from multibodies_jax.models import mdn
 
 _CHOICES = {
+    "model.name": tuple(models.MODELS),
     "model.trunk": ("resnet50", "resnet_small", "keypoints"),
     "model.head": models.HEADS,
     "model.activation": ("none", "relu"),
@@ -24,6 +26,9 @@ _CHOICES = {
     "loss.reading": ("paper", "released"),
     "loss.reduce": ("mean", "sum"),
     "loss.vertex_set": ("all", "regressed"),
+    "mdn.root": mdn.ROOTS,
+    "mdn.sigma_means": mdn.SIGMA_MEANS,
+    "mdn.draw": mdn.DRAWS,
     "quantizer.reading": quantize.READINGS,
     "quantizer.weights": ("prior", "uniform"),
     "optim.schedule": ("cosine", "constant", "step"),
@@ -47,6 +52,7 @@ _POSITIVE = (
         "flow.batch",
     ),
     *("quantizer.starts", "quantizer.iterations", "eval.batch", "eval.vertex_stride"),
+    *("cvae.z_size", "cvae.width", "cvae.vertex_stride"),
 )
 # Fields that may differ between the run that trained a work directory and one that uses it.
 _FREE_FIELDS = (
@@ -59,6 +65,7 @@ _FREE_FIELDS = (
     "data.npz_dir",
     "data.image_dir",
     "data.threads",
+    "mdn.draw",
     "body.dir",  # The fingerprint of the body guards this one.
     "body.allow_other",
 )
@@ -104,6 +111,7 @@ def validate(config: Any) -> None:
         raise ValueError("config.data.contrast_stretch is a part of SPIN's crops: it needs config.data.crop='spin'.")
     if config.model.head == "released" and config.model.trunk != "resnet50":
         raise ValueError("config.model.head='released' reads a map of config.model.trunk='resnet50'.")
+    _validate_baselines(config)
     if config.optim.schedule == "step" and config.optim.decay_step < 1:
         raise ValueError(
             "config.optim.schedule='step' needs the step of the decay: config.optim.decay_step, at least 1."
@@ -124,6 +132,28 @@ def validate(config: Any) -> None:
         )
 
 
+def _validate_baselines(config: Any) -> None:
+    name, m = config.model.name, config.model.num_hypotheses
+    if name in _OWN and (m == 1 or config.model.head != "paper"):
+        raise ValueError(
+            f"config.model.name={name!r} has several hypotheses and the paper's head: set config.model.num_hypotheses "
+            f"to 2 or more (it is {m}) and config.model.head='paper'."
+        )
+    if not config.mdn.sigma > 0:
+        raise ValueError(f"config.mdn.sigma is {config.mdn.sigma}; a variance or standard deviation is above 0.")
+    if min(config.mdn.weight, config.cvae.weight, config.cvae.anneal_steps, config.data.cached_passes) < 0:
+        raise ValueError(
+            "config.mdn.weight, cvae.weight, cvae.anneal_steps and data.cached_passes must not be negative."
+        )
+    if config.data.cached_passes and (
+        config.freeze != "trunk" or not config.freeze_statistics or not config.init or config.data.virtual_cameras
+    ):
+        raise ValueError(
+            "config.data.cached_passes keeps the features of a trunk that does not change: it needs config.freeze='trunk', "
+            "config.freeze_statistics=True, config.init=WORKDIR of a trained trunk, and config.data.virtual_cameras=False."
+        )
+
+
 def _field(config: Any, path: str) -> Any:
     for name in path.split("."):
         config = config[name]
@@ -137,8 +167,29 @@ def build_model(config: Any, num_hypotheses: int, bodies: Bodies, mean_state: Se
     frozen = freeze(config, num_hypotheses) if config.freeze_statistics else ""
     return models.build(
         mean_state=np.array(mean_state, np.float32),
-        **{**config.model, "num_hypotheses": num_hypotheses, "frozen": frozen},
+        **{**config.model, "num_hypotheses": num_hypotheses, "frozen": frozen, "own": _own_fields(config, bodies)},
     )
+
+
+_OWN = {"smpl_mdn": "mdn", "smpl_cvae": "cvae"}  # The part of the config that a model has alone.
+
+
+def _own_fields(config: Any, bodies: Bodies) -> dict[str, Any]:
+    """The module fields that only this model has."""
+    if config.model.name == "smpl_mdn":
+        return {name: config.mdn[name] for name in config.mdn if name != "weight"}
+    if config.model.name == "smpl_cvae":
+        return {
+            "z_size": config.cvae.z_size,
+            "width": config.cvae.width,
+            "vertices": len(encoded_vertices(config, bodies)),
+        }
+    return {}
+
+
+def encoded_vertices(config: Any, bodies: Bodies) -> np.ndarray:
+    """The vertices of the true mesh that SMPL-CVAE's encoder reads, by index."""
+    return np.arange(0, len(bodies.smpl.v_template), config.cvae.vertex_stride)
 
 
 def freeze(config: Any, num_hypotheses: int) -> str:
@@ -241,7 +292,7 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
       ValueError: it is another config's (the fields that differ are listed), or nothing was trained there.
     """
     path = workdir / "config.json"
-    ours = _training_fields(json.loads(config.to_json_best_effort()))
+    ours = training_fields(json.loads(config.to_json_best_effort()))
     if create and not config.model.num_hypotheses:
         raise ValueError("config.model.num_hypotheses=0 takes M from a checkpoint; training needs a number.")
     if not path.exists():
@@ -258,7 +309,7 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
         raise ValueError(
             f"{workdir} holds converted weights ({converted}): train in another --workdir, with --config.init={workdir}."
         )
-    theirs = _training_fields(stored)
+    theirs = training_fields(stored)
     if not config.model.num_hypotheses:
         ours["model.num_hypotheses"] = theirs.get("model.num_hypotheses")
     if converted:
@@ -276,13 +327,16 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
         )
 
 
-def _training_fields(tree: dict, prefix: str = "") -> dict[str, Any]:
+def training_fields(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """The fields of a config (as in config.json) that decide what is trained, flat: "loss.best" -> 25.0."""
+    if not prefix:  # What is another model's binds nobody.
+        tree = {k: v for k, v in tree.items() if k not in _OWN.values() or k == _OWN.get(tree["model"].get("name", ""))}
     flat = {}
     for key, value in tree.items():
         path = prefix + key
         if path in _FREE_FIELDS:
             continue
-        flat.update(_training_fields(value, path + ".") if isinstance(value, dict) else {path: value})
+        flat.update(training_fields(value, path + ".") if isinstance(value, dict) else {path: value})
     return flat
 
 

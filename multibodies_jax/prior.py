@@ -1,6 +1,7 @@
 """Trains and restores the pose prior p(X): the RealNVP of section 4.1, eq (4), on zero-root skeletons."""
 
 import pathlib
+import shutil
 from typing import Any
 
 import flax.struct
@@ -47,6 +48,8 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -
     density without noise has no finite optimum.
     """
     directory, steps = workdir / "prior", config.flow.steps
+    if config.init and checkpoints.latest_step(directory) is None:
+        hosts.on_first(lambda: _adopt(config, pathlib.Path(config.init), workdir, bodies), "prior")
     start = checkpoints.latest_step(directory) or 0
     if start >= steps:
         return
@@ -124,6 +127,26 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -
                 bar.set_postfix(loss=f"{value:.1f}")
             if saves:
                 save(done)
+
+
+def _adopt(config: Any, source: pathlib.Path, workdir: pathlib.Path, bodies: experiment.Bodies) -> None:
+    """Takes the prior of `config.init` where it is finished and would be trained alike: same flow, people, body, seed."""
+    step = checkpoints.latest_step(source / "prior")
+    if step != config.flow.steps:
+        return
+    metadata = checkpoints.restore(source / "prior", {})[1]
+    theirs = metadata.get("config") or {}
+    ours = experiment.metadata(config, bodies)["config"]
+    people = ("people", "num_people", "poses", "pose_mix")
+    same = all(theirs.get(part) == ours[part] for part in ("flow", "body", "seed"))
+    same = same and all(theirs["data"].get(name) == ours["data"][name] for name in people)
+    if same and metadata.get("body_fingerprint") == bodies.files.fingerprint:
+        temporary = workdir / "prior.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source / "prior" / str(step), temporary / str(step))
+        if (source / "prior" / logs.LOG).exists():
+            shutil.copy(source / "prior" / logs.LOG, temporary)
+        temporary.rename(workdir / "prior")
 
 
 def load_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> Prior:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Int
 
 from multibodies_jax import experiment, hypotheses, joints, losses, models, smpl
 from multibodies_jax.data import augment, pipeline, virtual
+from multibodies_jax.models import cvae, mdn
 
 
 @no_type_check  # Restoring fills it with NumPy arrays, templates with shapes.
@@ -30,9 +31,9 @@ class Data(flax.struct.PyTreeNode):
     """Where batches come from.
 
     Attributes:
-      resident: what stays on the device: all people, for virtual cameras; else None.
+      resident: what stays on the device: all people, for virtual cameras, or all cached features; else None.
       example: a batch of two, for shapes.
-      batches: host batches with `get_state` and `set_state`; None with virtual cameras.
+      batches: host batches with `get_state` and `set_state`; None where everything is resident.
       prepare: (batch or `resident`, key) -> the batch a model sees; part of the jitted step.
     """
 
@@ -44,7 +45,20 @@ class Data(flax.struct.PyTreeNode):
 
 def open_data(config: Any, bodies: experiment.Bodies, batch_size: int, seed: int) -> Data:
     """Opens the training data of a config: people seen by virtual cameras, or a mixture of image sets."""
-    return _virtual(config, bodies, batch_size) if config.data.virtual_cameras else _stored(config, batch_size, seed)
+    if config.data.virtual_cameras:
+        return _virtual(config, bodies, batch_size)
+    return stored_data(config, batch_size, seed)
+
+
+def cached_data(config: Any, rows: dict[str, np.ndarray], batch_size: int, example: dict[str, Array]) -> Data:
+    """Batches of random rows of a cache of features (`features.open_cache`); `example` is one of images."""
+    size, count = batch_size // config.train.accumulate, len(rows["feature"])
+
+    def draw(rows: dict, key: Array) -> dict:
+        index = jax.random.randint(key, (size,), 0, count)
+        return {name: values[index] for name, values in rows.items()}
+
+    return Data({name: jnp.asarray(values) for name, values in rows.items()}, example, None, draw)
 
 
 def _virtual(config: Any, bodies: experiment.Bodies, batch_size: int) -> Data:
@@ -64,7 +78,9 @@ def _virtual(config: Any, bodies: experiment.Bodies, batch_size: int) -> Data:
     return Data(people, example, None, view)
 
 
-def _stored(config: Any, batch_size: int, seed: int) -> Data:
+def stored_data(config: Any, batch_size: int, seed: int) -> Data:
+    """Host batches of the image sets, augmented."""
+
     def make_example(record: augment.Record, rng: np.random.Generator) -> dict:
         return augment.training_example(
             record,
@@ -135,10 +151,10 @@ def _schedule(o: Any, steps: int, learning_rate: float) -> optax.ScalarOrSchedul
     return lambda step: jnp.where(step < o.decay_step, 1.0, 0.1) * start(step)
 
 
-def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, split) -> Callable:
+def make_train_step(config, model, bodies, optimizer, num_hypotheses, data: Data, split) -> Callable:
     """Builds `train_step(state, batch, key) -> (state, metrics)`."""
-    loss_fn = _make_loss(config, model, bodies, num_hypotheses, prepare, split)
-    parts, ema = config.train.accumulate, config.optim.ema
+    loss_fn = _make_loss(config, model, bodies, num_hypotheses, data.prepare, split)
+    resident, parts, ema = data.batches is None, config.train.accumulate, config.optim.ema
 
     def train_step(state: TrainState, batch: dict, key: Array) -> tuple[TrainState, dict]:
         keys = jax.random.split(jax.random.fold_in(key, state.step), parts)
@@ -146,13 +162,15 @@ def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, s
         def part(carry, xs):
             batch_stats, total, gradient = carry
             (loss, (batch_stats, metrics)), g = jax.value_and_grad(loss_fn, has_aux=True)(
-                state.params, batch_stats, *xs
+                state.params, batch_stats, *xs, state.step
             )
             return (batch_stats, total + loss / parts, jax.tree.map(lambda a, b: a + b / parts, gradient, g)), metrics
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         start = (state.batch_stats, jnp.zeros(()), zeros)
-        if config.data.virtual_cameras:  # The people stay whole: every part draws its own views.
+        if parts == 1:  # Not through `scan`: on CPUs XLA runs convolutions inside a loop many times slower.
+            (batch_stats, loss, gradient), metrics = part(start, (batch, keys[0]))
+        elif resident:  # It stays whole: every part draws its own views or rows.
             (batch_stats, loss, gradient), metrics = jax.lax.scan(lambda c, k: part(c, (batch, k)), start, keys)
         else:
             shaped = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), batch)
@@ -168,32 +186,64 @@ def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, s
 
 
 def _make_loss(config, model, bodies, num_hypotheses, prepare, split) -> Callable:
-    """Builds `loss_fn(params, batch_stats, batch, key) -> loss, (batch_stats, metrics)` of a micro-batch."""
-    reading = config.loss.reading
+    """Builds `loss_fn(params, batch_stats, batch, key, step) -> loss, (batch_stats, metrics)` of a micro-batch."""
+    reading, name = config.loss.reading, config.model.name if num_hypotheses > 1 else "hmr"
     options = {
-        "weights": {name: config.loss[name] for name in losses.TERMS},
+        "weights": {term: config.loss[term] for term in losses.TERMS},
         "reading": reading,
         "reduce": config.loss.reduce,
-        "mode0": config.loss.mode0 and num_hypotheses > 1,
+        "mode0": config.loss.mode0 and name == "multibodies",
         "vertices": _centred_mesh(config, bodies),
     }
+    encoded = _encoded_mesh(config, bodies) if name == "smpl_cvae" else None
 
-    def loss_fn(params: Any, batch_stats: Any, batch: dict, key: Array) -> tuple[Array, Any]:
+    def loss_fn(params: Any, batch_stats: Any, batch: dict, key: Array, step: Array) -> tuple[Array, Any]:
         k_prepare, k_dropout = jax.random.split(key)
         batch = prepare(batch, k_prepare)
         batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
         variables = {"params": _stop_frozen(config, num_hypotheses, params), "batch_stats": batch_stats}
-        out, changed = model.apply(variables, batch, train=True, rngs={"dropout": k_dropout}, mutable=["batch_stats"])
+        seen = batch | ({"mesh": encoded(batch)} if encoded else {})
+        rngs = {"dropout": k_dropout, "latent": jax.random.fold_in(key, 2)}
+        out, changed = model.apply(variables, seen, train=True, rngs=rngs, mutable=["batch_stats", "extras"])
+        out, own, weights = _own_objective(config, name, out, changed.get("extras", {}), batch, step)
         hyps = hypotheses.decode(out, bodies.j24)
         smpl_joints = _centred_joints(bodies, batch["rotmats"], batch["betas"])[0] if reading == "released" else None
         loss, terms, best = losses.total(hyps, batch, **options, smpl_joints=smpl_joints)
-        metrics = {f"loss_{name}": jnp.mean(value) for name, value in terms.items()}
+        loss = loss + sum(weights[term] * value for term, value in own.items())
+        metrics = {f"loss_{term}": jnp.mean(value) for term, value in (terms | own).items()}
         metrics |= _annotated(batch)
         metrics["best_mm"] = 1000 * _best_error(hyps, batch, best)
-        metrics["used_hypotheses"] = _perplexity(best, num_hypotheses)
+        metrics["used_hypotheses"] = _perplexity(best, out.shape[1])
         return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)
 
     return loss_fn
+
+
+def _own_objective(config, name: str, states: Array, extras: dict, batch: dict, step: Array):
+    """The states that the total loss takes, the terms that only this model has, and their weights."""
+    extras = {key: values[-1] for key, values in extras.items()}
+    if name == "smpl_mdn":
+        states, nll = mdn.objective(states, extras["log_alpha"], extras["log_sigma"], batch, config.mdn.root)
+        return states, {"mixture": nll}, {"mixture": config.mdn.weight}
+    if name == "smpl_cvae":
+        valid = batch["smpl_valid"] > 0
+        kl = jnp.sum(cvae.kl_divergence(extras["mean"], extras["log_var"]), axis=1)
+        weight = cvae.annealed(step, config.cvae.weight, config.cvae.anneal_steps)
+        return states, {"kl": jnp.where(valid, kl, 0.0)}, {"kl": weight}
+    return states, {}, {}
+
+
+def _encoded_mesh(config: Any, bodies: experiment.Bodies) -> Callable[[dict], Array]:
+    """The vertices of the truth that SMPL-CVAE encodes, (B, V, 3), metres, mid-hip centred; zeros without truth."""
+    some = smpl.subset(bodies.smpl, experiment.encoded_vertices(config, bodies))
+
+    def encoded(batch: dict) -> Array:
+        valid = batch["smpl_valid"] > 0
+        rotmats = jnp.where(valid[:, None, None, None], batch["rotmats"], jnp.eye(3)[None, None])
+        betas = jnp.where(valid[:, None], batch["betas"], 0.0)
+        return smpl.mesh(some, rotmats, betas) - _centred_joints(bodies, rotmats, betas)[1]
+
+    return encoded
 
 
 def trained(config: Any, num_hypotheses: int, params: Any) -> Any:

@@ -1,10 +1,13 @@
 """Trains the prior and the regressor: the two stages of appendix D and, beside them, the single-hypothesis baseline."""
 
 import dataclasses
+import functools
 import hashlib
+import json
 import pathlib
 import signal
 import threading
+import time
 from typing import Any
 
 import jax
@@ -15,6 +18,9 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from multibodies_jax import checkpoints, experiment, hosts, logs, models, prior, steps
+from multibodies_jax.data import features
+
+_FEATURE_BATCH = 100  # Images per pass of a trunk that only reads.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,10 +115,11 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
     # Every stage draws its own views, order and augmentation.
     seed = config.seed + int.from_bytes(hashlib.sha256(stage.folder.encode()).digest()[:3], "little")
     key = jax.random.key(seed)
-    data = steps.open_data(config, bodies, stage.batch, seed)
+    data = _open_data(config, bodies, stage, seed)
     mean_state = checkpoints.restore(stage.source, {})[1].get("mean_state") if stage.source else None
     model = experiment.build_model(config, stage.num_hypotheses, bodies, mean_state)
     variables = _initial_variables(config, model, stage, bodies, data.example, key)
+    init = _origin(stage)
     trained = steps.trained(config, stage.num_hypotheses, variables["params"])
     optimizer = steps.make_optimizer(config, trained, stage.steps, stage.learning_rate)
     state = steps.TrainState(
@@ -122,22 +129,26 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
         ema=jax.tree.map(jnp.copy, variables["params"]) if config.optim.ema else {},
         opt_state=optimizer.init(variables["params"]),
     )
+    seconds = -time.monotonic()
     if start:
         items, metadata, _ = checkpoints.restore(directory, {"state": state})
         checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
         state = items["state"]
+        seconds += metadata.get("training_seconds", 0.0)
         if data.batches is not None:
             data.batches.set_state(metadata["data_position"])
     # Data parallel over all devices: batches are split, everything else is copied.
     split, copied = _shardings(config, stage)
     state, resident = jax.device_put((state, data.resident), copied)
-    step_fn = steps.make_train_step(config, model, bodies, optimizer, stage.num_hypotheses, data.prepare, split)
+    step_fn = steps.make_train_step(config, model, bodies, optimizer, stage.num_hypotheses, data, split)
     train_step = jax.jit(step_fn, donate_argnums=0, out_shardings=copied)
 
     def save(state: steps.TrainState, done: int) -> None:
         metadata = experiment.metadata(config, bodies) | {
             "num_hypotheses": stage.num_hypotheses,
             "images_seen": done * stage.batch,
+            "training_seconds": seconds + time.monotonic(),
+            "init": init,
             "mean_state": list(model.mean_state),
             "data_position": None if data.batches is None else data.batches.get_state(),
         }
@@ -169,6 +180,39 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
                 raise KeyboardInterrupt
 
 
+def _open_data(config: Any, bodies: experiment.Bodies, stage: Stage, seed: int) -> steps.Data:
+    """The training data of a stage, as images or, with `data.cached_passes`, as features of the trunk it starts from."""
+    if not config.data.cached_passes:
+        return steps.open_data(config, bodies, stage.batch, seed)
+    assert stage.source is not None  # `experiment.validate` asks for config.init.
+    images = functools.partial(steps.stored_data, config, _FEATURE_BATCH, config.seed)
+    example = images().example
+    items, metadata, _ = checkpoints.restore(stage.source)
+    variables = {"params": items["state"].get("ema") or items["state"]["params"]}
+    variables = jax.tree.map(jnp.asarray, variables | {"batch_stats": items["state"].get("batch_stats", {})})
+    model = experiment.build_model(config, 1, bodies, metadata.get("mean_state"))
+    names = [name.strip() for text in config.data.sets for name in text.split(",")]
+    size = sum(len(experiment.open_source(config, name, "train")) for name in names)
+    count = config.data.cached_passes * size
+    trunk = {part: values.get("trunk", {}) for part, values in variables.items()}
+    description = {
+        "trunk": checkpoints.fingerprint(trunk),
+        "sets": [experiment.source_name(config, name) for name in names],
+        "seed": config.seed,
+        "rows": count,
+        "data": {k: config.data[k] for k in ("weights", "occlusion", "augment", "crop", "contrast_stretch")},
+        "model": {k: config.model[k] for k in ("trunk", "crop_size", "width", "dtype")},
+    }
+    description = json.loads(json.dumps(description))
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+    apply = jax.jit(lambda variables, batch: model.apply(variables, batch, method="read"))
+    folder = pathlib.Path(config.data.dir) / "features" / digest
+    rows = features.open_cache(
+        folder, description, count, lambda: map(steps.numeric, images().batches), functools.partial(apply, variables)
+    )
+    return steps.cached_data(config, rows, stage.batch, example)
+
+
 def _shardings(config: Any, stage: Stage) -> tuple[NamedSharding, NamedSharding]:
     """(batches split over all devices, whole copies)."""
     if stage.batch % config.train.accumulate or stage.batch // config.train.accumulate % jax.device_count():
@@ -197,10 +241,24 @@ def _initial_variables(config: Any, model: Any, stage: Stage, bodies: experiment
     variables = {"params": state.get("ema") or state["params"], "batch_stats": state.get("batch_stats", {})}
     if num_hypotheses > have:
         noise = config.model.init_noise
-        variables = models.expand(config.model.head, variables, num_hypotheses, noise, k_expand)
-    expected = jax.eval_shape(lambda: model.init({"params": k_init, "dropout": k_init}, example, train=False))
+        variables = models.expand(config.model.head, variables, num_hypotheses, noise, k_expand, config.model.name)
+    init = functools.partial(model.init, {"params": k_init, "dropout": k_init}, example, train=False)
+    expected = jax.eval_shape(init)
+    if set(expected["params"]) > set(variables["params"]):  # Layers that no source has.
+        variables["params"] = {**jax.jit(init)()["params"], **variables["params"]}
     checkpoints.check_match(source, variables["params"], expected["params"])
     return variables
+
+
+def _origin(stage: Stage) -> dict[str, str] | None:
+    """What a stage starts from, so that comparisons can tell whether two started alike."""
+    if stage.source is None:
+        return None
+    state = checkpoints.restore(stage.source)[0]["state"]
+    return {
+        "dir": str(stage.source),
+        "fingerprint": checkpoints.fingerprint([state.get("ema") or state["params"], state.get("batch_stats") or {}]),
+    }
 
 
 def _check_finite(metrics: dict, step: int) -> None:

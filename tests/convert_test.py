@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from multibodies_jax import body_files, checkpoints, experiment, inference, joints, models, prior
-from multibodies_jax.convert import body_buffers, layouts, placing, report, torch_reader, torch_writer
+from multibodies_jax.convert import body_buffers, layouts, placing, torch_reader, torch_writer
 from multibodies_jax.models import flow as flow_lib
 from multibodies_jax.models import hmr
 from tests import peer_files, tiny
@@ -286,7 +286,7 @@ def test_another_body_than_the_files_is_refused(small, embedded, tmp_path, capsy
 def test_fingerprint_depends_on_all_but_the_order():
     a = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "y": np.zeros(2, np.int64)}
     same = {"y": a["y"].copy(), "x": np.asfortranarray(a["x"])}
-    assert report.fingerprint(a) == report.fingerprint(same)
+    assert checkpoints.fingerprint(a) == checkpoints.fingerprint(same)
     others = [
         a | {"x": a["x"].T},
         a | {"x": a["x"].reshape(3, 2)},
@@ -295,7 +295,7 @@ def test_fingerprint_depends_on_all_but_the_order():
         {"x": a["x"], "z": a["y"]},
         {"x": a["x"]},
     ]
-    assert len({report.fingerprint(other) for other in [a, *others]}) == 7
+    assert len({checkpoints.fingerprint(other) for other in [a, *others]}) == 7
 
 
 def test_a_converted_folder_binds_what_its_weights_decide(small, bodies, tmp_path, capsys):

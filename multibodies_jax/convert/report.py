@@ -1,27 +1,14 @@
 """What a conversion prints: every tensor with its new name and shape, what was left out and why, totals, a fingerprint."""
 
 import collections
-import hashlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from multibodies_jax.checkpoints import fingerprint
 from multibodies_jax.convert import layouts
 
 _NAME, _SHAPE = 48, 20  # Columns of the table.
-
-
-def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
-    """A checksum of arrays by path that does not depend on their order: 16 hex digits of a sha256.
-
-    Path, type, shape and bytes (C order, little-endian) of every array count.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(arrays):
-        array = np.asarray(arrays[path])
-        data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        digest.update(f"{path} {array.dtype.name} {array.shape} {hashlib.sha256(data).hexdigest()}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def parameter_counts(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:

@@ -54,7 +54,7 @@ def origin(path: pathlib.Path, arrays: Mapping[str, np.ndarray], kind: str) -> d
         "kind": kind,
         "file": path.name,
         "sha256": digest,
-        "fingerprint": report.fingerprint(arrays),
+        "fingerprint": checkpoints.fingerprint(arrays),
         "parameters": report.parameter_counts(arrays),
     }
 

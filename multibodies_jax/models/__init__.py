@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from multibodies_jax.models import hmr, released
+from multibodies_jax.models.cvae import CVAE
 from multibodies_jax.models.hmr import HMR
 from multibodies_jax.models.keypoints import KeypointTrunk
+from multibodies_jax.models.mdn import MDN
 from multibodies_jax.models.resnet import ResNet50, ResNet50Map, ResNetSmall
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -21,11 +23,17 @@ def _single(**fields: Any) -> HMR:
     return HMR(**{**fields, "num_hypotheses": 1})
 
 
-MODELS: Mapping[str, Callable[..., nn.Module]] = {"multibodies": HMR, "hmr": _single}
+MODELS: Mapping[str, Callable[..., nn.Module]] = {
+    "multibodies": HMR,
+    "hmr": _single,
+    "smpl_mdn": MDN,
+    "smpl_cvae": CVAE,
+}
 TRUNKS = ("resnet50", "resnet_small", "keypoints")
 HEADS = ("paper", "released")
-# What is M times larger than in the single-hypothesis source, and learns where the rest is frozen.
+# What the single-hypothesis source has not, or M times smaller, and learns where the rest is frozen.
 _EXPANDED = {"paper": ("head/dec/",), "released": ("modes/layer5_2/conv3/", "modes/layer5_2/bn3/")}
+_EXPANDED["paper"] += ("alpha/", "sigma_change/", "encoder", "fuse_")
 
 
 def get(name: str, **fields: Any) -> nn.Module:
@@ -66,17 +74,19 @@ def build(
     keypoint_width: int = 1024,
     keypoint_blocks: int = 3,
     dtype: str = "float32",
+    own: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> nn.Module:
     """The model of a config: `build(mean_state=..., **config.model)`.
 
-    With one hypothesis both heads are HMR on a whole trunk: SPIN's network, from which either starts.
+    With one hypothesis every model and head is HMR on a whole trunk: SPIN's network, from which all start.
 
     Args:
       mean_state: the mean body and camera (144 rot6d, 10 betas, 3 camera) from which every hypothesis starts.
       name, trunk, head: which model, trunk and head.
       crop_size, width, keypoint_width, keypoint_blocks, dtype: as in `get_trunk`.
-      **fields: of the model: num_hypotheses, iterations, hidden, dropout, activation, init_noise, frozen.
+      own: fields that only this model has (`mdn.MDN`, `cvae.CVAE`).
+      **fields: of every model: num_hypotheses, iterations, hidden, dropout, activation, init_noise, frozen.
 
     Raises:
       ValueError: a name that does not exist, with the choices; the released head with another trunk than a ResNet-50;
@@ -86,19 +96,30 @@ def build(
     _choose("model.head", head, dict.fromkeys(HEADS))
     module = get_trunk(trunk, crop_size, width, keypoint_width, keypoint_blocks, dtype)
     start = tuple(np.asarray(mean_state, float).tolist())
+    if fields.get("num_hypotheses") == 1:
+        name, own = "hmr", {}
     if head == "released":
+        if name not in ("multibodies", "hmr"):
+            raise ValueError(f"model.head='released' is of model.name='multibodies', got {name!r}: use head='paper'.")
         if not isinstance(module, ResNet50):
             raise ValueError(f"model.head='released' reads a map of model.trunk='resnet50', got model.trunk={trunk!r}.")
-        if name == "multibodies" and fields.get("num_hypotheses") != 1:
+        if name == "multibodies":
             last = DTYPES[dtype]
             return released.Released(trunk=ResNet50Map(last), mean_state=start, dtype=last, **fields)
-    return get(name, trunk=module, mean_state=start, **fields)
+    return get(name, trunk=module, mean_state=start, **fields, **(own or {}))
 
 
 def expand(
-    head: str, variables: Mapping[str, Any], num_hypotheses: int, noise: float, key: Key[Array, ""]
+    head: str,
+    variables: Mapping[str, Any],
+    num_hypotheses: int,
+    noise: float,
+    key: Key[Array, ""],
+    name: str = "multibodies",
 ) -> dict[str, Any]:
     """Makes the variables of a network with M hypotheses from those of a trained HMR (appendix D).
+
+    Layers that an HMR has not (of SMPL-CVAE, and of an SMPL-MDN that learns its weights) are left out.
 
     Args:
       head: "paper" (`hmr.expand_to_hypotheses`) or "released" (`released.expand`).
@@ -106,10 +127,13 @@ def expand(
       num_hypotheses: M.
       noise: how much hypotheses differ; at 0, and without dropout, each equals the source.
       key: of the noise.
+      name: of the model; "smpl_cvae" has HMR's own head, whatever M is.
 
     Raises:
       ValueError: the source is no single-hypothesis HMR, or of another trunk than the head needs.
     """
+    if name == "smpl_cvae":
+        return dict(variables)
     if head == "released":
         return released.expand(variables, num_hypotheses, noise, key)
     return {**variables, "params": hmr.expand_to_hypotheses(variables["params"], num_hypotheses, noise, key)}

@@ -51,12 +51,11 @@ def fold(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dic
     """A network and its variables with the states of `model` in evaluation, to float32 rounding.
 
     Args:
-      model: `HMR` or `released.Released`. With another activation than "none" the iterations are no affine map, and
-        model and variables are returned as they are.
+      model: `HMR` or `released.Released`; any other one, and one with another activation than "none", whose iterations
+        are no affine map, is returned as it is with its variables.
       variables: "params" and "batch_stats", float32.
     """
-    assert isinstance(model, HMR | released.Released)
-    if model.activation != "none":
+    if type(model) not in (HMR, released.Released) or model.activation != "none":
         return model, dict(variables)
     params, stats = variables["params"], variables.get("batch_stats") or {}
     many = 1 if isinstance(model, released.Released) else model.num_hypotheses

@@ -47,12 +47,22 @@ class HMR(nn.Module):
         """States of all hypotheses; `hypotheses.decode` turns them into bodies.
 
         Args:
-          batch: what the trunk reads (docs/interfaces.md, section 2).
+          batch: what the trunk reads (docs/interfaces.md, section 2), or its `feature` (B, F), kept from before.
           train: dropout (needs the rng "dropout") and batch statistics (mutable collection "batch_stats").
         """
-        head = IterativeHead(
+        return self.make_head(self.num_hypotheses)(self.read(batch, train), train)
+
+    def read(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B F"]:
+        """The feature of a batch, which the head reads; only from compact methods."""
+        if "feature" in batch:
+            return batch["feature"]
+        return self.trunk(batch, train and not self.frozen)
+
+    def make_head(self, num_hypotheses: int) -> "IterativeHead":
+        """The head; only from compact methods, once."""
+        return IterativeHead(
             mean_state=self.mean_state,
-            num_hypotheses=self.num_hypotheses,
+            num_hypotheses=num_hypotheses,
             iterations=self.iterations,
             hidden=self.hidden,
             dropout=self.dropout,
@@ -60,7 +70,6 @@ class HMR(nn.Module):
             init_noise=self.init_noise,
             name="head",
         )
-        return head(self.trunk(batch, train and not self.frozen), train)
 
 
 class IterativeHead(nn.Module):

@@ -1,0 +1,74 @@
+"""A trunk that does not change, run once: its features over augmented passes of the training sets, kept on disk."""
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+_MANIFEST = "manifest.json"
+
+
+def open_cache(
+    folder: pathlib.Path,
+    description: Mapping[str, Any],
+    count: int,
+    batches: Callable[[], Iterator[dict[str, np.ndarray]]],
+    trunk: Callable[[dict[str, np.ndarray]], jax.Array],
+) -> dict[str, np.ndarray]:
+    """The rows of a cache, memory-mapped: a training batch without `image`, with `feature` (N, F) instead.
+
+    It is made if `folder` is not there, and appears whole or not at all.
+
+    Args:
+      folder: of this cache; named after its description, so that another trunk or another set has another folder.
+      description: what it was made from, for people and for the check of a folder that is there.
+      count: rows, N; a multiple of the batch size.
+      batches: starts the training batches with `image`; only called to make the cache.
+      trunk: batch -> feature (B, F).
+
+    Raises:
+      ValueError: the folder holds something else.
+    """
+    if not folder.is_dir():
+        _make(folder, description, count, batches, trunk)
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        rows = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in manifest["arrays"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder} is no cache of features ({error}): delete that folder.") from error
+    if manifest.get("description") != dict(description) or {len(values) for values in rows.values()} != {count}:
+        raise ValueError(f"{folder} is a cache of other features: delete that folder.")
+    return rows
+
+
+def _make(folder: pathlib.Path, description, count, batches, trunk) -> None:
+    """Writes the arrays to a folder beside, one batch after the other, and renames it."""
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # Of a run that was stopped.
+    temporary.mkdir(parents=True)
+    arrays: dict[str, Any] = {}  # Memory maps.
+    source, done = batches(), 0
+    with tqdm(total=count, desc="features", unit="image", mininterval=1) as bar:
+        while done < count:
+            batch = next(source)
+            row = {"feature": np.asarray(trunk(batch)), **{k: v for k, v in batch.items() if k != "image"}}
+            size = len(row["feature"])
+            for name, values in row.items():
+                if name not in arrays:
+                    arrays[name] = np.lib.format.open_memmap(
+                        temporary / f"{name}.npy", "w+", values.dtype, (count, *values.shape[1:])
+                    )
+                arrays[name][done : done + size] = values[: count - done]
+            done += size
+            bar.update(size)
+    for values in arrays.values():
+        values.flush()
+    manifest = {"description": dict(description), "arrays": sorted(arrays)}
+    (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    os.replace(temporary, folder)
