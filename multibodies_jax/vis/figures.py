@@ -24,7 +24,7 @@ BLUE, GREEN, PINK, GREY = (0.42, 0.62, 0.95), (0.48, 0.78, 0.50), (0.95, 0.74, 0
 _VIEWS = {"front": 0.0, "side": np.pi / 2}
 _LEFT, _RIGHT, _MIDDLE = "#2b6cb0", "#d1495b", "#555555"
 _HIDDEN, _FULL_BOX, _CROP_BOX = "#e07a00", "#888888", "#0b8f4d"
-_LINES = ("#1f5fbf", "#d1495b", "#2e9e5b", "#8d6bb8", "#d98a1f", "#6b6b6b", "#20a3a3", "#b04a9a")
+LINES = ("#1f5fbf", "#d1495b", "#2e9e5b", "#8d6bb8", "#d98a1f", "#6b6b6b", "#20a3a3", "#b04a9a")
 
 # Stick figures: the head is a circle with a nose instead of its many keypoints.
 _NOSE, _EARS = joints.J24.index("nose"), (joints.J24.index("left_ear"), joints.J24.index("right_ear"))
@@ -77,6 +77,37 @@ def figure6(path: str | os.PathLike, examples: Sequence[Example], faces: Integer
             _draw_body(pair[:, -1], example.truth, faces, GREEN)
     axes[0, 0].set_title("input", fontsize=9)
     axes[0, -1].set_title("truth", fontsize=9)
+    _save(figure, path)
+
+
+def by_method(
+    path: str | os.PathLike, images: Sequence[Mapping[str, Example]], faces: Integer[np.ndarray, "F 3"]
+) -> None:
+    """Hypotheses of several methods for the same images: a row a method, each body from the front and from the side.
+
+    Args:
+      path: the PNG to write.
+      images: of each image, method -> its example; evidence and truth are drawn from the first.
+      faces: of all bodies.
+    """
+    if not images or not all(images):
+        raise ValueError("by_method draws the examples of at least one method for at least one image, got none.")
+    most = max(len(example.bodies) for image in images for example in image.values())
+    figure, axes = _grid(sum(map(len, images)), 2 * most + 3)
+    row = 0
+    for image in images:
+        for i, (method, example) in enumerate(image.items()):
+            if i == 0:
+                _draw_evidence(axes[row, 0], example.evidence)
+                if example.truth is not None:
+                    _draw_body(axes[row, -2:], example.truth, faces, GREEN)
+            axes[row, 0].set_title(method, fontsize=9)
+            for k, (body, p) in enumerate(zip(example.bodies, example.probabilities, strict=True)):
+                pair = axes[row, 2 * k + 1 : 2 * k + 3]
+                _draw_body(pair, body, faces, BLUE if k == example.best else PINK)
+                pair[0].set_title(f"p = {p:.2f}", fontsize=9)
+            row += 1
+    axes[0, -2].set_title("truth", fontsize=9)
     _save(figure, path)
 
 
@@ -184,7 +215,7 @@ def error_curve(
         ns = sorted(points)
         mean, ci = np.array([points[n] for n in ns], float).T
         shift = 1 + 0.012 * (i - len(methods) / 2)  # So that bars of methods that agree do not cover each other.
-        style = {"color": _LINES[i % len(_LINES)], "linewidth": 2.2 if i == 0 else 1.2, "marker": "o", "markersize": 4}
+        style = {"color": LINES[i % len(LINES)], "linewidth": 2.2 if i == 0 else 1.2, "marker": "o", "markersize": 4}
         if len(ns) == 1:
             axis.axhline(mean[0], color=style["color"], linewidth=0.8, linestyle=":")
         axis.errorbar(np.array(ns) * shift, mean, yerr=ci, capsize=2.5, label=name, **style)
@@ -196,7 +227,7 @@ def error_curve(
     axis.set_ylabel(label)
     axis.set_title(title, fontsize=10)
     axis.legend(fontsize=7, frameon=False)
-    _open_frame(axis)
+    open_frame(axis)
     _save(figure, path)
 
 
@@ -220,11 +251,11 @@ def loss_curves(path: str | os.PathLike, logs: Mapping[str, Sequence[Mapping[str
         for i, (stage, lines) in enumerate(logs.items()):
             points = [(line["step"], np.nan if line[name] is None else line[name]) for line in lines if name in line]
             if points:
-                axis.plot(*np.array(points, float).T, color=_LINES[i % len(_LINES)], linewidth=1.1, label=stage)
+                axis.plot(*np.array(points, float).T, color=LINES[i % len(LINES)], linewidth=1.1, label=stage)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.legend(fontsize=6, frameon=False)
-        _open_frame(axis)
+        open_frame(axis)
     _save(figure, path)
 
 
@@ -238,7 +269,7 @@ def _grid(rows: int, columns: int, side: float = 1.45, height: float = 1.5) -> t
 
 
 def _draw_body(pair: np.ndarray, verts: np.ndarray, faces: np.ndarray, color: tuple[float, float, float]) -> None:
-    """Front above side."""
+    """From the front into the first of two axes, from the side into the other."""
     for axis, yaw in zip(pair, _VIEWS.values(), strict=True):
         axis.imshow(render.draw_panel(np.asarray(verts), np.asarray(faces), yaw, PANEL_PX, color))
 
@@ -288,7 +319,8 @@ def _draw_skeleton(axis: Axes, skeleton: np.ndarray, reach: float) -> None:
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
 
 
-def _open_frame(axis: Axes) -> None:
+def open_frame(axis: Axes) -> None:
+    """The look of all our plots: no lines above and to the right, a faint grid."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.25, linewidth=0.6)
 

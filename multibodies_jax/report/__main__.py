@@ -1,0 +1,56 @@
+r"""Tables of many work directories: Markdown on the screen; Markdown, CSV, JSON and figures in a folder.
+
+python -m multibodies_jax.report table1 --workdirs=runs/hmr_0,runs/ours_0 --out=report/
+python -m multibodies_jax.report all --workdirs='runs/tables/*/*' --out=report/
+"""
+
+import argparse
+import pathlib
+import sys
+
+from multibodies_jax.report import document, files, runs
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Makes one report; returns the exit status: 0, 1 (cannot write), 2 (bad input, nothing was written)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        cast = runs.cast(runs.find(arguments.workdirs))
+        doc = document.build(cast, arguments.what)
+        names, text = files.write(arguments.out, cast, doc)
+    except runs.RefusedError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"error: {arguments.out} cannot be written: {error}\n")
+        return 1
+    sys.stdout.write(f"{text}\nWritten to {arguments.out}: {', '.join(names)}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m multibodies_jax.report",
+        description="Tables of evaluated work directories, with intervals, paired tests and figures.",
+        epilog="Directories that differ in their seed only are one method. Refused, with the reason: directories without "
+        "checkpoint or results, and those that differ in protocol, split, images, body, or in the images seen in training.",
+    )
+    parser.add_argument(
+        "what",
+        choices=document.WHATS,
+        help="table1: methods and controls; table2: ablations; all: both, calibration, diagnostics and all figures",
+    )
+    parser.add_argument(
+        "--workdirs",
+        required=True,
+        metavar="DIR,DIR,...",
+        help="work directories of run.py after --mode=evaluate; commas between them, * and ? as in a shell",
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("report"), metavar="DIR", help="folder to write to (report)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
