@@ -1,12 +1,7 @@
-"""Quantization of M weighted hypotheses to n representatives (3D Multi-bodies, eqs 2 and 3).
-
-K-means over a few hundred points needs their pairwise squared distances only: with `share` a cluster's weights,
-normalised to 1, a point's squared distance to the centroid is its mean squared distance to the members minus half the
-mean squared distance among them. So the distances are computed once per example, from differences (no cancellation),
-and every step of every start is one (M, M) x (M, n) product, whatever the dimension.
-"""
+"""Quantization of M weighted hypotheses to n representatives (3D Multi-bodies, eqs 2 and 3)."""
 
 import functools
+from collections.abc import Sequence
 from typing import no_type_check
 
 import flax.struct
@@ -14,14 +9,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from multibodies_jax import lloyd
+from multibodies_jax import kmeans, lloyd
 from multibodies_jax.hypotheses import Hypotheses
 
 READINGS = ("paper", "keep_first", "released")
-# Excluded (-inf) and hopeless hypotheses are alike this far below the likeliest; still ordered among themselves above.
-_FLOOR = -1e5
-_CANDIDATES = 8  # Draws per new seed; the one that lowers the energy most is kept.
-_SCREENING = 3  # Steps that every start takes before the best one goes on alone.
+_WIDTHS = (
+    1,
+    10,
+    25,
+    50,
+)  # `select_every` clusters all n up to one of these, or up to the largest, in arrays of its size.
 
 
 @no_type_check  # Tree operations fill it with shapes, shardings or NumPy arrays as well.
@@ -72,14 +69,8 @@ def quantize(
     Raises:
       ValueError: if n is not in 1..M, or another argument has the wrong size.
     """
-    batch, num, _ = points.shape
-    _check_counts(n, num, starts, iterations)
-    if keys.shape != (batch,) or log_weights.shape != (batch, num):
-        raise ValueError(
-            f"Expected one key per example and one log-weight per hypothesis, {(batch,)} and {(batch, num)}; "
-            f"got {keys.shape} and {log_weights.shape}. Make keys with jax.vmap(jax.random.fold_in, (None, 0)), from one "
-            "key and a number of each example."
-        )
+    _check_counts(n, points.shape[1], starts, iterations)
+    _check_keys(points, log_weights, keys)
     return _quantize(points, log_weights, keys, n, starts, iterations)
 
 
@@ -119,14 +110,7 @@ def select(
     joints = hypotheses.joints24
     batch, num = joints.shape[:2]
     _check_counts(n, num, starts, iterations)
-    if reading not in READINGS:
-        choices = ", ".join(map(repr, READINGS))
-        raise ValueError(f"Unknown reading {reading!r} of the quantizer: choose one of {choices}.")
-    if weights not in ("prior", "uniform"):
-        raise ValueError(f"Unknown weights {weights!r} of the quantizer: choose 'prior' or 'uniform'.")
-    log_weights = jnp.zeros((batch, num)) if weights == "uniform" else temperature * hypotheses.log_prior
-    points = joints.reshape(batch, num, -1)
-    _check_finite(points, log_weights)
+    points, log_weights = _weighted_points(hypotheses, reading, weights, temperature)
     if reading == "paper":
         found = quantize(points, log_weights, n, keys, starts, iterations)
     elif n == 1:
@@ -138,6 +122,45 @@ def select(
             points, log_weights, quantize(points[:, 1:], log_weights[:, 1:], n - 1, keys, starts, iterations)
         )
     return found.replace(centroid=found.centroid.reshape(batch, n, *joints.shape[2:]))
+
+
+def select_every(
+    hypotheses: Hypotheses,
+    ns: Sequence[int],
+    keys: Key[Array, "B"],
+    *,
+    reading: str = "paper",
+    weights: str = "prior",
+    temperature: float | Float[Array, ""] = 1.0,
+    starts: int = 4,
+    iterations: int = 30,
+) -> Int[Array, "B N n"]:
+    """The medoids of `select` for many n at once, in one compiled program.
+
+    Draws, steps and order are those of `select`, and so are the medoids, but where distances agree to rounding.
+
+    Args:
+      hypotheses: see `select`, like all options.
+      ns: sizes of the sets, each 1 to M.
+      keys: one random key per example.
+      reading: "paper" or "keep_first".
+
+    Returns:
+      For each n of `ns`, in its order, the medoids, the most probable first, then -1 up to the largest n.
+
+    Raises:
+      ValueError: as `select`; if `ns` is empty or `reading` is "released", whose steps have no common shape.
+    """
+    num = hypotheses.joints24.shape[1]
+    if not ns:
+        raise ValueError("select_every needs at least one n; got none.")
+    for n in ns:
+        _check_counts(n, num, starts, iterations)
+    points, log_weights = _weighted_points(hypotheses, reading, weights, temperature)
+    if reading == "released":
+        raise ValueError("select_every has no reading 'released': call select for each n, or choose 'paper'.")
+    _check_keys(points, log_weights, keys)
+    return _medoids_of_every(points, log_weights, keys, tuple(ns), reading == "keep_first", starts, iterations)
 
 
 def random_subset(num: int, n: int, keys: Key[Array, "B"]) -> Int[Array, "B n"]:
@@ -158,6 +181,32 @@ def _check_counts(n: int, num: int, starts: int = 1, iterations: int = 1) -> Non
         )
     if starts < 1 or iterations < 1:
         raise ValueError(f"The quantizer needs at least 1 start and 1 iteration; got {starts} and {iterations}.")
+
+
+def _check_keys(points: Float[Array, "B M D"], log_weights: Array, keys: Array) -> None:
+    batch, num, _ = points.shape
+    if keys.shape != (batch,) or log_weights.shape != (batch, num):
+        raise ValueError(
+            f"Expected one key per example and one log-weight per hypothesis, {(batch,)} and {(batch, num)}; "
+            f"got {keys.shape} and {log_weights.shape}. Make keys with jax.vmap(jax.random.fold_in, (None, 0)), from one "
+            "key and a number of each example."
+        )
+
+
+def _weighted_points(
+    hypotheses: Hypotheses, reading: str, weights: str, temperature: float | Float[Array, ""]
+) -> tuple[Float[Array, "B M D"], Float[Array, "B M"]]:
+    """What is clustered, and its unnormalised log-weights."""
+    batch, num = hypotheses.joints24.shape[:2]
+    if reading not in READINGS:
+        choices = ", ".join(map(repr, READINGS))
+        raise ValueError(f"Unknown reading {reading!r} of the quantizer: choose one of {choices}.")
+    if weights not in ("prior", "uniform"):
+        raise ValueError(f"Unknown weights {weights!r} of the quantizer: choose 'prior' or 'uniform'.")
+    log_weights = jnp.zeros((batch, num)) if weights == "uniform" else temperature * hypotheses.log_prior
+    points = hypotheses.joints24.reshape(batch, num, -1)
+    _check_finite(points, log_weights)
+    return points, log_weights
 
 
 def _check_finite(points: Float[Array, "B M D"], log_weights: Float[Array, "B M"]) -> None:
@@ -210,22 +259,23 @@ def _released(points, log_weights, n: int, keys, iterations: int) -> Quantized:
     return _with_first(points, log_weights, found)
 
 
-def _with_first(points, log_weights, others: Quantized) -> Quantized:
-    """Hypothesis 0, a cluster of its own, beside the clusters of hypotheses 1 to M - 1."""
+def _with_first(points, log_weights, others: Quantized, count: kmeans.Count = None) -> Quantized:
+    """Hypothesis 0, a cluster of its own, beside the clusters of hypotheses 1 to M - 1; `count` of all are in use."""
     weights = jax.nn.softmax(log_weights, axis=1)
     rest = jnp.sum(weights[:, 1:], axis=1)
     first = jnp.zeros((len(points), 1), jnp.int32)
-    medoid = jnp.concatenate([first, others.medoid + 1], axis=1)
+    medoid = kmeans.used(jnp.concatenate([first, others.medoid + 1], axis=1), count, -1)
     centroid = jnp.concatenate([points[:, :1], others.centroid], axis=1)
     prob = jnp.concatenate([weights[:, :1], rest[:, None] * others.prob], axis=1)
     assignment = jnp.concatenate([first, others.assignment + 1], axis=1)
-    return jax.vmap(_likeliest_first)(Quantized(medoid, centroid, prob, assignment, rest * others.energy))
+    together = Quantized(medoid, centroid, prob, assignment, rest * others.energy)
+    return jax.vmap(functools.partial(_likeliest_first, count=count))(together)
 
 
-def _likeliest_first(found: Quantized) -> Quantized:
-    """Orders the clusters of one example (no leading axis) by falling probability, then by medoid."""
+def _likeliest_first(found: Quantized, count: kmeans.Count = None) -> Quantized:
+    """Orders the clusters of one example (no leading axis) by falling probability, then by medoid; unused ones last."""
     # Equal clusters differ by rounding. The offset keeps the usual fractions, k / M, off the edges of the steps.
-    steps = jnp.floor(found.prob * 1e5 + 0.37)
+    steps = kmeans.used(jnp.floor(found.prob * 1e5 + 0.37), count, -1.0)
     order = jnp.lexsort((found.medoid, -steps))
     return found.replace(
         medoid=found.medoid[order],
@@ -237,142 +287,72 @@ def _likeliest_first(found: Quantized) -> Quantized:
 
 @functools.partial(jax.jit, static_argnames=("n", "starts", "iterations"))
 def _quantize(points, log_weights, keys, n: int, starts: int, iterations: int) -> Quantized:
-    one = functools.partial(_quantize_one, n=n, starts=starts, iterations=iterations)
+    def one(points, log_weights, key):
+        log_w, excluded = kmeans.log_shares(log_weights)
+        squared = kmeans.squared_distances(points)
+        noise = jax.random.gumbel(key, (starts, n, len(log_w)))
+        return _represent(points, squared, log_w, excluded, noise, iterations)
+
     return jax.vmap(one)(points, log_weights, keys)
 
 
-def _quantize_one(
-    points: Float[Array, "M D"], log_weights: Float[Array, "M"], key, n: int, starts: int, iterations: int
-):
-    log_w = jax.nn.log_softmax(log_weights)
-    excluded = log_w == -jnp.inf
-    log_w = jnp.maximum(log_w, _FLOOR)
-    squared = _squared_distances(points)
-
-    def start(noise):
-        assignment = _seed(squared, log_w, noise)
-        assignment = _descend(squared, log_w, assignment, n, _SCREENING)
-        return assignment, _energy(squared, log_w, assignment, n)
-
-    assignments, energies = jax.vmap(start)(jax.random.gumbel(key, (starts, n, len(log_w))))
-    assignment = _descend(squared, log_w, assignments[_first_least(energies)], n, iterations)
-    own, share = _shares(log_w, assignment, n)
-    to_centroid, _ = _to_centroids(squared, share)
+def _represent(
+    points: Float[Array, "M D"],
+    squared: Float[Array, "M M"],
+    log_w: Float[Array, "M"],
+    excluded: Array,
+    noise: Float[Array, "S n M"],
+    iterations: int,
+    count: kmeans.Count = None,
+) -> Quantized:
+    """The clusters of one example and their representatives; of unused clusters (see `kmeans`) medoid -1."""
+    n = noise.shape[1]
+    assignment = kmeans.partition(squared, log_w, noise, iterations, count)
+    own, share = kmeans.shares(log_w, assignment, n, count)
+    to_centroid, _ = kmeans.to_centroids(squared, share, count)
     # An excluded hypothesis comes after every other member.
     rank = jnp.where(own, to_centroid + jnp.where(excluded, 1e30, 0.0)[:, None], jnp.inf)
-    medoid = jnp.argmin(rank, axis=0).astype(jnp.int32)
+    medoid = kmeans.used(jnp.argmin(rank, axis=0).astype(jnp.int32), count, -1)
     centroid = jnp.einsum("mn,md->nd", share, points, precision="highest")
-    prob = _masses(log_w, own)
-    energy = _energy(squared, log_w, assignment, n)
-    return _likeliest_first(Quantized(medoid, centroid, prob, assignment.astype(jnp.int32), energy))
+    prob = kmeans.masses(log_w, own)
+    energy = kmeans.energy(squared, log_w, assignment, n, count)
+    return _likeliest_first(Quantized(medoid, centroid, prob, assignment.astype(jnp.int32), energy), count)
 
 
-def _squared_distances(points: Float[Array, "M D"]) -> Float[Array, "M M"]:
-    columns = points.T  # The reduced axis first: the inner loop of the sum runs over contiguous memory.
-    return jnp.sum(jnp.square(columns[:, :, None] - columns[:, None, :]), axis=0)
+@functools.partial(jax.jit, static_argnames=("ns", "keep_first", "starts", "iterations"))
+def _medoids_of_every(points, log_weights, keys, ns, keep_first: bool, starts: int, iterations: int):
+    """The medoids (B, N, max(ns)) of every n of `ns`, padded with -1; several n share the arrays of the largest."""
+    widest, widths = max(ns), [width for width in _WIDTHS if width < max(ns)] + [max(ns)]
+    least, found = 0, jnp.full((len(points), len(ns), widest), -1, jnp.int32)
+    for width in widths:
+        places = [i for i, n in enumerate(ns) if least < n <= width]
+        least = width
+        if not places:
+            continue
+        few = _medoids_up_to(
+            points, log_weights, keys, jnp.array([ns[i] for i in places]), width, keep_first, starts, iterations
+        )
+        found = found.at[:, jnp.array(places), :width].set(jnp.moveaxis(few, 0, 1))
+    return found
 
 
-def _seed(squared: Float[Array, "M M"], log_w: Float[Array, "M"], noise: Float[Array, "n M"]) -> Int[Array, "M"]:
-    """Greedy k-means++ (Arthur and Vassilvitskii, 2007), in the log domain; returns the first assignment.
+def _medoids_up_to(points, log_weights, keys, counts, width: int, keep_first: bool, starts: int, iterations: int):
+    """The medoids (K, B, width) of each number in `counts`."""
+    rest = slice(int(keep_first), None)
+    width, counts = width - int(keep_first), counts - int(keep_first)
+    if width == 0:
+        return jnp.zeros((len(counts), len(points), 1), jnp.int32)
+    clustered = points[:, rest]
+    squared = jax.vmap(kmeans.squared_distances)(clustered)
+    log_w, excluded = jax.vmap(kmeans.log_shares)(log_weights[:, rest])
+    # Draws are numbered through: those of (starts, n, M) are the first of this longer array.
+    draws = jax.vmap(lambda key: jax.random.gumbel(key, (starts * width, clustered.shape[1])))(keys)
 
-    Gumbel noise draws the candidates of a seed, all different, with probability weight x squared distance to the
-    nearest seed so far.
-    """
-    first = jnp.argmax(log_w + noise[0])
-    weights = jnp.exp(log_w)
+    def medoids(count):
+        rows = jnp.arange(starts)[:, None] * count + jnp.arange(width)[None]
+        noise = draws[:, jnp.minimum(rows, starts * width - 1)]
+        represent = functools.partial(_represent, iterations=iterations, count=count)
+        found = jax.vmap(represent)(clustered, squared, log_w, excluded, noise)
+        return (_with_first(points, log_weights, found, count + 1) if keep_first else found).medoid
 
-    def add(nearest, noise):
-        _, candidates = jax.lax.top_k(log_w + jnp.log(nearest) + noise, min(_CANDIDATES, squared.shape[0]))
-        left = jnp.minimum(nearest[None], squared[candidates])
-        chosen = candidates[_first_least(jnp.sum(left * weights[None], axis=1))]
-        return jnp.minimum(nearest, squared[chosen]), chosen
-
-    _, others = jax.lax.scan(add, squared[first], noise[1:])
-    seeds = jnp.concatenate([first[None], others])
-    return _fill_empty(jnp.argmin(squared[:, seeds], axis=1), jnp.min(squared[:, seeds], axis=1), log_w, len(noise))
-
-
-def _first_least(energies: Float[Array, "x"]):
-    """The first of those that are least but for rounding.
-
-    Exact ties are common, and rounding, which can change with the batch, must not decide them: of two points nearer
-    to each other than to any seed either is as good a seed, and several starts often end in the same clusters.
-    """
-    return jnp.argmax(energies <= jnp.min(energies) * (1 + 1e-5))
-
-
-def _shares(log_w: Float[Array, "M"], assignment: Int[Array, "M"], n: int):
-    """Membership (M, n) and the weights within each cluster, relative to its likeliest member: no underflow."""
-    own = assignment[:, None] == jnp.arange(n)[None]
-    peak = jnp.max(jnp.where(own, log_w[:, None], -jnp.inf), axis=0)
-    relative = jnp.where(own, jnp.exp(log_w - peak[assignment])[:, None], 0.0)
-    return own, relative / jnp.sum(relative, axis=0, keepdims=True)
-
-
-def _to_centroids(squared: Float[Array, "M M"], share: Float[Array, "M n"]):
-    """Squared distances (M, n) to the centroids, and the weighted mean of it (n,) over each cluster's members."""
-    mean = jnp.matmul(squared, share, precision="highest")
-    within = 0.5 * jnp.sum(share * mean, axis=0)
-    return jnp.maximum(mean - within[None], 0.0), within
-
-
-def _masses(log_w: Float[Array, "M"], own) -> Float[Array, "n"]:
-    return jnp.sum(jnp.where(own, jnp.exp(log_w)[:, None], 0.0), axis=0)
-
-
-def _energy(squared: Float[Array, "M M"], log_w: Float[Array, "M"], assignment: Int[Array, "M"], n: int):
-    own, share = _shares(log_w, assignment, n)
-    return jnp.sum(_masses(log_w, own) * _to_centroids(squared, share)[1])
-
-
-def _descend(squared: Float[Array, "M M"], log_w: Float[Array, "M"], assignment, n: int, iterations: int):
-    """Up to `iterations` steps, each to a lower energy: Lloyd's, or the best single move where that stands still."""
-
-    def step(state):
-        assignment, count, _ = state
-        own, share = _shares(log_w, assignment, n)
-        to_centroid, within = _to_centroids(squared, share)
-        nearest = jnp.argmin(to_centroid, axis=1)
-        nearest = _fill_empty(nearest, jnp.min(to_centroid, axis=1), log_w, n)
-        lloyd = jnp.any(nearest != assignment)
-        moved, gain = _best_move(to_centroid, own, log_w, assignment)
-        # Below rounding of the energy a move could be undone and made again.
-        move = gain > 1e-6 * jnp.sum(_masses(log_w, own) * within)
-        assignment = jnp.where(lloyd, nearest, jnp.where(move, moved, assignment))
-        return assignment, count + 1, lloyd | move
-
-    def unfinished(state):
-        return state[2] & (state[1] < iterations)
-
-    return jax.lax.while_loop(unfinished, step, (assignment, 0, True))[0]
-
-
-def _best_move(to_centroid: Float[Array, "M n"], own, log_w: Float[Array, "M"], assignment: Int[Array, "M"]):
-    """The single reassignment that lowers the energy most, both centroids following (Hartigan and Wong, 1979)."""
-    n = to_centroid.shape[1]
-    w, mass = jnp.exp(log_w), _masses(log_w, own)
-    own_distance = jnp.take_along_axis(to_centroid, assignment[:, None], axis=1)[:, 0]
-    own_mass = mass[assignment]
-    rest = own_mass - w
-    # A member that is nearly all of its cluster saves nothing that the subtraction can resolve.
-    movable = rest > 1e-4 * own_mass
-    saved = jnp.where(movable, own_mass * w * own_distance / jnp.where(movable, rest, 1.0), 0.0)
-    paid = mass[None] * w[:, None] * to_centroid / jnp.maximum(mass[None] + w[:, None], 1e-37)
-    gain = jnp.where(own, -jnp.inf, saved[:, None] - paid)
-    best = jnp.argmax(gain)
-    return assignment.at[best // n].set(best % n), gain.ravel()[best]
-
-
-def _fill_empty(assignment: Int[Array, "M"], distance: Float[Array, "M"], log_w: Float[Array, "M"], n: int):
-    """Gives each empty cluster the point that costs most where it is, from a cluster that keeps another."""
-    cost = jnp.maximum(log_w + jnp.log(distance), -1e30)  # Duplicates cost nothing, but are there to be taken.
-
-    def sizes(assignment):
-        return jnp.sum(assignment[:, None] == jnp.arange(n)[None], axis=0)
-
-    def fill(assignment):
-        size = sizes(assignment)
-        point = jnp.argmax(jnp.where(size[assignment] > 1, cost, -jnp.inf))
-        return assignment.at[point].set(jnp.argmin(size))
-
-    return jax.lax.while_loop(lambda assignment: jnp.any(sizes(assignment) == 0), fill, assignment)
+    return jax.lax.map(medoids, counts)

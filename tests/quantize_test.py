@@ -228,6 +228,24 @@ def test_two_readings_keep_hypothesis_0(n, reading):
         np.testing.assert_allclose(found.energy[b], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 0.1}, {"weights": "uniform"}, {"temperature": 0.1, "reading": "keep_first"}],
+    ids=["prior", "uniform", "keep_first"],
+)
+def test_every_n_in_one_program_gives_the_medoids_of_select(options):
+    """Also where hypotheses are excluded or equal, and for n in any order."""
+    h = make_hypotheses(3)
+    h = h.replace(log_prior=h.log_prior.at[1, 4:].set(-jnp.inf), joints24=h.joints24.at[2, 6:].set(h.joints24[2, :6]))
+    ns = (12, 5, 1, 11, 6)
+    every = np.asarray(quantize.select_every(h, ns, keys(3), **options))
+    assert every.shape == (3, 5, 12)
+    for i, n in enumerate(ns):
+        alone = quantize.select(h, n, keys(3), **options).medoid
+        np.testing.assert_array_equal(every[:, i, :n], alone, err_msg=str(n))
+        assert (every[:, i, n:] == -1).all()
+
+
 @jax.jit
 def select_inside(h, temperature):
     return quantize.select(h, 5, keys(3), temperature=temperature)
@@ -251,6 +269,14 @@ def test_bad_input_is_explained():
     h = make_hypotheses()
     with pytest.raises(ValueError, match="n=13 of M=12"):
         quantize.select(h, 13, keys(3))
+    with pytest.raises(ValueError, match="n=13 of M=12"):
+        quantize.select_every(h, (1, 13), keys(3))
+    with pytest.raises(ValueError, match="at least one n"):
+        quantize.select_every(h, (), keys(3))
+    with pytest.raises(ValueError, match="no reading 'released'"):
+        quantize.select_every(h, (1, 2), keys(3), reading="released")
+    with pytest.raises(ValueError, match="one key per example"):
+        quantize.select_every(h, (1, 2), keys(2))
     with pytest.raises(ValueError, match="n=0 of M=12"):
         quantize.random_subset(12, 0, keys(3))
     with pytest.raises(ValueError, match="Unknown reading 'kmeans'"):
