@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint lock clean
+.PHONY: help demo tables test lint lock clean
 
 help:  ## Show this help.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 
 demo: $(VENV)/installed  ## Build the data, train, evaluate and draw: the whole method in minutes, without any licence.
 	$(BIN)/python run.py --config=configs/demo.py --workdir=runs/demo
+
+tables: $(VENV)/installed  ## Train and evaluate every method for three seeds, print the paper's two tables; go on after a stop. MINUTES=40 stops.
+	$(BIN)/python -m multibodies_jax.tables --workdir=runs/tables --out=runs/tables/report --minutes=$(or $(MINUTES),0)
 
 test: $(VENV)/installed-dev  ## Run the whole test suite.
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -151,10 +151,11 @@ def _schedule(o: Any, steps: int, learning_rate: float) -> optax.ScalarOrSchedul
     return lambda step: jnp.where(step < o.decay_step, 1.0, 0.1) * start(step)
 
 
-def make_train_step(config, model, bodies, optimizer, num_hypotheses, data: Data, split) -> Callable:
+def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, split) -> Callable:
     """Builds `train_step(state, batch, key) -> (state, metrics)`."""
-    loss_fn = _make_loss(config, model, bodies, num_hypotheses, data.prepare, split)
-    resident, parts, ema = data.batches is None, config.train.accumulate, config.optim.ema
+    loss_fn = _make_loss(config, model, bodies, num_hypotheses, prepare, split)
+    resident = config.data.virtual_cameras or config.data.cached_passes
+    parts, ema = config.train.accumulate, config.optim.ema
 
     def train_step(state: TrainState, batch: dict, key: Array) -> tuple[TrainState, dict]:
         keys = jax.random.split(jax.random.fold_in(key, state.step), parts)

@@ -140,7 +140,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
     # Data parallel over all devices: batches are split, everything else is copied.
     split, copied = _shardings(config, stage)
     state, resident = jax.device_put((state, data.resident), copied)
-    step_fn = steps.make_train_step(config, model, bodies, optimizer, stage.num_hypotheses, data, split)
+    step_fn = steps.make_train_step(config, model, bodies, optimizer, stage.num_hypotheses, data.prepare, split)
     train_step = jax.jit(step_fn, donate_argnums=0, out_shardings=copied)
 
     def save(state: steps.TrainState, done: int) -> None:

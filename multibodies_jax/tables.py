@@ -1,0 +1,191 @@
+"""Trains and evaluates every method on equal terms, for several seeds, and prints the paper's two tables: `make tables`.
+
+    python -m multibodies_jax.tables --workdir=runs/tables --seeds=0,1,2
+
+Each run is a call of run.py with a work directory of its own, WORKDIR/seedS/NAME, and can be repeated alone: the command is
+printed. What is finished is left as it is, so that the same command continues after any interruption.
+"""
+
+import argparse
+import ast
+import dataclasses
+import functools
+import json
+import operator
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from configs import default
+
+STOPPED = 75  # Exit status when the time is over (sysexits: try again).
+_SECONDS_TO_SAVE = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One call of run.py.
+
+    Attributes:
+      name: of its work directory, below the seed's.
+      config: file of configs/ with its argument.
+      fields: what is set beside, by path.
+      evaluated: False for the trunk, which is only trained.
+    """
+
+    name: str
+    config: str
+    fields: dict[str, Any]
+    evaluated: bool = True
+
+
+def plan(base: str, workdir: pathlib.Path, seed: int, init: str, ablations: bool) -> Iterator[Run]:
+    """The runs of one seed, in order: trunk, methods, Table 2's ablation and, with `ablations`, the open choices."""
+    folder = workdir / f"seed{seed}"
+    if not init:
+        yield Run("trunk", f"{base}:trunk" if base == "tables" else f"hmr:{base}", {"seed": seed}, evaluated=False)
+    common = {"seed": seed, "init": init or str(folder / "trunk")}
+    yield Run("hmr", f"hmr:{base}", common)
+    controls = {"eval.controls": True, "eval.hmr": str(folder / "hmr")}
+    yield Run("ours", base, common | controls)
+    yield Run("smpl_mdn", f"smpl_mdn:{base}", common)
+    yield Run("smpl_cvae", f"smpl_cvae:{base}", common)
+    yield Run("no_reprojection", base, common | {"loss.reprojection_all": 0.0})
+    if ablations:
+        for name, fields in _OPEN.items():
+            yield Run(name, base, common | {"eval.curve": False} | fields)
+        yield Run("smpl_mdn_root", f"smpl_mdn:{base}", common | {"mdn.root": "mixture", "eval.curve": False})
+        yield Run("smpl_mdn_std", f"smpl_mdn:{base}", common | {"mdn.sigma_means": "std", "eval.curve": False})
+
+
+# What the paper leaves open, one field each; the quantizer's choices are rows of every evaluation.
+_OPEN = {
+    "m25": {"model.num_hypotheses": 25},
+    "m50": {"model.num_hypotheses": 50},
+    "released_losses": {"loss.reading": "released"},
+    "no_mode0": {"loss.mode0": False},
+    "prior_noise_0": {"flow.noise_mm": 0.0},
+    "prior_noise_10": {"flow.noise_mm": 10.0},
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the plan; returns an exit status: 0 all done, 75 out of time, else that of the run that failed."""
+    args, overrides = _parse(argv)
+    end = time.monotonic() + 60 * args.minutes if args.minutes else float("inf")
+    for position, seed in enumerate(args.seeds):
+        init = args.init.format(seed=seed)
+        for run in plan(args.base, args.workdir, seed, init, ablations=position < args.ablation_seeds):
+            folder = args.workdir / f"seed{seed}" / run.name
+            command = _command(run, folder, overrides)
+            if _finished(run, folder, overrides):
+                print(f"finished: {folder}", flush=True)
+                continue
+            print(f"\n$ {shlex.join(command[1:])}", flush=True)
+            status = _call([sys.executable, *command[1:]], end - time.monotonic())
+            if status == STOPPED:
+                print(f"\nOut of time ({args.minutes:g} minutes): the same command continues.", flush=True)
+            if status:
+                return status
+    found = ",".join(str(p.parent) for p in sorted(args.workdir.glob("seed*/*/results.json")))
+    command = [sys.executable, "-m", "multibodies_jax.report", "all", f"--workdirs={found}", f"--out={args.out}"]
+    return _call(command, float("inf"))
+
+
+def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    parser = argparse.ArgumentParser(prog="python -m multibodies_jax.tables", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/tables"), help="of all runs")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("report"), help="of the tables and figures")
+    parser.add_argument("--seeds", type=_numbers, default=(0, 1, 2), help="with commas between them (0,1,2)")
+    parser.add_argument("--ablation-seeds", type=int, default=1, help="the open choices run for the first so many (1)")
+    parser.add_argument("--minutes", type=float, default=0, help="stop after so many, saved; 0 = go on to the end")
+    parser.add_argument("--base", default="tables", help="config that all methods build upon (tables)")
+    parser.add_argument(
+        "--init",
+        default="",
+        help="work directory of a trained M = 1 model ({seed} in it is replaced) instead of a trunk",
+    )
+    args, rest = parser.parse_known_args(argv)
+    overrides = {}
+    for text in rest:
+        match = re.fullmatch(r"--config\.([\w.]+)=(.*)", text, flags=re.DOTALL)
+        if not match:
+            parser.error(f"unknown argument {text!r}; fields of every run's config are set with --config.FIELD=VALUE")
+        overrides[match[1]] = match[2]
+    try:
+        _config(Run("", args.base, {}), overrides)
+    except (ValueError, SyntaxError, TypeError, KeyError) as error:
+        parser.error(f"--base={args.base} {' '.join(rest)}: {error}")
+    return args, overrides
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(part) for part in text.split(","))
+    if len(set(numbers)) != len(numbers):
+        raise ValueError(text)
+    return numbers
+
+
+def _command(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> list[str]:
+    """The call of run.py, as a person would type it."""
+    name, _, argument = run.config.partition(":")
+    config = f"configs/{name}.py" + (f":{argument}" if argument else "")
+    fields = [f"--config.{path}={value}" for path, value in (overrides | run.fields).items()]
+    mode = "all" if run.evaluated else "train"
+    return ["python", "run.py", f"--mode={mode}", f"--config={config}", f"--workdir={folder}", *fields]
+
+
+def _finished(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> bool:
+    """Whether the run stands there complete, made by the config that it would have now."""
+    config = _config(run, overrides)
+    wanted = json.loads(config.to_json_best_effort())
+    try:
+        if run.evaluated:
+            return json.loads((folder / "results.json").read_text())["config"] == wanted
+        stored = json.loads((folder / "config.json").read_text())
+        return stored == wanted and (folder / "checkpoints" / str(config.train.steps)).is_dir()
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _config(run: Run, overrides: dict[str, str]) -> Any:
+    """The config that run.py will make of the command."""
+    name, _, argument = run.config.partition(":")
+    config = default.of(name, argument).unlock()
+    for path, value in (overrides | run.fields).items():
+        *parents, last = path.split(".")
+        node = functools.reduce(operator.getitem, parents, config)
+        if last not in node:
+            raise ValueError(f"there is no field config.{path}; all are in configs/default.py.")
+        text = isinstance(value, str) and not isinstance(node[last], str)
+        node[last] = type(node[last])(ast.literal_eval(value) if text else value)
+    return config
+
+
+def _call(command: list[str], seconds: float) -> int:
+    """Runs a command for at most so long; out of time it may save first."""
+    if seconds <= 0:
+        return STOPPED
+    process = subprocess.Popen(command)
+    try:
+        return process.wait(None if seconds == float("inf") else seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_SECONDS_TO_SAVE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        return STOPPED
+    except KeyboardInterrupt:
+        process.wait(_SECONDS_TO_SAVE)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
