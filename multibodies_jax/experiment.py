@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -281,6 +281,26 @@ def zero_root_skeletons(
         return (points - jnp.mean(points[jnp.array(joints.MIDHIP_J24)], axis=0, keepdims=True)).reshape(72)
 
     return jax.lax.map(some, (poses, betas), batch_size=2048)
+
+
+def centred_joints(bodies: Bodies, rotmats: Array, betas: Array) -> tuple[Array, Array]:
+    """J24 of bodies, metres, mid-hip centred, and that mid-hip."""
+    points = smpl_lib.joints(bodies.j24, rotmats, betas)
+    midhip = jnp.mean(points[..., list(joints.MIDHIP_J24), :], axis=-2, keepdims=True)
+    return points - midhip, midhip
+
+
+def encoded_mesh(config: Any, bodies: Bodies) -> Callable[[dict], Array]:
+    """The vertices of the truth that SMPL-CVAE encodes, (B, V, 3), metres, mid-hip centred; zeros without truth."""
+    some = smpl_lib.subset(bodies.smpl, encoded_vertices(config, bodies))
+
+    def encoded(batch: dict) -> Array:
+        valid = batch["smpl_valid"] > 0
+        rotmats = jnp.where(valid[:, None, None, None], batch["rotmats"], jnp.eye(3)[None, None])
+        betas = jnp.where(valid[:, None], batch["betas"], 0.0)
+        return smpl_lib.mesh(some, rotmats, betas) - centred_joints(bodies, rotmats, betas)[1]
+
+    return encoded
 
 
 def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> None:

@@ -11,7 +11,7 @@ import optax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 
-from multibodies_jax import experiment, hypotheses, joints, losses, models, smpl
+from multibodies_jax import experiment, hypotheses, losses, models, smpl
 from multibodies_jax.data import augment, pipeline, virtual
 from multibodies_jax.models import cvae, mdn
 
@@ -196,7 +196,7 @@ def _make_loss(config, model, bodies, num_hypotheses, prepare, split) -> Callabl
         "mode0": config.loss.mode0 and name == "multibodies",
         "vertices": _centred_mesh(config, bodies),
     }
-    encoded = _encoded_mesh(config, bodies) if name == "smpl_cvae" else None
+    encoded = experiment.encoded_mesh(config, bodies) if name == "smpl_cvae" else None
 
     def loss_fn(params: Any, batch_stats: Any, batch: dict, key: Array, step: Array) -> tuple[Array, Any]:
         k_prepare, k_dropout = jax.random.split(key)
@@ -208,7 +208,9 @@ def _make_loss(config, model, bodies, num_hypotheses, prepare, split) -> Callabl
         out, changed = model.apply(variables, seen, train=True, rngs=rngs, mutable=["batch_stats", "extras"])
         out, own, weights = _own_objective(config, name, out, changed.get("extras", {}), batch, step)
         hyps = hypotheses.decode(out, bodies.j24)
-        smpl_joints = _centred_joints(bodies, batch["rotmats"], batch["betas"])[0] if reading == "released" else None
+        smpl_joints = (
+            experiment.centred_joints(bodies, batch["rotmats"], batch["betas"])[0] if reading == "released" else None
+        )
         loss, terms, best = losses.total(hyps, batch, **options, smpl_joints=smpl_joints)
         loss = loss + sum(weights[term] * value for term, value in own.items())
         metrics = {f"loss_{term}": jnp.mean(value) for term, value in (terms | own).items()}
@@ -234,19 +236,6 @@ def _own_objective(config, name: str, states: Array, extras: dict, batch: dict, 
     return states, {}, {}
 
 
-def _encoded_mesh(config: Any, bodies: experiment.Bodies) -> Callable[[dict], Array]:
-    """The vertices of the truth that SMPL-CVAE encodes, (B, V, 3), metres, mid-hip centred; zeros without truth."""
-    some = smpl.subset(bodies.smpl, experiment.encoded_vertices(config, bodies))
-
-    def encoded(batch: dict) -> Array:
-        valid = batch["smpl_valid"] > 0
-        rotmats = jnp.where(valid[:, None, None, None], batch["rotmats"], jnp.eye(3)[None, None])
-        betas = jnp.where(valid[:, None], batch["betas"], 0.0)
-        return smpl.mesh(some, rotmats, betas) - _centred_joints(bodies, rotmats, betas)[1]
-
-    return encoded
-
-
 def trained(config: Any, num_hypotheses: int, params: Any) -> Any:
     """Which parameters of a stage learn (`freeze`), as a tree of booleans."""
     return models.trained(params, config.model.head, experiment.freeze(config, num_hypotheses))
@@ -258,19 +247,12 @@ def _stop_frozen(config: Any, num_hypotheses: int, params: Any) -> Any:
     return jax.tree.map(lambda learns, x: x if learns else jax.lax.stop_gradient(x), learns, params)
 
 
-def _centred_joints(bodies: experiment.Bodies, rotmats: Array, betas: Array) -> tuple[Array, Array]:
-    """J24 of bodies, metres, mid-hip centred, and that mid-hip."""
-    points = smpl.joints(bodies.j24, rotmats, betas)
-    midhip = jnp.mean(points[..., list(joints.MIDHIP_J24), :], axis=-2, keepdims=True)
-    return points - midhip, midhip
-
-
 def _centred_mesh(config: Any, bodies: experiment.Bodies) -> Callable[[Array, Array], Array]:
     """The vertices that the loss compares, `loss.vertex_set` and `loss.vertex_stride`, mid-hip centred."""
     every = np.arange(len(bodies.smpl.v_template))
     chosen = bodies.files.regressed_vertices if config.loss.vertex_set == "regressed" else every
     some = smpl.subset(bodies.smpl, chosen[:: config.loss.vertex_stride])
-    return lambda rotmats, betas: smpl.mesh(some, rotmats, betas) - _centred_joints(bodies, rotmats, betas)[1]
+    return lambda rotmats, betas: smpl.mesh(some, rotmats, betas) - experiment.centred_joints(bodies, rotmats, betas)[1]
 
 
 def _annotated(batch: dict) -> dict[str, Array]:
