@@ -1,0 +1,110 @@
+"""Calibration of a quantized set: does the truth fall in cluster k as often as its probability says?"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+GRID = (0.0, *(round(float(t), 5) for t in np.geomspace(1e-3, 2.0, 34)))
+"""Temperatures among which `fit` chooses; the first, 0, weighs all hypotheses alike."""
+
+_BINS = 10
+_LEAST = 1e-7  # Probability that the log-loss reads instead of a smaller one: a softmax in float32 reaches 0.
+
+
+def probabilities(
+    log_prior: Float[Array, "B M"], assignment: Int[Array, "B M"], n: int, temperatures: Float[Array, "T"]
+) -> Float[Array, "B T n"]:
+    """Mass of each cluster: the sum of softmax(temperature x log_prior) over its members, for every temperature.
+
+    Args:
+      log_prior: finite.
+      assignment: the cluster, 0 to n - 1, of each hypothesis.
+      n: number of clusters.
+      temperatures: 0 weighs all hypotheses alike.
+    """
+    weights = jax.nn.softmax(temperatures[None, :, None] * log_prior[:, None], axis=2)
+    return jnp.einsum("btm,bmk->btk", weights, jax.nn.one_hot(assignment, n), precision="highest")
+
+
+def nearest(
+    centroids: Float[Array, "B n J 3"], truth: Float[Array, "B J 3"], valid: Float[Array, "B J"]
+) -> Int[Array, "B"]:
+    """The cluster in which the truth falls: of the nearest centroid, by the squared distances of the valid joints."""
+    squared = jnp.sum(jnp.square(centroids - truth[:, None]), axis=3)
+    return jnp.argmin(jnp.sum(valid[:, None] * squared, axis=2), axis=1)
+
+
+def log_loss(prob: Float[np.ndarray, "N n"], hit: Int[np.ndarray, "N"]) -> float:
+    """Mean of -log of the probability of the cluster in which the truth falls, nats; of at most -log 1e-7 each."""
+    found = np.take_along_axis(np.asarray(prob, np.float64), hit[:, None], axis=1)
+    return float(-np.log(np.maximum(found, _LEAST)).mean())
+
+
+def fit(prob: Float[np.ndarray, "N T n"], hit: Int[np.ndarray, "N"], temperatures: tuple[float, ...]) -> float:
+    """The temperature with the least log-loss, the first of equal ones."""
+    return temperatures[int(np.argmin([log_loss(prob[:, t], hit) for t in range(len(temperatures))]))]
+
+
+def outcomes(hit: Int[np.ndarray, "N"], n: int) -> np.ndarray:
+    """Whether the truth falls in each of n clusters, (N, n)."""
+    return np.arange(n)[None] == hit[:, None]
+
+
+def bins(prob: Float[np.ndarray, "*b"], outcome: np.ndarray) -> list[dict[str, Any]]:
+    """The reliability diagram: ten bins of equal width of the predictions, empty ones left out.
+
+    Args:
+      prob: one prediction each, in [0, 1].
+      outcome: whether it came true, of the same shape.
+
+    Returns:
+      A row per bin: `probability` (mean), `frequency` (share that came true), `count`.
+    """
+    p, y = np.asarray(prob, np.float64).ravel(), np.asarray(outcome, bool).ravel()
+    place = np.clip((p * _BINS).astype(int), 0, _BINS - 1)
+    rows = []
+    for k in np.unique(place):
+        some = place == k
+        row = {"probability": float(p[some].mean()), "frequency": float(y[some].mean()), "count": int(some.sum())}
+        rows.append(row)
+    return rows
+
+
+def expected_error(rows: list[dict[str, Any]]) -> float:
+    """Expected calibration error: the mean of |probability - frequency| over all predictions (Guo et al., 2017)."""
+    total = sum(row["count"] for row in rows)
+    return sum(row["count"] * abs(row["probability"] - row["frequency"]) for row in rows) / total
+
+
+def describe(
+    hit: Int[np.ndarray, "N"],
+    tuned: Float[np.ndarray, "N n"],
+    uniform: Float[np.ndarray, "N n"],
+) -> dict[str, Any]:
+    """Errors of the cluster probabilities of N images, every (image, cluster) pair being one prediction.
+
+    Args:
+      hit: the cluster in which the truth falls.
+      tuned: under the temperature that the quantizer uses.
+      uniform: every hypothesis of the same weight.
+
+    Returns:
+      `count` of images; `ece`, `ece_uniform`; `top_ece`, of each image's most probable cluster alone
+      (the first of equal ones); `log_loss`, `log_loss_uniform` (nats); `bins` of `tuned`.
+    """
+    outcome = outcomes(hit, tuned.shape[1])
+    top = tuned.argmax(axis=1)[:, None]
+    rows = bins(tuned, outcome)
+    top_rows = bins(np.take_along_axis(tuned, top, axis=1), np.take_along_axis(outcome, top, axis=1))
+    return {
+        "count": len(hit),
+        "ece": expected_error(rows),
+        "ece_uniform": expected_error(bins(uniform, outcome)),
+        "top_ece": expected_error(top_rows),
+        "log_loss": log_loss(tuned, hit),
+        "log_loss_uniform": log_loss(uniform, hit),
+        "bins": rows,
+    }
