@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as all_of_them
-from benchmarks import inference, photographs
+from benchmarks import inference, photographs, training
 from multibodies_jax import joints, people
 
 
@@ -139,3 +139,18 @@ def test_spread_tells_what_moves_with_the_shoulders_from_what_moves_alone():
 def test_a_missing_model_is_a_message(tmp_path, capsys):
     assert photographs.main([f"--workdir={tmp_path}", f"--photos={tmp_path}"]) == 2
     assert "config.json" in capsys.readouterr().err
+
+
+def test_steps_of_both_take_turns_and_medians_count(monkeypatch):
+    """One slow step does not count."""
+    clock = iter([0, 1, 10, 12, 20, 21, 30, 32, 40, 49, 50, 52])  # Durations 1 and 2, then 1 and 2, then 9 and 2.
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    order = []
+    assert training.measure([lambda: order.append("a"), lambda: order.append("b")], 3) == [1, 2]
+    assert order == ["a", "b"] * 3
+
+
+def test_a_training_step_of_a_tiny_model_runs():
+    small = {"hidden": 8, "keypoint_width": 8, "keypoint_blocks": 1}
+    _, metrics = training.prepare("keypoints", 64, 2, 3, **small)()
+    assert np.isfinite(metrics["loss"]) and metrics["loss_vertices"] > 0

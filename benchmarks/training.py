@@ -1,0 +1,80 @@
+r"""What M hypotheses add to a training step: M = 100 against M = 1, with the same trunk, batch and losses.
+
+    python -m benchmarks.training [--trunk=resnet_small --size=64 --batch=32] [--hypotheses=100] [--steps=10]
+    python -m benchmarks.training --trunk=resnet50 --size=224 --batch=64         # on a GPU: at most 1.5 is the aim
+
+Hypotheses cost their joints; only the best one, hypothesis 0 and the truth are meshed. A step is the whole one of
+`steps.make_train_step`: forward, losses, gradient, optimiser. Steps of both take turns, medians count.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from configs import default
+from multibodies_jax import experiment, models, steps
+from multibodies_jax.data import virtual
+
+
+def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **fields: Any) -> Callable[[], Any]:
+    """One step of training, compiled, as a function that runs it again and waits for its result."""
+    config = default.get_config()
+    config.model.update({"trunk": trunk, "crop_size": size, **fields})
+    config.data.virtual_cameras = False
+    bodies = experiment.load_bodies(config)
+    rng = np.random.default_rng(0)
+    poses, betas = rng.normal(scale=0.2, size=(batch_size, 24, 3)), rng.normal(size=(batch_size, 10))
+    keys = jax.random.split(jax.random.key(0), batch_size)
+    batch = virtual.synthesize(jnp.float32(poses), jnp.float32(betas), keys, bodies.j24)
+    batch["image"] = jnp.asarray(rng.integers(0, 256, (batch_size, size, size, 3)), jnp.uint8)
+    model = experiment.build_model(config, num_hypotheses, bodies)
+    variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, batch))(jax.random.key(1))
+    params, stats = variables["params"], variables.get("batch_stats", {})
+    optimizer = steps.make_optimizer(config, models.trained(params, "paper", ""), 100, 1e-4)
+    state = steps.TrainState(jnp.zeros((), jnp.int32), params, stats, {}, optimizer.init(params))
+    split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
+    step = steps.make_train_step(config, model, bodies, optimizer, num_hypotheses, lambda batch, key: batch, split)
+    compiled = jax.jit(step).lower(state, batch, jax.random.key(2)).compile()
+
+    def run() -> Any:
+        return jax.block_until_ready(compiled(state, batch, jax.random.key(2)))
+
+    run()
+    return run
+
+
+def measure(runs: list[Callable[[], Any]], repeats: int) -> list[float]:
+    """Median seconds of each; they take turns."""
+    seconds = np.zeros((repeats, len(runs)))
+    for row in seconds:
+        for i, run in enumerate(runs):
+            start = time.perf_counter()
+            run()
+            row[i] = time.perf_counter() - start
+    return np.median(seconds, axis=0).tolist()
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--trunk", default="resnet_small", choices=models.TRUNKS)
+    parser.add_argument("--size", type=int, default=64, help="of the crop, pixels")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--hypotheses", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=10)
+    args = parser.parse_args(argv)
+    many, one = (prepare(args.trunk, args.size, args.batch, m) for m in (args.hypotheses, 1))
+    a, b = measure([many, one], args.steps)
+    print(f"{args.trunk}, {args.size} pixels, batch {args.batch}, all losses, {jax.devices()[0].device_kind}")
+    print(f"M = {args.hypotheses}: {1000 * a:.1f} ms   M = 1: {1000 * b:.1f} ms   ratio {a / b:.2f}")
+
+
+if __name__ == "__main__":
+    main()
