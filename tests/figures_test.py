@@ -143,3 +143,22 @@ def test_a_failed_figure_keeps_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         figures.error_curve(path, {"ours": {1: (2.0, 0.1)}})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_methods_stand_below_each_other_for_each_image(tmp_path):
+    single = figures.Example(
+        _evidence(np.random.default_rng(0)), _body(np.random.default_rng(1), (1,)), np.ones(1), 0, None
+    )
+    figures.by_method(tmp_path / "m.png", [{"HMR": single, "ours": _example(2, 1)}, {"ours": _example(2, 0)}], FACES)
+    with Image.open(tmp_path / "m.png") as picture:
+        third = picture.height // 3
+        rows = [picture.crop((0, i * third, picture.width, (i + 1) * third)) for i in range(3)]
+    for i, row in enumerate(rows):
+        row.save(tmp_path / f"{i}.png")
+    found = [
+        _columns(tmp_path / f"{i}.png", 7, figures.BLUE) for i in range(3)
+    ]  # Input, two bodies twice, truth twice.
+    assert found == [[1, 2], [3, 4], [1, 2]]
+    assert [_columns(tmp_path / f"{i}.png", 7, figures.GREEN) for i in range(3)] == [[], [], [5, 6]]
+    with pytest.raises(ValueError, match="got none"):
+        figures.by_method(tmp_path / "m.png", [{}], FACES)

@@ -66,6 +66,26 @@ def make(path: pathlib.Path, model: str = "multibodies", seed: int = 0, level: f
     return path
 
 
+def add_examples(path: pathlib.Path, n: int, name: str = "image") -> None:
+    """Writes the figures/examples.npz of two images with n bodies each, all in the rest pose."""
+    rotmats, betas = np.tile(np.eye(3, dtype=np.float32), (2, n, 24, 1, 1)), np.zeros((2, n, 10), np.float32)
+    (path / "figures").mkdir(exist_ok=True)
+    np.savez(
+        path / "figures" / "examples.npz",
+        rotmats=rotmats,
+        betas=betas,
+        prob=np.full((2, n), 1 / n),
+        best=np.zeros(2, int),
+        kp2d=np.zeros((2, 24, 2)),
+        kp2d_input=np.ones((2, 24)),
+        crop=np.zeros((2, 224, 224, 3), np.uint8),
+        truth_rotmats=rotmats[:, 0],
+        truth_betas=betas[:, 0],
+        truth_valid=np.array([1, 0]),
+        example_id=np.array([f"{name}_0", f"{name}_1"]),
+    )
+
+
 def edit(path: pathlib.Path, change) -> pathlib.Path:
     """Changes the results.json of a work directory."""
     result = json.loads((path / "results.json").read_text())

@@ -6,7 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from multibodies_jax import body_files
 from multibodies_jax.report import __main__ as command
 from multibodies_jax.report import document, plots, runs, tables, text
 from tests import report_fixture as fixture
@@ -33,7 +35,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cast(root):
-    return runs.cast(runs.find(f"{root}/*"))
+    return runs.cast(runs.find(f"{root}/*")[0])
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, 
     assert command.main(["all", f"--workdirs={root}/*", f"--out={out}"]) == 0
     shown = capsys.readouterr().out
     page = (out / "all.md").read_text()
-    assert page in shown and "Each change minus ours" in page and "hypotheses never best (dead)" in page
+    assert page in shown and "ours, centroids against ours" in page and "hypotheses never best (dead)" in page
     doc = json.loads((out / "all.json").read_text())
     assert [row["seed"] for row in doc["fairness"]] == [0, 1, 0, 1, 0, 1, 0, 1, 0]
     with open(out / "all.csv") as file:
@@ -160,6 +162,26 @@ def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, 
     }
     expected = {"all.md", "all.csv", "all.json", "mine.txt", "training.png"} | figures
     assert {path.name for path in out.iterdir()} == expected
+
+
+def test_bodies_of_the_methods_are_drawn_for_the_same_images(root, tmp_path):
+    body = body_files.load()
+    for name, count in (("ours", 2), ("hmr", 1)):
+        shutil.copytree(root / f"{name}_0", tmp_path / name)
+        fixture.edit(tmp_path / name, lambda r: r.update(body_fingerprint=body.fingerprint))
+        fixture.add_examples(tmp_path / name, count)
+    cast = runs.cast([tmp_path / "ours", tmp_path / "hmr"])
+    assert plots.hypotheses(cast, tmp_path / "two.png")
+    with Image.open(tmp_path / "two.png") as picture:
+        two = picture.size
+    fixture.add_examples(tmp_path / "ours", 2, "other")  # Of other images than the first method's.
+    assert plots.hypotheses(cast, tmp_path / "one.png")
+    with Image.open(tmp_path / "one.png") as picture:
+        assert picture.height < 0.6 * two[1]
+    fixture.edit(tmp_path / "ours", lambda r: r.update(body_fingerprint="0"))
+    fixture.edit(tmp_path / "hmr", lambda r: r.update(body_fingerprint="0"))
+    cast = runs.cast([tmp_path / "ours", tmp_path / "hmr"])
+    assert not plots.hypotheses(cast, tmp_path / "none.png")  # Another body: no mesh that could be drawn.
 
 
 def test_a_report_that_fails_leaves_the_old_one(root, tmp_path, monkeypatch):
@@ -261,4 +283,27 @@ def test_the_command_refuses_with_one_message_and_writes_nothing(root, tmp_path,
 
 
 def test_a_folder_that_two_patterns_name_counts_once(root):
-    assert runs.find(f"{root}/ours_0, {root}/ours_*") == [root / "ours_0", root / "ours_1"]
+    assert runs.find(f"{root}/ours_0, {root}/ours_*") == ([root / "ours_0", root / "ours_1"], [])
+
+
+def test_a_glob_leaves_out_what_was_not_evaluated_and_says_so_but_a_name_does_not(copy, capsys):
+    (copy / "a" / "results.json").unlink()
+    assert runs.find(f"{copy}/*") == ([copy / "b"], [copy / "a"])
+    doc = document.build(runs.cast([copy / "b"]), "table1", [copy / "a"])
+    assert f"Not evaluated and left out: {copy / 'a'}." in doc["notes"]
+    assert command.main(["table1", f"--workdirs={copy}/a,{copy}/b", f"--out={copy}/out"]) == 2
+    assert "has no results.json: run --mode=evaluate" in capsys.readouterr().err
+    (copy / "b" / "results.json").unlink()
+    with pytest.raises(runs.RefusedError, match="names no evaluated work directory"):
+        runs.find(f"{copy}/*")
+
+
+def test_an_ablation_of_a_baseline_stands_against_its_own_reference(tmp_path):
+    paths = [fixture.make(tmp_path / "ours")]
+    paths += [fixture.make(tmp_path / "mdn", "smpl_mdn", 0, 6.0)]
+    paths += [fixture.make(tmp_path / "rate", "smpl_mdn", 0, 9.0, optim__learning_rate=1e-3)]
+    cast = runs.cast(paths)
+    rows = tables.against_reference(cast, HARD)
+    (row,) = [r for r in rows if r["method"].startswith("SMPL-MDN") and (r["n"], r["metric"]) == (5, "mpjpe")]
+    assert (row["method"], row["against"]) == ("SMPL-MDN, optim.learning_rate=0.001", "SMPL-MDN")
+    assert row["verdict"] == "worse"

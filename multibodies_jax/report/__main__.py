@@ -15,8 +15,9 @@ def main(argv: list[str] | None = None) -> int:
     """Makes one report; returns the exit status: 0, 1 (cannot write), 2 (bad input, nothing was written)."""
     arguments = _parser().parse_args(argv)
     try:
-        cast = runs.cast(runs.find(arguments.workdirs))
-        doc = document.build(cast, arguments.what)
+        paths, left_out = runs.find(arguments.workdirs)
+        cast = runs.cast(paths)
+        doc = document.build(cast, arguments.what, left_out)
         names, text = files.write(arguments.out, cast, doc)
     except runs.RefusedError as error:
         sys.stderr.write(f"error: {error}\n")

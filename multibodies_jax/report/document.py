@@ -1,5 +1,7 @@
 """Puts the numbers of one report together: a dictionary that JSON can hold, which every other form is printed from."""
 
+import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from multibodies_jax import judge, published
@@ -8,12 +10,13 @@ from multibodies_jax.report import extras, runs, statistics, tables
 WHATS = ("table1", "table2", "all")
 
 
-def build(cast: runs.Cast, what: str) -> dict[str, Any]:
+def build(cast: runs.Cast, what: str, left_out: Sequence[pathlib.Path] = ()) -> dict[str, Any]:
     """All numbers of a report.
 
     Args:
       cast: the work directories.
       what: one of `WHATS`; "all" has both tables and what stands beside them.
+      left_out: work directories that were not evaluated, to be named in the notes.
 
     Returns:
       `what`, `protocol`, `split`, `body`, `resamples`, `groups`, `sets` (set -> its parts: rows of `tables` and
@@ -32,7 +35,7 @@ def build(cast: runs.Cast, what: str) -> dict[str, Any]:
         "sets": {},
         "information": extras.information(cast) if what == "all" else [],
         "fairness": extras.fairness(cast),
-        "notes": _notes(cast, what, with_table2),
+        "notes": [*_notes(cast, what, with_table2), *(f"Not evaluated and left out: {path}." for path in left_out)],
     }
     for name in cast.sets:
         doc["sets"][name] = _of_set(cast, name, what, with_table2)

@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -193,7 +194,7 @@ def _read_examples(run: runs.Run) -> dict[str, np.ndarray] | None:
 
 def _example(body: smpl.SmplModel, arrays: Mapping[str, np.ndarray], i: int) -> figures.Example:
     def mesh(prefix: str) -> np.ndarray:
-        rotmats, betas = (arrays[prefix + name][i].astype(np.float32) for name in ("rotmats", "betas"))
+        rotmats, betas = (jnp.asarray(arrays[prefix + name][i], jnp.float32) for name in ("rotmats", "betas"))
         return np.asarray(smpl.mesh(body, rotmats, betas))
 
     evidence = figures.Evidence(arrays["kp2d"][i], arrays["kp2d_input"][i], arrays["crop"][i])

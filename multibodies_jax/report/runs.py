@@ -31,6 +31,8 @@ _WORDS: dict[str, dict[Any, str]] = {
     "loss.mode0": {False: "hypothesis 0 not supervised"},
     "loss.reading": {"released": "released losses"},
     "flow.noise_mm": {0: "prior without noise"},
+    "mdn.root": {"mixture": "global rotation in the mixture"},
+    "mdn.sigma_means": {"std": "sigma as a standard deviation"},
 }
 _M = "model.num_hypotheses"
 
@@ -140,23 +142,28 @@ class Cast:
         return list(self.runs[0].result["datasets"])
 
 
-def find(patterns: str) -> list[pathlib.Path]:
+def find(patterns: str) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     """Work directories of a comma-separated list of folders and globs, each once.
 
-    A glob takes the folders among its matches; a name without wildcards has to be one.
+    Returns:
+      (the folders, those that a glob matched but that were not evaluated). A name without wildcards is always taken.
 
     Raises:
-      RefusedError: one of them names no folder.
+      RefusedError: one of them names no folder, or none that was evaluated.
     """
     found: dict[pathlib.Path, pathlib.Path] = {}
+    left: dict[pathlib.Path, pathlib.Path] = {}
     for pattern in filter(None, map(str.strip, patterns.split(","))):
         paths = [path for path in map(pathlib.Path, sorted(glob.glob(pattern))) if path.is_dir()]
-        if not paths:
-            raise RefusedError(f"--workdirs: {pattern!r} names no folder; give work directories of run.py.")
-        found |= {path.resolve(): path for path in paths}
+        taken = [path for path in paths if not glob.has_magic(pattern) or (path / "results.json").exists()]
+        if not taken:
+            kind = "evaluated work directory" if paths else "folder"
+            raise RefusedError(f"--workdirs: {pattern!r} names no {kind}; give those of run.py --mode=evaluate.")
+        found |= {path.resolve(): path for path in taken}
+        left |= {path.resolve(): path for path in paths}
     if not found:
         raise RefusedError("--workdirs names no folder: give one or several, with commas between them.")
-    return list(found.values())
+    return list(found.values()), [path for key, path in left.items() if key not in found]
 
 
 def cast(paths: Sequence[pathlib.Path]) -> Cast:

@@ -24,7 +24,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         if name in result.get("published", {}):
             lines += published_table(result["published"][name], result["config"]["eval"]["published"])
         lines += _comparisons(result["compared"][name], result.get("label", "ours"))
+        lines += _of_one(result.get("single", {}).get(name, {}))
         lines += _diagnostics(result["diagnostics"][name])
+        lines += _calibration(result.get("calibration", {}).get(name, {}))
     lines += _same_people(result["same_people"])
     lines += ["", "## Prior and what was chosen on the validation splits", ""]
     held_out, noise = result["prior"]["held_out_log_prob"], result["prior"]["noise_mm"]
@@ -107,6 +109,18 @@ def _comparisons(rows: list[Mapping[str, Any]], label: str) -> list[str]:
     return lines
 
 
+def _of_one(taken: Mapping[str, Any]) -> list[str]:
+    """Errors of a single hypothesis, by how it is taken."""
+    if not taken:
+        return []
+    known = {metric for scores in taken.values() for metric in scores}
+    columns = {metric: label for metric, label in _COLUMNS.items() if metric in known}
+    lines = ["", "| one hypothesis | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, scores in taken.items():
+        lines.append(f"| {name} | " + " | ".join(_cell(scores.get(metric)) for metric in columns) + " |")
+    return lines
+
+
 def _diagnostics(values: Mapping[str, Any]) -> list[str]:
     lines = [""]
     spread = [
@@ -117,13 +131,39 @@ def _diagnostics(values: Mapping[str, Any]) -> list[str]:
         px = values["reprojection_px"]["mean"]
         lines.append(f"- 2D error of the hypotheses on visible keypoints: {px:.1f} px of 224.")
     ever, use = values["hypotheses_ever_best"], values["hypotheses_in_use"]
-    lines.append(f"- Hypotheses ever best: {ever}; in use (perplexity): {use:.1f}.")
+    never = f"; never: {values['hypotheses_never_best']}" if "hypotheses_never_best" in values else ""
+    lines.append(f"- Hypotheses ever best: {ever}{never}; in use (perplexity): {use:.1f}.")
     printed, tuned = values["effective_printed"]["mean"], values["effective_tuned"]["mean"]
     lines.append(
         f"- Effective number of hypotheses under the prior: {printed:.1f} at temperature 1, {tuned:.1f} at the chosen one."
     )
+    if energies := values.get("energy_mm"):
+        texts = ", ".join(f"{energy['mean']:.1f} at n = {n}" for n, energy in energies.items())
+        lines.append(f"- Quantization energy (eq 3), its root in mm: {texts}.")
     if "worse_when_shuffled" in values:
         lines.append(f"- With the evidence of other images MPJPE-1 is {values['worse_when_shuffled']:+.0%}.")
+    return lines
+
+
+def _calibration(by_n: Mapping[str, Any]) -> list[str]:
+    """How far the clusters' probabilities are from how often the truth is in them."""
+    if not by_n:
+        return []
+    columns = {
+        "temperature": "temperature",
+        "ece": "ECE",
+        "top_ece": "ECE of the most probable",
+        "ece_uniform": "ECE of uniform weights",
+        "log_loss": "log loss",
+        "log_loss_uniform": "log loss of uniform weights",
+        "temperature_fitted": "temperature fitted to it",
+        "ece_fitted": "ECE with that",
+    }
+    lines = ["", "Calibration of the probabilities: the truth's share in each cluster against its probability.", ""]
+    lines += ["| n | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
+    for n, scores in by_n.items():
+        cells = (f"{scores[name]:.3f}" if scores.get(name) is not None else "" for name in columns)
+        lines.append(f"| {n} | " + " | ".join(cells) + " |")
     return lines
 
 

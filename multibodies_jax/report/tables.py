@@ -82,7 +82,7 @@ def table2(cast: runs.Cast) -> list[tuple[bool, bool, Method]]:
             f"Table 2 sets the prior's weights against uniform ones, but these were evaluated with {weights!r} only: "
             "evaluate again with --config.quantizer.weights=prior."
         )
-    without = next((g for g in cast.ablations("multibodies") if g.differs == _NO_REPROJECTION), None)
+    without = next(filter(_is_without_reprojection, cast.ablations("multibodies")), None)
     rows = []
     for group, reprojection in ((without, False), (ours, True)):
         if group is not None:
@@ -91,14 +91,13 @@ def table2(cast: runs.Cast) -> list[tuple[bool, bool, Method]]:
 
 
 def variants(cast: runs.Cast, dataset: str) -> list[Method]:
-    """What the paper leaves open: other readings of the same hypotheses, then the other ablations of ours."""
+    """What the paper leaves open: other readings of our hypotheses, then the other ablations, of ours and of the baselines."""
     ours = cast.reference("multibodies")
-    if ours is None:
-        return []
     left_out = (judge.UNIFORM, judge.SHUFFLED)  # A row of table 2; no method.
-    same = [m for m in methods_of(ours, dataset) if m.startswith(f"{ours.main}, ") and m not in left_out]
-    other = [g for g in cast.ablations("multibodies") if g.differs != _NO_REPROJECTION]
-    return [Method(m, ours, m) for m in same] + [Method(g.label, g, g.main) for g in other]
+    names = methods_of(ours, dataset) if ours else []
+    same = [Method(m, ours, m) for m in names if ours and m.startswith(f"{ours.main}, ") and m not in left_out]
+    other = [group for role in reversed(runs.ROLES) for group in cast.ablations(role)]
+    return same + [Method(g.label, g, g.main) for g in other if not _is_without_reprojection(g)]
 
 
 def cells(rows: Iterable[Method], dataset: str) -> list[Row]:
@@ -146,13 +145,13 @@ def tests(cast: runs.Cast, dataset: str) -> list[Row]:
 
 
 def against_reference(cast: runs.Cast, dataset: str) -> list[Row]:
-    """Every ablation minus the reference: above 0, millimetres are lost by what differs."""
-    ours = cast.reference("multibodies")
-    if ours is None:
-        return []
-    whole = Method(ours.label, ours, ours.main)
+    """Every ablation minus the reference of its method: above 0, millimetres are lost by what differs."""
     ablated = [row for _, _, row in table2(cast)] + variants(cast, dataset)
-    return [row for method in ablated for row in differences(method, [whole], dataset)]
+    rows: list[Row] = []
+    for method in ablated:
+        if (whole := cast.reference(method.group.role)) is not None:
+            rows += differences(method, [Method(whole.label, whole, whole.main)], dataset)
+    return rows
 
 
 def order(cast: runs.Cast, dataset: str, tested: Sequence[Row], ablated: Sequence[Row]) -> list[Row]:
@@ -231,6 +230,10 @@ def _component_label(reprojection: bool, flow: bool) -> str:
         (True, False): "hypothesis re-projection only",
         (True, True): "both (ours)",
     }[reprojection, flow]
+
+
+def _is_without_reprojection(group: runs.Group) -> bool:
+    return group.role == "multibodies" and group.differs == _NO_REPROJECTION
 
 
 def _every(group: runs.Group) -> str:
