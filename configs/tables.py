@@ -36,5 +36,4 @@ def get_config(part: str = "heads") -> Any:
     c.train.steps = 1000
     c.train.batch = 64
     c.optim.learning_rate = 1e-3
-    c.eval.curve = True
     return c

@@ -21,27 +21,18 @@ from multibodies_jax import (
     gallery,
     inference,
     judge,
-    metrics,
-    occlusion,
+    latents,
     prior,
     protocols,
     published,
     report,
     smpl,
+    summaries,
 )
 from multibodies_jax.data import pipeline
 
-SCHEMA = 1
+SCHEMA = 2
 TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """What one split of one set gave; N examples."""
-
-    errors: dict[tuple[str, str, str], np.ndarray]  # (method, n, metric) -> (N,), millimetres.
-    diagnostics: dict[str, np.ndarray]  # name -> (N, ...).
-    ids: list[str]
 
 
 def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
@@ -58,24 +49,25 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     """
     experiment.check_workdir(config, workdir)
     panel = _panel(config, workdir, experiment.load_bodies(config))
-    result = _describe(config, panel)
+    settings = _settings(config, panel)
+    result = _describe(config, panel, settings.method, checkpoints.restore(workdir / "checkpoints", {})[1])
     per_example: dict[str, np.ndarray] = {}
-    scores: dict[str, Scores] = {}
+    scores: dict[str, summaries.Scores] = {}
     for name in config.eval.sets:
         settings, tuned = _tune(config, panel, name)
         scores[name] = _run(config, panel, name, settings)
         result["tuned_on_validation"][name] = tuned
         result["temperature"] = settings.temperature  # Prediction uses the one of the last set.
         result["datasets"][name] = _dataset(config, name, scores[name].ids)
-        result["metrics"][name] = _summaries(scores[name].errors)
-        result["compared"][name] = _comparisons(scores[name].errors)
+        _fill(result, name, scores[name], settings, _validation_calibration(config, panel, name, settings))
+        if config.model.name == "smpl_cvae" and panel.ours.num_hypotheses > 1:
+            batches = map(_arrays, examples(config, name, "validation", others=False))
+            result.setdefault("cvae", {})[name] = latents.inspect(config, panel.ours, batches)
         if config.eval.published:
-            rows = published.compare(config.eval.published, result["metrics"][name][judge.OURS])
+            rows = published.compare(config.eval.published, result["metrics"][name][settings.method])
             result.setdefault("published", {})[name] = rows
-        result["diagnostics"][name] = _diagnose(scores[name], panel.ours.num_hypotheses)
-        per_example[f"{name}|example_id"] = np.array(scores[name].ids)
-        per_example |= {f"{name}|{'|'.join(key)}": value for key, value in scores[name].errors.items()}
-    result["same_people"] = _same_people(scores)
+        per_example |= summaries.per_example(name, scores[name])
+    result["same_people"] = summaries.same_people(scores, settings.method)
     _write(workdir, result, per_example)
     gallery.draw(config, workdir, panel, settings, result)
     print(report.markdown(result))
@@ -83,10 +75,26 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     return result
 
 
+def _fill(
+    result: dict[str, Any],
+    name: str,
+    scores: summaries.Scores,
+    settings: judge.Settings,
+    validation: dict[str, judge.Calibration],
+) -> None:
+    """Adds what one set gave."""
+    result["metrics"][name] = summaries.of_metrics(scores)
+    result["compared"][name] = summaries.comparisons(scores, settings.method)
+    result["diagnostics"][name] = summaries.diagnose(scores, result["num_hypotheses"], settings.method)
+    result["single"][name] = summaries.of_single(scores)
+    result["calibration"][name] = summaries.of_calibration(scores, validation, settings.temperature)
+    if scores.found.curves:
+        result.setdefault("curves", {})[name] = summaries.of_curves(scores)
+
+
 def _panel(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> judge.Panel:
     ours = inference.restore(config, workdir / "checkpoints", bodies)
-    with_hmr = config.eval.controls and checkpoints.latest_step(workdir / "hmr") is not None
-    with_books = config.eval.controls and ours.num_hypotheses > 1
+    with_controls = config.eval.controls and ours.num_hypotheses > 1
     truth = protocols.get(config.eval.protocol).truth
 
     def scored(model: smpl.SmplModel) -> judge.Scored:
@@ -98,19 +106,41 @@ def _panel(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> jud
         ours=ours,
         density=prior.load_prior(config, workdir, bodies),
         scored=scored(bodies.smpl),
-        books=controls.codebooks(config, bodies, _ns(config, ours)) if with_books else {},
-        hmr=inference.restore(config, workdir / "hmr", bodies) if with_hmr else None,
+        books=controls.codebooks(config, bodies, _ns(config, ours)) if with_controls else {},
+        hmr=_hmr(config, workdir, bodies) if with_controls else None,
         gendered=(scored(bodies.files.gendered("male")), scored(bodies.files.gendered("female"))) if gendered else None,
     )
 
 
-def _describe(config: Any, panel: judge.Panel) -> dict[str, Any]:
-    """The head of results.json: what was evaluated, and how."""
+def _hmr(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> inference.Regressor | None:
+    """The single-hypothesis HMR of the controls: of `eval.hmr`, or of the work directory itself if it has one."""
+    if not config.eval.hmr:
+        own = checkpoints.latest_step(workdir / "hmr") is not None
+        return inference.restore(config, workdir / "hmr", bodies) if own else None
+    directory = pathlib.Path(config.eval.hmr) / "checkpoints"
+    if checkpoints.latest_step(directory) is None:
+        raise ValueError(
+            f"config.eval.hmr={config.eval.hmr!r} has no checkpoints/ with a finished step: train configs/hmr.py there "
+            "first, name another work directory, or leave the controls out with config.eval.controls=False."
+        )
+    m = checkpoints.restore(directory)[1]["num_hypotheses"]
+    if m != 1:
+        raise ValueError(
+            f"config.eval.hmr={config.eval.hmr!r} has M = {m} hypotheses; the controls need a network with one: name the "
+            "work directory of configs/hmr.py."
+        )
+    return inference.restore(config, directory, bodies)
+
+
+def _describe(config: Any, panel: judge.Panel, method: str, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """The head of results.json: what was evaluated, and how; `trained` are the metadata of its checkpoint."""
     named, *strict = map(dataclasses.asdict, protocols.both(protocols.get(config.eval.protocol)).values())
-    regressors = {judge.OURS: panel.ours} | ({judge.HMR: panel.hmr} if panel.hmr else {})
+    regressors = {method: panel.ours} | ({judge.HMR: panel.hmr} if panel.hmr else {})
     return {
         "schema": SCHEMA,
         **experiment.metadata(config, panel.ours.bodies),
+        "model": config.model.name,
+        "label": method,
         "seed": config.seed,
         "split": config.eval.split,
         "protocol": named,
@@ -118,8 +148,11 @@ def _describe(config: Any, panel: judge.Panel) -> dict[str, Any]:
         "num_hypotheses": panel.ours.num_hypotheses,
         "steps": {name: regressor.step for name, regressor in regressors.items()},
         "images_seen": {name: regressor.images_seen for name, regressor in regressors.items()},
+        "init": trained.get("init"),
+        "training_seconds": trained.get("training_seconds"),
         "prior": {"held_out_log_prob": panel.density.held_out_log_prob, "noise_mm": config.flow.noise_mm},
         **{part: {} for part in ("tuned_on_validation", "datasets", "metrics", "compared", "diagnostics")},
+        **{part: {} for part in ("single", "calibration")},
     }
 
 
@@ -149,13 +182,16 @@ class _Pairs(Sequence):
         return {"record": self._source[index], "other": functools.partial(self._source.__getitem__, other)}
 
 
-def examples(config: Any, name: str, split: str) -> Iterator[dict[str, Any]]:
-    """Evaluation batches of one set, in order, the last one padded; for the controls with another example's evidence."""
+def examples(config: Any, name: str, split: str, others: bool = True) -> Iterator[dict[str, Any]]:
+    """Evaluation batches of one set, in order, the last one padded.
+
+    With `others` and `eval.controls` they have another example's evidence beside, as the shuffled control needs.
+    """
     source = _Pairs(experiment.open_source(config, name, split))
 
     def make(pair: Mapping[str, Any]) -> dict[str, Any]:
         row = experiment.evaluation_row(config, pair["record"])
-        if not config.eval.controls:
+        if not others or not config.eval.controls:
             return row
         other = experiment.evaluation_row(config, pair["other"]())
         return row | {judge.OTHER + key: other[key] for key in judge.EVIDENCE if key in other}
@@ -163,37 +199,42 @@ def examples(config: Any, name: str, split: str) -> Iterator[dict[str, Any]]:
     return pipeline.evaluation_batches(source, config.eval.batch, make, config.data.threads, config.eval.max_examples)
 
 
-def _run(config: Any, panel: judge.Panel, name: str, settings: judge.Settings) -> Scores:
+def _run(config: Any, panel: judge.Panel, name: str, settings: judge.Settings) -> summaries.Scores:
     """Scores every method on the evaluated split of one set."""
     size = len(experiment.open_source(config, name, config.eval.split))
     size = min(size, config.eval.max_examples) if config.eval.max_examples else size
-    all_errors: list[dict] = []
-    all_diagnostics: list[dict] = []
+    parts: list[judge.Findings] = []
     ids: list[str] = []
     batches = examples(config, name, config.eval.split)
     for batch in tqdm(batches, total=-(-size // config.eval.batch), desc=f"evaluate {name}", unit="batch"):
         keep = batch["valid"] > 0
         ids += list(batch["example_id"][keep])
-        errors, diagnostics = judge.judge(panel, _arrays(batch), settings)
-        diagnostics = diagnostics | {"occlusion": batch["occlusion"]}
-        flat = {(m, n, k): v for m, sets in errors.items() for n, scores in sets.items() for k, v in scores.items()}
-        all_errors.append({k: np.asarray(v)[keep] for k, v in flat.items()})
-        all_diagnostics.append({k: np.asarray(v)[keep] for k, v in diagnostics.items()})
-    return Scores(_joined(all_errors), _joined(all_diagnostics), ids)
+        found = judge.judge(panel, _arrays(batch), settings)
+        found = found.replace(diagnostics=found.diagnostics | {"occlusion": batch["occlusion"]})
+        parts.append(_kept(found, keep))
+    return summaries.Scores(summaries.join(parts), ids)
 
 
-def _joined(rows: list[dict]) -> dict:
-    return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+def _kept(tree: Any, keep: np.ndarray) -> Any:
+    """The examples of a batch that are no padding, as NumPy arrays."""
+    return summaries.ordered_map(lambda values: np.asarray(values)[keep], tree)
 
 
 def _arrays(batch: dict[str, Any]) -> dict[str, jax.Array]:
     return {k: jnp.asarray(v) for k, v in batch.items() if k != "example_id"}
 
 
-def _tune(config: Any, panel: judge.Panel, name: str) -> tuple[judge.Settings, dict[str, Any]]:
-    """Chooses temperature and noise by the mean error on the validation split of a set."""
+def _settings(config: Any, panel: judge.Panel) -> judge.Settings:
+    """Those of the config, before anything is chosen on a validation split."""
     q = config.quantizer
-    settings = judge.Settings(
+    if config.eval.curve and q.reading == "released":
+        raise ValueError(
+            "config.eval.curve=True has no config.quantizer.reading='released': choose 'paper' or 'keep_first', or leave "
+            "the curve out."
+        )
+    # One hypothesis is nobody's set.
+    named = panel.ours.num_hypotheses > 1 or config.model.name == "hmr"
+    return judge.Settings(
         ns=_ns(config, panel.ours),
         protocol=protocols.get(config.eval.protocol),
         reading=q.reading,
@@ -202,11 +243,18 @@ def _tune(config: Any, panel: judge.Panel, name: str) -> tuple[judge.Settings, d
         iterations=q.iterations,
         temperature=q.temperature or 1.0,
         noise={},
+        method=judge.main(config.model.name) if named else judge.OURS,
+        curve=config.eval.curve,
     )
+
+
+def _tune(config: Any, panel: judge.Panel, name: str) -> tuple[judge.Settings, dict[str, Any]]:
+    """Chooses temperature and noise by the mean error on the validation split of a set."""
+    settings = _settings(config, panel)
     tuned: dict[str, Any] = {}
     if panel.ours.num_hypotheses == 1:
         return settings, tuned
-    if not q.temperature:
+    if not config.quantizer.temperature:
         grid = _temperature_errors(config, panel, name, settings)
         best = min(grid, key=lambda t: grid[t].mean())
         settings = dataclasses.replace(settings, temperature=best)
@@ -225,7 +273,7 @@ def _temperature_errors(
     """MPJPE-n on the validation split under prior weights, for each temperature."""
     values: dict[float, list] = {t: [] for t in TEMPERATURES}
     protocol = settings.protocol
-    for batch in tqdm(examples(config, name, "validation"), desc="choose the temperature", unit="batch"):
+    for batch in tqdm(examples(config, name, "validation", others=False), desc="choose the temperature", unit="batch"):
         arrays, keep = _arrays(batch), batch["valid"] > 0
         hyps = judge.hypothesize(panel.ours, panel.density, arrays)
         every = judge.measure(panel, hyps, judge.truth_of(panel, arrays, protocol), protocol)["mpjpe"]
@@ -237,6 +285,27 @@ def _temperature_errors(
     return {t: np.concatenate(v, axis=1).mean(axis=1) for t, v in values.items()}
 
 
+def _validation_calibration(
+    config: Any, panel: judge.Panel, name: str, settings: judge.Settings
+) -> dict[str, judge.Calibration]:
+    """What the temperature of the probabilities is fitted to: the quantized sets of the validation split.
+
+    Empty without sets, and where the config sets the temperature: then nothing is chosen, and there need be no split.
+    """
+    ns = [n for n in settings.ns if n > 1]
+    if panel.ours.num_hypotheses == 1 or not ns or config.quantizer.temperature:
+        return {}
+    parts = []
+    for batch in tqdm(examples(config, name, "validation", others=False), desc="calibrate", unit="batch"):
+        arrays = _arrays(batch)
+        hyps = judge.hypothesize(panel.ours, panel.density, arrays)
+        keys = judge.example_keys(arrays, 0)
+        clusters = {str(n): judge.quantized(hyps, n, keys, settings) for n in ns}
+        truth = judge.truth_of(panel, arrays, settings.protocol)
+        parts.append(_kept(judge.calibrations(hyps, clusters, truth, settings), batch["valid"] > 0))
+    return summaries.join(parts)
+
+
 def _best_noise(
     config: Any, panel: judge.Panel, name: str, ns: tuple[int, ...]
 ) -> dict[tuple[str, int], tuple[float, float]]:
@@ -244,7 +313,9 @@ def _best_noise(
     pairs = [(root, pose) for root in controls.NOISE_ROOT_DEG for pose in controls.NOISE_POSE_DEG]
     values: list[np.ndarray] = []
     protocol = protocols.get(config.eval.protocol)
-    for batch in tqdm(examples(config, name, "validation"), desc="choose the control's noise", unit="batch"):
+    for batch in tqdm(
+        examples(config, name, "validation", others=False), desc="choose the control's noise", unit="batch"
+    ):
         arrays, keep = _arrays(batch), batch["valid"] > 0
         single = judge.respond(panel.hmr, arrays)
         errors = [
@@ -253,70 +324,6 @@ def _best_noise(
         values.append(np.stack(errors)[..., keep])
     means = np.concatenate(values, axis=-1).mean(axis=-1)  # (pairs, metrics, ns)
     return {(m, n): pairs[int(means[:, i, j].argmin())] for i, m in enumerate(judge.TUNED) for j, n in enumerate(ns)}
-
-
-def _summaries(errors: dict) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for (method, n, name), values in errors.items():
-        tree.setdefault(method, {}).setdefault(n, {})[name] = metrics.summary(values)
-    return tree
-
-
-def _comparisons(errors: dict) -> list[dict[str, Any]]:
-    """Paired differences ours - control at every n; an interval below 0 says that ours is better."""
-    rows = []
-    for (method, n, name), values in errors.items():
-        if method in judge.CONTROLS and name in judge.TUNED:
-            row = {"control": method, "n": int(n), "metric": name}
-            rows.append(row | metrics.paired(errors[judge.OURS, n, name], values))
-    return rows
-
-
-def _diagnose(scores: Scores, num_hypotheses: int) -> dict[str, Any]:
-    """What the numbers stand on: spread, 2D error, use of hypotheses."""
-    diagnostics = scores.diagnostics
-    best = np.bincount(diagnostics["best_hypothesis"], minlength=num_hypotheses)
-    share = best[best > 0] / best.sum()
-    result: dict[str, Any] = {
-        name: metrics.summary(values[np.isfinite(values)])
-        for name, values in diagnostics.items()
-        if values.ndim == 1 and values.dtype.kind == "f" and np.isfinite(values).any()
-    }
-    result["hypotheses_ever_best"] = int((best > 0).sum())
-    result["hypotheses_in_use"] = float(np.exp(-(share * np.log(share)).sum()))
-    ours, shuffled = ((method, "1", "mpjpe") for method in (judge.OURS, judge.SHUFFLED))
-    if ours in scores.errors and shuffled in scores.errors:
-        result["worse_when_shuffled"] = float(scores.errors[shuffled].mean() / scores.errors[ours].mean() - 1)
-    return result
-
-
-def _same_people(scores: Mapping[str, Scores]) -> dict[str, Any]:
-    """What hiding does to the same people: the last set against the first, where they have the same examples.
-
-    Comparing visible with hidden joints within one set would compare trunks with limbs; here every joint of every
-    person is compared with itself.
-    """
-    plain, *_, hidden = [*scores.values()] * 2  # Twice, so that one set is both.
-    if plain is hidden or plain.ids != hidden.ids:
-        return {}
-    result: dict[str, Any] = {}
-    difference = hidden.diagnostics["spread_mm"] - plain.diagnostics["spread_mm"]
-    single = next((m for m in (judge.HMR, judge.OURS) if (m, "1", "mpjpe") in hidden.errors), None)
-    for kind in np.unique(hidden.diagnostics["occlusion"]):
-        rows = hidden.diagnostics["occlusion"] == kind
-        if rows.sum() < 2:
-            continue
-        entry: dict[str, Any] = {"examples": int(rows.sum())}
-        unseen = (plain.diagnostics["seen"] & ~hidden.diagnostics["seen"])[rows]
-        for word, where in (("hidden", unseen), ("visible", hidden.diagnostics["seen"][rows])):
-            if where.any():
-                means = (difference[rows] * where).sum(axis=1) / np.maximum(where.sum(axis=1), 1)
-                entry[f"spread_of_{word}_joints_mm"] = metrics.paired(means, np.zeros_like(means))
-        if single:
-            key = (single, "1", "mpjpe")
-            entry["single_mpjpe"] = metrics.paired(hidden.errors[key][rows], plain.errors[key][rows])
-        result[occlusion.STRATEGIES[kind]] = entry
-    return result
 
 
 def _write(workdir: pathlib.Path, result: dict[str, Any], per_example: dict[str, np.ndarray]) -> None:

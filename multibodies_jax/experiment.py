@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from configs import default
 from multibodies_jax import body_files, checkpoints, joints, models, protocols, published, quantize, rotations
 from multibodies_jax import smpl as smpl_lib
 from multibodies_jax.data import augment, pipeline, spin_npz
@@ -330,6 +331,11 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
             f"{workdir} holds converted weights ({converted}): train in another --workdir, with --config.init={workdir}."
         )
     theirs = training_fields(stored)
+    if not converted and (
+        added := set(ours) - set(theirs)
+    ):  # By a later version: what is not stored was as it is by default.
+        usual = training_fields(json.loads(default.get_config().to_json_best_effort()))
+        theirs |= {field: usual[field] for field in added & set(usual)}
     if not config.model.num_hypotheses:
         ours["model.num_hypotheses"] = theirs.get("model.num_hypotheses")
     if converted:

@@ -1,5 +1,6 @@
 """Draws the figures of a work directory: examples of the last evaluation set, the prior's samples, curves."""
 
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -28,11 +29,13 @@ _STAGES = ("prior", "stage1", "checkpoints", "hmr")
 def draw(
     config: Any, workdir: pathlib.Path, panel: judge.Panel, settings: judge.Settings, result: Mapping[str, Any]
 ) -> None:
-    """Writes figures 2, 4, 5 and 6, the error curves and the losses to WORKDIR/figures."""
+    """Writes figures 2, 4, 5 and 6, the error curves, the losses and examples.npz to WORKDIR/figures."""
     folder = workdir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for name, methods in result["metrics"].items():
-        shown = {m: sets for m, sets in methods.items() if m in (judge.OURS, judge.UNIFORM, judge.HMR, *judge.CONTROLS)}
+        shown = {
+            m: sets for m, sets in methods.items() if m in (settings.method, judge.UNIFORM, judge.HMR, *judge.CONTROLS)
+        }
         curves = {
             m: {int(n): (s["mpjpe"]["mean"], s["mpjpe"]["ci95"]) for n, s in sets.items()} for m, sets in shown.items()
         }
@@ -60,10 +63,12 @@ def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, settin
     meshes = np.asarray(smpl.mesh(bodies.smpl, picked.rotmats, picked.betas))
     true_meshes = np.asarray(smpl.mesh(bodies.smpl, batch["rotmats"], batch["betas"]))
     annotated = [mesh if row["smpl_valid"] else None for mesh, row in zip(true_meshes, rows, strict=True)]
+    best = np.argmin(np.asarray(errors), axis=1)
+    _store(folder / "examples.npz", records, rows, picked, np.asarray(chosen.prob), best)
     faces = np.asarray(bodies.smpl.faces)
     evidence = [_evidence(record, row) for record, row in zip(records, rows, strict=True)]
     examples = [
-        figures.Example(evidence[i], meshes[i], np.asarray(chosen.prob[i]), int(errors[i].argmin()), annotated[i])
+        figures.Example(evidence[i], meshes[i], np.asarray(chosen.prob[i]), int(best[i]), annotated[i])
         for i in range(len(rows))
     ]
     figures.figure6(folder / "figure6_hypotheses.png", examples, faces)
@@ -80,6 +85,32 @@ def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, settin
             faces,
         )
     _figure5(folder / "figure5_ambiguous.png", records[hidden])
+
+
+def _store(
+    path: pathlib.Path,
+    records: list[dict],
+    rows: list[dict],
+    picked: hypotheses.Hypotheses,
+    prob: np.ndarray,
+    best: np.ndarray,
+) -> None:
+    """What figure 6 shows, so that several methods can be drawn together (docs/interfaces.md, section 8)."""
+    arrays = {
+        "rotmats": np.asarray(picked.rotmats),
+        "betas": np.asarray(picked.betas),
+        "prob": prob,
+        "best": best,
+        "crop": np.stack([_crop(record) for record in records]),
+        "example_id": np.array([row["example_id"] for row in rows]),
+    }
+    arrays |= {key: np.stack([row[key] for row in rows]) for key in ("kp2d", "kp2d_input")}
+    for name, key in (("truth_rotmats", "rotmats"), ("truth_betas", "betas"), ("truth_valid", "smpl_valid")):
+        arrays[name] = np.stack([row[key] for row in rows])
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    os.replace(temporary, path)
 
 
 def _choose(config: Any, name: str, split: str) -> tuple[list[dict], list[dict]]:

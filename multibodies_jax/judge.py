@@ -3,14 +3,27 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, no_type_check
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from multibodies_jax import cameras, controls, hypotheses, inference, joints, metrics, prior, protocols, quantize, smpl
+from multibodies_jax import (
+    calibration,
+    cameras,
+    choices,
+    controls,
+    hypotheses,
+    inference,
+    joints,
+    metrics,
+    prior,
+    protocols,
+    quantize,
+    smpl,
+)
 from multibodies_jax.inference import Regressor
 
 OURS, UNIFORM, PRINTED, KEPT = (
@@ -19,14 +32,31 @@ OURS, UNIFORM, PRINTED, KEPT = (
     "ours, prior at temperature 1",
     "ours, hypothesis 0 kept",
 )
+CENTROIDS = "ours, centroids"
 RANDOM, HMR, NOISE = "random n of the M", "HMR (M = 1)", "HMR + tuned noise"
 CODEBOOK, SHUFFLED = "image-independent", "ours, evidence shuffled"
+_MAIN = {"multibodies": OURS, "hmr": HMR, "smpl_mdn": "SMPL-MDN", "smpl_cvae": "SMPL-CVAE"}
 CONTROLS = (RANDOM, NOISE, CODEBOOK)
 OTHER = "other_"  # Prefix of the evidence of another example in a batch.
 EVIDENCE = ("image", "kp2d", "kp2d_input")
 TUNED = ("mpjpe", "pa_mpjpe")  # Metrics that the noise of NOISE is tuned for, each on its own; others take the first's.
 
 Errors = dict[str, dict[str, dict[str, Array]]]  # method -> n -> metric -> (B,), millimetres.
+
+
+def main(name: str) -> str:
+    """The method of the main row of a model, by `config.model.name`."""
+    return _MAIN[name]
+
+
+def quantized_of(method: str) -> str:
+    """The row of a baseline's quantized sets; its main row has the first n hypotheses, which come in random order."""
+    return f"{method}, quantized"
+
+
+def shuffled_of(method: str) -> str:
+    """The row of a method that sees the evidence of another example."""
+    return f"{method}, evidence shuffled"
 
 
 class Scored(flax.struct.PyTreeNode):
@@ -59,6 +89,8 @@ class Settings:
       reading, weights, starts, iterations: of the quantizer (`quantize.select`), for OURS.
       temperature: of the prior's weights.
       noise: (metric, n) -> (root, pose) noise of NOISE, radians; empty without that control.
+      method: the main row; of OURS it is the quantized sets, of any other the first n hypotheses.
+      curve: also the errors of the quantized sets at every n from 1 to M.
     """
 
     ns: tuple[int, ...]
@@ -69,10 +101,66 @@ class Settings:
     iterations: int
     temperature: float
     noise: Mapping[tuple[str, int], tuple[float, float]]
+    method: str = OURS
+    curve: bool = False
+
+    def log_weights(self, log_prior: Float[Array, "B M"]) -> Float[Array, "B M"]:
+        """Those under which the quantizer clusters."""
+        return jnp.zeros_like(log_prior) if self.weights == "uniform" else self.temperature * log_prior
 
 
-def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> tuple[Errors, dict[str, Array]]:
-    """Errors of all methods at all n, and diagnostics of the full set of M hypotheses.
+@no_type_check  # Tree operations fill it with NumPy arrays as well.
+class Calibration(flax.struct.PyTreeNode):
+    """In which of n clusters the truth falls, and what the clusters' probabilities were.
+
+    Attributes:
+      hit: see `calibration.nearest`.
+      prob: at the temperature of the settings, then at each of `calibration.GRID`.
+    """
+
+    hit: Int[Array, "B"]
+    prob: Float[Array, "B T n"]
+
+
+@no_type_check
+class Findings(flax.struct.PyTreeNode):
+    """What one batch gave.
+
+    Attributes:
+      errors: of all methods at all n.
+      diagnostics: of the full set of M hypotheses; the energies of the quantized sets are `energy_mm|<n>`.
+      single: of `choices.SINGLE`: metric -> (B,).
+      calibration: n -> that of the quantized sets, for n > 1.
+      curves: "random" and, if asked for, "quantized": metric -> error at n = 1, ..., M.
+    """
+
+    errors: Errors
+    diagnostics: dict[str, Array]
+    single: dict[str, dict[str, Array]]
+    calibration: dict[str, Calibration]
+    curves: dict[str, dict[str, Array]]
+
+
+class Truth(flax.struct.PyTreeNode):
+    """What is to be found; B leading, metres.
+
+    Attributes:
+      joints: those that the protocol compares, in its order, around any origin.
+      roots: "pelvis" and, of given joints, "mid-hip": the points that may be subtracted from them.
+      joints24: mid-hip centred; what "by joint error" compares with.
+      valid24: 1 where such a joint is annotated.
+      vertices: rooted at the pelvis; None where the truth is no body.
+    """
+
+    joints: Float[Array, "B J 3"]
+    roots: dict[str, Float[Array, "B 3"]]
+    joints24: Float[Array, "B 24 3"]
+    valid24: Float[Array, "B 24"]
+    vertices: Float[Array, "B V 3"] | None
+
+
+def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> Findings:
+    """Errors of all methods at all n, and what else is told of the full set of M hypotheses.
 
     Args:
       panel: the methods.
@@ -84,25 +172,49 @@ def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> tuple[Er
     protocol = settings.protocol
     truth = truth_of(panel, batch, protocol)
     every = measure(panel, hyps, truth, protocol)
-    of_set = functools.partial(of_sets, protocol=protocol)
+    several = panel.ours.num_hypotheses > 1
+    cache = Quantizer(hyps, example_keys(batch, 0), settings)
+    clusters = {str(n): cache(n) for n in settings.ns} if several else {}
     errors: Errors = {}
-    for name, chosen in _choices(hyps, batch, settings).items():
-        errors[name] = {str(n): of_set(every, index) for n, index in chosen.items()}
+    for name, chosen in _choices(cache, batch, settings).items():
+        errors[name] = {str(n): of_sets(every, index, protocol=protocol) for n, index in chosen.items()}
+    if several and settings.method == OURS:
+        errors[CENTROIDS] = _of_centroids(
+            panel, hyps, settings.log_weights(hyps.log_prior), clusters, truth, protocol=protocol
+        )
+    errors |= _controls(panel, batch, truth, settings)
+    diagnostics = _diagnose(hyps, batch, truth, jnp.float32(settings.temperature))
+    diagnostics |= {f"energy_mm|{n}": 1000 * jnp.sqrt(found.energy) for n, found in clusters.items()}
+    if panel.hmr is not None:
+        diagnostics["hmr_reprojection_px"] = _reprojection(respond(panel.hmr, batch), batch)
+    weights = jnp.float32(settings.temperature) * hyps.log_prior
+    return Findings(
+        errors,
+        diagnostics,
+        _single(every, weights if settings.method == OURS else jnp.zeros_like(weights)),
+        calibrations(hyps, clusters, truth, settings),
+        _curves(cache, every, batch, settings) if several else {},
+    )
+
+
+def _controls(panel: Panel, batch: dict[str, Array], truth: Truth, settings: Settings) -> Errors:
+    """HMR alone and with noise, image-independent sets, evidence of other examples: those that the panel has."""
+    errors: Errors = {}
+    protocol = settings.protocol
     if panel.hmr is not None:
         single = respond(panel.hmr, batch)
-        errors[HMR] = {"1": of_set(measure(panel, single, truth, protocol))}
+        errors[HMR] = {"1": of_sets(measure(panel, single, truth, protocol), protocol=protocol)}
         if settings.noise:
             errors[NOISE] = {str(n): _noisy(panel, single, truth, batch, n, settings) for n in settings.ns}
     if panel.books:
         errors[CODEBOOK] = _codebook(panel, truth, len(batch["valid"]), settings)
     if panel.ours.num_hypotheses > 1 and any(key.startswith(OTHER) for key in batch):
         shuffled = hypothesize(panel.ours, panel.density, _shuffle(batch))
-        first = quantized(shuffled, 1, example_keys(batch, 0), settings).medoid
-        errors[SHUFFLED] = {"1": of_set(measure(panel, hypotheses.pick(shuffled, first), truth, protocol))}
-    diagnostics = _diagnose(hyps, batch, truth, jnp.float32(settings.temperature))
-    if panel.hmr is not None:
-        diagnostics["hmr_reprojection_px"] = _reprojection(single, batch)
-    return errors, diagnostics
+        cache = Quantizer(shuffled, example_keys(batch, 0), settings)
+        first = cache(1).medoid if settings.method == OURS else jnp.zeros((len(batch["valid"]), 1), jnp.int32)
+        found = measure(panel, hypotheses.pick(shuffled, first), truth, protocol)
+        errors[shuffled_of(settings.method)] = {"1": of_sets(found, protocol=protocol)}
+    return errors
 
 
 @jax.jit
@@ -123,25 +235,113 @@ def quantized(hyps: hypotheses.Hypotheses, n: int, keys: Array, settings: Settin
     return quantize.select(hyps, n, keys, **{name: getattr(settings, name) for name in fields} | other)
 
 
-def _choices(hyps: hypotheses.Hypotheses, batch: dict[str, Array], settings: Settings) -> dict[str, dict[int, Array]]:
+class Quantizer:
+    """`quantized` of one batch, each way of choosing once."""
+
+    def __init__(self, hyps: hypotheses.Hypotheses, keys: Array, settings: Settings):
+        self.hyps, self.keys, self.settings = hyps, keys, settings
+        self._found: dict[tuple, quantize.Quantized] = {}
+
+    def __call__(self, n: int, **other: Any) -> quantize.Quantized:
+        fields = {name: getattr(self.settings, name) for name in ("reading", "weights", "temperature")} | other
+        if fields["weights"] == "uniform":
+            fields["temperature"] = 1.0  # Has no effect.
+        place = (n, *fields.values())
+        if place not in self._found:
+            self._found[place] = quantized(self.hyps, n, self.keys, self.settings, **fields)
+        return self._found[place]
+
+
+def _choices(cache: Quantizer, batch: dict[str, Array], settings: Settings) -> dict[str, dict[int, Array]]:
     """method -> {n: indices (B, n) into the M hypotheses}."""
-    keys, m = example_keys(batch, 0), hyps.log_prior.shape[1]
+    size, m = cache.hyps.log_prior.shape
+    every = jnp.broadcast_to(jnp.arange(m)[None], (size, m))
     if m == 1:
-        return {OURS: {1: jnp.zeros((len(keys), 1), jnp.int32)}}
-    every = jnp.broadcast_to(jnp.arange(m)[None], (len(keys), m))
-    random_keys = example_keys(batch, 1)
+        return {settings.method: {1: every}}
+    whole = {f"all M = {m}": {m: every}}
+    if settings.method != OURS:
+        main = {settings.method: {n: every[:, :n] for n in settings.ns}}
+        return main | {quantized_of(settings.method): {n: cache(n).medoid for n in settings.ns}} | whole
     variants = {
         OURS: {},
         UNIFORM: {"reading": "paper", "weights": "uniform"},
         PRINTED: {"reading": "paper", "weights": "prior", "temperature": 1.0},
         KEPT: {"reading": "keep_first"},
     }
-    chosen = {
-        name: {n: quantized(hyps, n, keys, settings, **other).medoid for n in settings.ns}
-        for name, other in variants.items()
-    }
+    chosen = {name: {n: cache(n, **other).medoid for n in settings.ns} for name, other in variants.items()}
+    random_keys = example_keys(batch, 1)
     chosen[RANDOM] = {n: quantize.random_subset(m, n, random_keys) for n in settings.ns}
-    return chosen | {f"all M = {m}": {m: every}}
+    return chosen | whole
+
+
+@functools.partial(jax.jit, static_argnames="protocol")
+def _of_centroids(
+    panel: Panel,
+    hyps: hypotheses.Hypotheses,
+    log_weights: Float[Array, "B M"],
+    clusters: dict[str, quantize.Quantized],
+    truth: Truth,
+    protocol: protocols.Protocol,
+) -> dict[str, dict[str, Array]]:
+    """Errors of the sets of centroids, which are joints and no bodies: n -> metric -> (B,)."""
+    pred = smpl.joints(panel.scored.h36m, hyps.rotmats, hyps.betas)
+    pred = pred[..., joints.index_map(joints.H36M17, protocol.joints), :] - pred[..., :1, :]
+    result = {}
+    for n, found in clusters.items():
+        means = choices.centroid_joints(pred, log_weights, found.assignment, int(n))
+        errors = {"squared24": metrics.squared24(found.centroid, truth.joints24, truth.valid24)}
+        for suffix, one in protocols.both(protocol).items():
+            target = truth.joints - truth.roots[one.truth_root][:, None]
+            errors["mpjpe" + suffix] = metrics.mpjpe_mm(means, target[:, None])
+            errors["pa_mpjpe" + suffix] = metrics.pa_mpjpe_mm(means, truth.joints[:, None])
+        result[n] = of_sets(errors, protocol=protocol)
+    return result
+
+
+@jax.jit
+def _single(every: dict[str, Float[Array, "B M"]], log_weights: Float[Array, "B M"]) -> dict[str, dict[str, Array]]:
+    errors = {name: error for name, error in every.items() if name != "squared24"}
+    return choices.single(errors, jax.nn.softmax(log_weights, axis=1))
+
+
+def calibrations(
+    hyps: hypotheses.Hypotheses, clusters: dict[str, quantize.Quantized], truth: Truth, settings: Settings
+) -> dict[str, Calibration]:
+    """Of the quantized sets with n > 1."""
+    temperatures = jnp.array((settings.temperature, *calibration.GRID), jnp.float32)
+    return _calibrations(hyps.log_prior, {n: c for n, c in clusters.items() if n != "1"}, truth, temperatures)
+
+
+@jax.jit
+def _calibrations(log_prior, clusters, truth, temperatures) -> dict[str, Calibration]:
+    return {
+        n: Calibration(
+            calibration.nearest(found.centroid, truth.joints24, truth.valid24),
+            calibration.probabilities(log_prior, found.assignment, int(n), temperatures),
+        )
+        for n, found in clusters.items()
+    }
+
+
+def _curves(
+    cache: Quantizer, every: dict[str, Array], batch: dict[str, Array], settings: Settings
+) -> dict[str, dict[str, Array]]:
+    """Errors at n = 1 to M: of RANDOM (of a baseline: of its main row) and, on request, of the quantized sets."""
+    size, m = cache.hyps.log_prior.shape
+    order = jnp.broadcast_to(jnp.arange(m)[None], (size, m))
+    if settings.method == OURS:
+        order = quantize.random_subset(m, m, example_keys(batch, 1))  # Its first n are those of n alone.
+    curves = {"random": _growing(every, order, protocol=settings.protocol)}
+    if settings.curve:
+        fields = ("reading", "weights", "temperature", "starts", "iterations")
+        options = {name: getattr(settings, name) for name in fields}
+        medoids = quantize.select_every(cache.hyps, range(1, m + 1), cache.keys, **options)
+        curves["quantized"] = _of_every(every, medoids, protocol=settings.protocol)
+    return curves
+
+
+_growing = functools.partial(jax.jit, static_argnames="protocol")(choices.growing)
+_of_every = functools.partial(jax.jit, static_argnames="protocol")(choices.of_every)
 
 
 def _shuffle(batch: dict[str, Array]) -> dict[str, Array]:
@@ -154,24 +354,6 @@ def example_keys(batch: dict[str, Array], purpose: int) -> Array:
     """One key per example, from its hash alone: no result depends on the batch or its order."""
     key = jax.random.key(purpose)
     return jax.vmap(lambda h: jax.random.fold_in(key, h))(batch["example_hash"])
-
-
-class Truth(flax.struct.PyTreeNode):
-    """What is to be found; B leading, metres.
-
-    Attributes:
-      joints: those that the protocol compares, in its order, around any origin.
-      roots: "pelvis" and, of given joints, "mid-hip": the points that may be subtracted from them.
-      joints24: mid-hip centred; what "by joint error" compares with.
-      valid24: 1 where such a joint is annotated.
-      vertices: rooted at the pelvis; None where the truth is no body.
-    """
-
-    joints: Float[Array, "B J 3"]
-    roots: dict[str, Float[Array, "B 3"]]
-    joints24: Float[Array, "B 24 3"]
-    valid24: Float[Array, "B 24"]
-    vertices: Float[Array, "B V 3"] | None
 
 
 @functools.partial(jax.jit, static_argnames="protocol")
@@ -242,12 +424,15 @@ def measure(
 def of_sets(
     errors: dict[str, Array], index: Array | None = None, *, protocol: protocols.Protocol
 ) -> dict[str, Float[Array, "B"]]:
-    """Errors of the sets that `index` (B, n) chooses among the measured (None: all), under the protocol and its sibling."""
+    """Errors of the sets that `index` (B, n) chooses among the measured (None: all), under the protocol and its sibling.
+
+    Metrics that were not measured are left out.
+    """
     if index is not None:
         errors = {name: jnp.take_along_axis(error, index, axis=1) for name, error in errors.items()}
     result = {}
     for suffix, one in protocols.both(protocol).items():
-        own = {name: errors[name + suffix] for name in one.metrics}
+        own = {name: errors[name + suffix] for name in one.metrics if name + suffix in errors}
         reduced = metrics.reduce_set(own, one.selection, errors["squared24"])
         result |= {name + suffix: value for name, value in reduced.items()}
     return result
@@ -287,7 +472,7 @@ def _codebook(panel: Panel, truth: Truth, size: int, settings: Settings) -> dict
 def _diagnose(
     hyps: hypotheses.Hypotheses, batch: dict[str, Array], truth: Truth, temperature: Array
 ) -> dict[str, Array]:
-    """Per example: spread of visible and hidden joints, 2D error, use of hypotheses, effective number."""
+    """Per example: spread of visible and hidden joints, 2D error, use of hypotheses, effective number, true shape."""
     seen = batch["kp2d_input"] > 0
     m = hyps.log_prior.shape[1]
     spread = metrics.joint_spread_mm(hyps.joints24, jnp.full(hyps.log_prior.shape, 1.0 / m))
@@ -301,6 +486,7 @@ def _diagnose(
         "effective_printed": inference.effective_number(hyps.log_prior, 1.0),
         "effective_tuned": inference.effective_number(hyps.log_prior, temperature),
         "log_prior_spread": jnp.std(hyps.log_prior, axis=1),
+        "beta_norm": jnp.where(batch["smpl_valid"] > 0, jnp.sqrt(jnp.sum(jnp.square(batch["betas"]), axis=1)), jnp.nan),
     }
 
 

@@ -73,9 +73,13 @@ def test_no_number_depends_on_the_batch_size_and_both_protocols_stand_side_by_si
     for key, values in before.items():
         if key.endswith("example_id"):
             assert list(values) == list(after[key])
+        elif "|diagnostic|" in key:
+            np.testing.assert_allclose(after[key], values, rtol=1e-3, atol=0.05, err_msg=key)
+        elif "|curve|" in key:
+            assert values.shape == after[key].shape == (7, 6)  # Of the protocol's own selection.
         elif f"|{judge.NOISE}|" not in key:  # Its noise is tuned for the protocol.
             np.testing.assert_allclose(after[key + "_strict"], values, atol=0.05, err_msg=key)
-            assert np.all(after[key] >= after[key + "_strict"])
+            assert "|single|" in key or np.all(after[key] >= after[key + "_strict"])
     assert {key.removesuffix("_strict") for key in after} == set(before)
     assert (result["protocol"]["name"], result["protocol_strict"]["name"]) == ("released", "strict")
     scores = result["metrics"]["synthetic_bodies/clean"][judge.OURS]["5"]
