@@ -45,24 +45,39 @@ class Run:
     evaluated: bool = True
 
 
-def plan(base: str, workdir: pathlib.Path, seed: int, init: str, ablations: bool) -> Iterator[Run]:
-    """The runs of one seed, in order: trunk, methods, Table 2's ablation and, with `ablations`, the open choices."""
+def methods(base: str, workdir: pathlib.Path, seed: int, init: str, curve: bool) -> Iterator[Run]:
+    """The runs of one seed that the two tables need, in order: trunk, methods and Table 2's ablation.
+
+    Args:
+      base: config that all build upon.
+      workdir: of all runs.
+      seed: of this one.
+      init: work directory of a trained M = 1 model; "" trains a trunk.
+      curve: ours is evaluated at every n, which takes minutes.
+    """
     folder = workdir / f"seed{seed}"
     if not init:
         yield Run("trunk", f"{base}:trunk" if base == "tables" else f"hmr:{base}", {"seed": seed}, evaluated=False)
-    common = {"seed": seed, "init": init or str(folder / "trunk")}
+    common = _common(workdir, seed, init)
     yield Run("hmr", f"hmr:{base}", common)
-    # The quantized sets at every n cost minutes: once is enough.
-    own = {"eval.controls": True, "eval.hmr": str(folder / "hmr"), "eval.curve": ablations}
+    own = {"eval.controls": True, "eval.hmr": str(folder / "hmr"), "eval.curve": curve}
     yield Run("ours", base, common | own)
     yield Run("smpl_mdn", f"smpl_mdn:{base}", common)
     yield Run("smpl_cvae", f"smpl_cvae:{base}", common)
     yield Run("no_reprojection", base, common | {"loss.reprojection_all": 0.0})
-    if ablations:
-        for name, fields in _OPEN.items():
-            yield Run(name, base, common | fields)
-        yield Run("smpl_mdn_root", f"smpl_mdn:{base}", common | {"mdn.root": "mixture"})
-        yield Run("smpl_mdn_std", f"smpl_mdn:{base}", common | {"mdn.sigma_means": "std"})
+
+
+def open_choices(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iterator[Run]:
+    """The runs of one seed that try what the paper leaves open."""
+    common = _common(workdir, seed, init)
+    for name, fields in _OPEN.items():
+        yield Run(name, base, common | fields)
+    yield Run("smpl_mdn_root", f"smpl_mdn:{base}", common | {"mdn.root": "mixture"})
+    yield Run("smpl_mdn_std", f"smpl_mdn:{base}", common | {"mdn.sigma_means": "std"})
+
+
+def _common(workdir: pathlib.Path, seed: int, init: str) -> dict[str, Any]:
+    return {"seed": seed, "init": init or str(workdir / f"seed{seed}" / "trunk")}
 
 
 # What the paper leaves open, one field each; the quantizer's choices are rows of every evaluation.
@@ -80,23 +95,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the plan; returns an exit status: 0 all done, 75 out of time, else that of the run that failed."""
     args, overrides = _parse(argv)
     end = time.monotonic() + 60 * args.minutes if args.minutes else float("inf")
-    for position, seed in enumerate(args.seeds):
-        init = args.init.format(seed=seed)
-        for run in plan(args.base, args.workdir, seed, init, ablations=position < args.ablation_seeds):
-            folder = args.workdir / f"seed{seed}" / run.name
-            command = _command(run, folder, overrides)
-            if _finished(run, folder, overrides):
-                print(f"finished: {folder}", flush=True)
-                continue
-            print(f"\n$ {shlex.join(command[1:])}", flush=True)
-            status = _call([sys.executable, *command[1:]], end - time.monotonic())
-            if status == STOPPED:
-                print(f"\nOut of time ({args.minutes:g} minutes): the same command continues.", flush=True)
-            if status:
-                return status
+    for folder, run in _everything(args):
+        command = _command(run, folder, overrides)
+        if _finished(run, folder, overrides):
+            print(f"finished: {folder}", flush=True)
+            continue
+        print(f"\n$ {shlex.join(command)}", flush=True)
+        status = _call([sys.executable, *command[1:]], end - time.monotonic())
+        if status == STOPPED:
+            print(f"\nOut of time ({args.minutes:g} minutes): the same command continues.", flush=True)
+        if status:
+            return status
     found = ",".join(str(p.parent) for p in sorted(args.workdir.glob("seed*/*/results.json")))
     command = [sys.executable, "-m", "multibodies_jax.report", "all", f"--workdirs={found}", f"--out={args.out}"]
     return _call(command, float("inf"))
+
+
+def _everything(args: argparse.Namespace) -> Iterator[tuple[pathlib.Path, Run]]:
+    """Every run with its work directory: the tables' first, for all seeds."""
+    for position, seed in enumerate(args.seeds):
+        for run in methods(args.base, args.workdir, seed, args.init.format(seed=seed), curve=position == 0):
+            yield args.workdir / f"seed{seed}" / run.name, run
+    for seed in args.seeds[: args.ablation_seeds]:
+        for run in open_choices(args.base, args.workdir, seed, args.init.format(seed=seed)):
+            yield args.workdir / f"seed{seed}" / run.name, run
 
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:

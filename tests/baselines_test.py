@@ -124,7 +124,8 @@ def test_another_models_fields_bind_nobody_and_its_own_do(trunk):
 
 
 def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
-    runs = {run.name: run for run in tables.plan("tables", pathlib.Path("w"), 3, "", ablations=True)}
+    where = ("tables", pathlib.Path("w"), 3, "")
+    runs = {run.name: run for run in (*tables.methods(*where, curve=False), *tables.open_choices(*where))}
     assert set(runs) > {"trunk", "hmr", "ours", "smpl_mdn", "smpl_cvae", "no_reprojection", "m25", "released_losses"}
     budgets = set()
     for name, run in runs.items():
@@ -135,7 +136,7 @@ def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
             assert config.init == "w/seed3/trunk" and config.freeze == "trunk"
             budgets.add((config.train.steps, config.train.batch, config.optim.learning_rate, config.data.cached_passes))
     assert len(budgets) == 1
-    names = {run.name for run in tables.plan("synthetic", pathlib.Path("w"), 3, "given", ablations=False)}
+    names = {run.name for run in tables.methods("synthetic", pathlib.Path("w"), 3, "given", curve=False)}
     assert names == {"hmr", "ours", "smpl_mdn", "smpl_cvae", "no_reprojection"}
 
 
@@ -150,7 +151,7 @@ def test_the_plan_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
         if len(calls) > 3:
             return tables.STOPPED
         folder = pathlib.Path(next(c for c in command if c.startswith("--workdir=")).partition("=")[2])
-        run = next(r for r in tables.plan("tables", tmp_path, 0, "", ablations=True) if r.name == folder.name)
+        run = next(r for r in tables.methods("tables", tmp_path, 0, "", curve=True) if r.name == folder.name)
         config = tables._config(run, {"flow.steps": "5", "eval.ns": "(1, 5)"})
         (folder / "checkpoints" / str(config.train.steps)).mkdir(parents=True)
         stored = json.loads(config.to_json_best_effort())
@@ -173,9 +174,9 @@ def test_a_call_that_takes_too_long_is_asked_to_save(tmp_path):
         "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[1], 'w').close(), sys.exit(1)));"
         "print('ready', flush=True); time.sleep(60)"
     )
-    status = tables._call([sys.executable, "-c", code, str(tmp_path / "saved")], 3)
+    status = tables._call([sys.executable, "-c", code, str(tmp_path / "saved")], 5.0)
     assert status == tables.STOPPED and (tmp_path / "saved").exists()
-    assert tables._call([sys.executable, "-c", "raise SystemExit(3)"], 60) == 3
+    assert tables._call([sys.executable, "-c", "raise SystemExit(3)"], 60.0) == 3
 
 
 @pytest.mark.parametrize("arguments", [["--seeds=0,0"], ["--base=nonsense"], ["--confg.seed=1"], ["--config.nope=1"]])
