@@ -83,7 +83,7 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.loss.camera = 1.0  # Keeps scales positive (released code; the paper has no such term).
 
     c.mdn = ConfigDict()  # SMPL-MDN, appendix C: binds model.name=smpl_mdn only.
-    c.mdn.weight = 0.01  # Of the mixture's negative log-likelihood, nats, beside the losses above.
+    c.mdn.weight = 0.0001  # Of the mixture's negative log-likelihood, nats, beside the losses above.
     c.mdn.root = "shared"  # Global rotation: shared by all components (the paper's text) | mixture.
     c.mdn.sigma = 0.001
     c.mdn.sigma_means = "variance"  # Of sigma: variance (the paper's word, square radians) | std.
