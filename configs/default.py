@@ -159,14 +159,15 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     return c.lock()
 
 
-def of(base: str, argument: str = "") -> Any:
-    """The config that another one builds upon: configs/BASE.py, or configs/BASE.py:ARGUMENT.
+def of(base: str) -> Any:
+    """The config that another one builds upon: NAME or NAME:ARGUMENT, of configs/NAME.py.
 
     Raises:
       ValueError: there is no such file.
     """
+    name, _, argument = base.partition(":")
     known = sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[!_]*.py"))
-    if base not in known:
-        raise ValueError(f"There is no config {base!r} to build upon; choose one of {', '.join(known)}.")
-    get = importlib.import_module(f"configs.{base}").get_config
+    if name not in known:
+        raise ValueError(f"There is no config {name!r} to build upon; choose one of {', '.join(known)}.")
+    get = importlib.import_module(f"configs.{name}").get_config
     return get(argument) if argument else get()

@@ -128,7 +128,9 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
     parser.add_argument("--seeds", type=_numbers, default=(0, 1, 2), help="with commas between them (0,1,2)")
     parser.add_argument("--ablation-seeds", type=int, default=1, help="the open choices run for the first so many (1)")
     parser.add_argument("--minutes", type=float, default=0, help="stop after so many, saved; 0 = go on to the end")
-    parser.add_argument("--base", default="tables", help="config that all methods build upon (tables)")
+    parser.add_argument(
+        "--base", default="tables", help="config that all methods build upon, NAME or NAME:ARGUMENT (tables)"
+    )
     parser.add_argument(
         "--init",
         default="",
@@ -179,8 +181,7 @@ def _finished(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> bool
 
 def _config(run: Run, overrides: dict[str, str]) -> Any:
     """The config that run.py will make of the command."""
-    name, _, argument = run.config.partition(":")
-    config = default.of(name, argument).unlock()
+    config = default.of(run.config).unlock()
     for path, value in (overrides | run.fields).items():
         *parents, last = path.split(".")
         node = functools.reduce(operator.getitem, parents, config)

@@ -138,6 +138,10 @@ def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
     assert len(budgets) == 1
     names = {run.name for run in tables.methods("synthetic", pathlib.Path("w"), 3, "given", curve=False)}
     assert names == {"hmr", "ours", "smpl_mdn", "smpl_cvae", "no_reprojection"}
+    for run in tables.methods("mixture:paper", pathlib.Path("w"), 3, "spin", curve=False):
+        config = tables._config(run, {})
+        experiment.validate(config)
+        assert config.data.sets[0] == "h36m/official" and config.init == "spin" and not config.freeze
 
 
 def test_the_plan_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
