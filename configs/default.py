@@ -151,9 +151,7 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     )
     c.eval.published = ""  # Compare with the authors' numbers: h36m | 3dpw | ah36m | a3dpw.
     c.eval.vertex_stride = 10
-    c.eval.curve = (
-        False  # The error of the quantized sets at every n from 1 to M; minutes on a CPU. (Of random ones: always.)
-    )
+    c.eval.curve = 0  # Largest n of a curve: quantized sets at every n from 1 to it; up to M, minutes on a CPU.
     c.eval.hmr = ""  # Work directory of the single-hypothesis HMR of the controls; "" is WORKDIR/hmr, if it is there.
     c.eval.controls = True  # What the hypotheses have to beat; costs a second pass of the network.
     return c.lock()

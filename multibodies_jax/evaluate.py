@@ -229,8 +229,8 @@ def _settings(config: Any, panel: judge.Panel) -> judge.Settings:
     q = config.quantizer
     if config.eval.curve and q.reading == "released":
         raise ValueError(
-            "config.eval.curve=True has no config.quantizer.reading='released': choose 'paper' or 'keep_first', or leave "
-            "the curve out."
+            "config.eval.curve has no config.quantizer.reading='released': choose 'paper' or 'keep_first', or set "
+            "the curve to 0."
         )
     # One hypothesis is nobody's set.
     named = panel.ours.num_hypotheses > 1 or config.model.name == "hmr"

@@ -142,9 +142,12 @@ def _validate_baselines(config: Any) -> None:
         )
     if not config.mdn.sigma > 0:
         raise ValueError(f"config.mdn.sigma is {config.mdn.sigma}; a variance or standard deviation is above 0.")
-    if min(config.mdn.weight, config.cvae.weight, config.cvae.anneal_steps, config.data.cached_passes) < 0:
+    if (
+        min(config.mdn.weight, config.cvae.weight, config.cvae.anneal_steps, config.data.cached_passes) < 0
+        or config.eval.curve < 0
+    ):
         raise ValueError(
-            "config.mdn.weight, cvae.weight, cvae.anneal_steps and data.cached_passes must not be negative."
+            "config.mdn.weight, cvae.weight, cvae.anneal_steps, data.cached_passes and eval.curve must not be negative."
         )
     if config.data.cached_passes and (
         config.freeze != "trunk" or not config.freeze_statistics or not config.init or config.data.virtual_cameras

@@ -90,7 +90,7 @@ class Settings:
       temperature: of the prior's weights.
       noise: (metric, n) -> (root, pose) noise of NOISE, radians; empty without that control.
       method: the main row; of OURS it is the quantized sets, of any other the first n hypotheses.
-      curve: also the errors of the quantized sets at every n from 1 to M.
+      curve: the errors of the quantized sets at every n from 1 to this (at most M); 0: none.
     """
 
     ns: tuple[int, ...]
@@ -102,7 +102,7 @@ class Settings:
     temperature: float
     noise: Mapping[tuple[str, int], tuple[float, float]]
     method: str = OURS
-    curve: bool = False
+    curve: int = 0
 
     def log_weights(self, log_prior: Float[Array, "B M"]) -> Float[Array, "B M"]:
         """Those under which the quantizer clusters."""
@@ -131,7 +131,7 @@ class Findings(flax.struct.PyTreeNode):
       diagnostics: of the full set of M hypotheses; the energies of the quantized sets are `energy_mm|<n>`.
       single: of `choices.SINGLE`: metric -> (B,).
       calibration: n -> that of the quantized sets, for n > 1.
-      curves: "random" and, if asked for, "quantized": metric -> error at n = 1, ..., M.
+      curves: "random": metric -> error at n = 1, ..., M; "quantized", if asked for, to the largest n asked for.
     """
 
     errors: Errors
@@ -326,7 +326,7 @@ def _calibrations(log_prior, clusters, truth, temperatures) -> dict[str, Calibra
 def _curves(
     cache: Quantizer, every: dict[str, Array], batch: dict[str, Array], settings: Settings
 ) -> dict[str, dict[str, Array]]:
-    """Errors at n = 1 to M: of RANDOM (of a baseline: of its main row) and, on request, of the quantized sets."""
+    """Errors at every n: of RANDOM (of a baseline: of its main row) and, on request, of the quantized sets."""
     size, m = cache.hyps.log_prior.shape
     order = jnp.broadcast_to(jnp.arange(m)[None], (size, m))
     if settings.method == OURS:
@@ -335,7 +335,7 @@ def _curves(
     if settings.curve:
         fields = ("reading", "weights", "temperature", "starts", "iterations")
         options = {name: getattr(settings, name) for name in fields}
-        medoids = quantize.select_every(cache.hyps, range(1, m + 1), cache.keys, **options)
+        medoids = quantize.select_every(cache.hyps, range(1, min(settings.curve, m) + 1), cache.keys, **options)
         curves["quantized"] = _of_every(every, medoids, protocol=settings.protocol)
     return curves
 

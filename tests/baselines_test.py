@@ -125,7 +125,7 @@ def test_another_models_fields_bind_nobody_and_its_own_do(trunk):
 
 def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
     where = ("tables", pathlib.Path("w"), 3, "")
-    runs = {run.name: run for run in (*tables.methods(*where, curve=False), *tables.open_choices(*where))}
+    runs = {run.name: run for run in (*tables.methods(*where), *tables.open_choices(*where))}
     assert set(runs) > {"trunk", "hmr", "ours", "smpl_mdn", "smpl_cvae", "no_reprojection", "m25", "released_losses"}
     budgets = set()
     for name, run in runs.items():
@@ -136,9 +136,9 @@ def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
             assert config.init == "w/seed3/trunk" and config.freeze == "trunk"
             budgets.add((config.train.steps, config.train.batch, config.optim.learning_rate, config.data.cached_passes))
     assert len(budgets) == 1
-    names = {run.name for run in tables.methods("synthetic", pathlib.Path("w"), 3, "given", curve=False)}
+    names = {run.name for run in tables.methods("synthetic", pathlib.Path("w"), 3, "given")}
     assert names == {"hmr", "ours", "smpl_mdn", "smpl_cvae", "no_reprojection"}
-    for run in tables.methods("mixture:paper", pathlib.Path("w"), 3, "spin", curve=False):
+    for run in tables.methods("mixture:paper", pathlib.Path("w"), 3, "spin"):
         config = tables._config(run, {})
         experiment.validate(config)
         assert config.data.sets[0] == "h36m/official" and config.init == "spin" and not config.freeze
@@ -155,7 +155,7 @@ def test_the_plan_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
         if len(calls) > 3:
             return tables.STOPPED
         folder = pathlib.Path(next(c for c in command if c.startswith("--workdir=")).partition("=")[2])
-        run = next(r for r in tables.methods("tables", tmp_path, 0, "", curve=True) if r.name == folder.name)
+        run = next(r for r in tables.methods("tables", tmp_path, 0, "") if r.name == folder.name)
         config = tables._config(run, {"flow.steps": "5", "eval.ns": "(1, 5)"})
         (folder / "checkpoints" / str(config.train.steps)).mkdir(parents=True)
         stored = json.loads(config.to_json_best_effort())

@@ -76,7 +76,7 @@ def test_no_number_depends_on_the_batch_size_and_both_protocols_stand_side_by_si
         elif "|diagnostic|" in key:
             np.testing.assert_allclose(after[key], values, rtol=1e-3, atol=0.05, err_msg=key)
         elif "|curve|" in key:
-            assert values.shape == after[key].shape == (7, 6)  # Of the protocol's own selection.
+            assert len(values) == len(after[key]) == 7  # Of the protocol's own selection.
         elif f"|{judge.NOISE}|" not in key:  # Its noise is tuned for the protocol.
             np.testing.assert_allclose(after[key + "_strict"], values, atol=0.05, err_msg=key)
             assert "|single|" in key or np.all(after[key] >= after[key + "_strict"])

@@ -156,7 +156,8 @@ def _curve(group: runs.Group, dataset: str, kind: str, metric: str) -> tuple[np.
     means = [runs.dig(f, kind, metric) for f in found]
     if any(mean is None for mean in means) or len({len(mean) for mean in means if mean}) != 1:
         return np.empty(0), np.empty(0)
-    return np.asarray(found[0]["n"], float), np.mean(np.asarray(means, float), axis=0)
+    mean = np.mean(np.asarray(means, float), axis=0)
+    return np.asarray(found[0]["n"][: len(mean)], float), mean
 
 
 def _best_mm(run: runs.Run) -> tuple[np.ndarray, np.ndarray]:
