@@ -17,6 +17,7 @@ from multibodies_jax.vis import figures
 _SHAPE_BINS, _SHAPE_NS = 5, (1, 5, 25)
 _TICKS = (1, 2, 5, 10, 25, 50, 100)
 _IMAGES = 3  # Of the figure of hypotheses.
+_LEAST = 20  # Predictions in a bin of the reliability diagram: fewer say nothing.
 _ARRAYS = ("rotmats", "betas", "prob", "best", "kp2d", "kp2d_input", "crop", "truth_rotmats", "truth_betas")
 
 
@@ -63,7 +64,7 @@ def training(cast: runs.Cast, path: pathlib.Path) -> bool:
             images, error = _best_mm(run)
             if len(images):
                 axes[0].plot(images, error, color=color, linewidth=0.9, label=None if i else group.label)
-    axes[0].set(xlabel="images seen", ylabel="error of the best hypothesis in training, mm", yscale="log")
+    axes[0].set(xlabel="images seen", ylabel="error of the best hypothesis in training, mm")
     return _finish(figure, axes, path)
 
 
@@ -79,7 +80,8 @@ def reliability(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
     for axis, n in zip(axes, ns, strict=True):
         axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
         for row in (row for row in rows if row["n"] == n):
-            points = np.array([[b["probability"], b["frequency"], b["count"]] for b in row["bins"]], float)
+            bins = [bin for bin in row["bins"] if bin["count"] >= _LEAST]
+            points = np.array([[b["probability"], b["frequency"], b["count"]] for b in bins], float).reshape(-1, 3)
             label = f"{row['method']}, ECE {row['ece']:.3f}" if "ece" in row else row["method"]
             axis.plot(*points[:, :2].T, color=colors[row["method"]], linewidth=1.1, label=label)
             sizes = 6 + 60 * points[:, 2] / points[:, 2].sum()
