@@ -72,7 +72,6 @@ def open_choices(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iter
     for name, fields in _OPEN.items():
         yield Run(name, base, common | fields)
     yield Run("smpl_mdn_root", f"smpl_mdn:{base}", common | {"mdn.root": "mixture"})
-    yield Run("smpl_mdn_std", f"smpl_mdn:{base}", common | {"mdn.sigma_means": "std"})
 
 
 def _common(workdir: pathlib.Path, seed: int, init: str) -> dict[str, Any]:
@@ -86,7 +85,6 @@ _OPEN = {
     "released_losses": {"loss.reading": "released"},
     "no_mode0": {"loss.mode0": False},
     "prior_noise_0": {"flow.noise_mm": 0.0},
-    "prior_noise_10": {"flow.noise_mm": 10.0},
 }
 
 
