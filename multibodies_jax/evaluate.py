@@ -60,7 +60,8 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
         result["temperature"] = settings.temperature  # Prediction uses the one of the last set.
         result["datasets"][name] = _dataset(config, name, scores[name].ids)
         _fill(result, name, scores[name], settings, _validation_calibration(config, panel, name, settings))
-        if config.model.name == "smpl_cvae" and panel.ours.num_hypotheses > 1:
+        # Where the config sets the temperature, there need be no validation split.
+        if config.model.name == "smpl_cvae" and panel.ours.num_hypotheses > 1 and not config.quantizer.temperature:
             batches = map(_arrays, examples(config, name, "validation", others=False))
             result.setdefault("cvae", {})[name] = latents.inspect(config, panel.ours, batches)
         if config.eval.published:
@@ -68,8 +69,8 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
             result.setdefault("published", {})[name] = rows
         per_example |= summaries.per_example(name, scores[name])
     result["same_people"] = summaries.same_people(scores, settings.method)
-    _write(workdir, result, per_example)
     gallery.draw(config, workdir, panel, settings, result)
+    _write(workdir, result, per_example)
     print(report.markdown(result))
     print(f"Written to {workdir}: results.md, results.json, per_example.npz, figures/")
     return result
@@ -327,11 +328,11 @@ def _best_noise(
 
 
 def _write(workdir: pathlib.Path, result: dict[str, Any], per_example: dict[str, np.ndarray]) -> None:
-    """Replaces the three result files one by one, each atomically."""
-    texts = {"results.json": json.dumps(result, indent=1) + "\n", "results.md": report.markdown(result) + "\n"}
-    for name, text in texts.items():
-        (workdir / (name + ".tmp")).write_text(text)
-        os.replace(workdir / (name + ".tmp"), workdir / name)
+    """Replaces the three result files one by one, each atomically; results.json comes last and says that all are there."""
     with open(workdir / "per_example.npz.tmp", "wb") as file:
         np.savez_compressed(file, allow_pickle=False, **per_example)
     os.replace(workdir / "per_example.npz.tmp", workdir / "per_example.npz")
+    texts = {"results.md": report.markdown(result) + "\n", "results.json": json.dumps(result, indent=1) + "\n"}
+    for name, text in texts.items():
+        (workdir / (name + ".tmp")).write_text(text)
+        os.replace(workdir / (name + ".tmp"), workdir / name)

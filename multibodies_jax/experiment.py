@@ -140,6 +140,10 @@ def _validate_baselines(config: Any) -> None:
             f"config.model.name={name!r} has several hypotheses and the paper's head: set config.model.num_hypotheses "
             f"to 2 or more (it is {m}) and config.model.head='paper'."
         )
+    if name == "hmr" and m > 1:
+        raise ValueError(
+            f"config.model.name='hmr' has one hypothesis: set config.model.num_hypotheses to 1 (it is {m})."
+        )
     if not config.mdn.sigma > 0:
         raise ValueError(f"config.mdn.sigma is {config.mdn.sigma}; a variance or standard deviation is above 0.")
     if (

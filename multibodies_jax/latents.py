@@ -23,10 +23,7 @@ def inspect(config: Any, regressor: inference.Regressor, batches: Iterable[dict[
     Returns:
       `cvae.information`; `error_encoded_mm`, the error of J24 (mid-hip centred) with z the encoder's mean of the truth;
       `error_sample_mm` and `error_sampled_mm`, of one sample of z and of the best of M; `spread_mm` of the samples; and
-      `verdict`, `cvae.verdict` on them.
-
-    Raises:
-      ValueError: no example has SMPL parameters.
+      `verdict`, `cvae.verdict` on them. Only {"verdict": "not measured: ..."} where no example has SMPL parameters.
     """
     encoded = experiment.encoded_mesh(config, regressor.bodies)
     rows = []
@@ -35,7 +32,7 @@ def inspect(config: Any, regressor: inference.Regressor, batches: Iterable[dict[
         row = _measure(regressor, batch, encoded(batch))
         rows.append({name: np.asarray(values)[keep] for name, values in row.items()})
     if not sum(len(row["mean"]) for row in rows):
-        raise ValueError("The latent of SMPL-CVAE is measured against SMPL parameters, and no example has any.")
+        return {"verdict": "not measured: no example of the validation split has SMPL parameters"}
     found = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     result: dict[str, Any] = cvae.information(found.pop("mean"), found.pop("log_var"))
     result |= {name: float(values.mean()) for name, values in found.items()}

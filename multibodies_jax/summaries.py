@@ -105,8 +105,6 @@ def comparisons(scores: Scores, main: str) -> list[dict[str, Any]]:
 def diagnose(scores: Scores, num_hypotheses: int, main: str) -> dict[str, Any]:
     """What the numbers stand on: spread, 2D error, use of hypotheses, energy of the quantized sets."""
     diagnostics = scores.found.diagnostics
-    best = np.bincount(diagnostics["best_hypothesis"], minlength=num_hypotheses)
-    share = best[best > 0] / best.sum()
     result: dict[str, Any] = {}
     for name, values in diagnostics.items():
         if not _is_scalar(values) or not np.isfinite(values).any():
@@ -114,9 +112,12 @@ def diagnose(scores: Scores, num_hypotheses: int, main: str) -> dict[str, Any]:
         word, _, n = name.partition("|")  # Energies are told for each n.
         summary = metrics.summary(values[np.isfinite(values)])
         result |= {word: result.get(word, {}) | {n: summary}} if n else {name: summary}
-    result["hypotheses_ever_best"] = int((best > 0).sum())
-    result["hypotheses_never_best"] = int((best == 0).sum())
-    result["hypotheses_in_use"] = float(np.exp(-(share * np.log(share)).sum()))
+    if main in (judge.OURS, judge.HMR):  # Others come in random order: their k-th hypothesis is nobody's.
+        best = np.bincount(diagnostics["best_hypothesis"], minlength=num_hypotheses)
+        share = best[best > 0] / best.sum()
+        result["hypotheses_ever_best"] = int((best > 0).sum())
+        result["hypotheses_never_best"] = int((best == 0).sum())
+        result["hypotheses_in_use"] = float(np.exp(-(share * np.log(share)).sum()))
     own, shuffled = ((method, "1", "mpjpe") for method in (main, judge.shuffled_of(main)))
     if own in scores.errors and shuffled in scores.errors:
         result["worse_when_shuffled"] = float(scores.errors[shuffled].mean() / scores.errors[own].mean() - 1)

@@ -23,9 +23,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from configs import default
+from multibodies_jax import experiment
 
 STOPPED = 75  # Exit status when the time is over (sysexits: try again).
 _SECONDS_TO_SAVE = 120
+_BUDGET = ("train.steps", "train.batch", "optim.learning_rate")  # Of all methods; may be set for all.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,9 @@ def methods(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iterator[
     if not init:
         yield Run("trunk", f"{base}:trunk" if base == "tables" else f"hmr:{base}", {"seed": seed}, evaluated=False)
     common = _common(workdir, seed, init)
-    yield Run("hmr", f"hmr:{base}", common)
+    c = default.of(base)  # As many images, in as many steps, for all.
+    budget = {"train.steps": c.train.steps, "train.batch": c.train.batch}
+    yield Run("hmr", f"hmr:{base}", common | budget | {"optim.learning_rate": c.optim.learning_rate})
     own = {"eval.controls": True, "eval.hmr": str(folder / "hmr"), "eval.curve": 25}
     yield Run("ours", base, common | own)
     yield Run("smpl_mdn", f"smpl_mdn:{base}", common)
@@ -75,7 +79,8 @@ def open_choices(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iter
 
 
 def _common(workdir: pathlib.Path, seed: int, init: str) -> dict[str, Any]:
-    return {"seed": seed, "init": init or str(workdir / f"seed{seed}" / "trunk")}
+    """HMR is a run of its own, not a part of every other."""
+    return {"seed": seed, "init": init or str(workdir / f"seed{seed}" / "trunk"), "train.baseline": False}
 
 
 # What the paper leaves open, one field each; the quantizer's choices are rows of every evaluation.
@@ -89,8 +94,9 @@ _OPEN = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the plan; returns an exit status: 0 all done, 75 out of time, else that of the run that failed."""
+    """Runs the plan; returns an exit status: 0 all done, 75 out of time, 130 interrupted, else that of what failed."""
     args, overrides = _parse(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Both stop the run that is under way first.
     end = time.monotonic() + 60 * args.minutes if args.minutes else float("inf")
     for folder, run in _everything(args):
         command = _command(run, folder, overrides)
@@ -111,10 +117,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _everything(args: argparse.Namespace) -> Iterator[tuple[pathlib.Path, Run]]:
     """Every run with its work directory: the tables' first, for all seeds."""
     for seed in args.seeds:
-        for run in methods(args.base, args.workdir, seed, args.init.format(seed=seed)):
+        for run in methods(args.base, args.workdir, seed, args.init.replace("{seed}", str(seed))):
             yield args.workdir / f"seed{seed}" / run.name, run
     for seed in args.seeds[: args.ablation_seeds]:
-        for run in open_choices(args.base, args.workdir, seed, args.init.format(seed=seed)):
+        for run in open_choices(args.base, args.workdir, seed, args.init.replace("{seed}", str(seed))):
             yield args.workdir / f"seed{seed}" / run.name, run
 
 
@@ -140,9 +146,18 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
         if not match:
             parser.error(f"unknown argument {text!r}; fields of every run's config are set with --config.FIELD=VALUE")
         overrides[match[1]] = match[2]
+    if args.minutes < 0 or args.ablation_seeds < 0 or set("*?[,") & set(str(args.workdir)):
+        parser.error("--minutes and --ablation-seeds are 0 or more, and --workdir has no comma and no * ? [ in it")
     try:
-        _config(Run("", args.base, {}), overrides)
-    except (ValueError, SyntaxError, TypeError, KeyError) as error:
+        runs = [run for _, run in _everything(args)]
+        taken = sorted({field for run in runs for field in run.fields if field not in _BUDGET} & set(overrides))
+        if taken or "model.name" in overrides:
+            raise ValueError(
+                f"config.{(taken or ['model.name'])[0]} is what the runs differ in or share: it is set for them"
+            )
+        for run in runs:
+            experiment.validate(_config(run, overrides))
+    except (ValueError, SyntaxError, TypeError, KeyError, AttributeError) as error:
         parser.error(f"--base={args.base} {' '.join(rest)}: {error}")
     return args, overrides
 
@@ -158,7 +173,7 @@ def _command(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> list[
     """The call of run.py, as a person would type it."""
     name, _, argument = run.config.partition(":")
     config = f"configs/{name}.py" + (f":{argument}" if argument else "")
-    fields = [f"--config.{path}={value}" for path, value in (overrides | run.fields).items()]
+    fields = [f"--config.{path}={value}" for path, value in (run.fields | overrides).items()]
     mode = "all" if run.evaluated else "train"
     return ["python", "run.py", f"--mode={mode}", f"--config={config}", f"--workdir={folder}", *fields]
 
@@ -179,7 +194,7 @@ def _finished(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> bool
 def _config(run: Run, overrides: dict[str, str]) -> Any:
     """The config that run.py will make of the command."""
     config = default.of(run.config).unlock()
-    for path, value in (overrides | run.fields).items():
+    for path, value in (run.fields | overrides).items():
         *parents, last = path.split(".")
         node = functools.reduce(operator.getitem, parents, config)
         if last not in node:
@@ -196,16 +211,14 @@ def _call(command: list[str], seconds: float) -> int:
     process = subprocess.Popen(command)
     try:
         return process.wait(None if seconds == float("inf") else seconds)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt) as reason:
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(_SECONDS_TO_SAVE)
         except subprocess.TimeoutExpired:
             process.kill()
-        return STOPPED
-    except KeyboardInterrupt:
-        process.wait(_SECONDS_TO_SAVE)
-        return 130
+            process.wait()
+        return 130 if isinstance(reason, KeyboardInterrupt) else STOPPED
 
 
 if __name__ == "__main__":

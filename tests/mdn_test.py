@@ -69,7 +69,7 @@ def test_log_density_is_scipys():
             for b in range(B)
         ]
     )
-    got = mdn.log_density(*(jnp.asarray(x, jnp.float32) for x in (theta, means, log_alpha, log_sigma)))
+    got = mdn.log_density(*(jnp.asarray(x, jnp.float32) for x in (theta[:, None], means, log_alpha, log_sigma)))
     np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-3)
 
 
@@ -78,7 +78,7 @@ def test_virtual_prediction_is_eq_9_by_hand():
     log_sigma = np.full((B, M), mdn.log_std(0.001, "variance"))
     density = np.exp(log_alpha) * np.exp(-0.5 * ((means - theta[:, None]) ** 2).sum(2) / 0.001)  # The constant cancels.
     expected = (means * (density / density.sum(1, keepdims=True))[..., None]).sum(1)
-    arrays = [jnp.asarray(x, jnp.float32) for x in (theta, means, log_alpha, log_sigma)]
+    arrays = [jnp.asarray(x, jnp.float32) for x in (theta[:, None], means, log_alpha, log_sigma)]
     np.testing.assert_allclose(mdn.virtual_prediction(arrays[1], mdn.log_density(*arrays)), expected, atol=2e-5)
 
 
@@ -92,6 +92,9 @@ def test_sigma_is_a_variance_or_a_standard_deviation():
 def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(network, root, sigma):
     """At half a turn in every joint the densities underflow by thousands of nats."""
     states, log_alpha, _ = _mixture(network)
+    if root == "mixture":  # Some of them nearly half a turn to the other side.
+        other_side = rotations.matrix_to_rot6d(rotations.axis_angle_to_matrix(jnp.array([-3.0, 0.0, 0.0])))
+        states = states.at[:, ::2, :6].set(other_side)
     batch = {
         "rotmats": jnp.broadcast_to(
             jnp.asarray(Rotation.from_rotvec([3.1, 0, 0]).as_matrix(), jnp.float32), (B, 24, 3, 3)
@@ -109,13 +112,20 @@ def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(networ
     assert np.isfinite(np.asarray(gradient)).all() and np.isfinite(np.asarray(virtual)).all()
     assert (np.asarray(nll[:2]) > 1e4).all() and nll[2] == 0
     size = 69 if root == "shared" else 72
-    theta = np.tile([3.1, 0, 0], (1, size // 3))
+    theta = np.tile([3.1, 0, 0], (B, M, size // 3))
     means = mdn._log_rotations(states, 1 if root == "shared" else 0)
+    if root == "mixture":  # The root turns the shorter way.
+        other = theta[..., :3] - [2 * np.pi, 0, 0]
+        nearer = np.linalg.norm(other - means[..., :3], axis=2) < np.linalg.norm(
+            theta[..., :3] - means[..., :3], axis=2
+        )
+        assert 0 < nearer.sum() < nearer.size
+        theta[..., :3] = np.where(nearer[..., None], other, theta[..., :3])
     expected = [
         -scipy.special.logsumexp(
             np.asarray(log_alpha[b], np.float64)
             - 0.5 * size * np.log(2 * np.pi * sigma)
-            - 0.5 * ((np.asarray(means[b], np.float64) - theta) ** 2).sum(1) / sigma
+            - 0.5 * ((np.asarray(means[b], np.float64) - theta[b]) ** 2).sum(1) / sigma
         )
         for b in range(2)
     ]
@@ -123,6 +133,13 @@ def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(networ
     np.testing.assert_allclose(virtual[:, 0, 144:], states[:, 0, 144:], atol=1e-6)
     if root == "shared":
         np.testing.assert_allclose(virtual[:, 0, :6], states[:, 0, :6], atol=1e-6)
+
+
+def test_two_global_rotations_on_both_sides_of_half_a_turn_are_near():
+    theta, mean = jnp.array([[3.1, 0.0, 0.0]]), jnp.array([[-3.1, 0.1, 0.0]])
+    np.testing.assert_allclose(mdn._nearest_branch(theta, mean), [[3.1 - 2 * np.pi, 0, 0]], atol=1e-5)
+    np.testing.assert_allclose(mdn._nearest_branch(theta, -mean), theta)
+    assert np.isfinite(jax.jacobian(mdn._nearest_branch)(jnp.zeros((1, 3)), mean)).all()
 
 
 def test_without_a_truth_the_virtual_prediction_takes_the_mixtures_weights(network):

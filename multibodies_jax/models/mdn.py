@@ -98,8 +98,11 @@ def objective(
     valid = batch["smpl_valid"] > 0
     first = 1 if root == "shared" else 0
     truth = jnp.where(valid[:, None, None, None], batch["rotmats"], jnp.eye(3)[None, None])
-    theta = rotations.matrix_to_axis_angle(truth[:, first:]).reshape(len(truth), -1)
+    theta = rotations.matrix_to_axis_angle(truth[:, first:]).reshape(len(truth), 1, -1)
     means = _log_rotations(states, first)
+    if root == "mixture":
+        theta = jnp.broadcast_to(theta, means.shape)
+        theta = jnp.concatenate([_nearest_branch(theta[..., :3], means[..., :3]), theta[..., 3:]], axis=-1)
     log_p = log_density(theta, means, log_alpha, log_sigma)
     nll = jnp.where(valid, -jax.nn.logsumexp(log_p, axis=1), 0.0)
     virtual = virtual_prediction(means, jnp.where(valid[:, None], log_p, log_alpha))
@@ -107,7 +110,7 @@ def objective(
 
 
 def log_density(
-    theta: Float[Array, "B D"],
+    theta: Float[Array, "B #M D"],
     means: Float[Array, "B M D"],
     log_alpha: Float[Array, "B M"],
     log_sigma: Float[Array, "B M"],
@@ -117,7 +120,7 @@ def log_density(
     Never leaves the log domain: at sigma^2 = 0.001 the densities themselves under- and overflow float32.
     """
     size = theta.shape[-1]
-    squared = jnp.sum(jnp.square(means - theta[:, None]), axis=-1)
+    squared = jnp.sum(jnp.square(means - theta), axis=-1)
     return log_alpha - size * (0.5 * math.log(2 * math.pi) + log_sigma) - 0.5 * squared * jnp.exp(-2 * log_sigma)
 
 
@@ -129,6 +132,18 @@ def virtual_prediction(means: Float[Array, "B M D"], log_density: Float[Array, "
     """
     posterior = jax.lax.stop_gradient(jax.nn.softmax(log_density, axis=1))
     return jnp.einsum("bm,bmd->bd", posterior, means, precision="highest")
+
+
+def _nearest_branch(theta: Float[Array, "*b 3"], mean: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
+    """The log-rotation of the same rotation that is nearer to a mean: `theta`, or its turn the other way round.
+
+    Seen from a camera most people's global rotation is near half a turn (y points down), where the two meet.
+    """
+    square = jnp.sum(jnp.square(theta), axis=-1, keepdims=True)
+    angle = jnp.sqrt(jnp.maximum(square, 1e-12))
+    other = theta * (1 - 2 * math.pi / angle)
+    nearer = jnp.sum(jnp.square(other - mean), axis=-1) < jnp.sum(jnp.square(theta - mean), axis=-1)
+    return jnp.where(nearer[..., None], other, theta)
 
 
 def _share(states: Float[Array, "B M 157"], root: str) -> Float[Array, "B M 157"]:

@@ -25,6 +25,13 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"error: {arguments.out} cannot be written: {error}\n")
         return 1
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        words = f"{type(error).__name__}: {error}"
+        sys.stderr.write(
+            f"error: one of the work directories holds what no evaluation writes ({words}); nothing was written. Evaluate "
+            "them again one by one, or leave out the one that was changed.\n"
+        )
+        return 2
     sys.stdout.write(f"{text}\nWritten to {arguments.out}: {', '.join(names)}\n")
     return 0
 

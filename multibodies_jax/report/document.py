@@ -91,6 +91,9 @@ def _notes(cast: runs.Cast, what: str, with_table2: bool) -> list[str]:
         )
     if len({group.seeds for group in cast.groups}) > 1:
         notes.append("Not all methods have the same seeds: each paired difference is over the seeds that both have.")
+    notes += runs.unlike(cast)
+    if len(commits := sorted({run.result["commit"][:12] for run in cast.runs})) > 1:
+        notes.append(f"Evaluated at different commits: {', '.join(commits)}.")
     unknown = sorted({run.seed for run in cast.runs if run.result["init"]["fingerprint"] is None})
     if unknown and len(cast.groups) > 1:
         seeds = ", ".join(map(str, unknown))

@@ -35,6 +35,10 @@ _WORDS: dict[str, dict[Any, str]] = {
     "mdn.sigma_means": {"std": "sigma as a standard deviation"},
 }
 _M = "model.num_hypotheses"
+_LOOSE = ("diagnostic", "curve")  # Kinds of arrays that may have NaN, or a column for each n.
+# Training fields that all methods of a fair comparison have in common.
+_SHARED = ("data.", "optim.", "flow.", "body.", "train.steps", "train.batch", "freeze")
+_SHARED += tuple(f"model.{name}" for name in ("trunk", "activation", "hidden", "dropout", "iterations", "crop_size"))
 
 
 class RefusedError(ValueError):
@@ -142,6 +146,19 @@ class Cast:
         return list(self.runs[0].result["datasets"])
 
 
+def unlike(cast: Cast) -> list[str]:
+    """What the references of two methods were trained with that is not the same, one line a method."""
+    first, *others = [group for role in reversed(ROLES) if (group := cast.reference(role))]
+    lines = []
+    for group in others:
+        a, b = first.runs[0].fields, group.runs[0].fields
+        fields = [field for field in _differing(a, b) if field.startswith(_SHARED)]
+        words = [f"{field} = {b[field]!r}, {first.label} with {a[field]!r}" for field in fields]
+        if words:
+            lines.append(f"{group.label} was trained with {'; '.join(words)}.")
+    return lines
+
+
 def find(patterns: str) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     """Work directories of a comma-separated list of folders and globs, each once.
 
@@ -237,15 +254,30 @@ def _check_result(run: Run) -> None:
         wrong = ["init"]
     if wrong:
         raise RefusedError(f"{where} is damaged or incomplete ({', '.join(wrong)}): evaluate it again.")
+    other = _differing(experiment.training_fields(dict(run.config)), experiment.training_fields(run.result["config"]))
+    if other:
+        raise RefusedError(
+            f"{where} is of another training than {run.path / 'config.json'} ({', '.join(other)}): evaluate it again."
+        )
     if run.role not in ROLES:
         raise RefusedError(f"{where} is of a model {run.role!r}; tables know {', '.join(ROLES)}.")
     if not isinstance(run.config.get("model"), dict):
         raise RefusedError(f"{run.path / 'config.json'} has no model: this is no work directory of run.py.")
 
 
+def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """The fields that both have and that differ."""
+    return [field for field in sorted(ours.keys() & theirs.keys()) if ours[field] != theirs[field]]
+
+
 def _check_arrays(run: Run) -> None:
     """Both files are of one evaluation: as many examples, and the same mean errors of the main row."""
     where = run.path / "per_example.npz"
+    for key, values in run.arrays.items():
+        kind = key.split("|")[1] if "|" in key else ""
+        numbers = values.dtype.kind == "f" and (kind in _LOOSE or (values.ndim == 1 and np.isfinite(values).all()))
+        if kind != "example_id" and not numbers:
+            raise RefusedError(f"{where} has no finite number for every image in {key!r}: evaluate it again.")
     for name, dataset in run.result["datasets"].items():
         count = len(run.arrays.get(f"{name}|example_id", ()))
         own = [k for k in run.arrays if k.startswith(f"{name}|{run.label}|")]
@@ -318,7 +350,8 @@ def _group(loaded: Sequence[Run]) -> list[Group]:
         same: dict[str, list[Run]] = {}
         for run in (run for run in loaded if run.role == role):
             same.setdefault(json.dumps(run.fields, sort_keys=True), []).append(run)
-        ranked = sorted(same.values(), key=_rank)
+        everybody = [run.fields for run in loaded]
+        ranked = sorted(same.values(), key=lambda members: _rank(members, everybody))
         for members in ranked:
             _check_seeds(members)
             differs = _differences(ranked[0][0].fields, members[0].fields)
@@ -328,11 +361,12 @@ def _group(loaded: Sequence[Run]) -> list[Group]:
     return groups
 
 
-def _rank(members: Sequence[Run]) -> tuple[int, int, int]:
-    """First the fewest known ablations, then the most seeds, then the most hypotheses."""
+def _rank(members: Sequence[Run], everybody: Sequence[Mapping[str, Any]]) -> tuple[int, int, int, int]:
+    """First the fewest known ablations, then the most seeds, then what is most like all others, then the most hypotheses."""
     fields = members[0].fields
     ablated = sum(_in_words(field, fields.get(field)) in words.values() for field, words in _WORDS.items())
-    return ablated, -len(members), -members[0].num_hypotheses
+    unlike_others = sum(len(_differing(fields, other)) for other in everybody)
+    return ablated, -len(members), unlike_others, -members[0].num_hypotheses
 
 
 def _check_seeds(members: Sequence[Run]) -> None:

@@ -130,9 +130,10 @@ def _diagnostics(values: Mapping[str, Any]) -> list[str]:
     if "reprojection_px" in values:  # Some test sets have no keypoints.
         px = values["reprojection_px"]["mean"]
         lines.append(f"- 2D error of the hypotheses on visible keypoints: {px:.1f} px of 224.")
-    ever, use = values["hypotheses_ever_best"], values["hypotheses_in_use"]
-    never = f"; never: {values['hypotheses_never_best']}" if "hypotheses_never_best" in values else ""
-    lines.append(f"- Hypotheses ever best: {ever}{never}; in use (perplexity): {use:.1f}.")
+    if "hypotheses_ever_best" in values:
+        ever, use = values["hypotheses_ever_best"], values["hypotheses_in_use"]
+        never = f"; never: {values['hypotheses_never_best']}" if "hypotheses_never_best" in values else ""
+        lines.append(f"- Hypotheses ever best: {ever}{never}; in use (perplexity): {use:.1f}.")
     printed, tuned = values["effective_printed"]["mean"], values["effective_tuned"]["mean"]
     lines.append(
         f"- Effective number of hypotheses under the prior: {printed:.1f} at temperature 1, {tuned:.1f} at the chosen one."

@@ -165,8 +165,8 @@ def order(cast: runs.Cast, dataset: str, tested: Sequence[Row], ablated: Sequenc
 
     Returns:
       Of each claim: `claim`, `n`, `metric`, the difference that should be below 0 (`mean`, `low`, `high`), and
-      `outcome`: "holds" (of a claim "below": the interval lies below 0; of "not worse": it does not lie above 0), "does
-      not hold" (it lies above 0), or, of "below", "not shown" (it contains 0).
+      `outcome`: "holds" (of a claim "below": the interval lies below 0; of "not worse": the same), "does not hold"
+      (it lies above 0), or, where it contains 0, "not shown" of a claim "below" and "not refuted" of "not worse".
     """
     names = {role: group.label for role in runs.ROLES if (group := cast.reference(role))}
     names.setdefault("hmr", judge.HMR)
@@ -214,7 +214,8 @@ def _falls(cast: runs.Cast, dataset: str) -> list[Row]:
 
 def _claim(row: Row, claim: str, strict: bool) -> Row:
     low, high = row["low"], row["high"]
-    outcome = "does not hold" if low > 0 else "holds" if high < 0 or not strict else "not shown"
+    between = "not shown" if strict else "not refuted"
+    outcome = "does not hold" if low > 0 else "holds" if high < 0 else between
     kept = {name: row[name] for name in ("set", "n", "metric", "mean", "low", "high")}
     return {"claim": claim, **kept, "outcome": outcome}
 
