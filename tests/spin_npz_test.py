@@ -327,7 +327,7 @@ def test_an_experiment_trains_on_spins_crops(folders):
         "model__crop_size": 32,
     }
     config = tiny.config(**dirs, **still, **sets, **crop)
-    found = {row.tobytes() for row in next(steps._stored(config, 3, 0).batches)["image"]}
+    found = {row.tobytes() for row in next(steps.stored_data(config, 3, 0).batches)["image"]}
     records = _open(folders, "spin/mpii_train", "train")
     expected = [spin_crops.warp(r["image"], r["box_center"], r["box_scale"], 32, stretch=True) for r in records]
     assert found == {image.tobytes() for image in expected}
