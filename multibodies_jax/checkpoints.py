@@ -115,6 +115,11 @@ def restore(
     return trees, manifest["metadata"], step
 
 
+def variables(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's variables in a restored training state: averaged parameters where they were kept, and statistics."""
+    return {"params": state.get("ema") or state["params"], "batch_stats": state.get("batch_stats") or {}}
+
+
 def latest_step(directory: str | os.PathLike) -> int | None:
     """The newest complete step (one with a manifest) in a folder, or None; unfinished and empty steps do not count."""
     steps = _steps(pathlib.Path(directory))

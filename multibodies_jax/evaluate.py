@@ -26,6 +26,7 @@ from multibodies_jax import (
     protocols,
     published,
     report,
+    scoring,
     smpl,
     summaries,
 )
@@ -98,18 +99,21 @@ def _panel(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> jud
     with_controls = config.eval.controls and ours.num_hypotheses > 1
     truth = protocols.get(config.eval.protocol).truth
 
-    def scored(model: smpl.SmplModel) -> judge.Scored:
+    def scored(model: smpl.SmplModel) -> scoring.Scored:
         some = np.arange(0, model.v_template.shape[0], config.eval.vertex_stride)
-        return judge.Scored(smpl.contract(model, bodies.files.h36m_regressor), smpl.subset(model, some))
+        return scoring.Scored(smpl.contract(model, bodies.files.h36m_regressor), smpl.subset(model, some))
 
     gendered = truth == protocols.GENDERED
     return judge.Panel(
         ours=ours,
         density=prior.load_prior(config, workdir, bodies),
-        scored=scored(bodies.smpl),
+        scorer=scoring.Scorer(
+            scored(bodies.smpl),
+            bodies.j24,
+            (scored(bodies.files.gendered("male")), scored(bodies.files.gendered("female"))) if gendered else None,
+        ),
         books=controls.codebooks(config, bodies, _ns(config, ours)) if with_controls else {},
         hmr=_hmr(config, workdir, bodies) if with_controls else None,
-        gendered=(scored(bodies.files.gendered("male")), scored(bodies.files.gendered("female"))) if gendered else None,
     )
 
 
@@ -277,7 +281,7 @@ def _temperature_errors(
     for batch in tqdm(examples(config, name, "validation", others=False), desc="choose the temperature", unit="batch"):
         arrays, keep = _arrays(batch), batch["valid"] > 0
         hyps = judge.hypothesize(panel.ours, panel.density, arrays)
-        every = judge.measure(panel, hyps, judge.truth_of(panel, arrays, protocol), protocol)["mpjpe"]
+        every = scoring.measure(panel.scorer, hyps, scoring.truth_of(panel.scorer, arrays, protocol), protocol)["mpjpe"]
         keys = judge.example_keys(arrays, 0)
         for t in TEMPERATURES:
             chosen = [judge.quantized(hyps, n, keys, settings, weights="prior", temperature=t) for n in settings.ns]
@@ -302,7 +306,7 @@ def _validation_calibration(
         hyps = judge.hypothesize(panel.ours, panel.density, arrays)
         keys = judge.example_keys(arrays, 0)
         clusters = {str(n): judge.quantized(hyps, n, keys, settings) for n in ns}
-        truth = judge.truth_of(panel, arrays, settings.protocol)
+        truth = scoring.truth_of(panel.scorer, arrays, settings.protocol)
         parts.append(_kept(judge.calibrations(hyps, clusters, truth, settings), batch["valid"] > 0))
     return summaries.join(parts)
 

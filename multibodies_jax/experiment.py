@@ -55,6 +55,7 @@ _POSITIVE = (
     *("quantizer.starts", "quantizer.iterations", "eval.batch", "eval.vertex_stride"),
     *("cvae.z_size", "cvae.width", "cvae.vertex_stride"),
 )
+_OWN = {"smpl_mdn": "mdn", "smpl_cvae": "cvae"}  # The part of the config that a model has alone.
 # Fields that may differ between the run that trained a work directory and one that uses it.
 _FREE_FIELDS = (
     "eval",
@@ -177,9 +178,6 @@ def build_model(config: Any, num_hypotheses: int, bodies: Bodies, mean_state: Se
         mean_state=np.array(mean_state, np.float32),
         **{**config.model, "num_hypotheses": num_hypotheses, "frozen": frozen, "own": _own_fields(config, bodies)},
     )
-
-
-_OWN = {"smpl_mdn": "mdn", "smpl_cvae": "cvae"}  # The part of the config that a model has alone.
 
 
 def _own_fields(config: Any, bodies: Bodies) -> dict[str, Any]:

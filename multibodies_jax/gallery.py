@@ -15,6 +15,7 @@ from multibodies_jax import (
     judge,
     logs,
     occlusion,
+    scoring,
     smpl,
 )
 from multibodies_jax.data import crops
@@ -58,8 +59,8 @@ def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, settin
     chosen = judge.quantized(hyps, n, judge.example_keys(batch, 0), settings)
     picked = hypotheses.pick(hyps, chosen.medoid)
     bodies = panel.ours.bodies
-    truth = judge.truth_of(panel, batch, settings.protocol)
-    errors = judge.measure(panel, picked, truth, settings.protocol)["mpjpe"]
+    truth = scoring.truth_of(panel.scorer, batch, settings.protocol)
+    errors = scoring.measure(panel.scorer, picked, truth, settings.protocol)["mpjpe"]
     meshes = np.asarray(smpl.mesh(bodies.smpl, picked.rotmats, picked.betas))
     true_meshes = np.asarray(smpl.mesh(bodies.smpl, batch["rotmats"], batch["betas"]))
     annotated = [mesh if row["smpl_valid"] else None for mesh, row in zip(true_meshes, rows, strict=True)]

@@ -36,8 +36,7 @@ def restore(config: Any, directory: pathlib.Path, bodies: experiment.Bodies) -> 
     """
     items, metadata, step = checkpoints.restore(directory)
     checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
-    state = items["state"]
-    variables = {"params": state.get("ema") or state["params"], "batch_stats": state.get("batch_stats") or {}}
+    variables = checkpoints.variables(items["state"])
     m = metadata["num_hypotheses"]
     model = experiment.build_model(config, m, bodies, metadata.get("mean_state"))
     size = config.model.crop_size

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, no_type_check
 
 import flax.struct
@@ -22,6 +22,7 @@ from multibodies_jax import (
     prior,
     protocols,
     quantize,
+    scoring,
     smpl,
 )
 from multibodies_jax.inference import Regressor
@@ -59,24 +60,16 @@ def shuffled_of(method: str) -> str:
     return f"{method}, evidence shuffled"
 
 
-class Scored(flax.struct.PyTreeNode):
-    """What is measured of a body model: the joints of the metrics, and some vertices for the vertex error."""
-
-    h36m: smpl.JointModel
-    surface: smpl.SmplModel
-
-
 class Panel(flax.struct.PyTreeNode):
     """Everything that is compared, as one argument of jit."""
 
     ours: Regressor
     density: prior.Prior
-    scored: Scored  # The neutral body: of predictions, and of the truth where a protocol has no gendered one.
+    scorer: scoring.Scorer
     books: Mapping[
         str, hypotheses.Hypotheses
     ]  # n -> image-independent set, leading axes (1, n); empty without controls.
     hmr: Regressor | None = None
-    gendered: tuple[Scored, Scored] | None = None  # Male, female: the truth of protocols that want it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,24 +134,6 @@ class Findings(flax.struct.PyTreeNode):
     curves: dict[str, dict[str, Array]]
 
 
-class Truth(flax.struct.PyTreeNode):
-    """What is to be found; B leading, metres.
-
-    Attributes:
-      joints: those that the protocol compares, in its order, around any origin.
-      roots: "pelvis" and, of given joints, "mid-hip": the points that may be subtracted from them.
-      joints24: mid-hip centred; what "by joint error" compares with.
-      valid24: 1 where such a joint is annotated.
-      vertices: rooted at the pelvis; None where the truth is no body.
-    """
-
-    joints: Float[Array, "B J 3"]
-    roots: dict[str, Float[Array, "B 3"]]
-    joints24: Float[Array, "B 24 3"]
-    valid24: Float[Array, "B 24"]
-    vertices: Float[Array, "B V 3"] | None
-
-
 def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> Findings:
     """Errors of all methods at all n, and what else is told of the full set of M hypotheses.
 
@@ -170,14 +145,14 @@ def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> Findings
     """
     hyps = hypothesize(panel.ours, panel.density, batch)
     protocol = settings.protocol
-    truth = truth_of(panel, batch, protocol)
-    every = measure(panel, hyps, truth, protocol)
+    truth = scoring.truth_of(panel.scorer, batch, protocol)
+    every = scoring.measure(panel.scorer, hyps, truth, protocol)
     several = panel.ours.num_hypotheses > 1
     cache = Quantizer(hyps, example_keys(batch, 0), settings)
     clusters = {str(n): cache(n) for n in settings.ns} if several else {}
     errors: Errors = {}
     for name, chosen in _choices(cache, batch, settings).items():
-        errors[name] = {str(n): of_sets(every, index, protocol=protocol) for n, index in chosen.items()}
+        errors[name] = {str(n): scoring.of_sets(every, index, protocol=protocol) for n, index in chosen.items()}
     if several and settings.method == OURS:
         errors[CENTROIDS] = _of_centroids(
             panel, hyps, settings.log_weights(hyps.log_prior), clusters, truth, protocol=protocol
@@ -197,13 +172,13 @@ def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> Findings
     )
 
 
-def _controls(panel: Panel, batch: dict[str, Array], truth: Truth, settings: Settings) -> Errors:
+def _controls(panel: Panel, batch: dict[str, Array], truth: scoring.Truth, settings: Settings) -> Errors:
     """HMR alone and with noise, image-independent sets, evidence of other examples: those that the panel has."""
     errors: Errors = {}
     protocol = settings.protocol
     if panel.hmr is not None:
         single = respond(panel.hmr, batch)
-        errors[HMR] = {"1": of_sets(measure(panel, single, truth, protocol), protocol=protocol)}
+        errors[HMR] = {"1": scoring.of_sets(scoring.measure(panel.scorer, single, truth, protocol), protocol=protocol)}
         if settings.noise:
             errors[NOISE] = {str(n): _noisy(panel, single, truth, batch, n, settings) for n in settings.ns}
     if panel.books:
@@ -212,8 +187,8 @@ def _controls(panel: Panel, batch: dict[str, Array], truth: Truth, settings: Set
         shuffled = hypothesize(panel.ours, panel.density, _shuffle(batch))
         cache = Quantizer(shuffled, example_keys(batch, 0), settings)
         first = cache(1).medoid if settings.method == OURS else jnp.zeros((len(batch["valid"]), 1), jnp.int32)
-        found = measure(panel, hypotheses.pick(shuffled, first), truth, protocol)
-        errors[shuffled_of(settings.method)] = {"1": of_sets(found, protocol=protocol)}
+        found = scoring.measure(panel.scorer, hypotheses.pick(shuffled, first), truth, protocol)
+        errors[shuffled_of(settings.method)] = {"1": scoring.of_sets(found, protocol=protocol)}
     return errors
 
 
@@ -280,11 +255,11 @@ def _of_centroids(
     hyps: hypotheses.Hypotheses,
     log_weights: Float[Array, "B M"],
     clusters: dict[str, quantize.Quantized],
-    truth: Truth,
+    truth: scoring.Truth,
     protocol: protocols.Protocol,
 ) -> dict[str, dict[str, Array]]:
     """Errors of the sets of centroids, which are joints and no bodies: n -> metric -> (B,)."""
-    pred = smpl.joints(panel.scored.h36m, hyps.rotmats, hyps.betas)
+    pred = smpl.joints(panel.scorer.neutral.h36m, hyps.rotmats, hyps.betas)
     pred = pred[..., joints.index_map(joints.H36M17, protocol.joints), :] - pred[..., :1, :]
     result = {}
     for n, found in clusters.items():
@@ -294,7 +269,7 @@ def _of_centroids(
             target = truth.joints - truth.roots[one.truth_root][:, None]
             errors["mpjpe" + suffix] = metrics.mpjpe_mm(means, target[:, None])
             errors["pa_mpjpe" + suffix] = metrics.pa_mpjpe_mm(means, truth.joints[:, None])
-        result[n] = of_sets(errors, protocol=protocol)
+        result[n] = scoring.of_sets(errors, protocol=protocol)
     return result
 
 
@@ -305,7 +280,7 @@ def _single(every: dict[str, Float[Array, "B M"]], log_weights: Float[Array, "B 
 
 
 def calibrations(
-    hyps: hypotheses.Hypotheses, clusters: dict[str, quantize.Quantized], truth: Truth, settings: Settings
+    hyps: hypotheses.Hypotheses, clusters: dict[str, quantize.Quantized], truth: scoring.Truth, settings: Settings
 ) -> dict[str, Calibration]:
     """Of the quantized sets with n > 1."""
     temperatures = jnp.array((settings.temperature, *calibration.GRID), jnp.float32)
@@ -356,96 +331,16 @@ def example_keys(batch: dict[str, Array], purpose: int) -> Array:
     return jax.vmap(lambda h: jax.random.fold_in(key, h))(batch["example_hash"])
 
 
-@functools.partial(jax.jit, static_argnames="protocol")
-def truth_of(panel: Panel, batch: dict[str, Array], protocol: protocols.Protocol) -> Truth:
-    """The truth of a protocol and of its strict sibling, which differ in the root only."""
-    given, given_valid = batch["joints3d"], batch["joints3d_valid"]
-    midhip = jnp.mean(given[:, list(joints.MIDHIP_J24)], axis=1)
-    if protocol.truth == protocols.GIVEN:
-        roots = {"pelvis": given[:, joints.J24.index("pelvis")], "mid-hip": midhip}
-        compared = given[:, joints.index_map(joints.J24, protocol.joints)]
-        return Truth(compared, roots, given - midhip[:, None], given_valid, None)
-    joints17, vertices = _true_body(panel, batch, gendered=protocol.truth == protocols.GENDERED)
-    joints24 = smpl.joints(panel.ours.bodies.j24, batch["rotmats"], batch["betas"])
-    return Truth(
-        joints=joints17[:, joints.index_map(joints.H36M17, protocol.joints)],
-        roots={"pelvis": joints17[:, 0]},
-        joints24=joints24 - jnp.mean(joints24[:, list(joints.MIDHIP_J24)], axis=1, keepdims=True),
-        valid24=jnp.ones_like(given_valid),
-        vertices=vertices - joints17[:, :1],
-    )
-
-
-def _true_body(panel: Panel, batch: dict[str, Array], gendered: bool) -> tuple[Array, Array]:
-    """Joints (B, 17, 3) and vertices (B, V, 3) of the true SMPL parameters on the neutral body, or on its own gender's."""
-    rotmats, betas = batch["rotmats"], batch["betas"]
-    scored = panel.gendered if gendered else (panel.scored,)
-    if scored is None:
-        raise ValueError("The panel has no male and female bodies, against which this protocol scores.")
-    found = [(smpl.joints(s.h36m, rotmats, betas), smpl.mesh(s.surface, rotmats, betas)) for s in scored]
-    if not gendered:
-        return found[0]
-    female = (batch["gender"] == 1)[:, None, None]
-    return jnp.where(female, found[1][0], found[0][0]), jnp.where(female, found[1][1], found[0][1])
-
-
-# Function, and what of a pair of bodies it compares, by metric.
-_METRICS: dict[str, tuple[Callable[..., Array], str]] = {
-    "mpjpe": (metrics.mpjpe_mm, "rooted"),
-    "pa_mpjpe": (metrics.pa_mpjpe_mm, "joints"),
-    "vertex": (metrics.vertex_error_mm, "vertices"),
-    "pa_vertex": (metrics.pa_mpjpe_mm, "vertices"),
-    "pck150": (metrics.pck150, "rooted14"),
-    "auc": (metrics.auc, "rooted14"),
-}
-
-
-@functools.partial(jax.jit, static_argnames="protocol")
-def measure(
-    panel: Panel, hyps: hypotheses.Hypotheses, truth: Truth, protocol: protocols.Protocol
-) -> dict[str, Float[Array, "B M"]]:
-    """Every metric of every hypothesis, under the protocol and (with its suffix) the strict sibling, and `squared24`."""
-    joints17 = smpl.joints(panel.scored.h36m, hyps.rotmats, hyps.betas)
-    surface = smpl.mesh(panel.scored.surface, hyps.rotmats, hyps.betas) - joints17[..., :1, :]
-    pred = joints17[..., joints.index_map(joints.H36M17, protocol.joints), :] - joints17[..., :1, :]
-    errors = {"squared24": metrics.squared24(hyps.joints24, truth.joints24, truth.valid24)}
-    for suffix, one in protocols.both(protocol).items():
-        target = (truth.joints - truth.roots[one.truth_root][:, None])[:, None]
-        pairs = {
-            "rooted": (pred, target),
-            "rooted14": (pred[..., :14, :], target[..., :14, :]),  # Every protocol's joints begin with J14.
-            "joints": (pred, truth.joints[:, None]),  # Alignment sees no root; one array for both, to be computed once.
-            "vertices": (surface, None if truth.vertices is None else truth.vertices[:, None]),
-        }
-        errors |= {name + suffix: _METRICS[name][0](*pairs[_METRICS[name][1]]) for name in one.metrics}
-    return errors
-
-
-def of_sets(
-    errors: dict[str, Array], index: Array | None = None, *, protocol: protocols.Protocol
-) -> dict[str, Float[Array, "B"]]:
-    """Errors of the sets that `index` (B, n) chooses among the measured (None: all), under the protocol and its sibling.
-
-    Metrics that were not measured are left out.
-    """
-    if index is not None:
-        errors = {name: jnp.take_along_axis(error, index, axis=1) for name, error in errors.items()}
-    result = {}
-    for suffix, one in protocols.both(protocol).items():
-        own = {name: errors[name + suffix] for name in one.metrics if name + suffix in errors}
-        reduced = metrics.reduce_set(own, one.selection, errors["squared24"])
-        result |= {name + suffix: value for name, value in reduced.items()}
-    return result
-
-
 def _noisy(panel, single, truth, batch, n: int, settings: Settings) -> dict[str, Array]:
     """Errors (B,) of HMR with noise: each metric under the noise that is best for it in sets of n."""
     keys, result = example_keys(batch, 2), {}
     for metric in TUNED:
         sigma = jnp.array(settings.noise[metric, n], jnp.float32)
-        noisy = _perturb(single, max(settings.ns), keys, sigma, panel.ours.bodies.j24)
-        errors = {name: error[:, :n] for name, error in measure(panel, noisy, truth, settings.protocol).items()}
-        scores = of_sets(errors, protocol=settings.protocol)
+        noisy = _perturb(single, max(settings.ns), keys, sigma, panel.scorer.j24)
+        errors = {
+            name: error[:, :n] for name, error in scoring.measure(panel.scorer, noisy, truth, settings.protocol).items()
+        }
+        scores = scoring.of_sets(errors, protocol=settings.protocol)
         own = {metric, metric + protocols.STRICT}
         result |= {name: score for name, score in scores.items() if name in own or not result}
     return result
@@ -456,21 +351,21 @@ def _perturb(single, n: int, keys, sigma, joint_model) -> hypotheses.Hypotheses:
     return controls.perturb(single, n, keys, sigma[0], sigma[1], joint_model)
 
 
-def _codebook(panel: Panel, truth: Truth, size: int, settings: Settings) -> dict[str, dict[str, Array]]:
+def _codebook(panel: Panel, truth: scoring.Truth, size: int, settings: Settings) -> dict[str, dict[str, Array]]:
     """Errors of the image-independent sets, all measured in one go."""
     together = hypotheses.concatenate([panel.books[str(n)] for n in settings.ns])
     everywhere = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape[1:])), together)
-    errors = measure(panel, everywhere, truth, settings.protocol)
+    errors = scoring.measure(panel.scorer, everywhere, truth, settings.protocol)
     result, start = {}, 0
     for n in settings.ns:
         part = {name: error[:, start : start + n] for name, error in errors.items()}
-        result[str(n)], start = of_sets(part, protocol=settings.protocol), start + n
+        result[str(n)], start = scoring.of_sets(part, protocol=settings.protocol), start + n
     return result
 
 
 @jax.jit
 def _diagnose(
-    hyps: hypotheses.Hypotheses, batch: dict[str, Array], truth: Truth, temperature: Array
+    hyps: hypotheses.Hypotheses, batch: dict[str, Array], truth: scoring.Truth, temperature: Array
 ) -> dict[str, Array]:
     """Per example: spread of visible and hidden joints, 2D error, use of hypotheses, effective number, true shape."""
     seen = batch["kp2d_input"] > 0
@@ -490,7 +385,7 @@ def _diagnose(
     }
 
 
-def _joint_distance(hyps: hypotheses.Hypotheses, truth: Truth) -> Float[Array, "B M"]:
+def _joint_distance(hyps: hypotheses.Hypotheses, truth: scoring.Truth) -> Float[Array, "B M"]:
     """Sum of the distances of the true J24 joints."""
     squared = jnp.sum(jnp.square(hyps.joints24 - truth.joints24[:, None]), axis=3)
     return jnp.sum(truth.valid24[:, None] * jnp.sqrt(squared), axis=2)
@@ -520,7 +415,7 @@ def noisy_errors(
     protocol: protocols.Protocol,
 ) -> Float[Array, "T N B"]:
     """Errors of the sets of HMR with noise (root, pose in radians), for each metric in TUNED and each n."""
-    noisy = _perturb(single, max(ns), example_keys(batch, 2), sigma, panel.ours.bodies.j24)
-    errors = measure(panel, noisy, truth_of(panel, batch, protocol), protocol)
-    sets = [of_sets({name: error[:, :n] for name, error in errors.items()}, protocol=protocol) for n in ns]
+    noisy = _perturb(single, max(ns), example_keys(batch, 2), sigma, panel.scorer.j24)
+    errors = scoring.measure(panel.scorer, noisy, scoring.truth_of(panel.scorer, batch, protocol), protocol)
+    sets = [scoring.of_sets({name: error[:, :n] for name, error in errors.items()}, protocol=protocol) for n in ns]
     return jnp.stack([jnp.stack([scores[metric] for scores in sets]) for metric in TUNED])

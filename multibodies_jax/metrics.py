@@ -15,7 +15,7 @@ _SQUARINGS = 24
 _TRIANGLE = {
     (i, j): 4 * i - i * (i + 1) // 2 + j for i in range(4) for j in range(i, 4)
 }  # Places in an upper triangle.
-_PERCENT = ("pck150", "auc")  # Metrics of which more is better.
+PERCENT = ("pck150", "auc")  # Metrics of which more is better.
 _PCK_MM, _AUC_STEPS = 150.0, 31  # Threshold of 3DPCK; thresholds from 0 to it of its mean.
 
 
@@ -85,7 +85,7 @@ def reduce_set(
       joint_error: `squared24` of each body; decides "by joint error".
     """
     if selection == "minimum per metric":
-        return {name: jnp.max(e, axis=1) if name in _PERCENT else jnp.min(e, axis=1) for name, e in errors.items()}
+        return {name: jnp.max(e, axis=1) if name in PERCENT else jnp.min(e, axis=1) for name, e in errors.items()}
     if joint_error is None:
         raise ValueError("The selection 'by joint error' needs the joint error of each body.")
     chosen = jnp.argmin(joint_error, axis=1)[:, None]

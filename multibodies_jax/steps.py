@@ -216,7 +216,8 @@ def _make_loss(config, model, bodies, num_hypotheses, prepare, split) -> Callabl
         metrics = {f"loss_{term}": jnp.mean(value) for term, value in (terms | own).items()}
         metrics |= _annotated(batch)
         metrics["best_mm"] = 1000 * _best_error(hyps, batch, best)
-        metrics["used_hypotheses"] = _perplexity(best, out.shape[1])
+        if out.shape[1] == num_hypotheses:  # SMPL-MDN and SMPL-CVAE train one prediction, whatever M is.
+            metrics["used_hypotheses"] = _perplexity(best, num_hypotheses)
         return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)
 
     return loss_fn

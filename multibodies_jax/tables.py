@@ -9,9 +9,7 @@ printed. What is finished is left as it is, so that the same command continues a
 import argparse
 import ast
 import dataclasses
-import functools
 import json
-import operator
 import pathlib
 import re
 import shlex
@@ -21,6 +19,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from ml_collections.config_flags import config_path
 
 from configs import default
 from multibodies_jax import experiment
@@ -193,14 +193,14 @@ def _finished(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> bool
 
 def _config(run: Run, overrides: dict[str, str]) -> Any:
     """The config that run.py will make of the command."""
-    config = default.of(run.config).unlock()
+    config = default.of(run.config)
     for path, value in (run.fields | overrides).items():
-        *parents, last = path.split(".")
-        node = functools.reduce(operator.getitem, parents, config)
-        if last not in node:
-            raise ValueError(f"there is no field config.{path}; all are in configs/default.py.")
-        text = isinstance(value, str) and not isinstance(node[last], str)
-        node[last] = type(node[last])(ast.literal_eval(value) if text else value)
+        try:
+            before = config_path.get_value(path, config)
+        except (KeyError, AttributeError, TypeError):
+            raise ValueError(f"there is no field config.{path}; all are in configs/default.py.") from None
+        text = isinstance(value, str) and not isinstance(before, str)
+        config_path.set_value(path, config, type(before)(ast.literal_eval(value) if text else value))
     return config
 
 

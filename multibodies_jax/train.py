@@ -44,6 +44,26 @@ class Stage:
     source: pathlib.Path | None
 
 
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a stage starts from: a restored checkpoint.
+
+    Attributes:
+      folder: of the checkpoint.
+      variables: parameters (averaged ones where they were kept) and statistics.
+      metadata: of the checkpoint.
+    """
+
+    folder: pathlib.Path
+    variables: dict[str, Any]
+    metadata: dict[str, Any]
+
+    def origin(self) -> dict[str, str]:
+        """So that comparisons can tell whether two runs started alike."""
+        parts = [self.variables["params"], self.variables["batch_stats"]]
+        return {"dir": str(self.folder), "fingerprint": checkpoints.fingerprint(parts)}
+
+
 def train(config: Any, workdir: pathlib.Path) -> None:
     """Trains whatever is missing in a work directory, in order: prior, stage one, stage two, HMR baseline.
 
@@ -115,11 +135,12 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
     # Every stage draws its own views, order and augmentation.
     seed = config.seed + int.from_bytes(hashlib.sha256(stage.folder.encode()).digest()[:3], "little")
     key = jax.random.key(seed)
-    data = _open_data(config, bodies, stage, seed)
-    mean_state = checkpoints.restore(stage.source, {})[1].get("mean_state") if stage.source else None
+    source = _restore(config, bodies, stage.source) if stage.source else None
+    data = _open_data(config, bodies, stage, source, seed)
+    mean_state = source.metadata.get("mean_state") if source else None
     model = experiment.build_model(config, stage.num_hypotheses, bodies, mean_state)
-    variables = _initial_variables(config, model, stage, bodies, data.example, key)
-    init = _origin(stage)
+    variables = _initial_variables(config, model, stage, source, data.example, key)
+    init = source.origin() if source else None
     trained = steps.trained(config, stage.num_hypotheses, variables["params"])
     optimizer = steps.make_optimizer(config, trained, stage.steps, stage.learning_rate)
     state = steps.TrainState(
@@ -180,24 +201,31 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
                 raise KeyboardInterrupt
 
 
-def _open_data(config: Any, bodies: experiment.Bodies, stage: Stage, seed: int) -> steps.Data:
+def _restore(config: Any, bodies: experiment.Bodies, folder: pathlib.Path) -> Source:
+    items, metadata, _ = checkpoints.restore(folder)
+    checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
+    return Source(folder, checkpoints.variables(items["state"]), metadata)
+
+
+def _open_data(config: Any, bodies: experiment.Bodies, stage: Stage, source: Source | None, seed: int) -> steps.Data:
     """The training data of a stage, as images or, with `data.cached_passes`, as features of the trunk it starts from."""
     if not config.data.cached_passes:
         return steps.open_data(config, bodies, stage.batch, seed)
-    assert stage.source is not None  # `experiment.validate` asks for config.init.
+    assert source is not None  # `experiment.validate` asks for config.init.
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"config.data.cached_passes={config.data.cached_passes} works with one process, and there are "
+            f"{jax.process_count()}: set it to 0, and every process reads its share of the images."
+        )
     images = functools.partial(steps.stored_data, config, _FEATURE_BATCH, config.seed)
     example = images().example
-    items, metadata, _ = checkpoints.restore(stage.source)
-    variables = {"params": items["state"].get("ema") or items["state"]["params"]}
-    variables = jax.tree.map(jnp.asarray, variables | {"batch_stats": items["state"].get("batch_stats", {})})
-    model = experiment.build_model(config, 1, bodies, metadata.get("mean_state"))
-    names = [name.strip() for text in config.data.sets for name in text.split(",")]
-    size = sum(len(experiment.open_source(config, name, "train")) for name in names)
-    count = config.data.cached_passes * size
+    variables = jax.tree.map(jnp.asarray, source.variables)
+    model = experiment.build_model(config, 1, bodies, source.metadata.get("mean_state"))
+    count = config.data.cached_passes * len(experiment.open_source(config, ",".join(config.data.sets), "train"))
     trunk = {part: values.get("trunk", {}) for part, values in variables.items()}
     description = {
         "trunk": checkpoints.fingerprint(trunk),
-        "sets": [experiment.source_name(config, name) for name in names],
+        "sets": [experiment.source_name(config, n.strip()) for text in config.data.sets for n in text.split(",")],
         "seed": config.seed,
         "rows": count,
         "data": {k: config.data[k] for k in ("weights", "occlusion", "augment", "crop", "contrast_stretch")},
@@ -224,21 +252,18 @@ def _shardings(config: Any, stage: Stage) -> tuple[NamedSharding, NamedSharding]
     return NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
 
 
-def _initial_variables(config: Any, model: Any, stage: Stage, bodies: experiment.Bodies, example: dict, key: Array):
+def _initial_variables(config: Any, model: Any, stage: Stage, source: Source | None, example: dict, key: Array):
     """Random variables, or those of the stage's source, whose single hypothesis becomes M."""
     k_init, k_expand = jax.random.split(key)
-    source, num_hypotheses = stage.source, stage.num_hypotheses
+    num_hypotheses = stage.num_hypotheses
     if source is None:
         return jax.jit(lambda k: model.init({"params": k, "dropout": k}, example, train=False))(k_init)
-    items, metadata, _ = checkpoints.restore(source)
-    checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
-    have = metadata["num_hypotheses"]
+    have = source.metadata["num_hypotheses"]
     if have not in (1, num_hypotheses):
         raise ValueError(
-            f"{source} has M = {have} hypotheses; M = {num_hypotheses} can start from M = 1 or from {num_hypotheses}."
+            f"{source.folder} has M = {have} hypotheses; M = {num_hypotheses} can start from M = 1 or from {num_hypotheses}."
         )
-    state = jax.tree.map(jnp.asarray, items["state"])
-    variables = {"params": state.get("ema") or state["params"], "batch_stats": state.get("batch_stats", {})}
+    variables = jax.tree.map(jnp.asarray, source.variables)
     if num_hypotheses > have:
         noise = config.model.init_noise
         variables = models.expand(config.model.head, variables, num_hypotheses, noise, k_expand, config.model.name)
@@ -246,19 +271,8 @@ def _initial_variables(config: Any, model: Any, stage: Stage, bodies: experiment
     expected = jax.eval_shape(init)
     if set(expected["params"]) > set(variables["params"]):  # Layers that no source has.
         variables["params"] = {**jax.jit(init)()["params"], **variables["params"]}
-    checkpoints.check_match(source, variables["params"], expected["params"])
+    checkpoints.check_match(source.folder, variables["params"], expected["params"])
     return variables
-
-
-def _origin(stage: Stage) -> dict[str, str] | None:
-    """What a stage starts from, so that comparisons can tell whether two started alike."""
-    if stage.source is None:
-        return None
-    state = checkpoints.restore(stage.source)[0]["state"]
-    return {
-        "dir": str(stage.source),
-        "fingerprint": checkpoints.fingerprint([state.get("ema") or state["params"], state.get("batch_stats") or {}]),
-    }
 
 
 def _check_finite(metrics: dict, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Settings shared by all tests: strict rank promotion, a fixed hypothesis profile, CPU only, one compilation cache."""
+"""Settings shared by all tests: strict rank promotion, a fixed hypothesis profile, CPU only, one compilation cache, little optimisation."""
 
 import os
 import pathlib
@@ -6,6 +6,8 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Several tests train the same tiny networks, some in processes of their own: compiled once, in a folder git ignores.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".cache" / "xla"))
+# Most of the time of the tests is compilation of programs that run once on tiny data.
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 import hypothesis
 import jax
@@ -15,7 +17,7 @@ hypothesis.settings.register_profile("project", deadline=None, max_examples=20, 
 hypothesis.settings.load_profile("project")
 
 # The longest files first, so that the workers finish together.
-_LONGEST = ("train_test", "evaluate_test", "predict_test", "mannequin_test", "synthetic_bodies_test")
+_LONGEST = ("train_test", "evaluate_test", "hosts_test", "baselines_test", "mannequin_test", "released_evaluation_test")
 
 
 def pytest_collection_modifyitems(items):

@@ -26,7 +26,7 @@ def _start(workdir: pathlib.Path, *arguments: str, **variables: str) -> subproce
     return subprocess.Popen(
         [sys.executable, "-c", TRAIN, str(workdir), *arguments],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | variables,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,6 +1,7 @@
 """SMPL-MDN against SciPy's normal distributions, eq 9 by hand, and its hypotheses against the mixture they come from."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ def network():
         learn_alpha=True,
         learn_sigma=True,
     )
-    variables = model.init(jax.random.key(0), batch)
+    variables = jax.jit(model.init)(jax.random.key(0), batch)
     # Weights and deviations that differ, else order and samples show nothing.
     params = dict(variables["params"])
     params["alpha"] = params["alpha"] | {"bias": jnp.linspace(0.0, 3.0, M)}
@@ -44,9 +45,22 @@ def network():
     return model, {"params": params}, batch
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _train(model, variables, batch):
+    return model.apply(variables, batch, train=True, rngs={"dropout": jax.random.key(0)}, mutable=["extras"])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _answer(model, variables, batch):
+    return model.apply(variables, batch)
+
+
+_log_rotations = jax.jit(mdn._log_rotations, static_argnums=1)
+
+
 def _mixture(network):
     model, variables, batch = network
-    states, extras = model.apply(variables, batch, train=True, rngs={"dropout": jax.random.key(0)}, mutable=["extras"])
+    states, extras = _train(model, variables, batch)
     return states, extras["extras"]["log_alpha"][0], extras["extras"]["log_sigma"][0]
 
 
@@ -108,12 +122,12 @@ def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(networ
         virtual, nll = mdn.objective(states, log_alpha, log_sigma, batch, root)
         return jnp.sum(nll) + jnp.sum(virtual**2), (virtual, nll)
 
-    (_, (virtual, nll)), gradient = jax.value_and_grad(loss, has_aux=True)(states)
+    (_, (virtual, nll)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(states)
     assert np.isfinite(np.asarray(gradient)).all() and np.isfinite(np.asarray(virtual)).all()
     assert (np.asarray(nll[:2]) > 1e4).all() and nll[2] == 0
     size = 69 if root == "shared" else 72
     theta = np.tile([3.1, 0, 0], (B, M, size // 3))
-    means = mdn._log_rotations(states, 1 if root == "shared" else 0)
+    means = _log_rotations(states, 1 if root == "shared" else 0)
     if root == "mixture":  # The root turns the shorter way.
         other = theta[..., :3] - [2 * np.pi, 0, 0]
         nearer = np.linalg.norm(other - means[..., :3], axis=2) < np.linalg.norm(
@@ -146,7 +160,7 @@ def test_without_a_truth_the_virtual_prediction_takes_the_mixtures_weights(netwo
     states, log_alpha, log_sigma = _mixture(network)
     batch = {"rotmats": jnp.full((B, 24, 3, 3), jnp.nan), "smpl_valid": jnp.zeros(B)}
     virtual, nll = mdn.objective(states, log_alpha, log_sigma, batch, "shared")
-    means = np.asarray(mdn._log_rotations(states, 1))
+    means = np.asarray(_log_rotations(states, 1))
     expected = np.einsum("bm,bmd->bd", np.exp(np.asarray(log_alpha)), means)
     np.testing.assert_allclose(mdn._log_rotations(virtual[:, 0], 1), expected, atol=1e-4)
     assert not np.any(nll)
@@ -170,12 +184,12 @@ def test_the_means_come_in_an_order_drawn_by_their_weights(network):
     states, log_alpha, _ = _mixture(network)
     batch = {k: jnp.repeat(v[:1], many, axis=0) for k, v in batch.items()}
     batch["example_hash"] = jnp.arange(many, dtype=jnp.uint32)
-    drawn = np.asarray(model.apply(variables, batch))
+    drawn = np.asarray(_answer(model, variables, batch))
     place = np.abs(drawn[:, :, None] - np.asarray(states[0])[None, None]).sum(3).argmin(2)
     assert (np.sort(place, axis=1) == np.arange(M)).all()  # Each of them once.
     share = np.bincount(place[:, 0], minlength=M) / many
     np.testing.assert_allclose(share, np.exp(np.asarray(log_alpha[0])), atol=0.03)
-    alone = model.apply(variables, {k: v[5:6] for k, v in batch.items()})
+    alone = _answer(model, variables, {k: v[5:6] for k, v in batch.items()})
     np.testing.assert_allclose(alone[0], drawn[5], atol=1e-5)  # Nothing depends on the rest of the batch.
 
 
@@ -188,13 +202,11 @@ def test_samples_have_the_mixtures_weights_means_and_deviation(network):
     params = dict(variables["params"])
     params["sigma_change"] = jax.tree.map(jnp.zeros_like, params["sigma_change"])
     params["head"] = jax.tree.map(lambda x: 0.2 * x, params["head"])
-    states, extras = model.apply(
-        {"params": params}, batch, train=True, rngs={"dropout": jax.random.key(0)}, mutable=["extras"]
-    )
-    means = np.asarray(mdn._log_rotations(states[0], 1), np.float64)
+    states, extras = _train(model, {"params": params}, batch)
+    means = np.asarray(_log_rotations(states[0], 1), np.float64)
     alpha = np.exp(np.asarray(extras["extras"]["log_alpha"][0][0]))
-    drawn = dataclasses.replace(model, draw="samples").apply({"params": params}, batch)
-    theta = np.asarray(mdn._log_rotations(drawn, 1), np.float64).reshape(-1, 69)
+    drawn = _answer(dataclasses.replace(model, draw="samples"), {"params": params}, batch)
+    theta = np.asarray(_log_rotations(drawn, 1), np.float64).reshape(-1, 69)
     nearest = np.square(theta[:, None] - means[None]).sum(2).argmin(1)
     np.testing.assert_allclose(np.bincount(nearest, minlength=M) / len(theta), alpha, atol=0.03)
     np.testing.assert_allclose((theta - means[nearest]).mean(0), 0, atol=0.002)
@@ -206,7 +218,7 @@ def test_log_rotations_round_trip():
     six = rotations.matrix_to_rot6d(rotations.axis_angle_to_matrix(jnp.asarray(rotvecs))).reshape(2, 144)
     states = jnp.concatenate([six, jnp.zeros((2, 13))], axis=1)
     for first in (0, 1):
-        theta = mdn._log_rotations(states, first)
+        theta = _log_rotations(states, first)
         np.testing.assert_allclose(theta, rotvecs[:, first:].reshape(2, -1), atol=1e-5)
         np.testing.assert_allclose(mdn._with_log_rotations(states, theta, first), states, atol=1e-5)
 

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from multibodies_jax import body_files, experiment, hypotheses, inference, joints, judge, prior, protocols, smpl
-from multibodies_jax.models import flow
+from multibodies_jax import hypotheses, joints, protocols, scoring, smpl
 from tests import random_body
 from tests.metrics_test import procrustes_error_mm
 
@@ -23,7 +22,7 @@ _mesh = jax.jit(smpl.mesh)
 def scored(seed):
     model = smpl.build(**random_body.arrays(seed))
     regressor = np.random.default_rng(17).dirichlet(np.full(60, 0.1), size=17).astype(np.float32)
-    return judge.Scored(smpl.contract(model, regressor), model), np.float64(regressor)
+    return scoring.Scored(smpl.contract(model, regressor), model), np.float64(regressor)
 
 
 def rotations_near(rng, *batch):
@@ -37,18 +36,7 @@ def case():
     rng = np.random.default_rng(0)
     neutral, regressor = scored(0)
     _, j24_regressor, j24 = random_body.make(0)
-    bodies = experiment.Bodies(
-        smpl=neutral.surface, j24=j24, h36m=neutral.h36m, files=object.__new__(body_files.BodyFiles)
-    )
-    ours = inference.Regressor({}, bodies, None, 5, 0, 0)
-    panel = judge.Panel(
-        ours,
-        prior.Prior({}, flow.Flow(layers=1, width=1, dropout=0.0), 0.0),
-        neutral,
-        {},
-        None,
-        (scored(1)[0], scored(2)[0]),
-    )
+    scorer = scoring.Scorer(neutral, j24, (scored(1)[0], scored(2)[0]))
     given = rng.normal(size=(3, 24, 3)) * 0.3
     valid = np.ones((3, 24))
     valid[:, [13, 15, 19, 20, 21, 22, 23]] = 0  # Human3.6M has no such joints.
@@ -70,29 +58,31 @@ def case():
         midhip=jnp.zeros((3, 5, 3)),
         log_prior=jnp.zeros((3, 5)),
     )
-    return types.SimpleNamespace(panel=panel, batch=batch, hyps=hyps, regressor=regressor, j24_regressor=j24_regressor)
+    return types.SimpleNamespace(
+        scorer=scorer, batch=batch, hyps=hyps, regressor=regressor, j24_regressor=j24_regressor
+    )
 
 
 def measured(case, name):
     protocol = protocols.get(name)
-    errors = judge.measure(case.panel, case.hyps, judge.truth_of(case.panel, case.batch, protocol), protocol)
-    return errors, {key: np.asarray(value) for key, value in judge.of_sets(errors, protocol=protocol).items()}
+    errors = scoring.measure(case.scorer, case.hyps, scoring.truth_of(case.scorer, case.batch, protocol), protocol)
+    return errors, {key: np.asarray(value) for key, value in scoring.of_sets(errors, protocol=protocol).items()}
 
 
 def by_hand(case, name):
     """metric -> errors (3, 5) with the released and with the strict root, and the joint error (3, 5), in float64."""
     count = 17 if name == "mpi_inf_3dhp" else 14
-    meshes = np.float64(_mesh(case.panel.scored.surface, case.hyps.rotmats, case.hyps.betas))
+    meshes = np.float64(_mesh(case.scorer.neutral.surface, case.hyps.rotmats, case.hyps.betas))
     released, strict = ({k: np.zeros((3, 5)) for k in ("mpjpe", "pa_mpjpe", "vertex", "pck150", "auc")} for _ in "ab")
     selection = np.zeros((3, 5))
     for b in range(3):
         person = case.batch["rotmats"][b], case.batch["betas"][b]
-        own_body = (*case.panel.gendered, case.panel.scored)[_GENDERS[b] if name == "3dpw" else 2].surface
+        own_body = (*case.scorer.gendered, case.scorer.neutral)[_GENDERS[b] if name == "3dpw" else 2].surface
         true_mesh = np.float64(_mesh(own_body, *person))
         if name in ("3dpw", "released"):
             true = case.regressor @ true_mesh
             target = strict_target = true[_H36M_ROWS[:count]] - true[0]
-            points = np.float64(case.j24_regressor) @ np.float64(_mesh(case.panel.scored.surface, *person))
+            points = np.float64(case.j24_regressor) @ np.float64(_mesh(case.scorer.neutral.surface, *person))
             points, conf = points - points[2:4].mean(axis=0), np.ones(24)
         else:
             points, conf = np.float64(case.batch["joints3d"][b]), np.float64(case.batch["joints3d_valid"][b])
@@ -135,9 +125,9 @@ def test_a_protocol_and_its_strict_sibling_by_hand(case, name):
 
 def test_vertices_after_alignment_are_the_released_s_error(case):
     errors, _ = measured(case, "3dpw")
-    meshes = np.float64(_mesh(case.panel.scored.surface, case.hyps.rotmats, case.hyps.betas))
+    meshes = np.float64(_mesh(case.scorer.neutral.surface, case.hyps.rotmats, case.hyps.betas))
     for b in range(3):
-        own = case.panel.gendered[_GENDERS[b]].surface
+        own = case.scorer.gendered[_GENDERS[b]].surface
         true = np.float64(_mesh(own, case.batch["rotmats"][b], case.batch["betas"][b]))
         expected = [procrustes_error_mm(mesh, true) for mesh in meshes[b]]
         np.testing.assert_allclose(errors["pa_vertex"][b], expected, rtol=1e-4)
@@ -147,7 +137,7 @@ def test_a_chosen_subset_is_judged_alone(case):
     protocol = protocols.get("h36m_p2")
     errors, _ = measured(case, "h36m_p2")
     index = jnp.array([[4, 1], [0, 0], [2, 3]])
-    sets = judge.of_sets(errors, index, protocol=protocol)
+    sets = scoring.of_sets(errors, index, protocol=protocol)
     rows = np.arange(3)[:, None]
     best = index[np.arange(3), np.asarray(errors["squared24"])[rows, index].argmin(axis=1)]
     np.testing.assert_array_equal(sets["pa_mpjpe"], np.asarray(errors["pa_mpjpe"])[np.arange(3), best])
@@ -200,4 +190,4 @@ def test_what_a_protocol_needs():
 
 def test_gendered_truth_needs_gendered_bodies(case):
     with pytest.raises(ValueError, match="no male and female bodies"):
-        judge.truth_of(case.panel.replace(gendered=None), case.batch, protocols.get("3dpw"))
+        scoring.truth_of(case.scorer.replace(gendered=None), case.batch, protocols.get("3dpw"))

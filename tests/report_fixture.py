@@ -53,7 +53,7 @@ def make(path: pathlib.Path, model: str = "multibodies", seed: int = 0, level: f
     config["model"] = {"name": model, "num_hypotheses": 1 if model == "hmr" else 50}
     for field, value in changes.items():
         group, name = field.split("__")
-        config[group][name] = value
+        config.setdefault(group, {})[name] = value
     m = config["model"]["num_hypotheses"]
     arrays = _arrays(model, m, level, seed)
     (path / "checkpoints" / str(STEP)).mkdir(parents=True)

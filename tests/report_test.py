@@ -106,6 +106,14 @@ def test_tests_are_paired_and_the_order_follows(cast):
     assert not any(r["claim"].startswith("ours below") for r in clean)  # Expected of ambiguous images only.
 
 
+def test_a_stronger_setting_of_a_baseline_is_met_too(tmp_path):
+    ours, plain = fixture.make(tmp_path / "a", level=0.0), fixture.make(tmp_path / "b", "smpl_mdn", 0, 6.0)
+    strong = fixture.make(tmp_path / "c", "smpl_mdn", 0, -1.0, mdn__root="mixture")
+    tested = tables.tests(runs.cast([ours, plain, strong]), HARD)
+    found = {r["against"]: r["verdict"] for r in tested if (r["n"], r["metric"]) == (10, "mpjpe")}
+    assert found["SMPL-MDN"] == "better" and found["SMPL-MDN, global rotation in the mixture"] == "worse"
+
+
 def test_an_order_that_does_not_hold_is_said(tmp_path):
     worse = fixture.make(tmp_path / "a", level=9.0)
     equal = fixture.make(tmp_path / "b", "smpl_cvae", 0, 9.0)

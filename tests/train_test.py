@@ -177,7 +177,8 @@ def test_frozen_trunk_does_not_move(trained, tmp_path):
 def test_eight_devices_give_the_losses_of_one(trained, tmp_path):
     code = "import sys, pathlib; from tests import tiny; from multibodies_jax import experiment, train; experiment.load_people = tiny.load_people; "
     code += "import jax; assert jax.device_count() == 8; train.train(tiny.config(train__baseline=False), pathlib.Path(sys.argv[1]))"
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=env, check=True, capture_output=True)
     one, eight = ([line["loss"] for line in logs.read(folder / "checkpoints")] for folder in (trained, tmp_path))
     np.testing.assert_allclose(eight, one, rtol=2e-4)

@@ -63,9 +63,10 @@ def _arrays(state: Mapping[str, Any], metadata: Mapping[str, Any], folder: pathl
             f"{folder} does not say from which mean body its regressor starts: it was written by an older version. "
             "Train one step more with this version, and convert that."
         )
-    params = state.get("ema") or state["params"]
-    tree = {"params": params, "batch_stats": state.get("batch_stats") or {}}
-    return {**placing.flatten(tree), "mean_state": np.array([metadata["mean_state"]], np.float32)}
+    return {
+        **placing.flatten(checkpoints.variables(state)),
+        "mean_state": np.array([metadata["mean_state"]], np.float32),
+    }
 
 
 def _check(

@@ -32,8 +32,10 @@ MODELS: Mapping[str, Callable[..., nn.Module]] = {
 TRUNKS = ("resnet50", "resnet_small", "keypoints")
 HEADS = ("paper", "released")
 # What the single-hypothesis source has not, or M times smaller, and learns where the rest is frozen.
-_EXPANDED = {"paper": ("head/dec/",), "released": ("modes/layer5_2/conv3/", "modes/layer5_2/bn3/")}
-_EXPANDED["paper"] += ("alpha/", "sigma_change/", "encoder", "fuse_")
+_EXPANDED = {
+    "paper": ("head/dec/", "alpha/", "sigma_change/", "encoder", "fuse_"),
+    "released": ("modes/layer5_2/conv3/", "modes/layer5_2/bn3/"),
+}
 
 
 def get(name: str, **fields: Any) -> nn.Module:

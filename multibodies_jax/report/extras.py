@@ -1,6 +1,6 @@
 """What stands beside the tables: single hypotheses, spread and use of hypotheses, calibration, and how all were trained."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,11 @@ _SCORES = (
 
 def single(cast: runs.Cast, dataset: str) -> list[Row]:
     """Errors of one hypothesis of each group, by how it is taken: the first, the most probable, the mean over all."""
-    columns = {}
-    for group in cast.groups:
-        for key in group.names:
-            where, *rest = key.split("|")
-            if where == dataset and len(rest) == 3 and rest[0] == "single":
-                columns[group.label, rest[1], rest[2]] = group.stack(key)
+    columns = {
+        (group.label, *rest): group.stack(key)
+        for group, key, kind, rest in _arrays(cast, dataset)
+        if kind == "single" and len(rest) == 2
+    }
     return [
         {"set": dataset, "method": method, "taken": taken, "metric": metric} | summary
         for (method, taken, metric), summary in statistics.summarize(columns).items()
@@ -32,14 +31,12 @@ def single(cast: runs.Cast, dataset: str) -> list[Row]:
 
 def diagnostics(cast: runs.Cast, dataset: str) -> list[Row]:
     """Every diagnostic that was measured per image: spread, 2D error, effective number of hypotheses, ..."""
-    columns = {}
-    for group in cast.groups:
-        for key in group.names:
-            where, *rest = key.split("|")
-            if where == dataset and len(rest) == 2 and rest[0] == "diagnostic":
-                values = group.stack(key)
-                if np.isfinite(values).all(axis=0).any():
-                    columns[group.label, rest[1]] = values
+    columns = {
+        (group.label, *rest): group.stack(key)
+        for group, key, kind, rest in _arrays(cast, dataset)
+        if kind == "diagnostic" and len(rest) == 1
+    }
+    columns = {key: values for key, values in columns.items() if np.isfinite(values).all(axis=0).any()}
     return [
         {"set": dataset, "method": method, "name": name} | summary
         for (method, name), summary in statistics.summarize(columns).items()
@@ -115,6 +112,15 @@ def fairness(cast: runs.Cast) -> list[Row]:
                 }
             )
     return rows
+
+
+def _arrays(cast: runs.Cast, dataset: str) -> Iterator[tuple[runs.Group, str, str, list[str]]]:
+    """(group, key, its second part, the parts after) of every array of per_example.npz of one set."""
+    for group in cast.groups:
+        for key in group.names:
+            where, kind, *rest = key.split("|")
+            if where == dataset:
+                yield group, key, kind, rest
 
 
 def _over_runs(values: Iterable[Any], head: Mapping[str, Any]) -> list[Row]:

@@ -5,14 +5,13 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from multibodies_jax import judge
+from multibodies_jax import judge, metrics
 from multibodies_jax.report import runs, statistics
 
 Row = dict[str, Any]
 TUNED = judge.TUNED
 _RESERVED = ("diagnostic", "single", "curve")  # Second part of keys that are no method's.
 _NO_REPROJECTION = {"loss.reprojection_all": 0}
-_PERCENT = ("pck150", "auc")  # Metrics of what was found, not of errors.
 _FALLS = "error falls from n = {} to {}: {}"
 
 
@@ -132,12 +131,13 @@ def differences(left: Method, others: Iterable[Method], dataset: str) -> list[Ro
 
 
 def tests(cast: runs.Cast, dataset: str) -> list[Row]:
-    """Ours against every other row of table 1 (and ours with all M against all M of the others)."""
+    """Ours against every other row of table 1, all M against all M, and against the baselines' other settings."""
     rows, ours = table1(cast, dataset), cast.reference("multibodies")
     if ours is None:
         return []
     every = [row for row in rows if row.method == _every(row.group)]
     sets = [row for row in rows if row not in every]
+    sets += [Method(g.label, g, g.main) for role in ("smpl_mdn", "smpl_cvae") for g in cast.ablations(role)]
     result = differences(Method(ours.label, ours, ours.main), sets, dataset)
     for row in every:
         result += differences(row, every, dataset) if row.group is ours else []
@@ -190,7 +190,7 @@ def order(cast: runs.Cast, dataset: str, tested: Sequence[Row], ablated: Sequenc
 
 def more_is_better(metric: str) -> bool:
     """Whether a metric is a percentage of joints that were found."""
-    return metric.removesuffix("_strict") in _PERCENT
+    return metric.removesuffix("_strict") in metrics.PERCENT
 
 
 def is_ambiguous(dataset: str) -> bool:
