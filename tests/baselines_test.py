@@ -59,7 +59,8 @@ def test_a_method_learns_on_the_cached_features_of_a_frozen_trunk(trunk, name):
     assert metadata["init"]["fingerprint"] and metadata["training_seconds"] > 0
     assert len(list((trunk.parent / "data" / "features").iterdir())) == 1  # Made once, for all methods.
     own = {"multibodies": "loss_best", "smpl_mdn": "loss_mixture", "smpl_cvae": "loss_kl"}[name]
-    assert np.isfinite(logs.read(workdir / "checkpoints")[-1][own])
+    last = logs.read(workdir / "checkpoints")[-1]
+    assert np.isfinite(last[own]) and ("used_hypotheses" in last) == (name == "multibodies")
     manifests = [(folder / "prior" / "4" / "manifest.json").read_bytes() for folder in (trunk, workdir)]
     assert manifests[0] == manifests[1]  # Taken over: one that was trained again would name this model.
     result = evaluate.evaluate(config, workdir)
@@ -109,6 +110,14 @@ def test_features_of_a_trunk_that_changes_are_refused(tmp_path, field):
     config = _config(tmp_path, **{"freeze": "trunk", "data__cached_passes": 1, "init": "trunk"} | field)
     with pytest.raises(ValueError, match="a trunk that does not change"):
         experiment.validate(config)
+
+
+def test_cached_passes_with_several_processes_are_refused(trunk, monkeypatch):
+    config = _on_trunk(trunk)
+    stage, source = train.stages(config, trunk.parent / "x")[0], train.Source(trunk, {}, {})
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="cached_passes=2 works with one process, and there are 2"):
+        train._open_data(config, experiment.load_bodies(config), stage, source, 0)
 
 
 def test_another_models_fields_bind_nobody_and_its_own_do(trunk):
