@@ -89,7 +89,7 @@ def _fill(
     result["compared"][name] = summaries.comparisons(scores, settings.method)
     result["diagnostics"][name] = summaries.diagnose(scores, result["num_hypotheses"], settings.method)
     result["single"][name] = summaries.of_single(scores)
-    result["calibration"][name] = summaries.of_calibration(scores, validation, settings.temperature)
+    result["calibration"][name] = summaries.of_calibration(scores, validation, settings.factor)
     if scores.found.curves:
         result.setdefault("curves", {})[name] = summaries.of_curves(scores)
 

@@ -339,7 +339,7 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
     if not converted and (
         added := set(ours) - set(theirs)
     ):  # By a later version: what is not stored was as it is by default.
-        usual = training_fields(json.loads(default.get_config().to_json_best_effort()))
+        usual = default_fields(config.model.name)
         theirs |= {field: usual[field] for field in added & set(usual)}
     if not config.model.num_hypotheses:
         ours["model.num_hypotheses"] = theirs.get("model.num_hypotheses")
@@ -369,6 +369,13 @@ def training_fields(tree: dict, prefix: str = "") -> dict[str, Any]:
             continue
         flat.update(training_fields(value, path + ".") if isinstance(value, dict) else {path: value})
     return flat
+
+
+def default_fields(model: str) -> dict[str, Any]:
+    """The `training_fields` of configs/default.py for a model, by `config.model.name`."""
+    config = default.get_config()
+    config.model.name = model
+    return training_fields(json.loads(config.to_json_best_effort()))
 
 
 def enable_compilation_cache() -> None:

@@ -97,9 +97,10 @@ class Settings:
     method: str = OURS
     curve: int = 0
 
-    def log_weights(self, log_prior: Float[Array, "B M"]) -> Float[Array, "B M"]:
-        """Those under which the quantizer clusters."""
-        return jnp.zeros_like(log_prior) if self.weights == "uniform" else self.temperature * log_prior
+    @property
+    def factor(self) -> float:
+        """The factor on the log-prior in the weights under which the quantizer clusters; 0 for uniform ones."""
+        return 0.0 if self.weights == "uniform" else self.temperature
 
 
 @no_type_check  # Tree operations fill it with NumPy arrays as well.
@@ -108,7 +109,7 @@ class Calibration(flax.struct.PyTreeNode):
 
     Attributes:
       hit: see `calibration.nearest`.
-      prob: at the temperature of the settings, then at each of `calibration.GRID`.
+      prob: under the weights of the quantizer, then at each of `calibration.GRID`.
     """
 
     hit: Int[Array, "B"]
@@ -155,14 +156,14 @@ def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> Findings
         errors[name] = {str(n): scoring.of_sets(every, index, protocol=protocol) for n, index in chosen.items()}
     if several and settings.method == OURS:
         errors[CENTROIDS] = _of_centroids(
-            panel, hyps, settings.log_weights(hyps.log_prior), clusters, truth, protocol=protocol
+            panel, hyps, jnp.float32(settings.factor) * hyps.log_prior, clusters, truth, protocol=protocol
         )
     errors |= _controls(panel, batch, truth, settings)
     diagnostics = _diagnose(hyps, batch, truth, jnp.float32(settings.temperature))
     diagnostics |= {f"energy_mm|{n}": 1000 * jnp.sqrt(found.energy) for n, found in clusters.items()}
     if panel.hmr is not None:
         diagnostics["hmr_reprojection_px"] = _reprojection(respond(panel.hmr, batch), batch)
-    weights = jnp.float32(settings.temperature) * hyps.log_prior
+    weights = jnp.float32(settings.factor) * hyps.log_prior
     return Findings(
         errors,
         diagnostics,
@@ -239,8 +240,8 @@ def _choices(cache: Quantizer, batch: dict[str, Array], settings: Settings) -> d
         return main | {quantized_of(settings.method): {n: cache(n).medoid for n in settings.ns}} | whole
     variants = {
         OURS: {},
-        UNIFORM: {"reading": "paper", "weights": "uniform"},
-        PRINTED: {"reading": "paper", "weights": "prior", "temperature": 1.0},
+        UNIFORM: {"weights": "uniform"},
+        PRINTED: {"weights": "prior", "temperature": 1.0},
         KEPT: {"reading": "keep_first"},
     }
     chosen = {name: {n: cache(n, **other).medoid for n in settings.ns} for name, other in variants.items()}
@@ -283,7 +284,7 @@ def calibrations(
     hyps: hypotheses.Hypotheses, clusters: dict[str, quantize.Quantized], truth: scoring.Truth, settings: Settings
 ) -> dict[str, Calibration]:
     """Of the quantized sets with n > 1."""
-    temperatures = jnp.array((settings.temperature, *calibration.GRID), jnp.float32)
+    temperatures = jnp.array((settings.factor, *calibration.GRID), jnp.float32)
     return _calibrations(hyps.log_prior, {n: c for n, c in clusters.items() if n != "1"}, truth, temperatures)
 
 

@@ -65,7 +65,11 @@ def of_calibration(scores: Scores, validation: Mapping[str, Any], temperature: f
         result[n] = {"temperature": temperature} | calibration.describe(found.hit, tuned, others[0])
         if fitted is not None:
             bins = calibration.bins(others[calibration.GRID.index(fitted)], calibration.outcomes(found.hit, int(n)))
-            result[n] |= {"temperature_fitted": fitted, "ece_fitted": calibration.expected_error(bins)}
+            result[n] |= {
+                "temperature_fitted": fitted,
+                "ece_fitted": calibration.expected_error(bins),
+                "bins_fitted": bins,
+            }
     return result
 
 

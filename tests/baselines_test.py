@@ -95,6 +95,23 @@ def test_features_are_those_of_the_images(tmp_path):
         opened(trunk="a")
 
 
+def test_two_runs_that_make_the_same_cache_leave_it_whole(tmp_path):
+    def made(batches):
+        return features.open_cache(tmp_path / "c", {}, 4, batches, lambda batch: batch["image"])["feature"]
+
+    def plain():
+        return iter({"image": np.full((2, 3), i)} for i in (1.0, 2.0))
+
+    def slow():
+        first, last = plain()
+        yield first
+        np.testing.assert_array_equal(made(plain)[:, 0], [1, 1, 2, 2])  # Another run begins and is done before.
+        yield last
+
+    np.testing.assert_array_equal(made(slow)[:, 0], [1, 1, 2, 2])
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
 def test_a_cache_that_was_stopped_is_not_there(tmp_path):
     def batches():
         yield {"image": np.zeros((2, 3)), "valid": np.zeros(2)}
@@ -102,7 +119,7 @@ def test_a_cache_that_was_stopped_is_not_there(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         features.open_cache(tmp_path / "c", {}, 4, batches, lambda batch: batch["image"])
-    assert not (tmp_path / "c").exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("field", [{"freeze": ""}, {"freeze_statistics": False}, {"init": ""}])

@@ -223,6 +223,25 @@ def test_log_rotations_round_trip():
         np.testing.assert_allclose(mdn._with_log_rotations(states, theta, first), states, atol=1e-5)
 
 
+@pytest.mark.parametrize("valid", [0.0, 1.0])
+def test_the_virtual_root_lies_among_roots_on_both_sides_of_half_a_turn(valid):
+    """Their axis-angles have opposite signs there: a mean of them as they are would turn to nowhere."""
+    around = np.linspace(-0.15, 0.15, 6)
+    matrices = Rotation.from_rotvec(np.stack([np.pi + around, 0 * around, 0 * around], 1)).as_matrix()
+    six = jax.jit(rotations.matrix_to_rot6d)(jnp.asarray(matrices, jnp.float32))
+    states = jnp.zeros((1, 6, 157)).at[..., :144].set(jnp.tile(jnp.array([1.0, 0, 0, 1, 0, 0]), 24))
+    states = states.at[0, :, :6].set(six)
+    true = np.tile(np.eye(3), (1, 24, 1, 1))
+    true[0, 0] = Rotation.from_rotvec([np.pi - 0.02, 0, 0]).as_matrix()
+    batch = {"rotmats": jnp.asarray(true, jnp.float32), "smpl_valid": jnp.array([valid])}
+    sigma = jnp.full((1, 6), jnp.log(1.0))  # Wide: the posterior weighs all.
+    objective = jax.jit(mdn.objective, static_argnums=4)
+    virtual, _ = objective(states, jnp.full((1, 6), -jnp.log(6.0)), sigma, batch, "mixture")
+    root = np.asarray(jax.jit(rotations.rot6d_to_matrix)(virtual[0, 0, :6]), np.float64)
+    off = (Rotation.from_matrix(root) * Rotation.from_rotvec([-np.pi, 0, 0])).magnitude()
+    assert np.rad2deg(off) < 3
+
+
 @pytest.mark.parametrize("name", ["smpl_mdn", "smpl_cvae"])
 @pytest.mark.parametrize("field", ["num_hypotheses", "head"])
 def test_baselines_refuse_one_hypothesis_and_the_released_head(name, field):

@@ -40,6 +40,7 @@ def methods_of(model: str, m: int, level: float) -> dict[tuple[str, int], float]
     rows = {(label, n): value for n, value in falling.items()} | {(f"all M = {m}", m): level - 9}
     if model == "multibodies":
         others = {"ours, uniform weights": 1.5, "ours, centroids": 0.5, "random n of the M": 4, "image-independent": 60}
+        others |= {"HMR + tuned noise": 5}
         rows |= {(name, n): value + more for name, more in others.items() for n, value in falling.items()}
         rows |= {("HMR (M = 1)", 1): level + 3, ("ours, evidence shuffled", 1): level + 90}
     else:

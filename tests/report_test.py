@@ -77,6 +77,7 @@ def test_table_1_has_methods_controls_and_the_means_of_both_seeds(cast):
         "SMPL-MDN, all M = 50",
         "ours, all M = 50",
         "random n of the M",
+        "HMR + tuned noise",
         "image-independent",
     ]
     (ours,) = [r for r in rows if (r["method"], r["n"], r["metric"]) == ("ours", 5, "mpjpe")]
@@ -112,6 +113,28 @@ def test_a_stronger_setting_of_a_baseline_is_met_too(tmp_path):
     tested = tables.tests(runs.cast([ours, plain, strong]), HARD)
     found = {r["against"]: r["verdict"] for r in tested if (r["n"], r["metric"]) == (10, "mpjpe")}
     assert found["SMPL-MDN"] == "better" and found["SMPL-MDN, global rotation in the mixture"] == "worse"
+
+
+def test_what_is_not_alike_is_said(tmp_path):
+    """A lone ablation, other losses, a single body by another name, a control of another budget."""
+    ours = fixture.make(tmp_path / "a", level=0.0, loss__reading="released", loss__reprojection_all=0.0)
+    mdn = fixture.make(tmp_path / "b", "smpl_mdn", 0, 6.0)
+    single = fixture.make(tmp_path / "c", "multibodies", 0, 30.0, model__num_hypotheses=1)
+    fixture.edit(ours, lambda result: result["images_seen"].update({"HMR (M = 1)": 10}))
+    cast = runs.cast([ours, mdn, single])
+    assert [group.label for group in cast.groups] == ["HMR (M = 1)", "SMPL-MDN", "ours"]
+    rows = tables.table1(cast, HARD)
+    assert "HMR + tuned noise" not in [row.label for row in rows]
+    notes = " ".join(document.build(cast, "all", [])["notes"])
+    assert "trained on another number of images" in notes
+    assert "no ours without its ablations; the one in the tables: no hypothesis re-projection, released losses" in notes
+    assert "loss.reading = 'paper', ours with 'released'" in notes
+
+
+def test_of_two_settings_the_default_one_is_the_reference(tmp_path):
+    other = fixture.make(tmp_path / "a", "smpl_mdn", 0, 6.0, mdn__weight=0.01)
+    usual = fixture.make(tmp_path / "b", "smpl_mdn", 0, 6.0, mdn__weight=0.0001)
+    assert [group.label for group in runs.cast([other, usual]).groups] == ["SMPL-MDN", "SMPL-MDN, mdn.weight=0.01"]
 
 
 def test_an_order_that_does_not_hold_is_said(tmp_path):

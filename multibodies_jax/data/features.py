@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -48,10 +48,23 @@ def open_cache(
 
 
 def _make(folder: pathlib.Path, description, count, batches, trunk) -> None:
-    """Writes the arrays to a folder beside, one batch after the other, and renames it."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # Of a run that was stopped.
-    temporary.mkdir(parents=True)
+    """Writes the arrays to a folder beside, one batch after the other, and renames it.
+
+    Several runs may make the same cache at once: each has a folder of its own, and the first one that is whole stays.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=folder.name + ".making-") as temporary:
+        made = pathlib.Path(temporary) / "whole"
+        made.mkdir()
+        _fill(made, description, count, batches, trunk)
+        try:
+            os.rename(made, folder)
+        except OSError:
+            if not (folder / _MANIFEST).is_file():
+                raise
+
+
+def _fill(folder: pathlib.Path, description, count, batches, trunk) -> None:
     arrays: dict[str, Any] = {}  # Memory maps.
     source, done = batches(), 0
     with tqdm(total=count, desc="features", unit="image", mininterval=1) as bar:
@@ -62,7 +75,7 @@ def _make(folder: pathlib.Path, description, count, batches, trunk) -> None:
             for name, values in row.items():
                 if name not in arrays:
                     arrays[name] = np.lib.format.open_memmap(
-                        temporary / f"{name}.npy", "w+", values.dtype, (count, *values.shape[1:])
+                        folder / f"{name}.npy", "w+", values.dtype, (count, *values.shape[1:])
                     )
                 arrays[name][done : done + size] = values[: count - done]
             done += size
@@ -70,5 +83,4 @@ def _make(folder: pathlib.Path, description, count, batches, trunk) -> None:
     for values in arrays.values():
         values.flush()
     manifest = {"description": dict(description), "arrays": sorted(arrays)}
-    (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    os.replace(temporary, folder)
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")

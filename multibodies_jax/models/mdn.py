@@ -99,13 +99,15 @@ def objective(
     first = 1 if root == "shared" else 0
     truth = jnp.where(valid[:, None, None, None], batch["rotmats"], jnp.eye(3)[None, None])
     theta = rotations.matrix_to_axis_angle(truth[:, first:]).reshape(len(truth), 1, -1)
-    means = _log_rotations(states, first)
+    means = averaged = _log_rotations(states, first)
     if root == "mixture":
-        theta = jnp.broadcast_to(theta, means.shape)
-        theta = jnp.concatenate([_nearest_branch(theta[..., :3], means[..., :3]), theta[..., 3:]], axis=-1)
+        # Two rotations close to half a turn may have opposite axis-angles: only those of one branch have a mean.
+        side = jnp.where(valid[:, None, None], theta[..., :3], means[:, :1, :3])
+        averaged = _root_near(means, side)
+        theta = _root_near(jnp.broadcast_to(theta, means.shape), means[..., :3])
     log_p = log_density(theta, means, log_alpha, log_sigma)
     nll = jnp.where(valid, -jax.nn.logsumexp(log_p, axis=1), 0.0)
-    virtual = virtual_prediction(means, jnp.where(valid[:, None], log_p, log_alpha))
+    virtual = virtual_prediction(averaged, jnp.where(valid[:, None], log_p, log_alpha))
     return _with_log_rotations(jnp.mean(states, axis=1), virtual, first)[:, None], nll
 
 
@@ -134,7 +136,13 @@ def virtual_prediction(means: Float[Array, "B M D"], log_density: Float[Array, "
     return jnp.einsum("bm,bmd->bd", posterior, means, precision="highest")
 
 
-def _nearest_branch(theta: Float[Array, "*b 3"], mean: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
+def _root_near(log_rotations: Float[Array, "B M 72"], side: Float[Array, "B #M 3"]) -> Float[Array, "B M 72"]:
+    """The log-rotations with the global one on the branch that is nearer to `side`."""
+    near = _nearest_branch(log_rotations[..., :3], side)
+    return jnp.concatenate([near, log_rotations[..., 3:]], axis=-1)
+
+
+def _nearest_branch(theta: Float[Array, "*b 3"], mean: Float[Array, "*#b 3"]) -> Float[Array, "*b 3"]:
     """The log-rotation of the same rotation that is nearer to a mean: `theta`, or its turn the other way round.
 
     Seen from a camera most people's global rotation is near half a turn (y points down), where the two meet.

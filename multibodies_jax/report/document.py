@@ -84,6 +84,14 @@ def _notes(cast: runs.Cast, what: str, with_table2: bool) -> list[str]:
         beside = any(row.label == judge.HMR for row in tables.table1(cast, cast.sets[0]))
         instead = "its row is the one trained on beside ours" if beside else "its rows are left out"
         notes.append(f"No work directory with M = 1 was given: {instead}.")
+    ours = cast.reference("multibodies")
+    if ours is not None and not tables.same_budget(ours, judge.HMR):
+        notes.append(
+            "The HMR that was evaluated beside ours was trained on another number of images: its rows, that with noise too, are left out."
+        )
+    for group in filter(None, map(cast.reference, runs.ROLES)):
+        if words := runs.ablated(group):
+            notes.append(f"There is no {group.label} without its ablations; the one in the tables: {', '.join(words)}.")
     if with_table2 and len(tables.table2(cast)) < 4:
         notes.append(
             "No work directory of ours with config.loss.reprojection_all=0 (and nothing else changed) was given: "

@@ -71,7 +71,8 @@ def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
                 if all(name in f for f in of_seeds)
             }
             row = {"set": dataset, "method": group.label, "n": int(n), "seeds": len(of_seeds)}
-            rows.append(row | scores | {"bins": _pooled([b for f in of_seeds for b in f.get("bins", [])])})
+            bins = {kind: _pooled([b for f in of_seeds for b in f.get(kind, [])]) for kind in ("bins", "bins_fitted")}
+            rows.append(row | scores | bins)
     return rows
 
 

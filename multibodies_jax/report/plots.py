@@ -57,21 +57,28 @@ def every_n(cast: runs.Cast, doc: Mapping[str, Any], dataset: str, path: pathlib
 
 
 def training(cast: runs.Cast, path: pathlib.Path) -> bool:
-    """The error of the best hypothesis on training batches against the images seen; one line a run."""
+    """The error of what the losses see on training batches against the images seen; one line a run.
+
+    The best hypothesis of ours, the virtual prediction (eq 9) of SMPL-MDN, the decoded truth of SMPL-CVAE: the curves say
+    whether a training has settled, not which method is better.
+    """
     figure, axes = _panels(1)
     for group, color in zip(cast.groups, figures.LINES * len(cast.groups), strict=False):
         for i, run in enumerate(group.runs):
             images, error = _best_mm(run)
             if len(images):
                 axes[0].plot(images, error, color=color, linewidth=0.9, label=None if i else group.label)
-    axes[0].set(xlabel="images seen", ylabel="error of the best hypothesis in training, mm")
+    axes[0].set(xlabel="images seen", ylabel="training error of what the losses see, mm")
     return _finish(figure, axes, path)
 
 
 def reliability(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
-    """How often the truth falls into a cluster against the probability of that cluster; one panel an n."""
+    """How often the truth falls into a cluster against the probability of that cluster; one panel an n.
+
+    At the temperature fitted on the validation split, where there is one, else at the quantizer's.
+    """
     shown = {group.label for group in _main_groups(cast)}
-    rows = [row for row in extras.calibration(cast, dataset) if row["bins"] and row["method"] in shown]
+    rows = [_fitted(row) for row in extras.calibration(cast, dataset) if row["bins"] and row["method"] in shown]
     ns = sorted({row["n"] for row in rows})
     if not rows:
         return False
@@ -89,6 +96,12 @@ def reliability(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of a cluster", ylabel="share with the truth in it")
         axis.set_title(f"{dataset}, n = {n}", fontsize=9)
     return _finish(figure, axes, path)
+
+
+def _fitted(row: tables.Row) -> tables.Row:
+    if not row["bins_fitted"]:
+        return row
+    return row | {"bins": row["bins_fitted"], "ece": row["ece_fitted"]}
 
 
 def error_by_shape(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:

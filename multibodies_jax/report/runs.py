@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax import checkpoints, experiment
+from multibodies_jax import checkpoints, experiment, judge
 
 SCHEMA = 2
 ROLES = ("hmr", "smpl_mdn", "smpl_cvae", "multibodies")
@@ -36,9 +36,12 @@ _WORDS: dict[str, dict[Any, str]] = {
 }
 _M = "model.num_hypotheses"
 _LOOSE = ("diagnostic", "curve")  # Kinds of arrays that may have NaN, or a column for each n.
-# Training fields that all methods of a fair comparison have in common.
-_SHARED = ("data.", "optim.", "flow.", "body.", "train.steps", "train.batch", "freeze")
-_SHARED += tuple(f"model.{name}" for name in ("trunk", "activation", "hidden", "dropout", "iterations", "crop_size"))
+# Training fields that all methods of a fair comparison have in common; `loss.mode0` is of several hypotheses only.
+_SHARED = ("data.", "loss.", "optim.", "flow.", "body.", "train.steps", "train.batch", "train.accumulate", "freeze")
+_SHARED += tuple(
+    f"model.{name}"
+    for name in ("trunk", "head", "init_noise", "activation", "hidden", "dropout", "iterations", "crop_size")
+)
 
 
 class RefusedError(ValueError):
@@ -152,7 +155,7 @@ def unlike(cast: Cast) -> list[str]:
     lines = []
     for group in others:
         a, b = first.runs[0].fields, group.runs[0].fields
-        fields = [field for field in _differing(a, b) if field.startswith(_SHARED)]
+        fields = [field for field in _differing(a, b) if field.startswith(_SHARED) and field != "loss.mode0"]
         words = [f"{field} = {b[field]!r}, {first.label} with {a[field]!r}" for field in fields]
         if words:
             lines.append(f"{group.label} was trained with {'; '.join(words)}.")
@@ -356,17 +359,27 @@ def _group(loaded: Sequence[Run]) -> list[Group]:
             _check_seeds(members)
             differs = _differences(ranked[0][0].fields, members[0].fields)
             words = [_in_words(field, value) for field, value in differs.items()]
-            label = ", ".join([members[0].label, *words])
+            label = ", ".join([judge.main(role), *words])
             groups.append(Group(label, tuple(sorted(members, key=lambda run: run.seed)), differs))
     return groups
 
 
-def _rank(members: Sequence[Run], everybody: Sequence[Mapping[str, Any]]) -> tuple[int, int, int, int]:
-    """First the fewest known ablations, then the most seeds, then what is most like all others, then the most hypotheses."""
+def _rank(members: Sequence[Run], everybody: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    """First the fewest known ablations, the most seeds, what is most like all others, the most hypotheses, the defaults."""
     fields = members[0].fields
-    ablated = sum(_in_words(field, fields.get(field)) in words.values() for field, words in _WORDS.items())
     unlike_others = sum(len(_differing(fields, other)) for other in everybody)
-    return ablated, -len(members), unlike_others, -members[0].num_hypotheses
+    unlike_defaults = len(_differing(fields, experiment.default_fields(fields.get("model.name", members[0].role))))
+    return len(_known(fields)), -len(members), unlike_others, -members[0].num_hypotheses, unlike_defaults
+
+
+def ablated(group: Group) -> list[str]:
+    """The known ablations that a group was trained with, in words."""
+    return _known(group.runs[0].fields)
+
+
+def _known(fields: Mapping[str, Any]) -> list[str]:
+    words = [(_in_words(field, fields.get(field)), known.values()) for field, known in _WORDS.items()]
+    return [word for word, known in words if word in known]
 
 
 def _check_seeds(members: Sequence[Run]) -> None:
