@@ -4,6 +4,7 @@ python run.py --config=configs/default.py --workdir=runs/default
 """
 
 import importlib
+import inspect
 import pathlib
 from typing import Any
 
@@ -161,11 +162,13 @@ def of(base: str) -> Any:
     """The config that another one builds upon: NAME or NAME:ARGUMENT, of configs/NAME.py.
 
     Raises:
-      ValueError: there is no such file.
+      ValueError: there is no such file, or it takes no argument.
     """
     name, _, argument = base.partition(":")
     known = sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[!_]*.py"))
     if name not in known:
         raise ValueError(f"There is no config {name!r} to build upon; choose one of {', '.join(known)}.")
     get = importlib.import_module(f"configs.{name}").get_config
+    if argument and not inspect.signature(get).parameters:
+        raise ValueError(f"configs/{name}.py takes no argument, got {argument!r}.")
     return get(argument) if argument else get()

@@ -87,11 +87,17 @@ def _config_file() -> str:
 
 
 def _text(error: BaseException) -> str:
-    """An error's message; that of a KeyError, and of ml_collections, is the repr of a text."""
+    """An error's message; that of a KeyError, and of ml_collections, is the repr of a text.
+
+    ml_collections puts the traceback of a config file around what the file says is wrong with its argument.
+    """
     try:
-        return str(ast.literal_eval(str(error)))
+        text = str(ast.literal_eval(str(error)))
     except (ValueError, SyntaxError):
-        return str(error)
+        text = str(error)
+    flag, _, trace = text.partition(": Error whilst parsing config file:")
+    last = trace.rstrip().rpartition("\n")[2]
+    return f"{flag}: {last.removeprefix('ValueError: ')}" if last.startswith("ValueError: ") else text
 
 
 def _keep_traceback(workdir: pathlib.Path) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 from ml_collections.config_flags import config_path
 
 from configs import default
-from multibodies_jax import experiment
+from multibodies_jax import experiment, train
 
 STOPPED = 75  # Exit status when the time is over (sysexits: try again).
 _SECONDS_TO_SAVE = 120
@@ -125,7 +125,13 @@ def _everything(args: argparse.Namespace) -> Iterator[tuple[pathlib.Path, Run]]:
 
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
-    parser = argparse.ArgumentParser(prog="python -m multibodies_jax.tables", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m multibodies_jax.tables",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit status: 0 all is done, 75 out of time (the same command continues), 130 interrupted, 2 wrong input.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/tables"), help="of all runs")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("report"), help="of the tables and figures")
     parser.add_argument("--seeds", type=_numbers, default=(0, 1, 2), help="with commas between them (0,1,2)")
@@ -146,26 +152,41 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
         if not match:
             parser.error(f"unknown argument {text!r}; fields of every run's config are set with --config.FIELD=VALUE")
         overrides[match[1]] = match[2]
-    if args.minutes < 0 or args.ablation_seeds < 0 or set("*?[,") & set(str(args.workdir)):
-        parser.error("--minutes and --ablation-seeds are 0 or more, and --workdir has no comma and no * ? [ in it")
+    if args.minutes < 0 or args.ablation_seeds < 0:
+        parser.error(f"--minutes={args.minutes:g} and --ablation-seeds={args.ablation_seeds} have to be 0 or more")
+    if set("*?[,") & set(str(args.workdir)) or args.workdir.is_file():
+        parser.error(
+            f"--workdir={args.workdir} has to be a folder, made if absent, with no comma and no * ? [ in its name"
+        )
     try:
         runs = [run for _, run in _everything(args)]
         taken = sorted({field for run in runs for field in run.fields if field not in _BUDGET} & set(overrides))
         if taken or "model.name" in overrides:
             raise ValueError(
-                f"config.{(taken or ['model.name'])[0]} is what the runs differ in or share: it is set for them"
+                f"config.{(taken or ['model.name'])[0]} is what the runs differ in or share, and is set for them (fewer "
+                "images to evaluate: --config.eval.max_examples)"
+            )
+        if (name := default.of(args.base).model.name) != "multibodies":
+            raise ValueError(
+                f"the base is ours, the baselines are made from it; this one is of config.model.name={name!r}"
             )
         for run in runs:
-            experiment.validate(_config(run, overrides))
-    except (ValueError, SyntaxError, TypeError, KeyError, AttributeError) as error:
+            config = _config(run, overrides)
+            experiment.validate(config)
+            if args.init:
+                train.source_folder(config)
+    except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
         parser.error(f"--base={args.base} {' '.join(rest)}: {error}")
     return args, overrides
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(part) for part in text.split(","))
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers with commas between them") from None
     if len(set(numbers)) != len(numbers):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} has a number twice")
     return numbers
 
 

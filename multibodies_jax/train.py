@@ -92,7 +92,7 @@ def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
     same batch size and learning rate, as stage two.
     """
     t, one, many, rate = config.train, config.stage1, config.model.num_hypotheses, config.optim.learning_rate
-    source = _source(config)
+    source = source_folder(config)
     if many == 1:
         return [Stage("HMR", "checkpoints", 1, t.steps, t.batch, rate, source)]
     plan = []
@@ -109,7 +109,7 @@ def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
     return plan
 
 
-def _source(config: Any) -> pathlib.Path | None:
+def source_folder(config: Any) -> pathlib.Path | None:
     """The checkpoints that `config.init` names: the first stage of a work directory, or, without one, its only stage."""
     if not config.init:
         return None

@@ -67,6 +67,7 @@ def test_a_method_learns_on_the_cached_features_of_a_frozen_trunk(trunk, name):
     errors = result["metrics"][_SET][judge.main(name)]
     assert errors["1"]["mpjpe"]["mean"] >= errors["5"]["mpjpe"]["mean"] > 0
     assert result["init"]["fingerprint"] == metadata["init"]["fingerprint"]
+    assert ("collapsed or cheating" in (workdir / "results.md").read_text()) == (name == "smpl_cvae")
 
 
 def test_features_are_those_of_the_images(tmp_path):
@@ -213,20 +214,25 @@ def test_a_call_that_takes_too_long_is_asked_to_save(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("argument", "message"),
     [
-        ["--seeds=0,0"],
-        ["--base=nonsense"],
-        ["--base=released"],
-        ["--confg.seed=1"],
-        ["--config.nope=1"],
-        ["--config.eval=5"],
-        ["--config.model.num_hypotheses=25"],
-        ["--minutes=-1"],
+        ("--seeds=0,0", "'0,0' has a number twice"),
+        ("--seeds=a", "'a' is no list of whole numbers"),
+        ("--base=nonsense", "no config 'nonsense'"),
+        ("--base=released", "--base=released"),
+        ("--base=smpl_mdn", "the base is ours"),
+        ("--base=demo:x", "configs/demo.py takes no argument, got 'x'"),
+        ("--init=nowhere", "'nowhere' holds no checkpoint"),
+        ("--confg.seed=1", "unknown argument '--confg.seed=1'"),
+        ("--config.nope=1", "there is no field config.nope"),
+        ("--config.eval=5", "--config.eval=5"),
+        ("--config.model.num_hypotheses=25", "is set for them"),
+        ("--minutes=-1", "--minutes=-1"),
+        (f"--workdir={__file__}", "has to be a folder"),
     ],
 )
-def test_bad_arguments_are_messages_with_status_2(arguments, tmp_path, capsys, monkeypatch):
+def test_bad_arguments_are_messages_with_status_2(argument, message, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tables, "_call", lambda *_: pytest.fail("ran"))
     with pytest.raises(SystemExit) as stopped:
-        tables.main([f"--workdir={tmp_path}", *arguments])
-    assert stopped.value.code == 2 and "error: " in capsys.readouterr().err
+        tables.main([f"--workdir={tmp_path}", argument])
+    assert stopped.value.code == 2 and message in capsys.readouterr().err.partition("error: ")[2]

@@ -10,8 +10,9 @@ from PIL import Image
 
 from multibodies_jax import body_files
 from multibodies_jax.report import __main__ as command
-from multibodies_jax.report import document, plots, runs, tables, text
+from multibodies_jax.report import document, plots, runs, single, tables, text
 from tests import report_fixture as fixture
+from tests import tiny
 
 CLEAN, HARD = fixture.SETS
 KINDS = {
@@ -119,9 +120,9 @@ def test_what_is_not_alike_is_said(tmp_path):
     """A lone ablation, other losses, a single body by another name, a control of another budget."""
     ours = fixture.make(tmp_path / "a", level=0.0, loss__reading="released", loss__reprojection_all=0.0)
     mdn = fixture.make(tmp_path / "b", "smpl_mdn", 0, 6.0)
-    single = fixture.make(tmp_path / "c", "multibodies", 0, 30.0, model__num_hypotheses=1)
+    body = fixture.make(tmp_path / "c", "multibodies", 0, 30.0, model__num_hypotheses=1)
     fixture.edit(ours, lambda result: result["images_seen"].update({"HMR (M = 1)": 10}))
-    cast = runs.cast([ours, mdn, single])
+    cast = runs.cast([ours, mdn, body])
     assert [group.label for group in cast.groups] == ["HMR (M = 1)", "SMPL-MDN", "ours"]
     rows = tables.table1(cast, HARD)
     assert "HMR + tuned noise" not in [row.label for row in rows]
@@ -129,6 +130,28 @@ def test_what_is_not_alike_is_said(tmp_path):
     assert "trained on another number of images" in notes
     assert "no ours without its ablations; the one in the tables: no hypothesis re-projection, released losses" in notes
     assert "loss.reading = 'paper', ours with 'released'" in notes
+
+
+def test_one_evaluation_says_what_is_unusual_about_it():
+    def said(**changes):
+        config = tiny.config(**changes)
+        result = {"config": json.loads(config.to_json_best_effort()), "model": config.model.name}
+        return single._unusual(result | {"num_hypotheses": config.model.num_hypotheses})
+
+    assert said() == said(model__name="smpl_mdn") == []
+    assert said(model__name="hmr", model__num_hypotheses=1, loss__mode0=False, quantizer__weights="uniform") == []
+    (line,) = said(loss__reprojection_all=0.0, loss__mode0=False, quantizer__weights="uniform")
+    words = "no hypothesis re-projection, hypothesis 0 not supervised, quantized with uniform weights"
+    assert line == f"Not the usual setting: {words}."
+    assert "samples of the mixture" in said(model__name="smpl_mdn", mdn__draw="samples")[0]
+
+
+def test_a_part_of_a_work_directory_and_a_file_as_folder_are_named(copy, capsys):
+    (copy / "a" / "hmr").mkdir()
+    assert f"{copy / 'a' / 'hmr'} is a part of the work directory {copy / 'a'}" in refused(copy / "a" / "hmr")
+    (copy / "file").touch()
+    assert command.main(["table1", f"--workdirs={copy / 'a'}", f"--out={copy / 'file'}"]) == 2
+    assert "has to be a folder" in capsys.readouterr().err
 
 
 def test_of_two_settings_the_default_one_is_the_reference(tmp_path):
@@ -141,8 +164,8 @@ def test_an_order_that_does_not_hold_is_said(tmp_path):
     worse = fixture.make(tmp_path / "a", level=9.0)
     equal = fixture.make(tmp_path / "b", "smpl_cvae", 0, 9.0)
     better = fixture.make(tmp_path / "c", "smpl_mdn", 0, 3.0)
-    single = fixture.make(tmp_path / "d", "hmr", 0, 4.0)
-    cast = runs.cast([worse, equal, better, single])
+    alone = fixture.make(tmp_path / "d", "hmr", 0, 4.0)
+    cast = runs.cast([worse, equal, better, alone])
     order = tables.order(cast, HARD, tables.tests(cast, HARD), [])
     claims = {(r["claim"], r["metric"]): r["outcome"] for r in order if r["n"] in (1, 25)}
     assert claims["ours below SMPL-MDN", "mpjpe"] == "does not hold"

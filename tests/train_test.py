@@ -189,6 +189,7 @@ def test_eight_devices_give_the_losses_of_one(trained, tmp_path):
     [
         (["--config.model.num_hypothesis=5"], "num_hypothesis"),
         (["--config.train.steps=many"], "many"),
+        (["--config=configs/hmr.py:nonsense"], "no config 'nonsense' to build upon"),
         (["--config.model.trunk=resnet"], "choose one of"),
         (["--config.eval.ns=(1,500)"], "n = \\[500\\]"),
         (["stray"], "unknown arguments"),

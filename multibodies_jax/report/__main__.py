@@ -22,6 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     except runs.RefusedError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except (FileExistsError, NotADirectoryError):
+        sys.stderr.write(f"error: --out={arguments.out} has to be a folder, made if absent; there is a file.\n")
+        return 2
     except OSError as error:
         sys.stderr.write(f"error: {arguments.out} cannot be written: {error}\n")
         return 1

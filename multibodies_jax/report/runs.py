@@ -33,6 +33,7 @@ _WORDS: dict[str, dict[Any, str]] = {
     "flow.noise_mm": {0: "prior without noise"},
     "mdn.root": {"mixture": "global rotation in the mixture"},
     "mdn.sigma_means": {"std": "sigma as a standard deviation"},
+    "mdn.draw": {"samples": "samples of the mixture"},
 }
 _M = "model.num_hypotheses"
 _LOOSE = ("diagnostic", "curve")  # Kinds of arrays that may have NaN, or a column for each n.
@@ -208,6 +209,8 @@ def load(path: pathlib.Path) -> Run:
     """
     for name, mode in _FILES.items():
         if not (path / name).is_file():
+            if (path.parent / "config.json").is_file():
+                raise RefusedError(f"{path} is a part of the work directory {path.parent}: name that one.")
             raise RefusedError(
                 f"{path} has no {name}: run --mode={mode} with this work directory first, or leave it out."
             )
@@ -330,7 +333,8 @@ def _check_comparable(first: Run, run: Run) -> None:
     if seen != expected:
         raise RefusedError(
             f"{run.path} was trained on {seen} images, {first.path} on {expected}: train all for as many "
-            "(config.train.steps x config.train.batch), or leave it out."
+            "(config.train.steps x config.train.batch), or leave it out. `make tables` does so; docs/method.md has the "
+            "flags for single runs."
         )
 
 
@@ -369,17 +373,22 @@ def _rank(members: Sequence[Run], everybody: Sequence[Mapping[str, Any]]) -> tup
     fields = members[0].fields
     unlike_others = sum(len(_differing(fields, other)) for other in everybody)
     unlike_defaults = len(_differing(fields, experiment.default_fields(fields.get("model.name", members[0].role))))
-    return len(_known(fields)), -len(members), unlike_others, -members[0].num_hypotheses, unlike_defaults
+    return len(known_words(fields)), -len(members), unlike_others, -members[0].num_hypotheses, unlike_defaults
 
 
 def ablated(group: Group) -> list[str]:
     """The known ablations that a group was trained with, in words."""
-    return _known(group.runs[0].fields)
+    return known_words(group.runs[0].fields)
 
 
-def _known(fields: Mapping[str, Any]) -> list[str]:
-    words = [(_in_words(field, fields.get(field)), known.values()) for field, known in _WORDS.items()]
-    return [word for word, known in words if word in known]
+def known_words(fields: Mapping[str, Any]) -> list[str]:
+    """The known ablations among training fields, in words; hypothesis 0 is supervised only beside others."""
+    words = []
+    for field, known in _WORDS.items():
+        word = _in_words(field, fields.get(field))
+        if word in known.values() and not (field == "loss.mode0" and fields.get(_M) == 1):
+            words.append(word)
+    return words
 
 
 def _check_seeds(members: Sequence[Run]) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from multibodies_jax import protocols
+from multibodies_jax import experiment, protocols
+from multibodies_jax.report import runs
 
 _WORDS = ("visible", "hidden")
 _COLUMNS = {"mpjpe": "MPJPE", "pa_mpjpe": "RE", "pck150": "PCK %", "auc": "AUC %"}
@@ -16,6 +17,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         f"M = {result['num_hypotheses']} hypotheses, split {result['split']}. {_protocol(result['protocol'])}",
         *([_protocol(result["protocol_strict"])] if "protocol_strict" in result else []),
+        *_unusual(result),
         f"Commit {_short(result['commit'])}, seed {result['seed']}. Errors in millimetres: mean over images ± half a 95 % interval.",
     ]
     for name in result["metrics"]:
@@ -38,7 +40,25 @@ def markdown(result: Mapping[str, Any]) -> str:
         if "noise_deg" in tuned:
             noises = ", ".join(f"{k} {v['root']:g}/{v['pose']:g}" for k, v in tuned["noise_deg"].items())
             lines.append(f"- {name}: noise of the HMR control, root/pose in degrees: {noises}.")
+    for name, found in (result.get("cvae") or {}).items():
+        if "kl" in found:
+            told = f"{found['kl']:.1f} nats in z; error with the encoded z {found['error_encoded_mm']:.1f} mm, with the best sample"
+            told += f" {found['error_sampled_mm']:.1f} mm; samples spread by {found['spread_mm']:.1f} mm"
+            lines.append(f"- {name}: SMPL-CVAE, collapsed or cheating: {found['verdict']} ({told}).")
     return "\n".join(lines)
+
+
+def _unusual(result: Mapping[str, Any]) -> list[str]:
+    """What makes this an ablation: its name in the table is that of the method."""
+    config = result["config"]
+    words = runs.known_words(experiment.training_fields(config) | {"mdn.draw": _drawn(result)})
+    if config["quantizer"]["weights"] == "uniform" and result["num_hypotheses"] > 1:
+        words.append("quantized with uniform weights")
+    return [f"Not the usual setting: {', '.join(words)}."] if words else []
+
+
+def _drawn(result: Mapping[str, Any]) -> str | None:
+    return result["config"]["mdn"]["draw"] if result.get("model") == "smpl_mdn" else None
 
 
 def _protocol(protocol: Mapping[str, Any]) -> str:

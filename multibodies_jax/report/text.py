@@ -157,6 +157,10 @@ def _extras(part: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     if part.get("single"):
         lines += ["", "### One hypothesis of each", ""]
+        lines += [
+            "The baselines' hypotheses weigh alike and come in random order: their most probable is the first.",
+            "",
+        ]
         metrics = list(dict.fromkeys(row["metric"] for row in part["single"]))
         found = {(row["method"], row["taken"], row["metric"]): row for row in part["single"]}
         heads = dict.fromkeys((method, taken) for method, taken, _ in found)
