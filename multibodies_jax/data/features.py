@@ -1,9 +1,11 @@
 """A trunk that does not change, run once: its features over augmented passes of the training sets, kept on disk."""
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,7 +25,7 @@ def open_cache(
 ) -> dict[str, np.ndarray]:
     """The rows of a cache, memory-mapped: a training batch without `image`, with `feature` (N, F) instead.
 
-    It is made if `folder` is not there, and appears whole or not at all.
+    It is made if `folder` is not there, and appears whole or not at all; another run that wants the same one waits.
 
     Args:
       folder: of this cache; named after its description, so that another trunk or another set has another folder.
@@ -35,8 +37,9 @@ def open_cache(
     Raises:
       ValueError: the folder holds something else.
     """
-    if not folder.is_dir():
-        _make(folder, description, count, batches, trunk)
+    with _lock(folder):
+        if not folder.is_dir():
+            _make(folder, description, count, batches, trunk)
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         rows = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in manifest["arrays"]}
@@ -47,24 +50,20 @@ def open_cache(
     return rows
 
 
-def _make(folder: pathlib.Path, description, count, batches, trunk) -> None:
-    """Writes the arrays to a folder beside, one batch after the other, and renames it.
-
-    Several runs may make the same cache at once: each has a folder of its own, and the first one that is whole stays.
-    """
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path) -> Iterator[None]:
+    """Holds the right to make a cache; the system releases it when its holder dies, so that none is ever stale."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=folder.name + ".making-") as temporary:
-        made = pathlib.Path(temporary) / "whole"
-        made.mkdir()
-        _fill(made, description, count, batches, trunk)
-        try:
-            os.rename(made, folder)
-        except OSError:
-            if not (folder / _MANIFEST).is_file():
-                raise
+    with folder.with_name(folder.name + ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
-def _fill(folder: pathlib.Path, description, count, batches, trunk) -> None:
+def _make(folder: pathlib.Path, description, count, batches, trunk) -> None:
+    """Writes the arrays to a folder beside, one batch after the other, and renames it."""
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # Of a run that was killed.
+    temporary.mkdir()
     arrays: dict[str, Any] = {}  # Memory maps.
     source, done = batches(), 0
     with tqdm(total=count, desc="features", unit="image", mininterval=1) as bar:
@@ -75,7 +74,7 @@ def _fill(folder: pathlib.Path, description, count, batches, trunk) -> None:
             for name, values in row.items():
                 if name not in arrays:
                     arrays[name] = np.lib.format.open_memmap(
-                        folder / f"{name}.npy", "w+", values.dtype, (count, *values.shape[1:])
+                        temporary / f"{name}.npy", "w+", values.dtype, (count, *values.shape[1:])
                     )
                 arrays[name][done : done + size] = values[: count - done]
             done += size
@@ -83,4 +82,5 @@ def _fill(folder: pathlib.Path, description, count, batches, trunk) -> None:
     for values in arrays.values():
         values.flush()
     manifest = {"description": dict(description), "arrays": sorted(arrays)}
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    os.replace(temporary, folder)

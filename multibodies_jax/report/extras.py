@@ -119,9 +119,9 @@ def _arrays(cast: runs.Cast, dataset: str) -> Iterator[tuple[runs.Group, str, st
     """(group, key, its second part, the parts after) of every array of per_example.npz of one set."""
     for group in cast.groups:
         for key in group.names:
-            where, kind, *rest = key.split("|")
-            if where == dataset:
-                yield group, key, kind, rest
+            where, *parts = key.split("|")
+            if where == dataset and parts:
+                yield group, key, parts[0], parts[1:]
 
 
 def _over_runs(values: Iterable[Any], head: Mapping[str, Any]) -> list[Row]:
