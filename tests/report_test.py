@@ -286,6 +286,7 @@ def test_without_a_single_body_its_rows_are_left_out_with_a_note(tmp_path):
         (lambda r: r.pop("init"), r"damaged or incomplete \(init\)"),
         (lambda r: r["init"].pop("fingerprint"), r"damaged or incomplete \(init\)"),
         (lambda r: r["steps"].update({"SMPL-MDN": 39}), "are of step 39, its latest checkpoint is step 40"),
+        (lambda r: r["config"]["optim"].update(learning_rate=1.0), r"another training than .*\(optim.learning_rate\)"),
         (lambda r: r.update(model="spin"), "of a model 'spin'"),
         (lambda r: r["metrics"][HARD]["SMPL-MDN"]["5"]["mpjpe"].update(mean=1.0), "of different evaluations"),
         (lambda r: r["datasets"][CLEAN].update(examples=59), "60 images of .*, results.json 59"),
