@@ -10,7 +10,7 @@ from PIL import Image
 
 from multibodies_jax import body_files
 from multibodies_jax.report import __main__ as command
-from multibodies_jax.report import document, plots, runs, single, tables, text
+from multibodies_jax.report import document, extras, plots, runs, single, tables, text
 from tests import report_fixture as fixture
 from tests import tiny
 
@@ -111,9 +111,30 @@ def test_tests_are_paired_and_the_order_follows(cast):
 def test_a_stronger_setting_of_a_baseline_is_met_too(tmp_path):
     ours, plain = fixture.make(tmp_path / "a", level=0.0), fixture.make(tmp_path / "b", "smpl_mdn", 0, 6.0)
     strong = fixture.make(tmp_path / "c", "smpl_mdn", 0, -1.0, mdn__root="mixture")
-    tested = tables.tests(runs.cast([ours, plain, strong]), HARD)
+    again = fixture.make(tmp_path / "d", seed=1, level=0.0)  # Of this seed there is ours alone.
+    tested = tables.tests(runs.cast([ours, plain, strong, again]), HARD)
     found = {r["against"]: r["verdict"] for r in tested if (r["n"], r["metric"]) == (10, "mpjpe")}
     assert found["SMPL-MDN"] == "better" and found["SMPL-MDN, global rotation in the mixture"] == "worse"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "strict", "outcome"),
+    [
+        (-2.0, -1.0, True, "holds"),
+        (-1.0, 2.0, True, "not shown"),
+        (-1.0, 2.0, False, "not refuted"),
+        (1.0, 2.0, False, "does not hold"),
+    ],
+)
+def test_a_claim_is_decided_by_its_interval(low, high, strict, outcome):
+    row = {"set": HARD, "n": 5, "metric": "mpjpe", "mean": (low + high) / 2, "low": low, "high": high}
+    assert tables._claim(row, "ours below another", strict)["outcome"] == outcome
+
+
+def test_single_hypotheses_are_told_with_their_means(cast):
+    rows = {(r["method"], r["taken"], r["metric"]): r["mean"] for r in extras.single(cast, CLEAN)}
+    expected = np.mean([fixture.errors(7.0, seed) for seed in (0, 1)])
+    assert rows["SMPL-MDN", "first", "mpjpe"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_is_not_alike_is_said(tmp_path):
