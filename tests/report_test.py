@@ -137,6 +137,15 @@ def test_single_hypotheses_are_told_with_their_means(cast):
     assert rows["SMPL-MDN", "first", "mpjpe"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_diagnostics_and_dead_hypotheses_are_told_and_seeds_that_differ(cast):
+    spread = {r["method"]: r["mean"] for r in extras.diagnostics(cast, HARD) if r["name"] == "spread_hidden_mm"}
+    hidden = [np.arange(fixture.IMAGES) % 2 == 1, [20.0 + fixture.errors(0, seed) for seed in (0, 1)]]
+    assert spread["ours"] == pytest.approx(np.mean([values[hidden[0]] for values in hidden[1]]), rel=1e-5)
+    dead = {r["method"]: r["mean"] for r in extras.numbers(cast, HARD) if r["name"] == "hypotheses_never_best"}
+    assert dead["ours"] == 7.5 and "SMPL-MDN" not in dead  # Whose k-th hypothesis is nobody's.
+    assert any("Not all methods have the same seeds" in note for note in document.build(cast, "all", [])["notes"])
+
+
 def test_what_is_not_alike_is_said(tmp_path):
     """A lone ablation, other losses, a single body by another name, a control of another budget."""
     ours = fixture.make(tmp_path / "a", level=0.0, loss__reading="released", loss__reprojection_all=0.0)
