@@ -153,6 +153,7 @@ def _describe(config: Any, panel: judge.Panel, method: str, trained: Mapping[str
         "num_hypotheses": panel.ours.num_hypotheses,
         "steps": {name: regressor.step for name, regressor in regressors.items()},
         "images_seen": {name: regressor.images_seen for name, regressor in regressors.items()},
+        "inits": {name: regressor.init for name, regressor in regressors.items()},
         "init": trained.get("init") or {"dir": "", "fingerprint": None},
         "training_seconds": trained.get("training_seconds"),
         "prior": {"held_out_log_prob": panel.density.held_out_log_prob, "noise_mm": config.flow.noise_mm},

@@ -22,6 +22,7 @@ class Regressor(flax.struct.PyTreeNode):
     num_hypotheses: int = flax.struct.field(pytree_node=False)
     images_seen: int = flax.struct.field(pytree_node=False)
     step: int = flax.struct.field(pytree_node=False)
+    init: str | None = flax.struct.field(pytree_node=False)  # Fingerprint of what its training started from.
 
     def __call__(self, batch: dict[str, Array]) -> hypotheses.Hypotheses:
         """Hypotheses (B, M) of a batch, not scored yet."""
@@ -50,7 +51,8 @@ def restore(config: Any, directory: pathlib.Path, bodies: experiment.Bodies) -> 
     stats = {"batch_stats": variables["batch_stats"]}
     checkpoints.check_match(directory, stats, {"batch_stats": expected.get("batch_stats", {})})
     model, variables = folding.fold(model, variables)
-    return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"], step)
+    init = (metadata.get("init") or {}).get("fingerprint")
+    return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"], step, init)
 
 
 def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypotheses:

@@ -69,7 +69,7 @@ def test_a_method_learns_on_the_cached_features_of_a_frozen_trunk(trunk, name):
     result = evaluate.evaluate(config, workdir)
     errors = result["metrics"][_SET][judge.main(name)]
     assert errors["1"]["mpjpe"]["mean"] >= errors["5"]["mpjpe"]["mean"] > 0
-    assert result["init"]["fingerprint"] == metadata["init"]["fingerprint"]
+    assert result["init"]["fingerprint"] == metadata["init"]["fingerprint"] == result["inits"][judge.main(name)]
     assert ("collapsed or cheating" in (workdir / "results.md").read_text()) == (name == "smpl_cvae")
 
 

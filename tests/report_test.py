@@ -157,7 +157,7 @@ def test_what_is_not_alike_is_said(tmp_path):
     rows = tables.table1(cast, HARD)
     assert "HMR + tuned noise" not in [row.label for row in rows]
     notes = " ".join(document.build(cast, "all", [])["notes"])
-    assert "trained on another number of images" in notes
+    assert "trained on another number of images or from other weights" in notes
     assert "no ours without its ablations; the one in the tables: no hypothesis re-projection, released losses" in notes
     assert "loss.reading = 'paper', ours with 'released'" in notes
 
@@ -182,6 +182,14 @@ def test_a_part_of_a_work_directory_and_a_file_as_folder_are_named(copy, capsys)
     (copy / "file").touch()
     assert command.main(["table1", f"--workdirs={copy / 'a'}", f"--out={copy / 'file'}"]) == 2
     assert "has to be a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("of_hmr", "kept"), [("0" * 16, True), (None, True), ("1" * 16, False)])
+def test_an_hmr_beside_ours_counts_if_it_started_alike(tmp_path, of_hmr, kept):
+    path = fixture.make(tmp_path / "a")
+    fixture.edit(path, lambda result: result.update(inits={"ours": "0" * 16, "HMR (M = 1)": of_hmr}))
+    labels = [row.label for row in tables.table1(runs.cast([path]), HARD)]
+    assert ("HMR (M = 1)" in labels) == ("HMR + tuned noise" in labels) == kept
 
 
 def test_of_two_settings_the_default_one_is_the_reference(tmp_path):

@@ -85,9 +85,10 @@ def _notes(cast: runs.Cast, what: str, with_table2: bool) -> list[str]:
         instead = "its row is the one trained on beside ours" if beside else "its rows are left out"
         notes.append(f"No work directory with M = 1 was given: {instead}.")
     ours = cast.reference("multibodies")
-    if ours is not None and not tables.same_budget(ours, judge.HMR):
+    if ours is not None and not tables.on_equal_terms(ours, judge.HMR):
         notes.append(
-            "The HMR that was evaluated beside ours was trained on another number of images: its rows, that with noise too, are left out."
+            "The HMR that was evaluated beside ours was trained on another number of images or from other weights: its "
+            "rows, that with noise too, are left out."
         )
     for group in filter(None, map(cast.reference, runs.ROLES)):
         if words := runs.ablated(group):

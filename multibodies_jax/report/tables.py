@@ -55,7 +55,7 @@ def table1(cast: runs.Cast, dataset: str) -> list[Method]:
     """Its rows: single body, baselines, ours; the baselines quantized; best of all M; the controls. What is absent is left out."""
     hmr, mdn, cvae, ours = map(cast.reference, runs.ROLES)
     rows = [Method(group.label, group, group.main) for group in (hmr, mdn, cvae, ours) if group]
-    fair = ours is not None and same_budget(ours, judge.HMR)
+    fair = ours is not None and on_equal_terms(ours, judge.HMR)
     if hmr is None and ours is not None and fair:
         rows.insert(0, Method(judge.HMR, ours, judge.HMR))  # Trained on beside ours.
     sets = [group for group in (mdn, cvae, ours) if group]
@@ -242,10 +242,14 @@ def _every(group: runs.Group) -> str:
     return f"all M = {group.num_hypotheses}"
 
 
-def same_budget(group: runs.Group, method: str) -> bool:
-    """Whether another method of a group's evaluation, if it has it, was trained on as many images as the group."""
-    seen = [(run.result["images_seen"].get(method), run.result["images_seen"].get(run.label)) for run in group.runs]
-    return all(theirs in (None, own) for theirs, own in seen)
+def on_equal_terms(group: runs.Group, method: str) -> bool:
+    """Whether another method of a group's evaluation, if it has it, has seen as many images and started from the same weights."""
+    for run in group.runs:
+        for key in ("images_seen", "inits"):
+            told = run.result.get(key, {})
+            if told.get(method) not in (None, told.get(run.label)):
+                return False
+    return True
 
 
 def _row(dataset: str, method: str, n: int, metric: str) -> Row:
