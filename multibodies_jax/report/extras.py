@@ -63,7 +63,7 @@ def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
     rows = []
     for group in cast.groups:
         found = [runs.dig(run.result, "calibration", dataset) or {} for run in group.runs]
-        for n in dict.fromkeys(n for f in found for n in f):
+        for n in sorted({n for f in found for n in f}, key=int):
             of_seeds = [f[n] for f in found if n in f]
             scores = {
                 name: float(np.mean([f[name] for f in of_seeds]))

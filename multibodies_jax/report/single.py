@@ -182,7 +182,7 @@ def _calibration(by_n: Mapping[str, Any]) -> list[str]:
     }
     lines = ["", "Calibration of the probabilities: the truth's share in each cluster against its probability.", ""]
     lines += ["| n | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
-    for n, scores in by_n.items():
+    for n, scores in sorted(by_n.items(), key=lambda item: int(item[0])):
         cells = (f"{scores[name]:.3f}" if scores.get(name) is not None else "" for name in columns)
         lines.append(f"| {n} | " + " | ".join(cells) + " |")
     return lines
