@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, Int
 
 from multibodies_jax import (
     calibration,
-    cameras,
     choices,
     controls,
+    diagnostics,
     hypotheses,
     inference,
     joints,
@@ -159,14 +159,14 @@ def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> Findings
             panel, hyps, jnp.float32(settings.factor) * hyps.log_prior, clusters, truth, protocol=protocol
         )
     errors |= _controls(panel, batch, truth, settings)
-    diagnostics = _diagnose(hyps, batch, truth, jnp.float32(settings.temperature))
-    diagnostics |= {f"energy_mm|{n}": 1000 * jnp.sqrt(found.energy) for n, found in clusters.items()}
+    measured = diagnostics.diagnose(hyps, batch, truth, jnp.float32(settings.temperature))
+    measured |= {f"energy_mm|{n}": 1000 * jnp.sqrt(found.energy) for n, found in clusters.items()}
     if panel.hmr is not None:
-        diagnostics["hmr_reprojection_px"] = _reprojection(respond(panel.hmr, batch), batch)
+        measured["hmr_reprojection_px"] = diagnostics.reprojection(respond(panel.hmr, batch), batch)
     weights = jnp.float32(settings.factor) * hyps.log_prior
     return Findings(
         errors,
-        diagnostics,
+        measured,
         _single(every, weights if settings.method == OURS else jnp.zeros_like(weights)),
         calibrations(hyps, clusters, truth, settings),
         _curves(cache, every, batch, settings) if several else {},
@@ -362,48 +362,6 @@ def _codebook(panel: Panel, truth: scoring.Truth, size: int, settings: Settings)
         part = {name: error[:, start : start + n] for name, error in errors.items()}
         result[str(n)], start = scoring.of_sets(part, protocol=settings.protocol), start + n
     return result
-
-
-@jax.jit
-def _diagnose(
-    hyps: hypotheses.Hypotheses, batch: dict[str, Array], truth: scoring.Truth, temperature: Array
-) -> dict[str, Array]:
-    """Per example: spread of visible and hidden joints, 2D error, use of hypotheses, effective number, true shape."""
-    seen = batch["kp2d_input"] > 0
-    m = hyps.log_prior.shape[1]
-    spread = metrics.joint_spread_mm(hyps.joints24, jnp.full(hyps.log_prior.shape, 1.0 / m))
-    return {
-        "spread_visible_mm": _mean_where(spread, seen),
-        "spread_hidden_mm": _mean_where(spread, ~seen),
-        "spread_mm": spread,
-        "seen": seen,
-        "reprojection_px": _reprojection(hyps, batch),
-        "best_hypothesis": jnp.argmin(_joint_distance(hyps, truth), axis=1),
-        "effective_printed": inference.effective_number(hyps.log_prior, 1.0),
-        "effective_tuned": inference.effective_number(hyps.log_prior, temperature),
-        "log_prior_spread": jnp.std(hyps.log_prior, axis=1),
-        "beta_norm": jnp.where(batch["smpl_valid"] > 0, jnp.sqrt(jnp.sum(jnp.square(batch["betas"]), axis=1)), jnp.nan),
-    }
-
-
-def _joint_distance(hyps: hypotheses.Hypotheses, truth: scoring.Truth) -> Float[Array, "B M"]:
-    """Sum of the distances of the true J24 joints."""
-    squared = jnp.sum(jnp.square(hyps.joints24 - truth.joints24[:, None]), axis=3)
-    return jnp.sum(truth.valid24[:, None] * jnp.sqrt(squared), axis=2)
-
-
-@jax.jit
-def _reprojection(hyps: hypotheses.Hypotheses, batch: dict[str, Array]) -> Float[Array, "B"]:
-    """Mean 2D error of all hypotheses on visible keypoints, in pixels of a 224-pixel crop."""
-    projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
-    return jnp.mean(metrics.reprojection_px(projected, batch["kp2d"], batch["kp2d_input"]), axis=1)
-
-
-def _mean_where(values: Float[Array, "B 24"], where: Array) -> Float[Array, "B"]:
-    """Mean over the joints that count; NaN where none does (left out of every average)."""
-    total = jnp.sum(jnp.where(where, values, 0.0), axis=1)
-    count = jnp.sum(where, axis=1)
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
 
 @functools.partial(jax.jit, static_argnames=("ns", "protocol"))

@@ -91,6 +91,11 @@ def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
     M > 1 is trained in the two stages of appendix D, then the baseline: stage one, trained on for as many steps, of the
     same batch size and learning rate, as stage two.
     """
+    if config.data.cached_passes and jax.process_count() > 1:
+        raise ValueError(
+            f"config.data.cached_passes={config.data.cached_passes} works with one process, and there are "
+            f"{jax.process_count()}: set it to 0, and every process reads its share of the images."
+        )
     t, one, many, rate = config.train, config.stage1, config.model.num_hypotheses, config.optim.learning_rate
     source = source_folder(config)
     if many == 1:
@@ -212,11 +217,6 @@ def _open_data(config: Any, bodies: experiment.Bodies, stage: Stage, source: Sou
     if not config.data.cached_passes:
         return steps.open_data(config, bodies, stage.batch, seed)
     assert source is not None  # `experiment.validate` asks for config.init.
-    if jax.process_count() > 1:
-        raise ValueError(
-            f"config.data.cached_passes={config.data.cached_passes} works with one process, and there are "
-            f"{jax.process_count()}: set it to 0, and every process reads its share of the images."
-        )
     images = functools.partial(steps.stored_data, config, _FEATURE_BATCH, config.seed)
     example = images().example
     variables = jax.tree.map(jnp.asarray, source.variables)

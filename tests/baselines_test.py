@@ -138,11 +138,9 @@ def test_features_of_a_trunk_that_changes_are_refused(tmp_path, field):
 
 
 def test_cached_passes_with_several_processes_are_refused(trunk, monkeypatch):
-    config = _on_trunk(trunk)
-    stage, source = train.stages(config, trunk.parent / "x")[0], train.Source(trunk, {}, {})
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ValueError, match="cached_passes=2 works with one process, and there are 2"):
-        train._open_data(config, experiment.load_bodies(config), stage, source, 0)
+        train.stages(_on_trunk(trunk), trunk.parent / "x")
 
 
 def test_another_models_fields_bind_nobody_and_its_own_do(trunk):

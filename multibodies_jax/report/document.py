@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from multibodies_jax import judge, published
-from multibodies_jax.report import extras, runs, statistics, tables
+from multibodies_jax.report import extras, naming, runs, statistics, tables
 
 WHATS = ("table1", "table2", "all")
 
@@ -91,8 +91,8 @@ def _notes(cast: runs.Cast, what: str, with_table2: bool) -> list[str]:
             "rows, that with noise too, are left out."
         )
     for group in filter(None, map(cast.reference, runs.ROLES)):
-        if words := runs.ablated(group):
-            notes.append(f"There is no {group.label} without its ablations; the one in the tables: {', '.join(words)}.")
+        if known := naming.known_words(group.runs[0].fields):
+            notes.append(f"There is no {group.label} without its ablations; the one in the tables: {', '.join(known)}.")
     if with_table2 and len(tables.table2(cast)) < 4:
         notes.append(
             "No work directory of ours with config.loss.reprojection_all=0 (and nothing else changed) was given: "

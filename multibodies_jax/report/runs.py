@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from multibodies_jax import checkpoints, experiment, judge
+from multibodies_jax.report import naming
 
 SCHEMA = 2
 ROLES = ("hmr", "smpl_mdn", "smpl_cvae", "multibodies")
@@ -23,19 +24,6 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("seed", "num_hypotheses"), int),
 }
 _SEEDED = ("seed", "init")  # Fields that make another seed of the same training.
-# Fields that evaluation reads and that no training of theirs binds, but that make other hypotheses.
-_DRAWN = {"smpl_mdn": "mdn.draw"}
-# How differences from the reference are said; any other field is said as FIELD=VALUE.
-_WORDS: dict[str, dict[Any, str]] = {
-    "loss.reprojection_all": {0: "no hypothesis re-projection"},
-    "loss.mode0": {False: "hypothesis 0 not supervised"},
-    "loss.reading": {"released": "released losses"},
-    "flow.noise_mm": {0: "prior without noise"},
-    "mdn.root": {"mixture": "global rotation in the mixture"},
-    "mdn.sigma_means": {"std": "sigma as a standard deviation"},
-    "mdn.draw": {"samples": "samples of the mixture"},
-}
-_M = "model.num_hypotheses"
 _LOOSE = ("diagnostic", "curve")  # Kinds of arrays that may have NaN, or a column for each n.
 # Training fields that all methods of a fair comparison have in common; `loss.mode0` is of several hypotheses only.
 _SHARED = ("data.", "loss.", "optim.", "flow.", "body.", "train.steps", "train.batch", "train.accumulate", "freeze")
@@ -80,9 +68,7 @@ class Run:
     def fields(self) -> dict[str, Any]:
         """What was trained, and drawn from it, but for the seed: equal in all runs of a group."""
         flat = {k: v for k, v in experiment.training_fields(dict(self.config)).items() if k not in _SEEDED}
-        if drawn := _DRAWN.get(self.role):
-            flat[drawn] = dig(self.result["config"], *drawn.split("."))
-        return flat
+        return flat | naming.drawn(self.result["config"], self.role)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,9 +143,9 @@ def unlike(cast: Cast) -> list[str]:
     for group in others:
         a, b = first.runs[0].fields, group.runs[0].fields
         fields = [field for field in _differing(a, b) if field.startswith(_SHARED) and field != "loss.mode0"]
-        words = [f"{field} = {b[field]!r}, {first.label} with {a[field]!r}" for field in fields]
-        if words:
-            lines.append(f"{group.label} was trained with {'; '.join(words)}.")
+        told = [f"{field} = {b[field]!r}, {first.label} with {a[field]!r}" for field in fields]
+        if told:
+            lines.append(f"{group.label} was trained with {'; '.join(told)}.")
     return lines
 
 
@@ -320,10 +306,10 @@ def _conditions(run: Run) -> dict[str, Any]:
 
 def _check_comparable(first: Run, run: Run) -> None:
     theirs = _conditions(first)
-    for words, value in _conditions(run).items():
-        if value != theirs[words]:
+    for condition, value in _conditions(run).items():
+        if value != theirs[condition]:
             raise RefusedError(
-                f"{run.path} was evaluated {words} {_short(value)}, {first.path} {_short(theirs[words])}. "
+                f"{run.path} was evaluated {condition} {_short(value)}, {first.path} {_short(theirs[condition])}. "
                 "One table has one evaluation: evaluate one of them again as the other, or leave it out."
             )
     for name in first.result["datasets"]:
@@ -362,8 +348,7 @@ def _group(loaded: Sequence[Run]) -> list[Group]:
         for members in ranked:
             _check_seeds(members)
             differs = _differences(ranked[0][0].fields, members[0].fields)
-            words = [_in_words(field, value) for field, value in differs.items()]
-            label = ", ".join([judge.main(role), *words])
+            label = ", ".join([judge.main(role), *(naming.in_words(*difference) for difference in differs.items())])
             groups.append(Group(label, tuple(sorted(members, key=lambda run: run.seed)), differs))
     return groups
 
@@ -373,22 +358,7 @@ def _rank(members: Sequence[Run], everybody: Sequence[Mapping[str, Any]]) -> tup
     fields = members[0].fields
     unlike_others = sum(len(_differing(fields, other)) for other in everybody)
     unlike_defaults = len(_differing(fields, experiment.default_fields(fields.get("model.name", members[0].role))))
-    return len(known_words(fields)), -len(members), unlike_others, -members[0].num_hypotheses, unlike_defaults
-
-
-def ablated(group: Group) -> list[str]:
-    """The known ablations that a group was trained with, in words."""
-    return known_words(group.runs[0].fields)
-
-
-def known_words(fields: Mapping[str, Any]) -> list[str]:
-    """The known ablations among training fields, in words; hypothesis 0 is supervised only beside others."""
-    words = []
-    for field, known in _WORDS.items():
-        word = _in_words(field, fields.get(field))
-        if word in known.values() and not (field == "loss.mode0" and fields.get(_M) == 1):
-            words.append(word)
-    return words
+    return len(naming.known_words(fields)), -len(members), unlike_others, -members[0].num_hypotheses, unlike_defaults
 
 
 def _check_seeds(members: Sequence[Run]) -> None:
@@ -402,12 +372,6 @@ def _check_seeds(members: Sequence[Run]) -> None:
 
 def _differences(reference: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     return {k: fields.get(k) for k in sorted({*reference, *fields}) if fields.get(k) != reference.get(k)}
-
-
-def _in_words(field: str, value: Any) -> str:
-    if field == _M:
-        return f"M = {value}"
-    return next((words for known, words in _WORDS.get(field, {}).items() if known == value), f"{field}={value}")
 
 
 def dig(tree: Any, *names: str) -> Any:

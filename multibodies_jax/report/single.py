@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multibodies_jax import experiment, protocols
-from multibodies_jax.report import runs
+from multibodies_jax.report import naming
 
 _WORDS = ("visible", "hidden")
 _COLUMNS = {"mpjpe": "MPJPE", "pa_mpjpe": "RE", "pck150": "PCK %", "auc": "AUC %"}
@@ -51,14 +51,11 @@ def markdown(result: Mapping[str, Any]) -> str:
 def _unusual(result: Mapping[str, Any]) -> list[str]:
     """What makes this an ablation: its name in the table is that of the method."""
     config = result["config"]
-    words = runs.known_words(experiment.training_fields(config) | {"mdn.draw": _drawn(result)})
+    fields = experiment.training_fields(config) | naming.drawn(config, result.get("model", ""))
+    told = naming.known_words(fields)
     if config["quantizer"]["weights"] == "uniform" and result["num_hypotheses"] > 1:
-        words.append("quantized with uniform weights")
-    return [f"Not the usual setting: {', '.join(words)}."] if words else []
-
-
-def _drawn(result: Mapping[str, Any]) -> str | None:
-    return result["config"]["mdn"]["draw"] if result.get("model") == "smpl_mdn" else None
+        told.append("quantized with uniform weights")
+    return [f"Not the usual setting: {', '.join(told)}."] if told else []
 
 
 def _protocol(protocol: Mapping[str, Any]) -> str:
