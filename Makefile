@@ -22,7 +22,7 @@ demo: $(VENV)/installed  ## Build the data, train, evaluate and draw: the whole 
 	$(BIN)/python run.py --config=configs/demo.py --workdir=runs/demo
 
 tables: $(VENV)/installed  ## Train and evaluate every method for three seeds, print the paper's two tables; go on after a stop. MINUTES=40 stops.
-	$(BIN)/python -m multibodies_jax.tables --workdir=runs/tables --out=runs/tables/report --minutes=$(or $(MINUTES),0)
+	$(BIN)/python -m multibodies_jax.reporting.paper_runs --workdir=runs/tables --out=runs/tables/report --minutes=$(or $(MINUTES),0)
 
 test: $(VENV)/installed-dev  ## Run the whole test suite.
 	$(BIN)/python -m pytest -n 2 --dist loadfile

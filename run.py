@@ -3,12 +3,12 @@
 from absl import app, flags
 from ml_collections import config_flags
 
-from multibodies_jax import drive
+from multibodies_jax import cli
 
 config_flags.DEFINE_config_file(
     "config", "configs/demo.py", "Experiment; set its fields with --config.FIELD=VALUE after it."
 )
-flags.DEFINE_enum("mode", "all", drive.MODES, "What to do; all = build what is missing, train, evaluate, draw.")
+flags.DEFINE_enum("mode", "all", cli.MODES, "What to do; all = build what is missing, train, evaluate, draw.")
 flags.DEFINE_string("workdir", None, "Where checkpoints and results go (default: runs/NAME of configs/NAME.py).")
 flags.DEFINE_bool(
     "distributed", False, "train: one process of several (Slurm, Open MPI, TPU pods, or JAX_... variables)."
@@ -19,4 +19,4 @@ flags.DEFINE_integer("n", 5, "predict: number of bodies per person, at most M.",
 flags.DEFINE_string("out", None, "predict: folder for the results (default: WORKDIR/predictions).")
 
 if __name__ == "__main__":
-    app.run(drive.main, flags_parser=drive.parse_flags)
+    app.run(cli.main, flags_parser=cli.parse_flags)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from multibodies_jax import checkpoints
+from multibodies_jax.training import checkpoints
 
 NAMES = ("joints", "quantizer", "pipeline", "video", "building", "inference", "training", "released")
 # In a process of its own: this one must not take an accelerator's memory from the benchmarks.

@@ -32,7 +32,7 @@ def random_poses() -> tuple[np.ndarray, np.ndarray]:
 
 def load_body(path: str):
     """The model, and the regressors of J24 (or SMPL's own joints, if only a model file is given)."""
-    from multibodies_jax import body_files, smpl
+    from multibodies_jax.body import body_files, smpl
 
     if path:
         model = smpl.load(path)
@@ -45,7 +45,7 @@ def without_mesh(path: str) -> Callable[..., np.ndarray]:
     import jax
     import jax.numpy as jnp
 
-    from multibodies_jax import smpl
+    from multibodies_jax.body import smpl
 
     joint_model = smpl.contract(*load_body(path))
     rotmats, betas = map(jnp.asarray, random_poses())

@@ -21,7 +21,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
-from multibodies_jax import cameras, experiment, hypotheses, joints, metrics, people, predict, predictions
+from multibodies_jax.evaluation import metrics
+from multibodies_jax.geometry import cameras, joints
+from multibodies_jax.hypotheses import hypotheses
+from multibodies_jax.prediction import people, predict, prediction_file
+from multibodies_jax.training import setup as experiment
 
 N = 5
 SKIER, WITHOUT_LEGS, ASTRONAUT = "skier.jpg", "skier_without_legs.jpg", "astronaut.png"
@@ -50,7 +54,7 @@ def add_withheld(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def predict_photos(workdir: pathlib.Path, photos: pathlib.Path, out: pathlib.Path) -> dict[str, predictions.Record]:
+def predict_photos(workdir: pathlib.Path, photos: pathlib.Path, out: pathlib.Path) -> dict[str, prediction_file.Record]:
     """Predicts the three cases with the model of a work directory; returns the saved predictions by image name.
 
     Raises:
@@ -67,7 +71,7 @@ def predict_photos(workdir: pathlib.Path, photos: pathlib.Path, out: pathlib.Pat
         if failures := predict.predict(config, workdir, folder, people_file, N, out):
             raise ValueError(f"{failures} of the photographs could not be predicted (named above).")
     names = (SKIER, WITHOUT_LEGS, ASTRONAUT)
-    return {name: predictions.load(out / f"{pathlib.Path(name).stem}_0.npz") for name in names}
+    return {name: prediction_file.load(out / f"{pathlib.Path(name).stem}_0.npz") for name in names}
 
 
 def read_config(workdir: pathlib.Path) -> ConfigDict:
@@ -105,7 +109,7 @@ def error_px(
 
 
 def errors(
-    record: predictions.Record, keypoints: Float[np.ndarray, "24 3"], mean_body: Float[np.ndarray, "24 3"]
+    record: prediction_file.Record, keypoints: Float[np.ndarray, "24 3"], mean_body: Float[np.ndarray, "24 3"]
 ) -> dict[str, dict[str, float]]:
     """2D errors by what predicted, of the keypoints that the model saw and of those withheld from it (if any).
 
@@ -135,7 +139,7 @@ def errors(
     return found
 
 
-def spreads_mm(record: predictions.Record) -> dict[str, tuple[float, float]]:
+def spreads_mm(record: prediction_file.Record) -> dict[str, tuple[float, float]]:
     """Mean spread of the legs' and the arm's joints over all M, around the mid-hip and around the mid-shoulders."""
     points = record["all_joints24"]
     around = (points, points - points[:, _CENTRE].mean(axis=1, keepdims=True))
@@ -146,7 +150,7 @@ def spreads_mm(record: predictions.Record) -> dict[str, tuple[float, float]]:
     return {group: (float(per_joint[0][i].mean()), float(per_joint[1][i].mean())) for group, i in at.items()}
 
 
-def report(records: dict[str, predictions.Record], mean_body: Float[np.ndarray, "24 3"]) -> str:
+def report(records: dict[str, prediction_file.Record], mean_body: Float[np.ndarray, "24 3"]) -> str:
     """The Markdown of all three cases."""
     keypoints = records[SKIER]["keypoints"]
     full = errors(records[SKIER], keypoints, mean_body)["seen"]

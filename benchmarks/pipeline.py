@@ -19,9 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from multibodies_jax import occlusion
-from multibodies_jax.data import augment, crops, pipeline
-from multibodies_jax.models import build
+from multibodies_jax.data import augment, crops, occlusion, pipeline
+from multibodies_jax.models.registry import build
 
 
 class PngRecords(Sequence):

@@ -18,7 +18,7 @@ import sklearn.cluster
 import threadpoolctl
 from absl import app, flags
 
-from multibodies_jax import quantize
+from multibodies_jax.hypotheses import quantize
 
 _BATCH = flags.DEFINE_integer("batch", 64, "Problems.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed calls of ours; the median counts.")

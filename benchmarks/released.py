@@ -73,8 +73,10 @@ def prepare_ours(num_hypotheses: int, image: np.ndarray, n: int) -> tuple[Callab
     import jax
     import jax.numpy as jnp
 
-    from multibodies_jax import body_files, hypotheses, inference, prior, quantize, smpl
+    from multibodies_jax.body import body_files, smpl
+    from multibodies_jax.hypotheses import hypotheses, quantize
     from multibodies_jax.models import flow
+    from multibodies_jax.training import inference, prior
 
     files = body_files.load()
     joint_model = smpl.contract(files.smpl, files.j24_regressor)
@@ -116,14 +118,13 @@ def prepare_ours(num_hypotheses: int, image: np.ndarray, n: int) -> tuple[Callab
 
 def _folded(num_hypotheses: int) -> tuple[Any, dict]:
     """The folded network with its variables, and the flow's variables, from the random tensors."""
-    from multibodies_jax import models
     from multibodies_jax.convert import layouts, placing
-    from multibodies_jax.models import folding
+    from multibodies_jax.models import folding, registry
 
     network, flow = random_tensors(num_hypotheses, dead=False)
     flat = _placed(layouts.network(num_hypotheses), network)
     mean_state = flat.pop("mean_state")[0]
-    model = models.build(mean_state=mean_state, head="released", num_hypotheses=num_hypotheses)
+    model = registry.build(mean_state=mean_state, head="released", num_hypotheses=num_hypotheses)
     density = placing.nest(_placed(layouts.flow(20, 512), flow))
     density["masks"] = {"couplings": density["masks"]["couplings"] > 0}
     density["stats"] = {"mean": np.zeros(72, np.float32), "std": np.ones(72, np.float32)}
@@ -143,7 +144,7 @@ def _placed(layout: Any, tensors: Tensors) -> Tensors:
 def prepare_torch(program: str, num_hypotheses: int, image: np.ndarray, n: int) -> Callable[[], dict]:
     """One of the PyTorch programs, with first rows of its own."""
     from benchmarks import torch_programs
-    from multibodies_jax import body_files
+    from multibodies_jax.body import body_files
 
     network, flow = random_tensors(num_hypotheses, dead=program == "as released")
     run = torch_programs.prepare(program, network, flow, body_files.load())

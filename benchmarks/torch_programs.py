@@ -16,7 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from multibodies_jax import body_files, joints
+from multibodies_jax.body import body_files
+from multibodies_jax.geometry import joints
 from multibodies_jax.models import resnet
 
 Tensors = Mapping[str, torch.Tensor]

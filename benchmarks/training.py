@@ -18,8 +18,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import default
-from multibodies_jax import experiment, models, steps
-from multibodies_jax.data import virtual
+from multibodies_jax.data import virtual_views
+from multibodies_jax.models import registry
+from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import train_step as steps
 
 
 def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **fields: Any) -> Callable[[], Any]:
@@ -31,12 +33,12 @@ def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **field
     rng = np.random.default_rng(0)
     poses, betas = rng.normal(scale=0.2, size=(batch_size, 24, 3)), rng.normal(size=(batch_size, 10))
     keys = jax.random.split(jax.random.key(0), batch_size)
-    batch = virtual.synthesize(jnp.float32(poses), jnp.float32(betas), keys, bodies.j24)
+    batch = virtual_views.synthesize(jnp.float32(poses), jnp.float32(betas), keys, bodies.j24)
     batch["image"] = jnp.asarray(rng.integers(0, 256, (batch_size, size, size, 3)), jnp.uint8)
     model = experiment.build_model(config, num_hypotheses, bodies)
     variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, batch))(jax.random.key(1))
     params, stats = variables["params"], variables.get("batch_stats", {})
-    optimizer = steps.make_optimizer(config, models.trained(params, "paper", ""), 100, 1e-4)
+    optimizer = steps.make_optimizer(config, registry.trained(params, "paper", ""), 100, 1e-4)
     state = steps.TrainState(jnp.zeros((), jnp.int32), params, stats, {}, optimizer.init(params))
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
     step = steps.make_train_step(config, model, bodies, optimizer, num_hypotheses, lambda batch, key: batch, split)
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trunk", default="resnet_small", choices=models.TRUNKS)
+    parser.add_argument("--trunk", default="resnet_small", choices=registry.TRUNKS)
     parser.add_argument("--size", type=int, default=64, help="of the crop, pixels")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--hypotheses", type=int, default=100)

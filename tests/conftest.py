@@ -17,9 +17,12 @@ hypothesis.settings.register_profile("project", deadline=None, max_examples=20, 
 hypothesis.settings.load_profile("project")
 
 # The longest files first, so that the workers finish together.
-_LONGEST = ("train_test", "evaluate_test", "hosts_test", "baselines_test", "mannequin_test", "released_evaluation_test")
+_LONGEST = (
+    *("training.loop", "evaluation.evaluate", "training.multihost", "baselines.training", "embedded.mannequin"),
+    "released.evaluation",
+)
 
 
 def pytest_collection_modifyitems(items):
-    order = {f"tests.{name}": place for place, name in enumerate(_LONGEST)}
+    order = {f"tests.{name}_test": place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: order.get(item.module.__name__, len(order)))

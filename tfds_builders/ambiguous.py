@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float
 
-from multibodies_jax import occlusion
 from multibodies_jax.data import crops as crops_lib
+from multibodies_jax.data import occlusion
 from tfds_builders import archives, building, features, options
 from tfds_builders.archives import BuildError, Skip
 from tfds_builders.sources import released_crops, trees

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from multibodies_jax import occlusion
+from multibodies_jax.data import occlusion
 
 DATASETS = (
     "synthetic_bodies",

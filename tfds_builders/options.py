@@ -7,7 +7,7 @@ import pathlib
 import re
 from typing import Any
 
-from multibodies_jax import body_files
+from multibodies_jax.body import body_files
 
 
 def option(default: Any, label: str, help: str = "", file: bool = False) -> Any:

@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 import tqdm
 from jaxtyping import Float
 
-from multibodies_jax.synthetic import pose_files, poses
+from multibodies_jax.data import pose_files
+from multibodies_jax.embedded.synthetic import poses
 from tfds_builders import building
 from tfds_builders.options import PeopleOptions, provenance
 

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Array, Float
 
-from multibodies_jax import cameras, occlusion
-from multibodies_jax.data import crops
+from multibodies_jax.data import crops, occlusion
+from multibodies_jax.geometry import cameras
 from tfds_builders import archives, building, shards
 
 _MAX_PROJECTION_PX = 0.1  # float32 annotations of one camera agree far better. A builder's `LENS_PX` is allowed on top.

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from multibodies_jax import body_files, checkpoints
+from multibodies_jax.body import body_files
 from multibodies_jax.convert import body_buffers, layouts, placing, report, torch_writer
 from multibodies_jax.convert.forward import REGRESSOR
+from multibodies_jax.training import checkpoints
 
 _NETWORK, _FLOW, _BODY = "module.model.model.", "module.model_realnvp.", "module.smpl_mini."
 _MOST = 10

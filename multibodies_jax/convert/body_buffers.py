@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from multibodies_jax import body_files, joints
+from multibodies_jax.body import body_files
 from multibodies_jax.convert import placing
 from multibodies_jax.convert.torch_reader import Tensor
+from multibodies_jax.geometry import joints
 
 _COMPARED = ("v_template", "shapedirs", "weights")
 _TOLERANCE = 1e-4  # Metres, and shares: the same file in another precision.

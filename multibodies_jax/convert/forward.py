@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from multibodies_jax import body_files, checkpoints
+from multibodies_jax.body import body_files
 from multibodies_jax.convert import body_buffers, layouts, placing, report, torch_reader, workdirs
 from multibodies_jax.models import hmr
+from multibodies_jax.training import checkpoints
 
 KINDS = ("spin", "multibodies", "resnet50")
 _FLOW, _BODY = "model_realnvp.", "smpl_mini."

@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from multibodies_jax.hypotheses import STATE_SIZE
+from multibodies_jax.hypotheses.hypotheses import STATE_SIZE
 
 WIDTH = 64  # Channels of ResNet-50's stem; a stage's blocks put out 4, 8, 16 and 32 times as many.
 HIDDEN = 1024  # Of SPIN's regressor.

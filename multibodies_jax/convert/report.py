@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from multibodies_jax.checkpoints import fingerprint
 from multibodies_jax.convert import layouts
+from multibodies_jax.training.checkpoints import fingerprint
 
 _NAME, _SHAPE = 48, 20  # Columns of the table.
 

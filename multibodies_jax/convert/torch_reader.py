@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from multibodies_jax import unpickle
+from multibodies_jax.body import pickles
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # Of the stream format, as are the next two.
 _PROTOCOL = 1001
@@ -35,7 +35,7 @@ _STORAGES = {
 }
 
 
-class _Inert(metaclass=unpickle.Sealed):
+class _Inert(metaclass=pickles.Sealed):
     """An object of torch that says nothing about values."""
 
     __slots__ = ()
@@ -67,9 +67,9 @@ class Tensor(_Inert):
 
     def __init__(self, storage: Any, offset: Any, shape: Any, strides: Any, *about: Any):
         if not isinstance(storage, _Storage):
-            raise unpickle.RefusedError("it has a tensor without a storage")
+            raise pickles.RefusedError("it has a tensor without a storage")
         if any(about[2:]):  # After those of the gradient: whether the numbers are to be negated or conjugated.
-            raise unpickle.RefusedError(f"it has a tensor with the properties {about[2:]}; save it with .resolve_neg()")
+            raise pickles.RefusedError(f"it has a tensor with the properties {about[2:]}; save it with .resolve_neg()")
         self.storage, self.offset, self.shape, self.strides = storage, offset, tuple(shape), tuple(strides)
         _natural("a tensor", self.offset, *self.shape, *self.strides)
         steps = [(n - 1) * step for n, step in zip(self.shape, self.strides, strict=True)]
@@ -88,14 +88,14 @@ class _Parameter(_Inert):
         return tensor
 
 
-class _Dict(dict, metaclass=unpickle.Sealed):
+class _Dict(dict, metaclass=pickles.Sealed):
     """An ordered dictionary; state dicts carry versions of their modules as an attribute, which is dropped."""
 
     def __setstate__(self, _: Any) -> None:
         pass
 
 
-class _StorageType(metaclass=unpickle.Sealed):
+class _StorageType(metaclass=pickles.Sealed):
     """The type of a storage, only ever named."""
 
     __slots__ = ("dtype",)
@@ -105,7 +105,7 @@ class _StorageType(metaclass=unpickle.Sealed):
 
 
 _ACCEPTED: dict[tuple[str, str], Any] = {
-    **unpickle.ACCEPTED,
+    **pickles.ACCEPTED,
     ("collections", "OrderedDict"): _Dict,
     ("torch._utils", "_rebuild_tensor"): Tensor,
     ("torch._utils", "_rebuild_tensor_v2"): Tensor,
@@ -125,7 +125,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if (module_name, global_name) not in _ACCEPTED:
-            raise unpickle.RefusedError(
+            raise pickles.RefusedError(
                 f"it wants to construct {module_name}.{global_name}, which could run code; only tensors and plain data "
                 "are accepted. If you trust its source, load it in PyTorch and save the state dict alone: "
                 "torch.save(model.state_dict(), FILE)."
@@ -135,7 +135,7 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         kind, storage_type, key, _, whole, *view = pid
         if kind != "storage" or not isinstance(storage_type, _StorageType):
-            raise unpickle.RefusedError(f"it has a {kind!r} where the storage of a tensor should be")
+            raise pickles.RefusedError(f"it has a {kind!r} where the storage of a tensor should be")
         self.sizes[str(key)] = storage_type.dtype.itemsize
         return _Storage(key, storage_type.dtype, whole, *view)
 
@@ -186,8 +186,8 @@ def open_file(path: str | os.PathLike) -> Iterator[TorchFile]:
             file.seek(0)
             places = _Archive(file) if zipped else _Stream(file)
             opened = TorchFile(path, places.root, places)
-        except unpickle.RefusedError as error:
-            raise unpickle.RefusedError(f"{path} was not read: {error}") from None
+        except pickles.RefusedError as error:
+            raise pickles.RefusedError(f"{path} was not read: {error}") from None
         except Exception as error:  # A damaged pickle is a program gone wrong: it can fail in any way.
             reason = str(error) or type(error).__name__
             raise ValueError(

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from multibodies_jax import body_files, checkpoints
+from multibodies_jax.body import body_files
 from multibodies_jax.convert import placing, report
+from multibodies_jax.training import checkpoints
 
 _STEP = 0  # Of the converted weights: no step of ours was taken.
 

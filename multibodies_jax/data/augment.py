@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.spatial.transform import Rotation
 
-from multibodies_jax import joints, occlusion
-from multibodies_jax.data import crops, spin_crops
+from multibodies_jax.data import crops, occlusion, spin_crops
+from multibodies_jax.geometry import joints
 
 Record = Mapping[str, Any]
 Example = dict[str, Any]

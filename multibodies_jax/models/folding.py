@@ -12,9 +12,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from multibodies_jax.hypotheses import STATE_SIZE
-from multibodies_jax.models import released, resnet
+from multibodies_jax.hypotheses.hypotheses import STATE_SIZE
+from multibodies_jax.models import resnet
 from multibodies_jax.models.hmr import HMR
+from multibodies_jax.released import network as released
 
 _Tree = dict[str, Any]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from multibodies_jax.hypotheses import STATE_SIZE, split_state
+from multibodies_jax.hypotheses.hypotheses import STATE_SIZE, split_state
 
 ACTIVATIONS = {"none": lambda x: x, "relu": nn.relu}
 _HIGHEST = jax.lax.Precision.HIGHEST

@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse, Rectangle
 
-from multibodies_jax import joints, render
+from multibodies_jax.geometry import joints
+from multibodies_jax.vis import render
 
 PANEL_PX = 280
 BLUE, GREEN, PINK, GREY = (0.42, 0.62, 0.95), (0.48, 0.78, 0.50), (0.95, 0.74, 0.72), (0.78, 0.78, 0.80)

@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from multibodies_jax import joints, render, smpl
+from multibodies_jax.body import smpl
 from multibodies_jax.data import crops
+from multibodies_jax.geometry import joints
+from multibodies_jax.vis import render
 
 PANEL_PX = 300
 _COLUMNS = 6  # Panels in a row, the one with the evidence included.

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Float32
 
-from multibodies_jax import joints
+from multibodies_jax.geometry import joints
 from tfds_builders.sources import cdf
 
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")  # In the order of their numbers 1 to 4.

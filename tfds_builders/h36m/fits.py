@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
-from multibodies_jax import joints, unpickle
+from multibodies_jax.body import pickles
+from multibodies_jax.geometry import joints
 from tfds_builders.h36m import archive
 from tfds_builders.h36m.archive import Recording
 from tfds_builders.h36m.metadata import Metadata
@@ -77,7 +78,7 @@ def _mosh_path(folder: pathlib.Path, recording: Recording) -> pathlib.Path | Non
 
 
 def _mosh(path: pathlib.Path, frames: int) -> Fit:
-    content = unpickle.load(path)
+    content = pickles.load(path)
     if not isinstance(content, dict) or not {"new_poses", "poses"} & set(content) or "betas" not in content:
         raise FitError("a MoSh file without `new_poses` or `poses`, and `betas`")
     pose = np.asarray(content["new_poses" if "new_poses" in content else "poses"], np.float64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax.synthetic import pose_files, pose_readers
+from multibodies_jax.data import pose_files, pose_readers
 from tfds_builders import features
 from tfds_builders.archives import Skip
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from multibodies_jax import joints
+from multibodies_jax.geometry import joints
 from tfds_builders.archives import Skip
 from tfds_builders.sources import joint_sets
 from tfds_builders.sources import rows as rows_lib

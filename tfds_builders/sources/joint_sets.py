@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax import joints
+from multibodies_jax.geometry import joints
 
 LSP14: tuple[str, ...] = joints.J24[:14]
 MPII16: tuple[str, ...] = (

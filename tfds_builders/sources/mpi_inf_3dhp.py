@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax import images
+from multibodies_jax.data import images
 from tfds_builders import archives
 from tfds_builders.archives import Skip
 from tfds_builders.sources import joint_sets, mat, pictures, video

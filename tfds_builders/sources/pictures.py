@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from multibodies_jax import images
+from multibodies_jax.data import images
 
 
 class Reader:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax.data import spin_npz
+from multibodies_jax.data import spin_lists
 
 _SAME_POSE = 1e-3  # Radians: both copies come from the same numbers.
 _SAME_JOINTS = 0.01  # Metres.
@@ -66,7 +66,7 @@ def box_of(files: Files, builder: Any, record: dict[str, Any]) -> tuple[Float[np
     return center[candidates[best]], float(scale[candidates[best]])
 
 
-def _difference(rows: spin_npz.Rows, row: int, record: dict[str, Any]) -> float:
+def _difference(rows: spin_lists.Rows, row: int, record: dict[str, Any]) -> float:
     """How far a row is from an example, 1 at the tolerance: by the body, else by 3D joints, else not at all."""
     if rows.smpl_valid[row] > 0 and record["smpl_valid"] > 0:
         return float(np.abs(rows.pose[row, 1:] - record["pose"][1:]).max()) / _SAME_POSE
@@ -78,9 +78,9 @@ def _difference(rows: spin_npz.Rows, row: int, record: dict[str, Any]) -> float:
 
 
 @functools.lru_cache(maxsize=1)  # Once per process.
-def _read(files: Files, builder: Any) -> tuple[spin_npz.Rows, np.ndarray, np.ndarray, dict[str, list[int]]]:
-    rows = spin_npz.read(files.rows)
-    center, scale = spin_npz.read_crops(files.crops, rows)
+def _read(files: Files, builder: Any) -> tuple[spin_lists.Rows, np.ndarray, np.ndarray, dict[str, list[int]]]:
+    rows = spin_lists.read(files.rows)
+    center, scale = spin_lists.read_crops(files.crops, rows)
     by_image = collections.defaultdict(list)
     for row, imgname in enumerate(rows.imgname):
         by_image[builder.image_of(imgname)].append(row)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax import images, occlusion
+from multibodies_jax.data import images, occlusion
 from tfds_builders import archives, features, windows
 from tfds_builders.archives import Skip
 from tfds_builders.sources import pictures

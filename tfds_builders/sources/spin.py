@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax.data import image_layouts, spin_npz
+from multibodies_jax.data import image_layouts, spin_lists
 from tfds_builders.archives import BuildError, Skip
 from tfds_builders.sources import rows, trees
 
@@ -133,7 +133,7 @@ def read_fits(
     return pose, betas, np.where(finite, flag > 0, 0.0)
 
 
-def _row(people: spin_npz.Rows, i: int, task: Task) -> rows.Row | Skip:
+def _row(people: spin_lists.Rows, i: int, task: Task) -> rows.Row | Skip:
     image = people.imgname[i]
     file = task.layout.path(image)
     assert file is not None  # `plan` saw to that.
@@ -155,15 +155,15 @@ def _row(people: spin_npz.Rows, i: int, task: Task) -> rows.Row | Skip:
     )
 
 
-def load(path: pathlib.Path, fits: pathlib.Path | str | None = None) -> spin_npz.Rows:
+def load(path: pathlib.Path, fits: pathlib.Path | str | None = None) -> spin_lists.Rows:
     """A list; people without SMPL get theirs from the fits."""
     return _loaded(path, pathlib.Path(fits) if fits else None, path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=1)  # All tasks of a process are of one list.
-def _loaded(path: pathlib.Path, fits: pathlib.Path | None, changed: int) -> spin_npz.Rows:
+def _loaded(path: pathlib.Path, fits: pathlib.Path | None, changed: int) -> spin_lists.Rows:
     del changed  # A list that was written anew is read anew.
-    people = spin_npz.read(path)
+    people = spin_lists.read(path)
     if fits is None:
         return people
     pose, betas, flag = read_fits(fits, len(people))

@@ -1,6 +1,6 @@
 """Sequences of 3DPW: what their pickles hold, moved into the frame of the camera.
 
-The pickles were written by Python 2 and are read without running what they contain (`multibodies_jax.unpickle`).
+The pickles were written by Python 2 and are read without running what they contain (`multibodies_jax.body.pickles`).
 """
 
 import dataclasses
@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
-from multibodies_jax import joints, unpickle
+from multibodies_jax.body import pickles
+from multibodies_jax.geometry import joints
 
 # OpenPose's COCO model. Its neck is the middle of the shoulders, not the LSP neck of J24, and is not mapped.
 OPENPOSE18: tuple[str, ...] = (
@@ -67,7 +68,7 @@ def read(path: pathlib.Path) -> Sequence:
     Raises:
       ValueError: it is damaged, wants to construct anything but arrays, lacks a key, or its arrays do not fit together.
     """
-    raw = unpickle.load(path)
+    raw = pickles.load(path)
     if not isinstance(raw, dict):
         raise ValueError(f"{path} holds a {type(raw).__name__}, not the dictionary of a 3DPW sequence.")
     T_cam_world = _array(path, raw, "cam_poses", (None, 4, 4))

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from multibodies_jax import body_files, occlusion
-from multibodies_jax.synthetic import bodies, scene
+from multibodies_jax.body import body_files
+from multibodies_jax.data import occlusion
+from multibodies_jax.embedded.synthetic import bodies, scene
 from tfds_builders import building, features, people
 from tfds_builders.options import PeopleOptions, option
 

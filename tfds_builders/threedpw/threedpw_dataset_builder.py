@@ -12,9 +12,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float
 
-from multibodies_jax import body_files, occlusion, rotations, smpl
-from multibodies_jax.data import image_layouts
-from multibodies_jax.images import ImageError
+from multibodies_jax.body import body_files, smpl
+from multibodies_jax.data import image_layouts, occlusion
+from multibodies_jax.data.images import ImageError
+from multibodies_jax.geometry import rotations
 from tfds_builders import archives, building, features, options, windows
 from tfds_builders.sources import joint_sets, pictures, rows, spin, trees
 from tfds_builders.sources import threedpw as sequences

@@ -1,0 +1,52 @@
+"""What a full set of M hypotheses is like: spread of visible and hidden joints, 2D error, use, effective number."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from multibodies_jax.evaluation import metrics, set_errors
+from multibodies_jax.geometry import cameras
+from multibodies_jax.hypotheses import hypotheses
+from multibodies_jax.training import inference
+
+
+@jax.jit
+def diagnose(
+    hyps: hypotheses.Hypotheses, batch: dict[str, Array], truth: set_errors.Truth, temperature: Array
+) -> dict[str, Array]:
+    """Per example: spread of visible and hidden joints, 2D error, use of hypotheses, effective number, true shape."""
+    seen = batch["kp2d_input"] > 0
+    m = hyps.log_prior.shape[1]
+    spread = metrics.joint_spread_mm(hyps.joints24, jnp.full(hyps.log_prior.shape, 1.0 / m))
+    return {
+        "spread_visible_mm": _mean_where(spread, seen),
+        "spread_hidden_mm": _mean_where(spread, ~seen),
+        "spread_mm": spread,
+        "seen": seen,
+        "reprojection_px": reprojection(hyps, batch),
+        "best_hypothesis": jnp.argmin(_joint_distance(hyps, truth), axis=1),
+        "effective_printed": inference.effective_number(hyps.log_prior, 1.0),
+        "effective_tuned": inference.effective_number(hyps.log_prior, temperature),
+        "log_prior_spread": jnp.std(hyps.log_prior, axis=1),
+        "beta_norm": jnp.where(batch["smpl_valid"] > 0, jnp.sqrt(jnp.sum(jnp.square(batch["betas"]), axis=1)), jnp.nan),
+    }
+
+
+def _joint_distance(hyps: hypotheses.Hypotheses, truth: set_errors.Truth) -> Float[Array, "B M"]:
+    """Sum of the distances of the true J24 joints."""
+    squared = jnp.sum(jnp.square(hyps.joints24 - truth.joints24[:, None]), axis=3)
+    return jnp.sum(truth.valid24[:, None] * jnp.sqrt(squared), axis=2)
+
+
+@jax.jit
+def reprojection(hyps: hypotheses.Hypotheses, batch: dict[str, Array]) -> Float[Array, "B"]:
+    """Mean 2D error of all hypotheses on visible keypoints, in pixels of a 224-pixel crop."""
+    projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
+    return jnp.mean(metrics.reprojection_px(projected, batch["kp2d"], batch["kp2d_input"]), axis=1)
+
+
+def _mean_where(values: Float[Array, "B 24"], where: Array) -> Float[Array, "B"]:
+    """Mean over the joints that count; NaN where none does (left out of every average)."""
+    total = jnp.sum(jnp.where(where, values, 0.0), axis=1)
+    count = jnp.sum(where, axis=1)
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)

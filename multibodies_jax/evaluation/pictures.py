@@ -1,0 +1,145 @@
+"""Draws the figures of a work directory: examples of the last evaluation set, the prior's samples, curves."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from multibodies_jax.body import smpl
+from multibodies_jax.data import crops, occlusion
+from multibodies_jax.evaluation import judge, set_errors
+from multibodies_jax.hypotheses import hypotheses
+from multibodies_jax.training import logs
+from multibodies_jax.training import setup as experiment
+from multibodies_jax.vis import figures
+
+_EXAMPLES = 5  # Rows of figure 6: the first of each strategy, then the next ones.
+_SAMPLES = 12  # Of the prior.
+_BODIES = 5
+_STAGES = ("prior", "stage1", "checkpoints", "hmr")
+
+
+def draw(
+    config: Any, workdir: pathlib.Path, panel: judge.Panel, settings: judge.Settings, result: Mapping[str, Any]
+) -> None:
+    """Writes figures 2, 4, 5 and 6, the error curves, the losses and examples.npz to WORKDIR/figures."""
+    folder = workdir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, methods in result["metrics"].items():
+        shown = {
+            m: sets for m, sets in methods.items() if m in (settings.method, judge.UNIFORM, judge.HMR, *judge.CONTROLS)
+        }
+        curves = {
+            m: {int(n): (s["mpjpe"]["mean"], s["mpjpe"]["ci95"]) for n, s in sets.items()} for m, sets in shown.items()
+        }
+        figures.error_curve(folder / f"mpjpe_{name.replace('/', '_')}.png", curves, title=f"{name}, {result['split']}")
+    stages = {p.name: logs.read(p) for p in map(workdir.joinpath, _STAGES) if (p / logs.LOG).exists()}
+    if any(stages.values()):  # Converted weights have no logs.
+        figures.loss_curves(folder / "losses.png", stages)
+    if panel.density.variables is not None:
+        samples = panel.density.sample(jax.random.key(config.seed), _SAMPLES)
+        figures.figure4(folder / "figure4_prior_samples.png", np.asarray(samples).reshape(-1, 24, 3))
+    _draw_examples(config, folder, panel, settings)
+
+
+def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, settings: judge.Settings) -> None:
+    name, split = config.eval.sets[-1], config.eval.split
+    records, rows = _choose(config, name, split)
+    batch = {k: jnp.stack([row[k] for row in rows]) for k in rows[0] if k != "example_id"}
+    hyps = judge.hypothesize(panel.ours, panel.density, batch)
+    n = min(_BODIES, panel.ours.num_hypotheses)
+    chosen = judge.quantized(hyps, n, judge.example_keys(batch, 0), settings)
+    picked = hypotheses.pick(hyps, chosen.medoid)
+    bodies = panel.ours.bodies
+    truth = set_errors.truth_of(panel.scorer, batch, settings.protocol)
+    errors = set_errors.measure(panel.scorer, picked, truth, settings.protocol)["mpjpe"]
+    meshes = np.asarray(smpl.mesh(bodies.smpl, picked.rotmats, picked.betas))
+    true_meshes = np.asarray(smpl.mesh(bodies.smpl, batch["rotmats"], batch["betas"]))
+    annotated = [mesh if row["smpl_valid"] else None for mesh, row in zip(true_meshes, rows, strict=True)]
+    best = np.argmin(np.asarray(errors), axis=1)
+    _store(folder / "examples.npz", records, rows, picked, np.asarray(chosen.prob), best)
+    faces = np.asarray(bodies.smpl.faces)
+    evidence = [_evidence(record, row) for record, row in zip(records, rows, strict=True)]
+    examples = [
+        figures.Example(evidence[i], meshes[i], np.asarray(chosen.prob[i]), int(best[i]), annotated[i])
+        for i in range(len(rows))
+    ]
+    figures.figure6(folder / "figure6_hypotheses.png", examples, faces)
+    hidden = int(np.argmin([row["kp2d_input"].sum() for row in rows]))  # The most ambiguous of them.
+    if panel.hmr is not None:
+        single = judge.respond(panel.hmr, batch)
+        body = np.asarray(smpl.mesh(bodies.smpl, single.rotmats[:, 0], single.betas[:, 0]))
+        figures.figure2(
+            folder / "figure2_single_and_set.png",
+            evidence[hidden],
+            body[hidden],
+            meshes[hidden],
+            annotated[hidden],
+            faces,
+        )
+    _figure5(folder / "figure5_ambiguous.png", records[hidden])
+
+
+def _store(
+    path: pathlib.Path,
+    records: list[dict],
+    rows: list[dict],
+    picked: hypotheses.Hypotheses,
+    prob: np.ndarray,
+    best: np.ndarray,
+) -> None:
+    """What figure 6 shows, so that several methods can be drawn together (docs/interfaces.md, section 8)."""
+    arrays = {
+        "rotmats": np.asarray(picked.rotmats),
+        "betas": np.asarray(picked.betas),
+        "prob": prob,
+        "best": best,
+        "crop": np.stack([_crop(record) for record in records]),
+        "example_id": np.array([row["example_id"] for row in rows]),
+    }
+    arrays |= {key: np.stack([row[key] for row in rows]) for key in ("kp2d", "kp2d_input")}
+    for name, key in (("truth_rotmats", "rotmats"), ("truth_betas", "betas"), ("truth_valid", "smpl_valid")):
+        arrays[name] = np.stack([row[key] for row in rows])
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    os.replace(temporary, path)
+
+
+def _choose(config: Any, name: str, split: str) -> tuple[list[dict], list[dict]]:
+    """The first record of every strategy and the ones after them, with their evaluation rows."""
+    source = experiment.open_source(config, name, split)
+    some = [source[i] for i in range(min(len(source), 40))]
+    first = {int(record["occlusion"]): i for i, record in reversed(list(enumerate(some)))}
+    order = sorted(range(len(some)), key=lambda i: (i not in first.values(), i))[:_EXAMPLES]
+    records = [some[i] for i in order]
+    return records, [experiment.evaluation_row(config, record) for record in records]
+
+
+def _evidence(record: dict, row: dict) -> figures.Evidence:
+    """What the network saw; the crop is shown also where only its keypoints were used."""
+    return figures.Evidence(row["kp2d"], row["kp2d_input"], _crop(record))
+
+
+def _crop(record: dict) -> np.ndarray:
+    transform = crops.affine(record["box_center"], float(record["box_scale"]), 224)
+    return crops.warp(record["image"], transform, 224, record["window"][:2])
+
+
+def _figure5(path: pathlib.Path, record: dict) -> None:
+    shift = np.asarray(record["window"][:2], np.float32)
+    figures.figure5(
+        path,
+        record["image"],
+        record["kp2d"] - shift,
+        record["kp2d_valid"],
+        record["kp2d_input"],
+        (record["box_center_full"] - shift, float(record["box_scale_full"])),
+        (record["box_center"] - shift, float(record["box_scale"])),
+        _crop(record),
+        title=occlusion.STRATEGIES[int(record["occlusion"])],
+    )

@@ -1,0 +1,170 @@
+"""Evaluation protocols by name: what is compared with what, stored with every result.
+
+The authors' released code scores each dataset in a way of its own, with choices that later work calls faults. Its
+protocols are kept as they are, and each has a strict sibling without the faults, which is evaluated in the same pass.
+"""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from multibodies_jax.geometry import joints
+
+MESH = "SMPL mesh of the annotation"
+GENDERED = "SMPL mesh of the annotation, male or female body"
+GIVEN = "given J24 joints"
+NEUTRAL = "J24 of the annotation on the neutral body"
+Selection = Literal["minimum per metric", "by joint error"]
+MINIMUM: Selection = "minimum per metric"
+BY_JOINT_ERROR: Selection = "by joint error"
+STRICT = "_strict"  # Suffix of the names of strict siblings, and of their metrics in results.
+_LEVEL = (*(joints.J24[i] for i in joints.MIDHIP_J24), "pelvis")  # Joints that roots are computed from.
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """One way to score a set of bodies.
+
+    Attributes:
+      name: key in `PROTOCOLS`.
+      selection: which of the n bodies counts: "minimum per metric", the paper's text (each metric takes its own best),
+        or "by joint error", the authors' code (the body with the least mean squared J24 error, mid-hip centred; all
+        metrics are read from it).
+      selected_against: the J24 joints that "by joint error" compares with; empty otherwise.
+      truth: where the true joints come from.
+      truth_root: subtracted from them for MPJPE: "pelvis" (row 0 of the regressor, or J24's) or "mid-hip".
+      joints: compared by MPJPE and RE.
+      metrics: "mpjpe"; "pa_mpjpe" (RE, after `alignment`); "vertex" (mean vertex error, rooted at the pelvis);
+        "pa_vertex" (the same after `alignment`, which the released code names s_error); "pck150", "auc" (3DPCK at
+        150 mm and its mean over 0, 5, ..., 150 mm, percent, over the 14 joints, rooted as MPJPE).
+      examples: the images that it is for.
+      hint: the `protocol_hint` of sets that it scores; empty for any.
+      strict: name of the strict sibling; empty for a strict protocol.
+      prediction: where the predicted joints come from.
+      regressor: from vertices to joints, of predictions and true meshes.
+      root: subtracted from the prediction for MPJPE.
+      alignment: of RE.
+    """
+
+    name: str
+    selection: Selection
+    selected_against: str = ""
+    truth: str = MESH
+    truth_root: Literal["pelvis", "mid-hip"] = "pelvis"
+    joints: tuple[str, ...] = joints.J14
+    metrics: tuple[str, ...] = ("mpjpe", "pa_mpjpe", "vertex")
+    examples: str = "any with SMPL parameters"
+    hint: str = ""
+    strict: str = ""
+    prediction: str = "SMPL mesh of the representative (a medoid)"
+    regressor: str = "h36m17"
+    root: str = "row 0 of the regressor (pelvis)"
+    alignment: str = "similarity Procrustes (rotation, translation, scale)"
+
+
+def _h36m(name: str, cameras: str) -> Protocol:
+    return Protocol(
+        name=name,
+        selection=BY_JOINT_ERROR,
+        selected_against=GIVEN,
+        truth=GIVEN,
+        truth_root="mid-hip",  # As the dataset centres them; the prediction is rooted at the pelvis.
+        metrics=("mpjpe", "pa_mpjpe"),
+        examples=f"Human3.6M, S9 and S11, every 5th frame, {cameras}",
+        hint=name,
+    )
+
+
+_RELEASED = (
+    _h36m("h36m_p1", "all cameras"),
+    _h36m("h36m_p2", "camera 60457274"),
+    Protocol(
+        name="3dpw",
+        selection=BY_JOINT_ERROR,
+        selected_against=NEUTRAL,  # Another body than the one that the metrics use.
+        truth=GENDERED,
+        metrics=("mpjpe", "pa_mpjpe", "vertex", "pa_vertex"),
+        examples="3DPW, test",
+        hint="3dpw",
+    ),
+    dataclasses.replace(
+        _h36m("mpi_inf_3dhp", ""),
+        joints=joints.J17,
+        metrics=("mpjpe", "pa_mpjpe", "pck150", "auc"),
+        examples="MPI-INF-3DHP, test",
+    ),
+)
+
+
+def _with_sibling(released: Protocol) -> tuple[Protocol, Protocol]:
+    """A released protocol and the same without its faults: one root, the least of each metric."""
+    sibling = dataclasses.replace(
+        released, name=released.name + STRICT, selection=MINIMUM, selected_against="", truth_root="pelvis"
+    )
+    return dataclasses.replace(released, strict=sibling.name), sibling
+
+
+PROTOCOLS: Mapping[str, Protocol] = types.MappingProxyType(
+    {
+        p.name: p
+        for p in (
+            Protocol("strict", MINIMUM),
+            Protocol("released", BY_JOINT_ERROR, selected_against=NEUTRAL, strict="strict"),
+            *(p for released in _RELEASED for p in _with_sibling(released)),
+        )
+    }
+)
+
+
+def both(protocol: Protocol) -> dict[str, Protocol]:
+    """What one pass evaluates, by the suffix of its metrics: the protocol, and its strict sibling if it has one."""
+    return {"": protocol} | ({STRICT: PROTOCOLS[protocol.strict]} if protocol.strict else {})
+
+
+def get(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"Unknown evaluation protocol {name!r}: choose one of {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]
+
+
+def check_example(protocol: Protocol, row: Mapping[str, Any], hint: str) -> None:
+    """Refuses a row of an evaluation batch that lacks the truth of a protocol, or belongs to another one.
+
+    Args:
+      protocol: the one asked for.
+      row: see docs/interfaces.md, section 2.
+      hint: `protocol_hint` of the record; empty if it has none.
+
+    Raises:
+      ValueError: naming the example, what is missing, and the protocol that usually scores its set.
+    """
+    lacks = _lacks(protocol, row)
+    if protocol.hint and hint and hint != protocol.hint:
+        lacks = f"belongs to a set of {hint!r}"
+    if lacks:
+        usual = f" Its set is usually scored by {hint!r}." if hint and hint != protocol.name else ""
+        raise ValueError(
+            f"{row['example_id']} {lacks}, and protocol {protocol.name!r} scores {protocol.examples}, against "
+            f"{protocol.truth}.{usual} Set config.eval.protocol to one that fits config.eval.sets: {', '.join(PROTOCOLS)}."
+        )
+
+
+def _lacks(protocol: Protocol, row: Mapping[str, Any]) -> str:
+    if protocol.truth == GIVEN:
+        valid = dict(zip(joints.J24, np.asarray(row["joints3d_valid"]), strict=True))
+        missing = [name for name in dict.fromkeys((*_LEVEL, *protocol.joints)) if not valid[name] > 0]
+        return f"lacks the 3D joints {', '.join(missing)}" if missing else ""
+    if not row["smpl_valid"]:
+        return "lacks SMPL parameters"
+    if protocol.truth == GENDERED and int(row["gender"]) not in (0, 1):
+        # The released code takes the male body then, without a word.
+        return f"lacks its gender ({int(row['gender'])}; 0 is male, 1 female)"
+    return ""

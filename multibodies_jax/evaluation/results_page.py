@@ -1,0 +1,205 @@
+"""Tables for people from the results.json of one evaluation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from multibodies_jax.evaluation import ablations, protocols
+from multibodies_jax.training import setup as experiment
+
+_WORDS = ("visible", "hidden")
+_COLUMNS = {"mpjpe": "MPJPE", "pa_mpjpe": "RE", "pck150": "PCK %", "auc": "AUC %"}
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of every set, like the paper's Table 1, with controls, paired comparisons and diagnostics."""
+    lines = [
+        f"# Results: {result['body']}",
+        "",
+        f"M = {result['num_hypotheses']} hypotheses, split {result['split']}. {_protocol(result['protocol'])}",
+        *([_protocol(result["protocol_strict"])] if "protocol_strict" in result else []),
+        *_unusual(result),
+        f"Commit {_short(result['commit'])}, seed {result['seed']}. Errors in millimetres: mean over images ± half a 95 % interval.",
+    ]
+    for name in result["metrics"]:
+        lines += ["", f"## {name} ({result['datasets'][name]['examples']} images)", ""]
+        lines += _table(result["metrics"][name])
+        if name in result.get("published", {}):
+            lines += published_table(result["published"][name], result["config"]["eval"]["published"])
+        lines += _comparisons(result["compared"][name], result.get("label", "ours"))
+        lines += _of_one(result.get("single", {}).get(name, {}))
+        lines += _diagnostics(result["diagnostics"][name])
+        lines += _calibration(result.get("calibration", {}).get(name, {}))
+    lines += _same_people(result["same_people"])
+    lines += ["", "## Prior and what was chosen on the validation splits", ""]
+    held_out, noise = result["prior"]["held_out_log_prob"], result["prior"]["noise_mm"]
+    if held_out is not None:
+        lines.append(f"- Held-out log-likelihood of the prior: {held_out:.1f} nats at {noise:g} mm noise.")
+    for name, tuned in result["tuned_on_validation"].items():
+        if "temperature" in tuned:
+            lines.append(f"- {name}: temperature {tuned['temperature']['chosen']:g}.")
+        if "noise_deg" in tuned:
+            noises = ", ".join(f"{k} {v['root']:g}/{v['pose']:g}" for k, v in tuned["noise_deg"].items())
+            lines.append(f"- {name}: noise of the HMR control, root/pose in degrees: {noises}.")
+    for name, found in (result.get("cvae") or {}).items():
+        if "kl" in found:
+            told = f"{found['kl']:.1f} nats in z; error with the encoded z {found['error_encoded_mm']:.1f} mm, with the best sample"
+            told += f" {found['error_sampled_mm']:.1f} mm; samples spread by {found['spread_mm']:.1f} mm"
+            lines.append(f"- {name}: SMPL-CVAE, collapsed or cheating: {found['verdict']} ({told}).")
+    return "\n".join(lines)
+
+
+def _unusual(result: Mapping[str, Any]) -> list[str]:
+    """What makes this an ablation: its name in the table is that of the method."""
+    config = result["config"]
+    fields = experiment.training_fields(config) | ablations.drawn(config, result.get("model", ""))
+    told = ablations.known_words(fields)
+    if config["quantizer"]["weights"] == "uniform" and result["num_hypotheses"] > 1:
+        told.append("quantized with uniform weights")
+    return [f"Not the usual setting: {', '.join(told)}."] if told else []
+
+
+def _protocol(protocol: Mapping[str, Any]) -> str:
+    """What was compared with what, in a sentence."""
+    against = f" to {protocol['selected_against']}" if protocol["selected_against"] else ""
+    roots = protocol["root"]
+    if protocol["truth_root"] != "pelvis":
+        roots = f"of the prediction {roots}, of the truth {protocol['truth_root']}"
+    return (
+        f"Protocol {protocol['name']}: {protocol['selection']}{against}, truth {protocol['truth']}, "
+        f"{len(protocol['joints'])} joints of {protocol['regressor']}, root {roots}; RE after {protocol['alignment']}; "
+        f"for images: {protocol['examples']}."
+    )
+
+
+def _short(commit: str) -> str:
+    digest, plus, dirty = commit.partition("+")
+    return digest[:12] + plus + dirty
+
+
+def _table(methods: Mapping[str, Any]) -> list[str]:
+    """A row per method, and below it one for the strict sibling of the protocol if both were evaluated."""
+    ns = sorted({int(n) for sets in methods.values() for n in sets if len(sets) > 1 or n == "1"})
+    known = {name for sets in methods.values() for scores in sets.values() for name in scores}
+    columns = {name: label for name, label in _COLUMNS.items() if name in known}
+    header = ["method"] + [f"{label}-{n}" for n in ns for label in columns.values()]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    suffixes = {"": "", protocols.STRICT: ", strict"} if "mpjpe" + protocols.STRICT in known else {"": ""}
+    for method, sets in methods.items():
+        for suffix, words in suffixes.items():
+            names = [name + suffix for name in columns]
+            if set(map(int, sets)) <= set(ns):
+                cells = [_cell(sets.get(str(n), {}).get(name)) for n in ns for name in names]
+                lines.append(f"| {method}{words} | " + " | ".join(cells) + " |")
+            else:
+                scores = next(iter(sets.values()))
+                cells = " / ".join(_cell(scores[name]) for name in names)
+                lines.append(f"| {method}{words}: {cells} |" + " |" * (len(header) - 1))
+    return lines
+
+
+def _cell(summary: Mapping[str, Any] | None) -> str:
+    return f"{summary['mean']:.1f} ± {summary['ci95']:.1f}" if summary else ""
+
+
+def published_table(rows: list[Mapping[str, Any]], name: str) -> list[str]:
+    """Ours beside the authors' README and paper: the rows of `published.compare`."""
+    lines = ["", f"The authors' numbers for {name}, mm; difference: ours minus their README's.", ""]
+    lines += ["| n | metric | ours | README | difference | paper |", "|---|---|---|---|---|---|"]
+    for r in rows:
+        numbers = f"{r['ours']:.3f} | {r['readme']:.3f} | {r['difference']:+.3f} | {r['paper']:.1f}"
+        lines.append(f"| {r['n']} | {_COLUMNS[r['metric']]} | {numbers} |")
+    return lines
+
+
+def _comparisons(rows: list[Mapping[str, Any]], label: str) -> list[str]:
+    if not rows:
+        return []
+    lines = [
+        "",
+        f"Paired difference of {label} to each control, 95 % interval over images (below 0: {label} is better):",
+        "",
+    ]
+    lines += ["| control | n | MPJPE | RE |", "|---|---|---|---|"]
+    cells = {(r["control"], r["n"], r["metric"]): _interval(r) for r in rows}
+    for control, n in dict.fromkeys((r["control"], r["n"]) for r in rows):
+        lines.append(f"| {control} | {n} | {cells[control, n, 'mpjpe']} | {cells[control, n, 'pa_mpjpe']} |")
+    return lines
+
+
+def _of_one(taken: Mapping[str, Any]) -> list[str]:
+    """Errors of a single hypothesis, by how it is taken."""
+    if not taken:
+        return []
+    known = {metric for scores in taken.values() for metric in scores}
+    columns = {metric: label for metric, label in _COLUMNS.items() if metric in known}
+    lines = ["", "| one hypothesis | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, scores in taken.items():
+        lines.append(f"| {name} | " + " | ".join(_cell(scores.get(metric)) for metric in columns) + " |")
+    return lines
+
+
+def _diagnostics(values: Mapping[str, Any]) -> list[str]:
+    lines = [""]
+    spread = [
+        f"{word} {values[f'spread_{word}_mm']['mean']:.1f} mm" for word in _WORDS if f"spread_{word}_mm" in values
+    ]
+    lines.append(f"- Spread of the M hypotheses, joints that are: {', '.join(spread)}.")
+    if "reprojection_px" in values:  # Some test sets have no keypoints.
+        px = values["reprojection_px"]["mean"]
+        lines.append(f"- 2D error of the hypotheses on visible keypoints: {px:.1f} px of 224.")
+    if "hypotheses_ever_best" in values:
+        ever, use = values["hypotheses_ever_best"], values["hypotheses_in_use"]
+        never = f"; never: {values['hypotheses_never_best']}" if "hypotheses_never_best" in values else ""
+        lines.append(f"- Hypotheses ever best: {ever}{never}; in use (perplexity): {use:.1f}.")
+    printed, tuned = values["effective_printed"]["mean"], values["effective_tuned"]["mean"]
+    lines.append(
+        f"- Effective number of hypotheses under the prior: {printed:.1f} at temperature 1, {tuned:.1f} at the chosen one."
+    )
+    if energies := values.get("energy_mm"):
+        texts = ", ".join(f"{energy['mean']:.1f} at n = {n}" for n, energy in energies.items())
+        lines.append(f"- Quantization energy (eq 3), its root in mm: {texts}.")
+    if "worse_when_shuffled" in values:
+        lines.append(f"- With the evidence of other images MPJPE-1 is {values['worse_when_shuffled']:+.0%}.")
+    return lines
+
+
+def _calibration(by_n: Mapping[str, Any]) -> list[str]:
+    """How far the clusters' probabilities are from how often the truth is in them."""
+    if not by_n:
+        return []
+    columns = {
+        "temperature": "temperature",
+        "ece": "ECE",
+        "top_ece": "ECE of the most probable",
+        "ece_uniform": "ECE of uniform weights",
+        "log_loss": "log loss",
+        "log_loss_uniform": "log loss of uniform weights",
+        "temperature_fitted": "temperature fitted to it",
+        "ece_fitted": "ECE with that",
+    }
+    lines = ["", "Calibration of the probabilities: the truth's share in each cluster against its probability.", ""]
+    lines += ["| n | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
+    for n, scores in sorted(by_n.items(), key=lambda item: int(item[0])):
+        cells = (f"{scores[name]:.3f}" if scores.get(name) is not None else "" for name in columns)
+        lines.append(f"| {n} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _same_people(kinds: Mapping[str, Any]) -> list[str]:
+    """What hiding does to the same people, as a table."""
+    if not kinds:
+        return []
+    lines = ["", "## The same people with and without occlusion: difference, 95 % interval over images, mm", ""]
+    lines += [
+        "| hidden | images | MPJPE of the single hypothesis | spread of joints then hidden | spread of joints still visible |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, entry in kinds.items():
+        keys = ("single_mpjpe", "spread_of_hidden_joints_mm", "spread_of_visible_joints_mm")
+        cells = [_interval(entry[key]) if key in entry else "" for key in keys]
+        lines.append(f"| {kind} | {entry['examples']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _interval(paired: Mapping[str, Any]) -> str:
+    return f"{paired['mean']:+.1f} [{paired['low']:+.1f}, {paired['high']:+.1f}]"

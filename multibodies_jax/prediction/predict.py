@@ -1,0 +1,289 @@
+r"""Predicts weighted bodies for people in images: files with all hypotheses, and pictures of the chosen ones.
+
+    python run.py --mode=predict --config=CONFIG --workdir=DIR --images=FILE_OR_FOLDER [--people=coco.json] --n=5
+
+A saved prediction is quantized to another n without the network:
+
+    python -m multibodies_jax.prediction.predict requantize FILE.npz --n=3 --out=OTHER.npz
+"""
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from multibodies_jax.body import smpl
+from multibodies_jax.data import augment, images
+from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.prediction import people, prediction_file
+from multibodies_jax.training import inference, prior
+from multibodies_jax.training import setup as experiment
+from multibodies_jax.vis import overlays
+
+Infer = Callable[[dict[str, jax.Array]], Hypotheses]
+
+_HEADER = (
+    f"{'person':24} {'keypoints':>9} {'box':>9} {'all M: px':>10} {'best px':>8}   probability and error of each body"
+)
+
+
+def predict(
+    config: Any,
+    workdir: str | os.PathLike,
+    images: str | os.PathLike,
+    people: str | os.PathLike | None,
+    n: int,
+    out: str | os.PathLike | None = None,
+) -> int:
+    """Predicts for every person of one image or of a folder of images with the model of a work directory.
+
+    Args:
+      config: of the experiment.
+      workdir: holds its checkpoints.
+      images: an image, or a folder of images.
+      people: COCO-style file with boxes and keypoints; None for one person per image, whose box is the image.
+      n: bodies per person, 1 to M.
+      out: folder for `<image>_<person>.npz` and `.png`; None for WORKDIR/predictions.
+
+    Returns:
+      How many images or people could not be used; each was named on the way.
+
+    Raises:
+      ValueError: no model, image or people file as expected, or n is not in 1..M.
+    """
+    workdir = pathlib.Path(workdir)
+    experiment.check_workdir(config, workdir)
+    bodies = experiment.load_bodies(config)
+    regressor = inference.restore(config, workdir / "checkpoints", bodies)
+    if not 1 <= n <= regressor.num_hypotheses:
+        raise ValueError(f"--n={n}; choose 1 to {regressor.num_hypotheses}, the number of hypotheses M of this model.")
+    if config.model.trunk == "keypoints" and people is None:
+        raise ValueError("This model sees keypoints, not pixels: give them with --people=FILE (COCO-style JSON).")
+    density = prior.load_prior(config, workdir, bodies)
+    scored = jax.jit(lambda regressor, density, batch: inference.score(regressor(batch), density))
+    metadata = experiment.metadata(config, bodies)
+    return predict_people(
+        lambda batch: scored(regressor, density, batch),
+        bodies.smpl,
+        images,
+        people,
+        n,
+        workdir / "predictions" if out is None else out,
+        settings=_quantizer_settings(config, workdir, regressor.num_hypotheses),
+        crop_size=0 if config.model.trunk == "keypoints" else config.model.crop_size,
+        about={"body": metadata["body"], "commit": metadata["commit"], "trained_on": trained_on(config.data.sets)},
+        crop=config.data.crop,
+        contrast_stretch=config.data.contrast_stretch,
+    )
+
+
+def predict_people(
+    infer: Infer,
+    body: smpl.SmplModel,
+    images_path: str | os.PathLike,
+    people_path: str | os.PathLike | None,
+    n: int,
+    out: str | os.PathLike,
+    settings: Mapping[str, Any],
+    crop_size: int,
+    about: Mapping[str, str],
+    crop: str = "exact",
+    contrast_stretch: bool = False,
+) -> int:
+    """The part of `predict` that knows no experiment.
+
+    Args:
+      infer: a batch of one example (docs/interfaces.md, section 2) -> scored hypotheses (1, M).
+      body: for the pictures.
+      images_path: an image, or a folder of images.
+      people_path: COCO-style file, or None.
+      n: bodies per person.
+      out: folder for the results, made if absent.
+      settings: of `quantize.select`.
+      crop_size: side of the network's image, pixels; 0 for a network that sees the keypoints only.
+      about: `body`, `commit` and `trained_on`, for the files.
+      crop: how the network's images were made, `exact` or `spin` (`augment.training_example`).
+      contrast_stretch: of `spin` crops.
+
+    Returns:
+      The number of failures.
+
+    Raises:
+      ValueError: the images or the people file as a whole cannot be used.
+    """
+    files = images.find_images(images_path)
+    stems = [file.stem for file in files]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise ValueError(f"Several images are named {twice}; results are named after them, so rename all but one.")
+    listed = None if people_path is None else people.read_people(people_path)
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    see = functools.partial(evidence, crop_size=crop_size, crop=crop, contrast_stretch=contrast_stretch)
+    failures = done = 0
+    print(_HEADER)
+    for name, image, person, index, problem in _tasks(files, listed):
+        if problem is None:
+            try:
+                record = _predict_person(infer, see, image, person, index, n, settings, {**about, "image": name})
+            except ValueError as error:
+                problem = f"{name}, person {index}: {error}"
+        if problem is not None:
+            failures += 1
+            print(f"skipped {problem}", file=sys.stderr, flush=True)
+            continue
+        stem = out / f"{pathlib.Path(name).stem}_{index}"
+        prediction_file.save(stem.with_name(stem.name + ".npz"), record)
+        _save_picture(stem.with_name(stem.name + ".png"), overlays.draw(image, record, body))
+        print(_row(stem.name, record), flush=True)
+        done += 1
+    print(f"{done} people written to {out}" + (f"; {failures} skipped (named above)" if failures else ""))
+    return failures
+
+
+def trained_on(sets: Sequence[str]) -> str:
+    """What a result says about its model's training data."""
+    return "synthetic people" if all(name.startswith("synthetic") for name in sets) else ", ".join(sets)
+
+
+def evidence(
+    image: UInt8[np.ndarray, "H W 3"],
+    person: people.Person,
+    box: tuple[Float[np.ndarray, "2"], float],
+    name: str,
+    crop_size: int,
+    crop: str = "exact",
+    contrast_stretch: bool = False,
+) -> dict[str, np.ndarray]:
+    """A batch of one example as the pipeline would make it, without the truth.
+
+    Args:
+      image: upright.
+      person: its known keypoints are the evidence.
+      box: centre and scale of the crop.
+      name: stands for the example id.
+      crop_size: side of the crop in pixels; 0 for no image.
+      crop: `exact` or `spin`.
+      contrast_stretch: of `spin` crops.
+
+    Raises:
+      ValueError: neither an image is asked for nor keypoints are known.
+    """
+    known = person.keypoints[:, 2]
+    if not crop_size and not known.any():
+        raise ValueError("this model sees keypoints only, and this person has none in the people file")
+    view = augment.Box(np.asarray(box[0]), box[1], crop_size or 2, crop=crop, contrast_stretch=contrast_stretch)
+    points = view.points(person.keypoints[:, :2]).astype(np.float32)
+    batch = {
+        "kp2d": np.where(known[:, None] > 0, points, np.float32(0)),
+        "kp2d_valid": known,
+        "kp2d_input": known,
+        "example_hash": np.uint32(augment.example_hash(name)),
+        "valid": np.float32(1),
+    }
+    if crop_size:
+        batch["image"] = view.image(image, np.zeros(2, int))
+    return {key: np.asarray(value)[None] for key, value in batch.items()}
+
+
+def _tasks(files: Sequence[pathlib.Path], listed: dict[str, people.ImagePeople] | None) -> Iterator[tuple]:
+    """Yields (image name, image, person, index, None), or (name, None, None, None, problem) for what cannot be used."""
+    for path in files:
+        entry = people.whole_image() if listed is None else listed.get(path.name)
+        if entry is None:
+            yield path.name, None, None, None, f"{path.name}: not among the images of the people file"
+            continue
+        if not entry.people:
+            yield path.name, None, None, None, f"{path.name}: the people file lists nobody in it"
+            continue
+        try:
+            image = images.load_image(path)
+        except images.ImageError as error:
+            yield path.name, None, None, None, str(error)
+            continue
+        size = (image.shape[1], image.shape[0])
+        if entry.size not in (None, size):
+            problem = f"{path.name}: the image has {size} pixels, the people file says {entry.size}"
+            yield path.name, None, None, None, problem + "; its boxes and keypoints are for another image"
+            continue
+        for index, person in enumerate(entry.people):
+            yield path.name, image, person, index, None
+
+
+def _predict_person(infer, see, image, person, index, n, settings, about) -> prediction_file.Record:
+    size = (image.shape[1], image.shape[0])
+    box = people.box(person, size)
+    batch = see(image, person, box, f"{about['image']}/{index}")
+    hypotheses = jax.tree.map(lambda leaf: leaf[0], infer({k: jnp.asarray(v) for k, v in batch.items()}))
+    facts = about | {"image_size": np.array(size), "person": np.array(index)}
+    return prediction_file.choose(prediction_file.describe(hypotheses, person, box, facts), n, settings)
+
+
+def _quantizer_settings(config: Any, workdir: pathlib.Path, num_hypotheses: int) -> dict[str, Any]:
+    """Settings of `quantize.select`; a temperature of 0 means the one that evaluation tuned on validation."""
+    q = config.quantizer
+    settings = {"reading": q.reading, "weights": q.weights, "temperature": float(q.temperature)}
+    if num_hypotheses == 1:
+        settings["temperature"] = 1.0  # Nothing is weighted.
+    elif not q.temperature:
+        results = workdir / "results.json"
+        chosen = json.loads(results.read_text()).get("temperature") if results.exists() else None
+        if chosen is None:
+            raise ValueError(
+                f"config.quantizer.temperature = 0 takes the one chosen by evaluation, and {results} has none: "
+                "run --mode=evaluate first, or set a temperature."
+            )
+        settings["temperature"] = float(chosen)
+    return settings | {"starts": q.starts, "iterations": q.iterations}
+
+
+def _save_picture(path: pathlib.Path, picture: Any) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        picture.save(temporary, format="PNG")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _row(name: str, record: prediction_file.Record) -> str:
+    known = int((record["keypoints"][:, 2] > 0).sum())
+    errors = record["all_error_px"]
+    mean, best = (f"{errors.mean():.1f}", f"{errors.min():.1f}") if known else ("-", "-")
+    each = zip(record["probabilities"], record["error_px"], strict=True)
+    bodies = "  ".join(f"{p:.2f} ({e:.1f} px)" if known else f"{p:.2f}" for p, e in each)
+    side = f"{200 * float(record['box_scale']):.0f} px"
+    return f"{name:24} {known:>9} {side:>9} {mean:>10} {best:>8}   {bodies}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line of this module; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m multibodies_jax.prediction.predict",
+        description="Works on saved predictions, without the network.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    again = commands.add_parser("requantize", help="choose another number of bodies from all M hypotheses of a file")
+    again.add_argument("file", help="an .npz that --mode=predict wrote")
+    again.add_argument("--n", type=int, required=True, help="number of bodies, 1 to M")
+    again.add_argument("--out", required=True, help="the .npz to write; may be the same file")
+    values = parser.parse_args(argv)
+    try:
+        record = prediction_file.requantize(values.file, values.n, values.out)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{_HEADER}\n{_row(pathlib.Path(values.out).stem, record)}\nWritten to {values.out}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""What was predicted for one person, as a file: all M hypotheses, the n chosen ones, and how to choose anew.
+
+A prediction is a dictionary of arrays (numbers and text, no pickles). Keys that begin with `all_` hold the M
+hypotheses, the same keys without it the n representatives, the most probable first; the rest is about the person.
+Metres; the camera frame is x right, y down, z forward; pixels are those of the upright image.
+
+| key | shape | meaning |
+|---|---|---|
+| rotmats, betas, cam | (., 24, 3, 3), (., 10), (., 3) | SMPL rotations (root in the camera frame), shape, crop camera |
+| joints24, midhip | (., 24, 3), (., 3) | J24 centred on the mid-hip; the mid-hip in the body model's own frame |
+| translation | (., 3) | of the body model's frame in the camera of the whole image |
+| log_prior | (.) | log p(X), eq (4) |
+| error_px | (.) | mean distance of the projected joints to the known keypoints; NaN without keypoints |
+| index, probabilities | (n) | which of the M; the mass of its cluster (eqs 2, 3) |
+| joints24_camera | (n, 24, 3) | J24 in the camera frame of the whole image |
+| intrinsics | (3, 3) | of the whole image, for all hypotheses |
+| box_center, box_scale, image_size | (2), (), (2) | the crop, side = 200 x scale, of an image of width, height |
+| keypoints, joint_names | (24, 3), (24) | x, y, known (0 or 1); the names of J24 |
+| quantizer, image, person, body, trained_on, commit, format | () | settings as JSON, origin, version of this layout |
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from multibodies_jax.geometry import cameras, joints
+from multibodies_jax.hypotheses import quantize
+from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.prediction.people import Person
+
+Record = dict[str, np.ndarray]
+
+_FORMAT = 1
+_PREDICTED = ("rotmats", "betas", "cam", "joints24", "midhip", "log_prior")
+_FIELDS = (*_PREDICTED, "translation", "error_px")
+_SHAPES = {
+    "all_rotmats": ("M", 24, 3, 3), "all_betas": ("M", "S"), "all_cam": ("M", 3), "all_joints24": ("M", 24, 3),
+    "all_midhip": ("M", 3), "all_translation": ("M", 3), "all_log_prior": ("M",), "all_error_px": ("M",),
+    "intrinsics": (3, 3), "box_center": (2,), "box_scale": (), "image_size": (2,), "keypoints": (24, 3),
+    "joint_names": (24,), "quantizer": (), "image": (), "person": (), "body": (), "trained_on": (), "commit": (),
+    "format": (),
+}  # fmt: skip
+_TEXTS = ("joint_names", "quantizer", "image", "body", "trained_on", "commit")
+
+
+class PredictionError(ValueError):
+    """A file of predictions that cannot be used; the message names it and the cause."""
+
+
+def describe(
+    hypotheses: Hypotheses,
+    person: Person,
+    box: tuple[Float[np.ndarray, "2"], float],
+    about: Mapping[str, Any],
+) -> Record:
+    """All that is known about a person before representatives are chosen.
+
+    Args:
+      hypotheses: of one person, leading axis M, scored.
+      person: whose keypoints the hypotheses are compared with.
+      box: centre and scale of the crop.
+      about: `image`, `image_size` (width, height), `person` (its number in the image), `body`, `trained_on`, `commit`.
+
+    Raises:
+      ValueError: a hypothesis is not finite.
+    """
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(hypotheses)):
+        raise ValueError("the network's answer is not finite; the checkpoint is unusable, or the evidence is far off")
+    center, scale = jnp.asarray(box[0], jnp.float32), jnp.float32(box[1])
+    translation, intrinsics, error_px = _measure(hypotheses, jnp.asarray(person.keypoints), center, scale)
+    values = {name: getattr(hypotheses, name) for name in _PREDICTED}
+    values |= {"translation": translation, "error_px": error_px}
+    record = {f"all_{name}": np.asarray(value) for name, value in values.items()}
+    record |= {"intrinsics": np.asarray(intrinsics), "box_center": np.asarray(center), "box_scale": np.asarray(scale)}
+    record |= {"keypoints": person.keypoints, "joint_names": np.array(joints.J24), "format": np.array(_FORMAT)}
+    return record | {name: np.asarray(value) for name, value in about.items()}
+
+
+@jax.jit
+def _measure(hypotheses: Hypotheses, keypoints_px: Array, center: Array, scale: Array) -> tuple[Array, Array, Array]:
+    """Translations (M, 3) and the intrinsics of the whole image, and `keypoint_error_px` (M,)."""
+    num = hypotheses.cam.shape[0]
+    center, scale = jnp.broadcast_to(center, (num, 2)), jnp.broadcast_to(scale, (num,))
+    translation, intrinsics = cameras.crop_camera_to_full(hypotheses.cam, center, scale)
+    return translation, intrinsics[0], keypoint_error_px(hypotheses, keypoints_px, center, scale)
+
+
+def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
+    """Adds n representatives, replacing those there.
+
+    Args:
+      record: from `describe` or `load`.
+      n: 1 to M.
+      settings: of `quantize.select`: reading, weights, temperature, starts, iterations.
+
+    Raises:
+      ValueError: n is not in 1..M, or a setting is unknown.
+    """
+    num = len(record["all_log_prior"])
+    if not 1 <= n <= num:
+        raise ValueError(f"n is {n}; choose 1 to {num}, the number of hypotheses M.")
+    everything = Hypotheses(**{name: jnp.asarray(record[f"all_{name}"])[None] for name in _PREDICTED})
+    # The name alone is the seed: the same person gets the same representatives, whatever else is predicted.
+    name = f"{record['image']}/{record['person']}"
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    chosen = quantize.select(everything, n, jax.random.key(seed)[None], **settings)
+    index = np.asarray(chosen.medoid[0])
+    picked = {name: record[f"all_{name}"][index] for name in _FIELDS}
+    picked["joints24_camera"] = picked["joints24"] + (picked["midhip"] + picked["translation"])[:, None]
+    quantizer = np.array(json.dumps(dict(settings)))
+    return record | picked | {"index": index, "probabilities": np.asarray(chosen.prob[0]), "quantizer": quantizer}
+
+
+def requantize(path: str | os.PathLike, n: int, out: str | os.PathLike) -> Record:
+    """Chooses another number of representatives of a saved prediction, without the network.
+
+    Args:
+      path: a file that `predict` wrote.
+      n: 1 to M.
+      out: the file to write; may be the same one.
+
+    Returns:
+      What was written.
+
+    Raises:
+      PredictionError: `path` is no prediction.
+      ValueError: n is not in 1..M.
+    """
+    record = load(path)
+    try:
+        settings = json.loads(str(record["quantizer"]))
+        record = choose(record, n, settings)
+    except (json.JSONDecodeError, TypeError) as error:
+        raise PredictionError(f"{path}: its quantizer settings are damaged ({error}).") from error
+    save(out, record)
+    return record
+
+
+def save(path: str | os.PathLike, record: Record) -> None:
+    """Writes a prediction; a file that is there stays as it is until the new one is complete."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **record)  # pyright: ignore[reportArgumentType]
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike) -> Record:
+    """Reads a prediction and checks that everything is there in its shape, and finite.
+
+    Raises:
+      PredictionError: the file cannot be read, or is not what `save` writes.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            record = {name: file[name] for name in file.files}
+    except Exception as error:  # Zip, zlib and NumPy raise many types on damaged files.
+        raise PredictionError(f"{path}: cannot be read as a prediction ({error or type(error).__name__}).") from error
+    sizes: dict[str, int] = {}
+    for name, shape in _SHAPES.items():
+        if name not in record:
+            raise PredictionError(f"{path}: {name} is missing; is it a file that --mode=predict wrote?")
+        value = record[name]
+        if (value.dtype.kind == "U") != (name in _TEXTS) or value.ndim != len(shape):
+            raise PredictionError(f"{path}: {name} is {value.dtype} {value.shape}, expected the shape {shape}.")
+        for got, expected in zip(value.shape, shape, strict=True):
+            if got != (sizes.setdefault(expected, got) if isinstance(expected, str) else expected):
+                raise PredictionError(f"{path}: {name} has the shape {value.shape}, expected {shape} with {sizes}.")
+        if value.dtype.kind != "U" and name != "all_error_px" and not np.isfinite(value).all():
+            raise PredictionError(f"{path}: {name} is not finite.")
+    if record["format"] != _FORMAT or sizes["M"] < 1:
+        raise PredictionError(f"{path}: format {record['format']} with {sizes['M']} hypotheses; expected {_FORMAT}.")
+    return record
+
+
+def keypoint_error_px(
+    hypotheses: Hypotheses,
+    keypoints_px: Float[Array, "24 3"],
+    center: Float[Array, "M 2"],
+    scale: Float[Array, "M"],
+) -> Float[Array, "M"]:
+    """Mean distance of every hypothesis' projected joints to the known keypoints, pixels of the image.
+
+    Args:
+      hypotheses: of one person, leading axis M.
+      keypoints_px: x, y, known.
+      center: of each hypothesis' crop.
+      scale: of each hypothesis' crop.
+
+    Returns:
+      NaN where no keypoint is known.
+    """
+    crop = cameras.project_crop(hypotheses.joints24 + hypotheses.midhip[:, None], hypotheses.cam)
+    projected = cameras.crop_to_image(crop, center, scale)
+    known = keypoints_px[:, 2] > 0
+    distance = jnp.linalg.norm(projected - keypoints_px[None, :, :2], axis=-1)
+    return jnp.mean(distance, axis=1, where=known[None])

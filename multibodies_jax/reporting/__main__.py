@@ -1,0 +1,67 @@
+r"""Tables of many work directories: Markdown on the screen; Markdown, CSV, JSON and figures in a folder.
+
+python -m multibodies_jax.reporting table1 --workdirs=runs/hmr_0,runs/ours_0 --out=report/
+python -m multibodies_jax.reporting all --workdirs='runs/tables/*/*' --out=report/
+"""
+
+import argparse
+import pathlib
+import sys
+
+from multibodies_jax.reporting import document, files, runs
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Makes one report; returns the exit status: 0, 1 (cannot write), 2 (bad input, nothing was written)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        paths, left_out = runs.find(arguments.workdirs)
+        cast = runs.cast(paths)
+        doc = document.build(cast, arguments.what, left_out)
+        names, text = files.write(arguments.out, cast, doc)
+    except runs.RefusedError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except (FileExistsError, NotADirectoryError):
+        sys.stderr.write(f"error: --out={arguments.out} has to be a folder, made if absent; there is a file.\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"error: {arguments.out} cannot be written: {error}\n")
+        return 1
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        words = f"{type(error).__name__}: {error}"
+        sys.stderr.write(
+            f"error: one of the work directories holds what no evaluation writes ({words}); nothing was written. Evaluate "
+            "them again one by one, or leave out the one that was changed.\n"
+        )
+        return 2
+    sys.stdout.write(f"{text}\nWritten to {arguments.out}: {', '.join(names)}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m multibodies_jax.reporting",
+        description="Tables of evaluated work directories, with intervals, paired tests and figures.",
+        epilog="Directories that differ in their seed only are one method. Refused, with the reason: directories without "
+        "checkpoint or results, and those that differ in protocol, split, images, body, or in the images seen in training.",
+    )
+    parser.add_argument(
+        "what",
+        choices=document.WHATS,
+        help="table1: methods and controls; table2: ablations; all: both, calibration, diagnostics and all figures",
+    )
+    parser.add_argument(
+        "--workdirs",
+        required=True,
+        metavar="DIR,DIR,...",
+        help="work directories of run.py after --mode=evaluate; commas between them, * and ? as in a shell",
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("report"), metavar="DIR", help="folder to write to (report)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""What stands beside the tables: single hypotheses, spread and use of hypotheses, calibration, and how all were trained."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from multibodies_jax.reporting import runs, statistics, tables
+
+Row = tables.Row
+SINGLE = ("first", "most probable", "expected", "random")
+_NUMBERS = ("hypotheses_ever_best", "hypotheses_never_best", "hypotheses_in_use", "worse_when_shuffled")
+_SCORES = (
+    *("temperature", "ece", "ece_uniform", "top_ece", "log_loss", "log_loss_uniform"),
+    *("temperature_fitted", "ece_fitted"),
+)
+
+
+def single(cast: runs.Cast, dataset: str) -> list[Row]:
+    """Errors of one hypothesis of each group, by how it is taken: the first, the most probable, the mean over all."""
+    columns = {
+        (group.label, *rest): group.stack(key)
+        for group, key, kind, rest in _arrays(cast, dataset)
+        if kind == "single" and len(rest) == 2
+    }
+    return [
+        {"set": dataset, "method": method, "taken": taken, "metric": metric} | summary
+        for (method, taken, metric), summary in statistics.summarize(columns).items()
+    ]
+
+
+def diagnostics(cast: runs.Cast, dataset: str) -> list[Row]:
+    """Every diagnostic that was measured per image: spread, 2D error, effective number of hypotheses, ..."""
+    columns = {
+        (group.label, *rest): group.stack(key)
+        for group, key, kind, rest in _arrays(cast, dataset)
+        if kind == "diagnostic" and len(rest) == 1
+    }
+    columns = {key: values for key, values in columns.items() if np.isfinite(values).all(axis=0).any()}
+    return [
+        {"set": dataset, "method": method, "name": name} | summary
+        for (method, name), summary in statistics.summarize(columns).items()
+    ]
+
+
+def numbers(cast: runs.Cast, dataset: str) -> list[Row]:
+    """What is one number of a whole run: hypotheses that are (n)ever best or in use, root of the quantization energy."""
+    rows = []
+    for group in cast.groups:
+        found = [run.result["diagnostics"].get(dataset, {}) for run in group.runs]
+        # The baselines' hypotheses come in random order: their k-th is nobody's, and none is dead.
+        names = _NUMBERS if group.role in ("hmr", "multibodies") else _NUMBERS[-1:]
+        values = {name: [f.get(name) for f in found] for name in names}
+        for n in dict.fromkeys(n for f in found for n in f.get("energy_mm", {})):
+            values[f"energy_mm, n = {n}"] = [runs.dig(f, "energy_mm", n, "mean") for f in found]
+        for name, of_seeds in values.items():
+            rows += _over_runs(of_seeds, {"set": dataset, "method": group.label, "name": name})
+    return rows
+
+
+def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
+    """Scores of the clusters' probabilities at every n, mean over seeds; the bins of all seeds together."""
+    rows = []
+    for group in cast.groups:
+        found = [runs.dig(run.result, "calibration", dataset) or {} for run in group.runs]
+        for n in sorted({n for f in found for n in f}, key=int):
+            of_seeds = [f[n] for f in found if n in f]
+            scores = {
+                name: float(np.mean([f[name] for f in of_seeds]))
+                for name in _SCORES
+                if all(name in f for f in of_seeds)
+            }
+            row = {"set": dataset, "method": group.label, "n": int(n), "seeds": len(of_seeds)}
+            bins = {kind: _pooled([b for f in of_seeds for b in f.get(kind, [])]) for kind in ("bins", "bins_fitted")}
+            rows.append(row | scores | bins)
+    return rows
+
+
+def information(cast: runs.Cast) -> list[Row]:
+    """What the runs of SMPL-CVAE say about the information in z: every number of their `cvae`, whatever it is."""
+    rows = []
+    for group in cast.groups:
+        flat = [dict(_leaves(run.result.get("cvae") or {})) for run in group.runs]
+        for name in dict.fromkeys(name for f in flat for name in f):
+            values = [f.get(name) for f in flat]
+            head = {"method": group.label, "name": name}
+            if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+                rows += _over_runs(values, head)
+            else:
+                rows.append(head | {"values": [str(v) for v in values]})
+    return rows
+
+
+def fairness(cast: runs.Cast) -> list[Row]:
+    """How each run was trained: what has to be equal for a fair comparison, and where it came from."""
+    rows = []
+    for group in cast.groups:
+        for run in group.runs:
+            result = run.result
+            rows.append(
+                {
+                    "method": group.label,
+                    "seed": run.seed,
+                    "hypotheses": run.num_hypotheses,
+                    "images_seen": result["images_seen"].get(run.label),
+                    "steps": result["steps"].get(run.label),
+                    "batch": runs.dig(run.config, "train", "batch"),
+                    "learning_rate": runs.dig(run.config, "optim", "learning_rate"),
+                    "init": result["init"]["fingerprint"],
+                    "training_seconds": result.get("training_seconds"),
+                    "commit": result["commit"],
+                    "workdir": str(run.path),
+                }
+            )
+    return rows
+
+
+def _arrays(cast: runs.Cast, dataset: str) -> Iterator[tuple[runs.Group, str, str, list[str]]]:
+    """(group, key, its second part, the parts after) of every array of per_example.npz of one set."""
+    for group in cast.groups:
+        for key in group.names:
+            where, *parts = key.split("|")
+            if where == dataset and parts:
+                yield group, key, parts[0], parts[1:]
+
+
+def _over_runs(values: Iterable[Any], head: Mapping[str, Any]) -> list[Row]:
+    known = [float(v) for v in values if v is not None]
+    if not known:
+        return []
+    spread = {"mean": float(np.mean(known)), "seeds": len(known), "seed_min": min(known), "seed_max": max(known)}
+    return [{**head, **spread}]
+
+
+def _pooled(bins: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Bins of several seeds as one list of ten equal widths, each by its counts; empty ones are left out."""
+    sums = np.zeros((10, 3))
+    for one in bins:
+        if one["count"]:
+            place = min(int(one["probability"] * 10), 9)
+            sums[place] += np.array([one["probability"], one["frequency"], 1.0]) * one["count"]
+    return [{"probability": float(p / c), "frequency": float(f / c), "count": int(c)} for p, f, c in sums if c]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}, ")
+        else:
+            yield prefix + name, value

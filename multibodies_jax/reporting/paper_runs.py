@@ -1,0 +1,247 @@
+"""Trains and evaluates every method on equal terms, for several seeds, and prints the paper's two tables: `make tables`.
+
+    python -m multibodies_jax.reporting.paper_runs --workdir=runs/tables --seeds=0,1,2
+
+Each run is a call of run.py with a work directory of its own, WORKDIR/seedS/NAME, and can be repeated alone: the command is
+printed. What is finished is left as it is, so that the same command continues after any interruption.
+"""
+
+import argparse
+import ast
+import dataclasses
+import json
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ml_collections.config_flags import config_path
+
+from configs import default
+from multibodies_jax.training import loop
+from multibodies_jax.training import setup as experiment
+
+STOPPED = 75  # Exit status when the time is over (sysexits: try again).
+_SECONDS_TO_SAVE = 120
+_BUDGET = ("train.steps", "train.batch", "optim.learning_rate")  # Of all methods; may be set for all.
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One call of run.py.
+
+    Attributes:
+      name: of its work directory, below the seed's.
+      config: file of configs/ with its argument.
+      fields: what is set beside, by path.
+      evaluated: False for the trunk, which is only trained.
+    """
+
+    name: str
+    config: str
+    fields: dict[str, Any]
+    evaluated: bool = True
+
+
+def methods(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iterator[Run]:
+    """The runs of one seed that the two tables need, in order: trunk, methods and Table 2's ablation.
+
+    Args:
+      base: config that all build upon.
+      workdir: of all runs.
+      seed: of this one.
+      init: work directory of a trained M = 1 model; "" trains a trunk.
+    """
+    folder = workdir / f"seed{seed}"
+    if not init:
+        yield Run("trunk", f"{base}:trunk" if base == "tables" else f"hmr:{base}", {"seed": seed}, evaluated=False)
+    common = _common(workdir, seed, init)
+    c = default.of(base)  # As many images, in as many steps, for all.
+    budget = {"train.steps": c.train.steps, "train.batch": c.train.batch}
+    yield Run("hmr", f"hmr:{base}", common | budget | {"optim.learning_rate": c.optim.learning_rate})
+    own = {"eval.controls": True, "eval.hmr": str(folder / "hmr"), "eval.curve": 25}
+    yield Run("ours", base, common | own)
+    yield Run("smpl_mdn", f"smpl_mdn:{base}", common)
+    yield Run("smpl_cvae", f"smpl_cvae:{base}", common)
+    yield Run("no_reprojection", base, common | {"loss.reprojection_all": 0.0})
+
+
+def open_choices(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iterator[Run]:
+    """The runs of one seed that try what the paper leaves open."""
+    common = _common(workdir, seed, init)
+    for name, fields in _OPEN.items():
+        yield Run(name, base, common | fields)
+    yield Run("smpl_mdn_root", f"smpl_mdn:{base}", common | {"mdn.root": "mixture"})
+
+
+def _common(workdir: pathlib.Path, seed: int, init: str) -> dict[str, Any]:
+    """HMR is a run of its own, not a part of every other."""
+    return {"seed": seed, "init": init or str(workdir / f"seed{seed}" / "trunk"), "train.baseline": False}
+
+
+# What the paper leaves open, one field each; the quantizer's choices are rows of every evaluation.
+_OPEN = {
+    "m25": {"model.num_hypotheses": 25},
+    "m50": {"model.num_hypotheses": 50},
+    "released_losses": {"loss.reading": "released"},
+    "no_mode0": {"loss.mode0": False},
+    "prior_noise_0": {"flow.noise_mm": 0.0},
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the plan; returns an exit status: 0 all done, 75 out of time, 130 interrupted, else that of what failed."""
+    args, overrides = _parse(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Both stop the run that is under way first.
+    end = time.monotonic() + 60 * args.minutes if args.minutes else float("inf")
+    for folder, run in _everything(args):
+        command = _command(run, folder, overrides)
+        if _finished(run, folder, overrides):
+            print(f"finished: {folder}", flush=True)
+            continue
+        print(f"\n$ {shlex.join(command)}", flush=True)
+        status = _call([sys.executable, *command[1:]], end - time.monotonic())
+        if status == STOPPED:
+            print(f"\nOut of time ({args.minutes:g} minutes): the same command continues.", flush=True)
+        if status:
+            return status
+    found = ",".join(str(p.parent) for p in sorted(args.workdir.glob("seed*/*/results.json")))
+    command = [sys.executable, "-m", "multibodies_jax.reporting", "all", f"--workdirs={found}", f"--out={args.out}"]
+    return _call(command, float("inf"))
+
+
+def _everything(args: argparse.Namespace) -> Iterator[tuple[pathlib.Path, Run]]:
+    """Every run with its work directory: the tables' first, for all seeds."""
+    for seed in args.seeds:
+        for run in methods(args.base, args.workdir, seed, args.init.replace("{seed}", str(seed))):
+            yield args.workdir / f"seed{seed}" / run.name, run
+    for seed in args.seeds[: args.ablation_seeds]:
+        for run in open_choices(args.base, args.workdir, seed, args.init.replace("{seed}", str(seed))):
+            yield args.workdir / f"seed{seed}" / run.name, run
+
+
+def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    parser = argparse.ArgumentParser(
+        prog="python -m multibodies_jax.reporting.paper_runs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit status: 0 all is done, 75 out of time (the same command continues), 130 interrupted, 2 wrong input.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/tables"), help="of all runs")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("report"), help="of the tables and figures")
+    parser.add_argument("--seeds", type=_numbers, default=(0, 1, 2), help="with commas between them (0,1,2)")
+    parser.add_argument("--ablation-seeds", type=int, default=1, help="the open choices run for the first so many (1)")
+    parser.add_argument("--minutes", type=float, default=0, help="stop after so many, saved; 0 = go on to the end")
+    parser.add_argument(
+        "--base", default="tables", help="config that all methods build upon, NAME or NAME:ARGUMENT (tables)"
+    )
+    parser.add_argument(
+        "--init",
+        default="",
+        help="work directory of a trained M = 1 model ({seed} in it is replaced) instead of a trunk",
+    )
+    args, rest = parser.parse_known_args(argv)
+    overrides = {}
+    for text in rest:
+        match = re.fullmatch(r"--config\.([\w.]+)=(.*)", text, flags=re.DOTALL)
+        if not match:
+            parser.error(f"unknown argument {text!r}; fields of every run's config are set with --config.FIELD=VALUE")
+        overrides[match[1]] = match[2]
+    if args.minutes < 0 or args.ablation_seeds < 0:
+        parser.error(f"--minutes={args.minutes:g} and --ablation-seeds={args.ablation_seeds} have to be 0 or more")
+    if set("*?[,") & set(str(args.workdir)) or args.workdir.is_file():
+        parser.error(
+            f"--workdir={args.workdir} has to be a folder, made if absent, with no comma and no * ? [ in its name"
+        )
+    try:
+        runs = [run for _, run in _everything(args)]
+        taken = sorted({field for run in runs for field in run.fields if field not in _BUDGET} & set(overrides))
+        if taken or "model.name" in overrides:
+            raise ValueError(
+                f"config.{(taken or ['model.name'])[0]} is what the runs differ in or share, and is set for them (fewer "
+                "images to evaluate: --config.eval.max_examples)"
+            )
+        if (name := default.of(args.base).model.name) != "multibodies":
+            raise ValueError(
+                f"the base is ours, the baselines are made from it; this one is of config.model.name={name!r}"
+            )
+        for run in runs:
+            config = _config(run, overrides)
+            experiment.validate(config)
+            if args.init:
+                loop.source_folder(config)
+    except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
+        parser.error(f"--base={args.base} {' '.join(rest)}: {error}")
+    return args, overrides
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers with commas between them") from None
+    if len(set(numbers)) != len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} has a number twice")
+    return numbers
+
+
+def _command(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> list[str]:
+    """The call of run.py, as a person would type it."""
+    name, _, argument = run.config.partition(":")
+    config = f"configs/{name}.py" + (f":{argument}" if argument else "")
+    fields = [f"--config.{path}={value}" for path, value in (run.fields | overrides).items()]
+    mode = "all" if run.evaluated else "train"
+    return ["python", "run.py", f"--mode={mode}", f"--config={config}", f"--workdir={folder}", *fields]
+
+
+def _finished(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> bool:
+    """Whether the run stands there complete, made by the config that it would have now."""
+    config = _config(run, overrides)
+    wanted = json.loads(config.to_json_best_effort())
+    try:
+        if run.evaluated:
+            return json.loads((folder / "results.json").read_text())["config"] == wanted
+        stored = json.loads((folder / "config.json").read_text())
+        return stored == wanted and (folder / "checkpoints" / str(config.train.steps)).is_dir()
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _config(run: Run, overrides: dict[str, str]) -> Any:
+    """The config that run.py will make of the command."""
+    config = default.of(run.config)
+    for path, value in (run.fields | overrides).items():
+        try:
+            before = config_path.get_value(path, config)
+        except (KeyError, AttributeError, TypeError):
+            raise ValueError(f"there is no field config.{path}; all are in configs/default.py.") from None
+        text = isinstance(value, str) and not isinstance(before, str)
+        config_path.set_value(path, config, type(before)(ast.literal_eval(value) if text else value))
+    return config
+
+
+def _call(command: list[str], seconds: float) -> int:
+    """Runs a command for at most so long; out of time it may save first."""
+    if seconds <= 0:
+        return STOPPED
+    process = subprocess.Popen(command)
+    try:
+        return process.wait(None if seconds == float("inf") else seconds)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt) as reason:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_SECONDS_TO_SAVE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        return 130 if isinstance(reason, KeyboardInterrupt) else STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""Figures of a report: error for every n, training, reliability, error against shape, hypotheses for the same images."""
+
+import pathlib
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from multibodies_jax.body import body_files, smpl
+from multibodies_jax.reporting import extras, runs, statistics, tables, text
+from multibodies_jax.training import logs
+from multibodies_jax.vis import figures
+
+_SHAPE_BINS, _SHAPE_NS = 5, (1, 5, 25)
+_TICKS = (1, 2, 5, 10, 25, 50, 100)
+_IMAGES = 3  # Of the figure of hypotheses.
+_LEAST = 20  # Predictions in a bin of the reliability diagram: fewer say nothing.
+_ARRAYS = ("rotmats", "betas", "prob", "best", "kp2d", "kp2d_input", "crop", "truth_rotmats", "truth_betas")
+
+
+def draw(cast: runs.Cast, doc: Mapping[str, Any], folder: pathlib.Path) -> list[str]:
+    """Draws whatever the work directories have the numbers for; returns the names of the PNG files."""
+    jobs: dict[str, Callable[[pathlib.Path], bool]] = {}
+    for name in cast.sets:
+        suffix = name.replace("/", "_")
+        jobs[f"every_n_{suffix}.png"] = lambda path, name=name: every_n(cast, doc, name, path)
+        jobs[f"reliability_{suffix}.png"] = lambda path, name=name: reliability(cast, name, path)
+        jobs[f"shape_{suffix}.png"] = lambda path, name=name: error_by_shape(cast, name, path)
+    jobs["training.png"] = lambda path: training(cast, path)
+    jobs["hypotheses.png"] = lambda path: hypotheses(cast, path)
+    return [name for name, job in jobs.items() if job(folder / name)]
+
+
+def every_n(cast: runs.Cast, doc: Mapping[str, Any], dataset: str, path: pathlib.Path) -> bool:
+    """MPJPE and RE against n: the main row of every method with its intervals, and lines through every n if measured."""
+    figure, axes = _panels(len(tables.TUNED))
+    groups = _main_groups(cast)
+    for axis, metric in zip(axes, tables.TUNED, strict=True):
+        for i, (group, color) in enumerate(zip(groups, figures.LINES, strict=False)):
+            rows = tables.cells([tables.Method(group.label, group, group.main)], dataset)
+            points = {row["n"]: row for row in rows if row["metric"] == metric}
+            if group.num_hypotheses == 1 and points:
+                axis.axhline(points[1]["mean"], color=color, linewidth=0.9, linestyle=":")
+            drawn = _draw_curves(axis, group, dataset, metric, color)
+            shifted = np.array(list(points)) * (1 + 0.02 * (i - len(groups) / 2))  # So that no bar covers another.
+            line = "none" if drawn else "-"
+            _bars(axis, shifted.tolist(), list(points.values()), color, group.label, linestyle=line)
+        axis.set_xscale("log")
+        axis.set_xticks(_TICKS, [str(n) for n in _TICKS])
+        axis.minorticks_off()
+        axis.set(xlabel="n, number of bodies", ylabel=f"{text.metric_label(metric)}, mm")
+    axes[0].set_title(f"{dataset}, {doc['split']}", fontsize=10)
+    return _finish(figure, axes, path)
+
+
+def training(cast: runs.Cast, path: pathlib.Path) -> bool:
+    """The error of what the losses see on training batches against the images seen; one line a run.
+
+    The best hypothesis of ours, the virtual prediction (eq 9) of SMPL-MDN, the decoded truth of SMPL-CVAE: the curves say
+    whether a training has settled, not which method is better.
+    """
+    figure, axes = _panels(1)
+    for group, color in zip(cast.groups, figures.LINES * len(cast.groups), strict=False):
+        for i, run in enumerate(group.runs):
+            images, error = _best_mm(run)
+            if len(images):
+                axes[0].plot(images, error, color=color, linewidth=0.9, label=None if i else group.label)
+    axes[0].set(xlabel="images seen", ylabel="training error of what the losses see, mm")
+    return _finish(figure, axes, path)
+
+
+def reliability(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
+    """How often the truth falls into a cluster against the probability of that cluster; one panel an n.
+
+    At the temperature fitted on the validation split, where there is one, else at the quantizer's.
+    """
+    shown = {group.label for group in _main_groups(cast)}
+    rows = [_fitted(row) for row in extras.calibration(cast, dataset) if row["bins"] and row["method"] in shown]
+    ns = sorted({row["n"] for row in rows})
+    if not rows:
+        return False
+    figure, axes = _panels(len(ns))
+    colors = dict(zip(dict.fromkeys(row["method"] for row in rows), figures.LINES, strict=False))
+    for axis, n in zip(axes, ns, strict=True):
+        axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
+        for row in (row for row in rows if row["n"] == n):
+            bins = [bin for bin in row["bins"] if bin["count"] >= _LEAST]
+            points = np.array([[b["probability"], b["frequency"], b["count"]] for b in bins], float).reshape(-1, 3)
+            label = f"{row['method']}, ECE {row['ece']:.3f}" if "ece" in row else row["method"]
+            axis.plot(*points[:, :2].T, color=colors[row["method"]], linewidth=1.1, label=label)
+            sizes = 6 + 60 * points[:, 2] / points[:, 2].sum()
+            axis.scatter(*points[:, :2].T, s=sizes, color=colors[row["method"]])
+        axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of a cluster", ylabel="share with the truth in it")
+        axis.set_title(f"{dataset}, n = {n}", fontsize=9)
+    return _finish(figure, axes, path)
+
+
+def _fitted(row: tables.Row) -> tables.Row:
+    if not row["bins_fitted"]:
+        return row
+    return row | {"bins": row["bins_fitted"], "ece": row["ece_fitted"]}
+
+
+def error_by_shape(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
+    """MPJPE against the norm of the true shape (the paper's failure case), in bins of as many images each."""
+    key = f"{dataset}|diagnostic|beta_norm"
+    norms = next((group.stack(key)[0] for group in cast.groups if key in group.names), None)
+    if norms is None or not np.isfinite(norms).all() or len(norms) < 2 * _SHAPE_BINS:
+        return False
+    series = _shape_series(cast, dataset)
+    if not series:
+        return False
+    order = np.array_split(np.argsort(norms, kind="stable"), _SHAPE_BINS)
+    values = np.stack([errors.mean(axis=0) for errors in series.values()], axis=1)
+    figure, axes = _panels(1)
+    centers = [float(norms[index].mean()) for index in order]
+    bins = [(values[index].mean(axis=0), *statistics.bootstrap(values[index])) for index in order]
+    for i, (label, color) in enumerate(zip(series, figures.LINES, strict=False)):
+        rows = [{"mean": mean[i], "low": low[i], "high": high[i]} for mean, low, high in bins]
+        _bars(axes[0], centers, rows, color, label)
+    axes[0].set(xlabel="norm of the true shape", ylabel="MPJPE, mm")
+    axes[0].set_title(dataset, fontsize=10)
+    return _finish(figure, axes, path)
+
+
+def hypotheses(cast: runs.Cast, path: pathlib.Path) -> bool:
+    """Bodies of the methods for the same images, from the figures/examples.npz of the first seed of each."""
+    found = {group.label: arrays for group in _main_groups(cast) if (arrays := _read_examples(group.runs[0]))}
+    if not found:
+        return False
+    ids = next(iter(found.values()))["example_id"]
+    found = {label: arrays for label, arrays in found.items() if np.array_equal(arrays["example_id"], ids)}
+    config = cast.runs[0].result["config"].get("body", {})
+    try:
+        bodies = body_files.load(config.get("dir", ""), config.get("shape_components", 10))
+    except (OSError, ValueError):
+        return False  # Bodies that are not on this machine.
+    if bodies.fingerprint != cast.runs[0].result["body_fingerprint"]:
+        return False
+    images = [
+        {label: _example(bodies.smpl, arrays, i) for label, arrays in found.items()} for i in range(len(ids))[:_IMAGES]
+    ]
+    figures.by_method(path, images, np.asarray(bodies.smpl.faces))
+    return True
+
+
+def _main_groups(cast: runs.Cast) -> list[runs.Group]:
+    return [group for role in runs.ROLES if (group := cast.reference(role))]
+
+
+def _draw_curves(axis: Axes, group: runs.Group, dataset: str, metric: str, color: str) -> bool:
+    """A line through every n of the main row, a dotted one of the other way to take n; says whether there was the first."""
+    ours = group.role == "multibodies"
+    for kind, words in (("quantized", "quantized"), ("random", "random n of the M")):
+        n, mean = _curve(group, dataset, kind, metric)
+        main = (kind == "quantized") == ours
+        style: dict[str, Any] = (
+            {"linewidth": 1.1} if main else {"linestyle": ":", "linewidth": 1, "label": f"{group.label}, {words}"}
+        )
+        if len(n):
+            axis.plot(n, mean, color=color, **style)
+    return len(_curve(group, dataset, "quantized" if ours else "random", metric)[0]) > 0
+
+
+def _curve(group: runs.Group, dataset: str, kind: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """n and the mean over seeds of results.json's `curves`; empty where they were not measured."""
+    found = [runs.dig(run.result, "curves", dataset) or {} for run in group.runs]
+    means = [runs.dig(f, kind, metric) for f in found]
+    if any(mean is None for mean in means) or len({len(mean) for mean in means if mean}) != 1:
+        return np.empty(0), np.empty(0)
+    mean = np.mean(np.asarray(means, float), axis=0)
+    return np.asarray(found[0]["n"][: len(mean)], float), mean
+
+
+def _best_mm(run: runs.Run) -> tuple[np.ndarray, np.ndarray]:
+    batch = runs.dig(run.config, "train", "batch")
+    try:
+        lines = logs.read(run.path / "checkpoints")
+    except (OSError, ValueError):
+        lines = []  # Converted weights have no log.
+    points = [(line["step"] * batch, line["best_mm"]) for line in lines if line.get("best_mm") is not None and batch]
+    images, error = np.array(points, float).reshape(-1, 2).T
+    return images, error
+
+
+def _shape_series(cast: runs.Cast, dataset: str) -> dict[str, np.ndarray]:
+    series = {}
+    for group in (cast.reference("multibodies"), cast.reference("hmr")):
+        keys = tables.keys_of(group, dataset, group.main) if group else {}
+        for n in _SHAPE_NS:
+            if group and (n, "mpjpe") in keys:
+                name = group.label if group.num_hypotheses == 1 else f"{group.label}, n = {n}"
+                series[name] = group.stack(keys[n, "mpjpe"])
+    return series
+
+
+def _read_examples(run: runs.Run) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(run.path / "figures" / "examples.npz", allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    count = len(arrays.get("example_id", ()))
+    whole = count and all(name in arrays and len(arrays[name]) == count for name in (*_ARRAYS, "truth_valid"))
+    return arrays if whole else None
+
+
+def _example(body: smpl.SmplModel, arrays: Mapping[str, np.ndarray], i: int) -> figures.Example:
+    def mesh(prefix: str) -> np.ndarray:
+        rotmats, betas = (jnp.asarray(arrays[prefix + name][i], jnp.float32) for name in ("rotmats", "betas"))
+        return np.asarray(smpl.mesh(body, rotmats, betas))
+
+    evidence = figures.Evidence(arrays["kp2d"][i], arrays["kp2d_input"][i], arrays["crop"][i])
+    truth = mesh("truth_") if arrays["truth_valid"][i] else None
+    return figures.Example(evidence, mesh(""), arrays["prob"][i], int(arrays["best"][i]), truth)
+
+
+def _bars(
+    axis: Axes, x: Sequence[float], rows: Sequence[Mapping[str, Any]], color: str, label: str, **style: Any
+) -> None:
+    """Means with their intervals."""
+    mean = np.array([row["mean"] for row in rows], float)
+    reach = np.abs(np.array([[row["low"] for row in rows], [row["high"] for row in rows]], float) - mean[None])
+    style = {"marker": "o", "markersize": 4, "linewidth": 1.1} | style
+    axis.errorbar(x, mean, yerr=reach, capsize=2.5, color=color, label=label, **style)
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(4.9 * count, 3.8), dpi=150, layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _finish(figure: Figure, axes: Sequence[Axes], path: pathlib.Path) -> bool:
+    """Writes the figure unless nothing was drawn into it; says which."""
+    if not any(axis.has_data() for axis in axes):
+        return False
+    for axis in axes:
+        figures.open_frame(axis)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=6, frameon=False)
+    figure.savefig(path, format="png", facecolor="white")
+    return True

@@ -1,0 +1,71 @@
+"""Restored networks as functions from a batch to scored hypotheses; used by evaluation and prediction."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from multibodies_jax.hypotheses import hypotheses
+from multibodies_jax.models import folding
+from multibodies_jax.training import checkpoints, prior
+from multibodies_jax.training import setup as experiment
+
+
+class Regressor(flax.struct.PyTreeNode):
+    """A trained network G and what it needs to answer with bodies; a pytree, so that it can be an argument of jit."""
+
+    variables: Any
+    bodies: experiment.Bodies
+    model: Any = flax.struct.field(pytree_node=False)
+    num_hypotheses: int = flax.struct.field(pytree_node=False)
+    images_seen: int = flax.struct.field(pytree_node=False)
+    step: int = flax.struct.field(pytree_node=False)
+    init: str | None = flax.struct.field(pytree_node=False)  # Fingerprint of what its training started from.
+
+    def __call__(self, batch: dict[str, Array]) -> hypotheses.Hypotheses:
+        """Hypotheses (B, M) of a batch, not scored yet."""
+        return hypotheses.decode(self.model.apply(self.variables, batch, train=False), self.bodies.j24)
+
+
+def restore(config: Any, directory: pathlib.Path, bodies: experiment.Bodies) -> Regressor:
+    """Restores the regressor in a folder of checkpoints, folded; averaged weights where they were kept.
+
+    Raises:
+      CheckpointError: nothing there, damaged, of another body or another architecture.
+    """
+    items, metadata, step = checkpoints.restore(directory)
+    checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
+    variables = checkpoints.variables(items["state"])
+    m = metadata["num_hypotheses"]
+    model = experiment.build_model(config, m, bodies, metadata.get("mean_state"))
+    size = config.model.crop_size
+    example = {
+        "kp2d": jnp.zeros((1, 24, 2)),
+        "kp2d_input": jnp.ones((1, 24)),
+        "image": jnp.zeros((1, size, size, 3), jnp.uint8),
+    }
+    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), example))
+    checkpoints.check_match(directory, variables["params"], expected["params"])
+    stats = {"batch_stats": variables["batch_stats"]}
+    checkpoints.check_match(directory, stats, {"batch_stats": expected.get("batch_stats", {})})
+    model, variables = folding.fold(model, variables)
+    init = (metadata.get("init") or {}).get("fingerprint")
+    return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"], step, init)
+
+
+def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypotheses:
+    """Fills `log_prior`: log p(X) of every hypothesis at zero root (eq (4))."""
+    x = hypotheses.zero_root_joints(hyps)
+    return dataclasses.replace(hyps, log_prior=density.log_prob(x.reshape(*x.shape[:-2], 72)))
+
+
+def effective_number(
+    log_prior: Float[Array, "*batch M"], temperature: Float[Array, ""] | float
+) -> Float[Array, "*batch"]:
+    """1 / sum w^2 of the weights of eq (2): how many hypotheses the prior really keeps."""
+    w = jax.nn.softmax(temperature * log_prior, axis=-1)
+    return 1.0 / jnp.sum(w**2, axis=-1)

@@ -1,0 +1,168 @@
+"""Trains and restores the pose prior p(X): the RealNVP of section 4.1, eq (4), on zero-root skeletons."""
+
+import pathlib
+import shutil
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+from tqdm import tqdm
+
+from multibodies_jax.models import flow as flow_lib
+from multibodies_jax.training import checkpoints, logs, multihost
+from multibodies_jax.training import setup as experiment
+
+_HELD_OUT = 2000  # Validation skeletons on which the likelihood is reported.
+
+
+class Prior(flax.struct.PyTreeNode):
+    """A trained prior: log-density and samples of X (72 numbers: J24, mid-hip centred, identity root, metres).
+
+    `variables` is None where there is no prior, which weighs all alike; `held_out_log_prob` is None where unknown.
+    """
+
+    variables: Any
+    flow: flow_lib.Flow = flax.struct.field(pytree_node=False)
+    held_out_log_prob: float | None = flax.struct.field(pytree_node=False)
+
+    def log_prob(self, x: Float[Array, "*batch 72"]) -> Float[Array, "*batch"]:
+        if self.variables is None:
+            return jnp.zeros(x.shape[:-1])
+        return jnp.asarray(self.flow.apply(self.variables, x, method="log_prob"))
+
+    def sample(self, key: Array, num: int) -> Float[Array, "num 72"]:
+        return jnp.asarray(self.flow.apply(self.variables, key, num, method="sample"))
+
+
+def _flow(config: Any) -> flow_lib.Flow:
+    return flow_lib.Flow(layers=config.flow.layers, width=config.flow.width, dropout=config.flow.dropout)
+
+
+def train_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> None:
+    """Maximises the mean log-likelihood of training skeletons (eq (4)); continues from the last checkpoint.
+
+    The skeletons get Gaussian noise of `flow.noise_mm`: centred joints lie on a thin sheet of the 72 dimensions, where a
+    density without noise has no finite optimum.
+    """
+    directory, steps = workdir / "prior", config.flow.steps
+    if config.init and checkpoints.latest_step(directory) is None:
+        multihost.on_first(lambda: _adopt(config, pathlib.Path(config.init), workdir, bodies), "prior")
+    start = checkpoints.latest_step(directory) or 0
+    if start >= steps:
+        return
+    noise = config.flow.noise_mm / 1000
+    skeletons = {
+        split: experiment.zero_root_skeletons(bodies, *map(jnp.asarray, experiment.load_people(config, split)))
+        for split in ("train", "validation")
+    }
+    flow: Any = _flow(config)
+    key = jax.random.key(config.seed)
+    variables = flow.init(key, skeletons["train"][:2], method="log_prob")
+    mean, std = flow_lib.standardization(skeletons["train"])
+    std = jnp.sqrt(std**2 + noise**2)
+    variables = {**variables, "stats": {"mean": mean, "std": std}}
+    params, fixed = variables["params"], {k: v for k, v in variables.items() if k != "params"}
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(5.0), optax.adam(optax.cosine_decay_schedule(config.flow.learning_rate, steps))
+    )
+    opt_state = optimizer.init(params)
+    if start:
+        templates = {"params": params, "fixed": fixed, "opt_state": opt_state}
+        items, metadata, _ = checkpoints.restore(directory, templates)
+        checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
+        params, fixed, opt_state = (jax.tree.map(jnp.asarray, items[k]) for k in ("params", "fixed", "opt_state"))
+
+    @jax.jit
+    def train_step(params, opt_state, data, step):
+        k_pick, k_noise, k_drop = jax.random.split(jax.random.fold_in(key, step), 3)
+        x = data[jax.random.randint(k_pick, (config.flow.batch,), 0, len(data))]
+        x = x + noise * jax.random.normal(k_noise, x.shape)
+
+        def loss_fn(params):
+            log_p = flow.apply({"params": params, **fixed}, x, train=True, rngs={"dropout": k_drop}, method="log_prob")
+            return -jnp.mean(log_p)
+
+        loss, gradient = jax.value_and_grad(loss_fn)(params)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, loss
+
+    held_out = skeletons["validation"][:_HELD_OUT]
+    held_out = held_out + noise * jax.random.normal(jax.random.key(config.seed + 1), held_out.shape)
+    evaluate = jax.jit(lambda params: jnp.mean(flow.apply({"params": params, **fixed}, held_out, method="log_prob")))
+
+    def save(step: int) -> None:
+        metadata = experiment.metadata(config, bodies) | {
+            "noise_mm": config.flow.noise_mm,
+            "held_out_log_prob": float(evaluate(params)),
+        }
+        checkpoints.save(
+            directory,
+            step,
+            # As NumPy: every process trains the same prior on its own device, and one copy is written.
+            jax.device_get({"params": params, "fixed": fixed, "opt_state": opt_state}),
+            metadata,
+            keep=config.train.keep,
+        )
+
+    with (
+        logs.Logger(directory, start) as logger,
+        tqdm(
+            total=steps, initial=start, desc="prior", unit="step", mininterval=1, disable=not multihost.is_first()
+        ) as bar,
+    ):
+        for step in range(start, steps):
+            params, opt_state, loss = train_step(params, opt_state, skeletons["train"], step)
+            bar.update()
+            done = step + 1
+            saves = done % config.train.checkpoint_every == 0 or done == steps
+            if done % config.train.log_every == 0 or saves:
+                value = float(loss)
+                if not np.isfinite(value):
+                    raise FloatingPointError(
+                        f"the prior's loss is {value} at step {done}: lower config.flow.learning_rate or raise config.flow.noise_mm."
+                    )
+                last = {"held_out_log_prob": float(evaluate(params))} if done == steps else {}
+                logger.write(done, {"loss_nf": value} | last)
+                bar.set_postfix(loss=f"{value:.1f}")
+            if saves:
+                save(done)
+
+
+def _adopt(config: Any, source: pathlib.Path, workdir: pathlib.Path, bodies: experiment.Bodies) -> None:
+    """Takes the prior of `config.init` where it is finished and would be trained alike: same flow, people, body, seed."""
+    step = checkpoints.latest_step(source / "prior")
+    if step != config.flow.steps:
+        return
+    metadata = checkpoints.restore(source / "prior", {})[1]
+    theirs = metadata.get("config") or {}
+    ours = experiment.metadata(config, bodies)["config"]
+    people = ("people", "num_people", "poses", "pose_mix")
+    same = all(theirs.get(part) == ours[part] for part in ("flow", "body", "seed"))
+    same = same and all(theirs["data"].get(name) == ours["data"][name] for name in people)
+    if same and metadata.get("body_fingerprint") == bodies.files.fingerprint:
+        temporary = workdir / "prior.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source / "prior" / str(step), temporary / str(step))
+        if (source / "prior" / logs.LOG).exists():
+            shutil.copy(source / "prior" / logs.LOG, temporary)
+        temporary.rename(workdir / "prior")
+
+
+def load_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> Prior:
+    """Restores the prior of a work directory, with its masks and its standardisation.
+
+    A single hypothesis needs none: without `prior/` it gets one that weighs all alike (SPIN's weights have no prior).
+    """
+    flow = _flow(config)
+    if config.model.num_hypotheses == 1 and checkpoints.latest_step(workdir / "prior") is None:
+        return Prior(None, flow, None)
+    shapes = jax.eval_shape(lambda: flow.init(jax.random.key(0), jnp.zeros((2, 72)), method="log_prob"))
+    templates = {"params": shapes["params"], "fixed": {k: v for k, v in shapes.items() if k != "params"}}
+    items, metadata, _ = checkpoints.restore(workdir / "prior", templates)
+    checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
+    variables = jax.tree.map(jnp.asarray, {"params": items["params"], **items["fixed"]})
+    return Prior(variables, flow, metadata["held_out_log_prob"])

@@ -1,0 +1,245 @@
+"""Every method on one frozen trunk, from its training to its table; and what `make tables` does about it all."""
+
+import concurrent.futures
+import json
+import pathlib
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from multibodies_jax.evaluation import evaluate, judge
+from multibodies_jax.reporting import paper_runs as tables
+from multibodies_jax.training import checkpoints, feature_cache, logs, loop
+from multibodies_jax.training import setup as experiment
+from tests.helpers import tiny
+
+_OPTIONS = {"num_train": 12, "num_validation": 4, "num_test": 7, "num_people": 40, "image_size": 64}
+_IMAGES = {"model__trunk": "resnet_small", "model__crop_size": 32, "model__width": 4, "data__virtual_cameras": False}
+_SET = "synthetic_bodies/ambiguous"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "dataset_options", lambda config: _OPTIONS)
+        patch.setattr(loop, "_FEATURE_BATCH", 8)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory):
+    """Work directory of a trunk, below a folder that also has its data."""
+    root = tmp_path_factory.mktemp("baselines")
+    config = _config(root, model__num_hypotheses=1, model__name="hmr", loss__mode0=False, eval__ns=(1,))
+    loop.train(config, root / "trunk")
+    return root / "trunk"
+
+
+def _config(root: pathlib.Path, **overrides):
+    fields = {"data__dir": str(root / "data"), "eval__batch": 4, "eval__vertex_stride": 200, "eval__sets": (_SET,)}
+    return tiny.config(**_IMAGES | fields | overrides)
+
+
+def _on_trunk(trunk, **overrides):
+    fields = {"freeze": "trunk", "data__cached_passes": 2, "train__baseline": False, "init": str(trunk)}
+    return _config(trunk.parent, eval__controls=False, **fields | overrides)
+
+
+@pytest.mark.parametrize("name", ["multibodies", "smpl_mdn", "smpl_cvae"])
+def test_a_method_learns_on_the_cached_features_of_a_frozen_trunk(trunk, name):
+    workdir = trunk.parent / name
+    config = _on_trunk(trunk, model__name=name)
+    loop.train(config, workdir)
+    source = checkpoints.restore(trunk / "checkpoints")[0]["state"]
+    items, metadata, _ = checkpoints.restore(workdir / "checkpoints")
+    for part in ("params", "batch_stats"):
+        for a, b in zip(
+            jax.tree.leaves(source[part]["trunk"]), jax.tree.leaves(items["state"][part]["trunk"]), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+    assert metadata["init"]["fingerprint"] and metadata["training_seconds"] > 0
+    caches = [path for path in (trunk.parent / "data" / "features").iterdir() if path.is_dir()]
+    assert len(caches) == 1  # Made once, for all methods.
+    own = {"multibodies": "loss_best", "smpl_mdn": "loss_mixture", "smpl_cvae": "loss_kl"}[name]
+    last = logs.read(workdir / "checkpoints")[-1]
+    assert np.isfinite(last[own]) and ("used_hypotheses" in last) == (name == "multibodies")
+    manifests = [(folder / "prior" / "4" / "manifest.json").read_bytes() for folder in (trunk, workdir)]
+    assert manifests[0] == manifests[1]  # Taken over: one that was trained again would name this model.
+    result = evaluate.evaluate(config, workdir)
+    errors = result["metrics"][_SET][judge.main(name)]
+    assert errors["1"]["mpjpe"]["mean"] >= errors["5"]["mpjpe"]["mean"] > 0
+    assert result["init"]["fingerprint"] == metadata["init"]["fingerprint"] == result["inits"][judge.main(name)]
+    assert ("collapsed or cheating" in (workdir / "results.md").read_text()) == (name == "smpl_cvae")
+
+
+def test_features_are_those_of_the_images(tmp_path):
+    images = np.arange(6 * 4).reshape(6, 2, 2).astype(np.float32)
+    calls = []
+
+    def batches():
+        calls.append(1)
+        return iter({"image": images[i : i + 2], "valid": np.arange(i, i + 2)} for i in (0, 2, 4))
+
+    def opened(**description):
+        return feature_cache.open_cache(
+            tmp_path / "c", description, 6, batches, lambda batch: batch["image"].sum((1, 2))[:, None]
+        )
+
+    rows = opened(trunk="a")
+    np.testing.assert_array_equal(rows["feature"][:, 0], images.sum((1, 2)))
+    np.testing.assert_array_equal(rows["valid"], np.arange(6))
+    assert "image" not in rows
+    np.testing.assert_array_equal(opened(trunk="a")["feature"], rows["feature"])
+    assert len(calls) == 1
+    with pytest.raises(ValueError, match="cache of other features"):
+        opened(trunk="b")
+    (tmp_path / "c" / "feature.npy").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="is no cache of features"):
+        opened(trunk="a")
+
+
+def test_two_runs_that_make_the_same_cache_leave_it_whole(tmp_path):
+    calls = []
+
+    def made():
+        return feature_cache.open_cache(tmp_path / "c", {}, 4, batches, lambda batch: batch["image"])["feature"][:, 0]
+
+    def batches():
+        calls.append(1)
+        yield {"image": np.full((2, 3), 1.0)}
+        if len(calls) == 1:
+            other.append(pool.submit(made))  # Another run begins before this one is done.
+            time.sleep(0.3)
+        yield {"image": np.full((2, 3), 2.0)}
+
+    other: list = []
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        np.testing.assert_array_equal(made(), [1, 1, 2, 2])
+        np.testing.assert_array_equal(other[0].result(), [1, 1, 2, 2])
+    assert len(calls) == 1
+
+
+def test_a_cache_that_was_stopped_is_not_there(tmp_path):
+    def batches():
+        yield {"image": np.zeros((2, 3)), "valid": np.zeros(2)}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        feature_cache.open_cache(tmp_path / "c", {}, 4, batches, lambda batch: batch["image"])
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("field", [{"freeze": ""}, {"freeze_statistics": False}, {"init": ""}])
+def test_features_of_a_trunk_that_changes_are_refused(tmp_path, field):
+    config = _config(tmp_path, **{"freeze": "trunk", "data__cached_passes": 1, "init": "trunk"} | field)
+    with pytest.raises(ValueError, match="a trunk that does not change"):
+        experiment.validate(config)
+
+
+def test_cached_passes_with_several_processes_are_refused(trunk, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="cached_passes=2 works with one process, and there are 2"):
+        loop.stages(_on_trunk(trunk), trunk.parent / "x")
+
+
+def test_another_models_fields_bind_nobody_and_its_own_do(trunk):
+    loop.train(_on_trunk(trunk, model__name="multibodies"), trunk.parent / "multibodies")
+    experiment.check_workdir(_on_trunk(trunk, mdn__weight=7.0), trunk.parent / "multibodies")
+    loop.train(_on_trunk(trunk, model__name="smpl_mdn"), trunk.parent / "smpl_mdn")
+    with pytest.raises(ValueError, match=r"mdn\.weight"):
+        experiment.check_workdir(_on_trunk(trunk, model__name="smpl_mdn", mdn__weight=7.0), trunk.parent / "smpl_mdn")
+
+
+def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
+    where = ("tables", pathlib.Path("w"), 3, "")
+    runs = {run.name: run for run in (*tables.methods(*where), *tables.open_choices(*where))}
+    assert set(runs) > {"trunk", "hmr", "ours", "smpl_mdn", "smpl_cvae", "no_reprojection", "m25", "released_losses"}
+    budgets = set()
+    for name, run in runs.items():
+        config = tables._config(run, {})
+        experiment.validate(config)
+        assert config.seed == 3
+        if name != "trunk":
+            assert config.init == "w/seed3/trunk" and config.freeze == "trunk"
+            budgets.add((config.train.steps, config.train.batch, config.optim.learning_rate, config.data.cached_passes))
+    assert len(budgets) == 1
+    names = {run.name for run in tables.methods("synthetic", pathlib.Path("w"), 3, "given")}
+    assert names == {"hmr", "ours", "smpl_mdn", "smpl_cvae", "no_reprojection"}
+    for base in ("synthetic", "demo"):
+        budgets = set()
+        for run in tables.methods(base, pathlib.Path("w"), 3, "given"):
+            config = tables._config(run, {})
+            assert not config.train.baseline
+            budgets.add((config.train.steps, config.train.batch, config.optim.learning_rate))
+        assert len(budgets) == 1
+    for run in tables.methods("mixture:paper", pathlib.Path("w"), 3, "spin"):
+        config = tables._config(run, {})
+        experiment.validate(config)
+        assert config.data.sets[0] == "h36m/official" and config.init == "spin" and not config.freeze
+
+
+def test_the_plan_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    """Runs that stand there complete are not repeated; out of time it says how to go on."""
+    calls = []
+
+    def call(command, seconds):
+        calls.append(command)
+        if "run.py" not in command:
+            return 0
+        if len(calls) > 3:
+            return tables.STOPPED
+        folder = pathlib.Path(next(c for c in command if c.startswith("--workdir=")).partition("=")[2])
+        run = next(r for r in tables.methods("tables", tmp_path, 0, "") if r.name == folder.name)
+        config = tables._config(run, {"flow.steps": "5", "eval.batch": "5"})
+        (folder / "checkpoints" / str(config.train.steps)).mkdir(parents=True)
+        stored = json.loads(config.to_json_best_effort())
+        (folder / "config.json").write_text(json.dumps(stored))
+        (folder / "results.json").write_text(json.dumps({"config": stored}))
+        return 0
+
+    monkeypatch.setattr(tables, "_call", call)
+    arguments = [f"--workdir={tmp_path}", "--seeds=0", "--config.flow.steps=5", "--config.eval.batch=5"]
+    assert tables.main(arguments) == tables.STOPPED
+    assert "the same command continues" in capsys.readouterr().out
+    assert [c[4].rpartition("/")[2] for c in calls] == ["trunk", "hmr", "ours", "smpl_mdn"]
+    calls.clear()
+    assert tables.main(arguments) == tables.STOPPED or calls
+    assert calls[0][4].endswith("smpl_mdn")
+
+
+def test_a_call_that_takes_too_long_is_asked_to_save(tmp_path):
+    code = (
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[1], 'w').close(), sys.exit(1)));"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    status = tables._call([sys.executable, "-c", code, str(tmp_path / "saved")], 5.0)
+    assert status == tables.STOPPED and (tmp_path / "saved").exists()
+    assert tables._call([sys.executable, "-c", "raise SystemExit(3)"], 60.0) == 3
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--seeds=0,0", "'0,0' has a number twice"),
+        ("--seeds=a", "'a' is no list of whole numbers"),
+        ("--base=nonsense", "no config 'nonsense'"),
+        ("--base=released", "--base=released"),
+        ("--base=smpl_mdn", "the base is ours"),
+        ("--base=demo:x", "configs/demo.py takes no argument, got 'x'"),
+        ("--init=nowhere", "'nowhere' holds no checkpoint"),
+        ("--confg.seed=1", "unknown argument '--confg.seed=1'"),
+        ("--config.nope=1", "there is no field config.nope"),
+        ("--config.eval=5", "--config.eval=5"),
+        ("--config.model.num_hypotheses=25", "is set for them"),
+        ("--minutes=-1", "--minutes=-1"),
+        (f"--workdir={__file__}", "has to be a folder"),
+    ],
+)
+def test_bad_arguments_are_messages_with_status_2(argument, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tables, "_call", lambda *_: pytest.fail("ran"))
+    with pytest.raises(SystemExit) as stopped:
+        tables.main([f"--workdir={tmp_path}", argument])
+    assert stopped.value.code == 2 and message in capsys.readouterr().err.partition("error: ")[2]

@@ -1,0 +1,157 @@
+"""What the benchmarks compute beside time: shares, sections, the withheld keypoints, the placed mean body."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as all_of_them
+from benchmarks import inference, photographs, training
+from multibodies_jax.geometry import joints
+from multibodies_jax.prediction import people
+
+
+def test_stages_of_a_tiny_model_run_and_their_shares_sum_to_one():
+    stages = inference.prepare(2, flow_width=8, trunk="resnet_small", crop_size=32, hidden=16, num_hypotheses=26)
+    assert stages["quantizer, n=25"]().medoid.shape == (2, 25)
+    assert stages["meshes, n=10"]().shape == (2, 10, 6890, 3)
+    seconds = inference.measure(stages, 1)
+    passes = inference.passes(seconds)
+    assert [list(stages) for stages in passes.values()] == [
+        ["network", "bodies and joints", "log p(X)", f"quantizer, n={n}", f"meshes, n={n}"] for n in (10, 25)
+    ]
+    printed = inference.table(2, seconds)
+    shares = [float(line.split()[-2]) for line in printed.splitlines() if line.endswith("%")]
+    assert sum(shares) == pytest.approx(200, abs=0.1)
+
+
+def test_shares_and_times_are_per_image_and_per_pass():
+    seconds = {"network": 0.7, "quantizer, n=10": 0.1, "meshes, n=10": 0.2, "quantizer, n=25": 0.3, "meshes, n=25": 1.0}
+    lines = inference.table(4, seconds).splitlines()
+    assert lines[0] == "batch 4, n=10: 250.00 ms per image" and lines[4] == "batch 4, n=25: 500.00 ms per image"
+    assert lines[2].split() == ["quantizer,", "n=10", "25.000", "ms", "10.00", "%"]
+    assert lines[6].split() == ["quantizer,", "n=25", "75.000", "ms", "15.00", "%"]
+
+
+def test_a_section_holds_machine_command_and_output_and_says_what_failed():
+    text = all_of_them.section("joints", "2 CPUs", "figures\n", 12.3, 0)
+    assert text == "### joints\n\n2 CPUs. `python -m benchmarks.joints`, 12 s.\n\n```\nfigures\n```\n"
+    assert "failed with status 3" in all_of_them.section("joints", "2 CPUs", "", 1.0, 3)
+
+
+def test_all_run_unless_named_and_a_failure_is_the_exit_status(monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(all_of_them, "machine", lambda: "machine")
+    monkeypatch.setattr(all_of_them, "run", lambda name, about: ran.append((name, about)) or 3 * (name == "quantizer"))
+    assert all_of_them.main([]) == 1 and ran == [(name, "machine") for name in all_of_them.NAMES]
+    assert all_of_them.main(["joints"]) == 0 and ran[-1][0] == "joints"
+    with pytest.raises(SystemExit):
+        all_of_them.main(["joint"])
+    assert "choose among joints, quantizer" in capsys.readouterr().err
+
+
+def _people():
+    keypoints = np.arange(51).reshape(17, 3) + 1
+    return {
+        "images": [{"id": 5, "file_name": "skier.jpg", "width": 90, "height": 80}, {"id": 2, "file_name": "b.png"}],
+        "annotations": [{"id": 1, "image_id": 5, "bbox": [1, 2, 3, 4], "keypoints": keypoints.ravel().tolist()}],
+    }
+
+
+def test_knees_and_ankles_are_withheld_in_one_image_more(tmp_path):
+    before = _people()
+    (tmp_path / "people.json").write_text(json.dumps(photographs.add_withheld(before)))
+    assert before == _people()
+    found = people.read_people(tmp_path / "people.json")
+    whole, part = found["skier.jpg"].people[0], found["skier_without_legs.jpg"].people[0]
+    gone = {joints.J24[i] for i in np.flatnonzero(whole.keypoints[:, 2] != part.keypoints[:, 2])}
+    assert gone == {"left_knee", "right_knee", "left_ankle", "right_ankle"} and part.keypoints[:, 2].sum() == 13
+    kept = part.keypoints[:, 2] > 0
+    np.testing.assert_array_equal(whole.keypoints[kept], part.keypoints[kept])
+
+
+def test_a_people_file_without_the_skier_is_refused():
+    content = _people() | {"annotations": []}
+    with pytest.raises(ValueError, match="got 0 people"):
+        photographs.add_withheld(content)
+
+
+def test_the_mean_body_is_placed_by_least_squares_on_what_is_seen():
+    rng = np.random.default_rng(0)
+    points, keypoints = rng.normal(size=(24, 3)), 100 * rng.normal(size=(24, 2))
+    seen = rng.random(24) < 0.5
+    # The same camera from a general solver: columns scale, x, y.
+    design = np.zeros((24, 2, 3))
+    design[..., 0], design[:, 0, 1], design[:, 1, 2] = points[:, :2], 1, 1
+    solution = np.linalg.lstsq(design[seen].reshape(-1, 3), keypoints[seen].ravel(), rcond=None)[0]
+    np.testing.assert_allclose(photographs.place(points, keypoints, seen), design @ solution, atol=1e-9)
+
+
+def _record(rng, known):
+    """Bodies 20 m in front of a camera, whose pixels are known by hand."""
+    points = 0.3 * rng.normal(size=(6, 24, 3))
+    translation = np.array([0.1, -0.2, 20.0])
+    in_camera = points + 0.05 + translation
+    pixels = 800 * in_camera[..., :2] / in_camera[..., 2:] + [320, 240]
+    record = {
+        "all_joints24": points,
+        "all_midhip": np.full((6, 3), 0.05),
+        "all_translation": np.tile(translation, (6, 1)),
+        "intrinsics": np.array([[800, 0, 320], [0, 800, 240], [0, 0, 1.0]]),
+        "index": np.array([4, 1]),
+        "probabilities": np.array([0.75, 0.25]),
+        "keypoints": np.concatenate([np.zeros((24, 2)), known[:, None]], axis=1),
+    }
+    return {k: np.asarray(v, np.int32 if k == "index" else np.float32) for k, v in record.items()}, pixels
+
+
+def test_errors_are_of_the_pixels_of_what_was_seen_and_of_what_was_withheld():
+    rng = np.random.default_rng(1)
+    known, annotated = np.arange(24) % 3 == 0, np.arange(24) % 3 < 2
+    record, pixels = _record(rng, known)
+    keypoints = np.concatenate([300 + 20 * rng.normal(size=(24, 2)), annotated[:, None]], axis=1)
+    mean_body = rng.normal(size=(24, 3))
+    found = photographs.errors(record, keypoints, mean_body)
+    placed = photographs.place(mean_body, keypoints[:, :2], known)
+    for group, which in (("seen", known), ("withheld", annotated & ~known)):
+        by_hand = [np.mean([np.hypot(*(p[k] - keypoints[k, :2])) for k in np.flatnonzero(which)]) for p in pixels]
+        of_mean = np.mean([np.hypot(*(placed[k] - keypoints[k, :2])) for k in np.flatnonzero(which)])
+        expected = [np.mean(by_hand), min(by_hand), 0.75 * by_hand[4] + 0.25 * by_hand[1], min(by_hand[4], by_hand[1])]
+        np.testing.assert_allclose(list(found[group].values()), [*expected, of_mean], rtol=1e-4)
+
+
+def test_nothing_withheld_has_no_error():
+    known = np.ones(24)
+    record, _ = _record(np.random.default_rng(2), known)
+    keypoints = np.concatenate([np.random.default_rng(3).normal(size=(24, 2)), known[:, None]], axis=1)
+    assert list(photographs.errors(record, keypoints, record["all_joints24"][0])) == ["seen"]
+
+
+def test_spread_tells_what_moves_with_the_shoulders_from_what_moves_alone():
+    points = np.zeros((4, 24, 3), np.float32)
+    upper = [joints.J24.index(name) for name in (*photographs.ARM, "left_shoulder")]
+    points[:, upper, 0] = np.array([-0.1, 0.1, -0.1, 0.1])[:, None]  # The upper body as a whole, 100 mm.
+    points[:, joints.J24.index("left_ankle"), 2] = [-0.2, -0.2, 0.2, 0.2]  # One of four leg joints, 200 mm.
+    legs, arm = photographs.spreads_mm({"all_joints24": points}).values()
+    np.testing.assert_allclose(arm, [100, 0], atol=1e-2)
+    np.testing.assert_allclose(legs, [50, (3 * 100 + np.hypot(100, 200)) / 4], atol=1e-2)
+
+
+def test_a_missing_model_is_a_message(tmp_path, capsys):
+    assert photographs.main([f"--workdir={tmp_path}", f"--photos={tmp_path}"]) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_steps_of_both_take_turns_and_medians_count(monkeypatch):
+    """One slow step does not count."""
+    clock = iter([0, 1, 10, 12, 20, 21, 30, 32, 40, 49, 50, 52])  # Durations 1 and 2, then 1 and 2, then 9 and 2.
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    order = []
+    assert training.measure([lambda: order.append("a"), lambda: order.append("b")], 3) == [1, 2]
+    assert order == ["a", "b"] * 3
+
+
+def test_a_training_step_of_a_tiny_model_runs():
+    small = {"hidden": 8, "keypoint_width": 8, "keypoint_blocks": 1}
+    _, metrics = training.prepare("keypoints", 64, 2, 3, **small)()
+    assert np.isfinite(metrics["loss"]) and metrics["loss_vertices"] > 0

@@ -1,0 +1,48 @@
+"""The three programs of `benchmarks.released` compute the same bodies, from the same random weights."""
+
+import numpy as np
+import pytest
+
+from benchmarks import released
+
+M, N = 3, 2
+
+
+def test_both_pytorch_programs_agree_with_ours():
+    pytest.importorskip("torch")
+    from benchmarks import torch_programs
+    from multibodies_jax.body import body_files
+
+    image = released.crops(2, 64)
+    run, stages = released.prepare_ours(M, image, N)
+    chosen, scored = run()
+    network, flow = released.random_tensors(M, dead=True)
+    joints = np.asarray(scored.joints24).reshape(2, M, 72)
+    assert joints.std(axis=1).max() > 0.01 and joints.std(axis=0).max() > 0.01  # Neither hypotheses nor images agree.
+    assert next(iter(stages)) == "trunk and modes" and chosen.betas.shape == (2, N, 10)
+    for program in torch_programs.PROGRAMS:
+        other = torch_programs.prepare(program, network, flow, body_files.load())(image, N, np.zeros((2, 1), int))
+        states, size = other["states"], np.abs(other["states"]).max()
+        np.testing.assert_allclose(states[..., 144:154], scored.betas, atol=1e-4 * size)
+        np.testing.assert_allclose(states[..., 154:], scored.cam, atol=1e-4 * size)
+        np.testing.assert_allclose(other["log_prior"], scored.log_prior, rtol=1e-3)
+        np.testing.assert_allclose(
+            other["joints"].reshape(2, N, 72), np.take_along_axis(joints, other["ids"][..., None], 1), atol=1e-4
+        )
+        # One cluster: its centroid does not depend on where K-means starts. Ours orders by probability.
+        ordered = [
+            np.take_along_axis(x, x[:, :, :1, :1].argsort(1), 1) for x in (other["joints"], np.asarray(chosen.joints24))
+        ]
+        np.testing.assert_allclose(*ordered, atol=1e-4)
+
+
+def test_without_pytorch_the_message_gives_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(released.importlib.util, "find_spec", lambda name: None)
+    assert released.main([]) == 2 and "pip install -e .[torch]" in capsys.readouterr().err
+
+
+def test_ratios_shares_and_what_did_not_run_are_printed():
+    ours = {"seconds": 0.8, "bytes": 2**30, "stages": {"head": 0.2, "log p(X)": 0.6}}
+    text = released.table(25, 8, {"ours": ours, "live path": {"seconds": 1.2, "bytes": 2**31, "stages": {}}})
+    assert "100.0 ms per image,   1024 MiB" in text and "ours is 1.50 x as fast, with 1 / 2.0" in text
+    assert "as released  did not run" in text and "75.000 ms  75.00 %" in text

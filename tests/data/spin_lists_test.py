@@ -1,0 +1,364 @@
+"""Lists in SPIN's format, written here as the official files are, and images in every folder layout."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from multibodies_jax.data import augment, image_layouts, pipeline, spin_crops, spin_lists
+from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import train_step as steps
+from tests.helpers import tiny
+from tfds_builders import features
+
+_H36M = [f"images/S9_Directions_1.60457274_{i:06d}.jpg" for i in (1, 6, 11)]
+_3DPW = ["imageFiles/downtown_a_00/image_00000.jpg", "imageFiles/downtown_a_00/image_00001.jpg"] * 2
+
+
+def _arrays(names, seed=0, keys=("part", "S", "pose", "shape", "gender")):
+    """The arrays of a list: float64, names as unicode."""
+    rng, n = np.random.default_rng(seed), len(names)
+    one = np.ones((n, 24, 1))
+    every = {
+        "part": np.concatenate([rng.integers(10, 90, (n, 24, 2)), one], axis=-1),
+        "S": np.concatenate([rng.uniform(-1, 1, (n, 24, 3)), one], axis=-1),
+        "pose": rng.normal(size=(n, 72)),
+        "shape": rng.normal(size=(n, 10)),
+        "gender": np.array(["m", "f"] * n)[:n],
+    }
+    box = {"center": rng.integers(80, 120, (n, 2)) / 2, "scale": rng.integers(60, 90, n) * 0.9 / 200}
+    return {"imgname": np.array(names)} | box | {key: every[key] for key in keys}
+
+
+def _save(path, **arrays: Any):
+    np.savez(path, **arrays)
+
+
+def _write_images(root, names, size=(96, 88)):
+    for i, name in enumerate(dict.fromkeys(names)):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (size[1] // 8, size[0] // 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).resize(size).save(path, quality=95)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    lists, images = tmp_path / "npz", tmp_path / "images_of_all"
+    lists.mkdir()
+    images.mkdir()
+    return lists, images
+
+
+def _open(folders, name, split="test"):
+    return spin_lists.open_set(name, split, *map(str, folders))
+
+
+def test_records_have_what_the_list_says(folders):
+    arrays = _arrays(_3DPW)
+    arrays["parts_openpose_s24"] = arrays.pop("part")
+    arrays["parts_openpose_s24"][1, 5] = (np.nan, 3.0, 0.0)  # Not detected.
+    arrays["S"][2, 17:, 3] = 0
+    _save(folders[0] / "3dpw_test_all.npz", **arrays, openpose=np.zeros(3))
+    _write_images(folders[1] / "3DPW", _3DPW)
+    source = _open(folders, "spin/3dpw_test_all")
+    assert len(source) == 4
+    records = list(source)
+    for i, record in enumerate(records):
+        # Everything that a stored set has, and nothing that the dictionary of features does not know.
+        assert set(record) == set(features.empty_example())
+        features.example(**{**record, "image": features.encode_image(record["image"]), **_as_text(record)})
+        assert record["example_id"] == b"3dpw_test_all/%06d" % i
+        with Image.open(folders[1] / "3DPW" / _3DPW[i]) as image:
+            np.testing.assert_array_equal(record["image"], np.asarray(image))
+        assert record["image_size"].tolist() == [96, 88] and record["window"].tolist() == [0, 0, 96, 88]
+        assert record["box_scale"] == arrays["scale"][i] and record["box_scale"].dtype == np.float64
+        np.testing.assert_array_equal(record["box_center"], arrays["center"][i])
+        np.testing.assert_array_equal(record["box_center_full"], arrays["center"][i])
+        known = arrays["parts_openpose_s24"][i, :, 2] > 0
+        np.testing.assert_array_equal(record["kp2d"][known], arrays["parts_openpose_s24"][i, known, :2])
+        np.testing.assert_array_equal(record["kp2d_valid"], known)
+        np.testing.assert_array_equal(record["joints3d_valid"], arrays["S"][i, :, 3])
+        kept = arrays["S"][i, :, 3:] > 0
+        np.testing.assert_allclose(record["joints3d"], arrays["S"][i, :, :3] * kept, atol=1e-6)
+        np.testing.assert_allclose(record["pose"].reshape(72), arrays["pose"][i], atol=1e-6)
+        np.testing.assert_allclose(record["betas"], arrays["shape"][i], atol=1e-6)
+        assert (record["gender"], record["smpl_valid"], record["intrinsics_valid"]) == (i % 2, 1, 0)
+        assert (record["protocol_hint"], _as_text(record)["dataset"]) == (b"3dpw", "threedpw")
+
+
+def _as_text(record):
+    texts = {key: record[key].decode() for key in ("example_id", "protocol_hint")}
+    names = {"dataset": features.DATASETS[record["dataset"]], "occlusion": "none"}
+    return texts | names | {key: np.float32(record[key]) for key in ("box_center", "box_scale", "kp2d")}
+
+
+@pytest.mark.parametrize(
+    ("stem", "names", "split", "dataset", "protocol"),
+    [
+        ("h36m_valid_protocol1", _H36M, "test", "h36m", b"h36m_p1"),
+        ("h36m_valid_protocol2", _H36M, "test", "h36m", b"h36m_p2"),
+        ("mpi_inf_3dhp_valid", ["mpi_inf_3dhp_test_set/TS1/imageSequence/img_000001.jpg"], "test", "mpi_inf_3dhp", b"mpi_inf_3dhp"),
+        ("3dpw_validation", _3DPW, "validation", "threedpw", b"3dpw"),
+        ("lsp_dataset_original_train", ["images/im0001.jpg"], "train", "lsp", b""),
+        ("hr-lspet_train", ["im00001.png"], "train", "lspet", b""),
+        ("mpii_train", ["images/015601864.jpg"], "train", "mpii", b""),
+        ("coco_2014_train", ["train2014/COCO_train2014_000000000009.jpg"], "train", "coco2014", b""),
+    ],
+)  # fmt: skip
+def test_each_official_list_has_its_set_split_and_protocol(folders, stem, names, split, dataset, protocol):
+    _save(folders[0] / f"{stem}.npz", **_arrays(names, keys=("S",)))
+    _write_images(folders[1], names)
+    record = _open(folders, f"spin/{stem}", split)[0]
+    assert features.DATASETS[record["dataset"]] == dataset and record["protocol_hint"] == protocol
+    # What this list lacks is not annotated.
+    assert not record["kp2d_valid"].any() and not record["smpl_valid"] and record["gender"] == -1
+    with pytest.raises(spin_lists.ListError, match=f"counts as '{split}', but 'nowhere' was asked for"):
+        _open(folders, f"spin/{stem}", "nowhere")
+
+
+def test_names_and_genders_may_be_bytes_and_smpl_may_be_partly_there(folders):
+    arrays = _arrays(_H36M) | {"has_smpl": np.array([1, 0, 1.0])}
+    arrays |= {key: arrays[key].astype(bytes) for key in ("imgname", "gender")}
+    _save(folders[0] / "h36m_train.npz", **arrays)
+    rows = spin_lists.read(folders[0] / "h36m_train.npz")
+    assert rows.imgname == _H36M and rows.gender.tolist() == [0, 1, 0] and rows.smpl_valid.tolist() == [1, 0, 1]
+
+
+def test_ambiguous_crops_replace_the_box_alone(folders):
+    arrays = _arrays(_H36M)
+    _save(folders[0] / "h36m_valid_protocol2.npz", **arrays)
+    crops = {"amb_center": arrays["center"] + 1.5, "amb_scale": arrays["scale"] * 0.4}
+    _save(folders[0] / "h36m-p2_amb3.npz", **crops, imgname=arrays["imgname"])
+    _write_images(folders[1], _H36M)
+    plain, ambiguous = (_open(folders, f"spin/h36m_valid_protocol2{s}") for s in ("", "+h36m-p2_amb3"))
+    for i, (record, other) in enumerate(zip(plain, ambiguous, strict=True)):
+        np.testing.assert_array_equal(other["box_center"], crops["amb_center"][i])
+        assert other["box_scale"] == crops["amb_scale"][i] and other["box_scale_full"] == arrays["scale"][i]
+        assert features.DATASETS[other["dataset"]] == "ah36m"
+        for key in set(record) - {"box_center", "box_scale", "dataset"}:
+            np.testing.assert_array_equal(record[key], other[key])
+
+
+def test_crops_of_another_list_are_refused(folders):
+    arrays = _arrays(_H36M)
+    _save(folders[0] / "h36m_valid_protocol2.npz", **arrays)
+    rows = spin_lists.read(folders[0] / "h36m_valid_protocol2.npz")
+    crops = {"amb_center": arrays["center"], "amb_scale": arrays["scale"]}
+    cases = {
+        "has 2 crops and h36m_valid_protocol2.npz has 3 rows": {k: v[:2] for k, v in crops.items()},
+        "row 1 is of 'images/S9_Directions_1.60457274_000011.jpg'": crops | {"imgname": arrays["imgname"][[0, 2, 1]]},
+        "the crop of row 2 has no area": crops | {"amb_scale": np.array([1, 1, 0.0])},
+        "lacks 'amb_scale'; it has amb_center": {"amb_center": arrays["center"]},
+    }
+    for message, content in cases.items():
+        _save(folders[0] / "crops.npz", **content)
+        with pytest.raises(spin_lists.ListError, match=message):
+            spin_lists.read_crops(folders[0] / "crops.npz", rows)
+
+
+def test_lists_that_cannot_be_used_say_why(folders):
+    good = _arrays(_H36M)
+    path = folders[0] / "list.npz"
+    far = good["S"].copy()
+    far[1, :, :3] *= 1000
+    hole = good["part"].copy()
+    hole[2, 3, 0] = np.nan
+    cases = {
+        "lacks 'center'; it has S, gender": {k: v for k, v in good.items() if k != "center"},
+        "'imgname' is an array of Python objects.* imgname=np.array": good | {"imgname": np.array(_H36M, object)},
+        "'imgname' should be a column of texts, got float64": good | {"imgname": np.zeros(3)},
+        "has no rows": {k: v[:0] for k, v in good.items()},
+        r"'center' should be numbers \(3, 2\), got float64 \(2, 2\)": good | {"center": good["center"][:2]},
+        "'center' is not finite in row 0": good | {"center": np.full((3, 2), np.nan)},
+        "box of row 1 has no area": good | {"scale": np.array([1.0, -1, 1])},
+        "S of row 1 reaches .* Divide millimetres by 1000": good | {"S": far},
+        "'part' is not finite in row 2, where its confidence is above 0": good | {"part": hole},
+        r"'pose' should be numbers \(3, 72\)": good | {"pose": good["pose"][:, :69]},
+        "gender is 'x' somewhere; expected 'm' or 'f'": good | {"gender": np.array(["m", "x", "f"])},
+        "'gender' has 2 rows": good | {"gender": np.array(["m", "f"])},
+    }
+    for message, content in cases.items():
+        _save(path, **content)
+        with pytest.raises(spin_lists.ListError, match=message):
+            spin_lists.read(path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(spin_lists.ListError, match=r"cannot be read as \.npz"):
+        spin_lists.read(path)
+    with pytest.raises(spin_lists.ListError, match=r"There is no list .*other.npz. In its folder: list"):
+        spin_lists.read(folders[0] / "other.npz")
+    for name in ("spin/", "spin/a+b+c", "spin/../list", "list"):
+        with pytest.raises(spin_lists.ListError, match="write spin/LIST"):
+            spin_lists.split_of(name)
+
+
+_LAYOUTS = [
+    # Subaction 1 of Directions is "Directions 1" for S9; its camera 60457274 is the fourth.
+    (_H36M, "h36m_valid_protocol2", path)
+    for path in (
+        "images/S9_Directions_1.60457274_{:06d}.jpg",
+        "S9_Directions_1.60457274_{:06d}.jpg",
+        "S9/images/S9_Directions_1.60457274/S9_Directions_1.60457274_{:06d}.jpg",
+        "S9/S9_Directions_1.60457274/S9_Directions_1.60457274_{:06d}.jpg",
+        "images/s_09_act_02_subact_01_ca_04/s_09_act_02_subact_01_ca_04_{:06d}.jpg",
+        "s_09_act_02_subact_01_ca_04/s_09_act_02_subact_01_ca_04_{:06d}.jpg",
+        "S9/Directions-1/imageSequence/60457274/img_{:06d}.jpg",
+    )
+] + [
+    (["S1/Seq2/imageFrames/video_4/frame_000011.jpg"], "mpi_inf_3dhp_train", path)
+    for path in (
+        "S1/Seq2/imageFrames/video_4/frame_0000{}.jpg",
+        "S1/Seq2/video_4/0000{}.jpg",
+        "S1_Seq2_Cam4_0000{}.jpg",
+        "S1/Seq2/imageFrames/img_4_0000{}.jpg",
+        "S1/Seq2/images/S1_Seq2_V4/img_S1_Seq2_V4_0000{}.jpg",
+    )
+] + [(_3DPW, "3dpw_test", path) for path in ("downtown_a_00/image_{:05d}.jpg", "imageFiles/imageFiles/downtown_a_00/image_{:05d}.jpg")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("names", "stem", "template"), _LAYOUTS)
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_images_are_found_in_every_layout(tmp_path, names, stem, template, side_by_side):
+    root = (
+        tmp_path / image_layouts.DATASETS[["h36m", "3dpw", "mpi_"].index(stem[:4])].folders[0]
+        if side_by_side
+        else tmp_path
+    )
+    files = [root / template.format(int(name[-8:-4].lstrip("_"))) for name in names]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    layout = image_layouts.find(tmp_path, stem, names)
+    assert [layout.path(name) for name in names] == files
+
+
+@pytest.mark.parametrize(
+    ("spin", "numbers"),
+    [
+        ("S1_TakingPhoto.54138969", "s_01_act_12_subact_02_ca_01"),
+        ("S5_Discussion_3.55011271", "s_05_act_03_subact_02_ca_02"),
+        ("S6_WalkDog_1.58860488", "s_06_act_15_subact_01_ca_03"),
+        ("S8_WalkTogether_2.60457274", "s_08_act_16_subact_02_ca_04"),
+        ("S9_SittingDown.60457274", "s_09_act_10_subact_01_ca_04"),
+        ("S11_Phoning_3.60457274", "s_11_act_06_subact_01_ca_04"),
+    ],
+)
+def test_takes_of_human36m_have_the_numbers_of_its_metadata(tmp_path, spin, numbers):
+    # Both ways: a list of either kind finds the images of the other.
+    for i, (there, listed) in enumerate([(f"{numbers}/{numbers}", spin), (spin, f"{numbers}/{numbers}")]):
+        file = tmp_path / str(i) / "images" / f"{there}_000006.jpg"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        assert (
+            image_layouts.find(tmp_path / str(i), "h36m_train", [f"{listed}_000006.jpg"]).path(f"{listed}_000006.jpg")
+            == file
+        )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "images/S5_Discussion_3.55011271_000006.jpg",
+        "s_05_act_03_subact_02_ca_02/s_05_act_03_subact_02_ca_02_000006.jpg",
+        "S5/Discussion-2/imageSequence/55011271/img_000006.jpg",
+        "S5/Discussion 3.55011271/5.jpg",
+        "S5/Images/Discussion 3.55011271/frame_5.jpg",
+    ],
+)
+def test_every_name_of_a_frame_of_human36m_says_the_same(tmp_path, name):
+    (h36m,) = (dataset for dataset in image_layouts.DATASETS if dataset.stem == "h36m")
+    assert image_layouts.parse(name, h36m) == {
+        **{"subject": 5, "take": "Discussion_3", "camera": "55011271", "frame": 6, "stem": "Discussion 3", "index": 5},
+        **{"action": 3, "action_name": "Discussion", "subaction": 2, "view": 2},
+    }
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    file.touch()
+    listed = "images/S5_Discussion_3.55011271_000006.jpg"
+    assert image_layouts.find(tmp_path, "h36m_train", [listed]).path(listed) == file
+
+
+def test_images_that_are_missing_are_named(folders):
+    _save(folders[0] / "3dpw_test.npz", **_arrays(_3DPW))
+    (folders[1] / "holidays").mkdir()
+    with pytest.raises(
+        ValueError, match=r"(?s)None of 4 images .* expected as one of.*3DPW/imageFiles.*has 3DPW/, holidays/"
+    ):
+        (folders[1] / "3DPW").mkdir()
+        _open(folders, "spin/3dpw_test")
+    _write_images(folders[1] / "3DPW", _3DPW[:1])
+    source = _open(folders, "spin/3dpw_test")
+    assert source[2]["image"].shape == (88, 96, 3)
+    with pytest.raises(spin_lists.ListError, match=r"3dpw_test.npz, row 1: the image .*image_00001.jpg' is missing"):
+        source[1]
+    with pytest.raises(spin_lists.ListError, match=r"config.data.image_dir = '' is no folder"):
+        spin_lists.open_set("spin/3dpw_test", "test", str(folders[0]), "")
+    for name in ("../secret.jpg", "/etc/secret.jpg", ""):
+        with pytest.raises(ValueError, match="is no path below a folder of images"):
+            image_layouts.find(folders[1], "3dpw_test", [name])
+
+
+@pytest.mark.parametrize("crop", ["exact", "spin"])
+def test_a_list_can_be_trained_on(folders, crop):
+    _save(folders[0] / "mpii_train.npz", **_arrays(_H36M, keys=("part",)))
+    _write_images(folders[1], _H36M)
+    source, rng = _open(folders, "spin/mpii_train", "train"), np.random.default_rng(0)
+    rows = [augment.training_example(r, rng, 32, strength=augment.SPIN, crop=crop) for r in source for _ in range(4)]
+    batch = pipeline.collate(rows)
+    assert batch["image"].shape == (12, 32, 32, 3) and batch["image"].dtype == np.uint8 and batch["kp2d_valid"].all()
+    others = [v for key, v in batch.items() if key not in ("image", "example_hash")]
+    assert all(v.dtype == np.float32 and np.isfinite(v).all() for v in others)
+    # The keypoints that stay visible are what the crop is made around.
+    seen = np.abs(batch["kp2d"][batch["kp2d_input"] > 0])
+    assert 0.5 < seen.max() < 2 and not batch["smpl_valid"].any() and not batch["joints3d_valid"].any()
+
+
+def test_an_experiment_trains_on_spins_crops(folders):
+    _save(folders[0] / "mpii_train.npz", **_arrays(_H36M, keys=("part",)))
+    _write_images(folders[1], _H36M)
+    dirs = {"data__npz_dir": str(folders[0]), "data__image_dir": str(folders[1]), "data__threads": 0}
+    still = {"data__augment": "none", "data__occlusion": "none", "data__virtual_cameras": False}
+    sets = {"data__sets": ("spin/mpii_train",), "data__weights": (1.0,)}
+    crop = {
+        "data__crop": "spin",
+        "data__contrast_stretch": True,
+        "model__trunk": "resnet_small",
+        "model__crop_size": 32,
+    }
+    config = tiny.config(**dirs, **still, **sets, **crop)
+    found = {row.tobytes() for row in next(steps.stored_data(config, 3, 0).batches)["image"]}
+    records = _open(folders, "spin/mpii_train", "train")
+    expected = [spin_crops.warp(r["image"], r["box_center"], r["box_scale"], 32, stretch=True) for r in records]
+    assert found == {image.tobytes() for image in expected}
+
+
+def test_an_experiment_evaluates_on_spins_crop_of_a_list(folders):
+    arrays = _arrays(_H36M, keys=("S", "pose", "shape"))
+    _save(folders[0] / "h36m_valid_protocol2.npz", **arrays)
+    _write_images(folders[1], _H36M)
+    dirs = {"data__npz_dir": str(folders[0]), "data__image_dir": str(folders[1]), "data__crop": "spin"}
+    config = tiny.config(model__trunk="resnet_small", model__crop_size=32, data__contrast_stretch=True, **dirs)
+    name = "spin/h36m_valid_protocol2"
+    source = experiment.open_source(config, name, "test")
+    row = experiment.evaluation_row(config, source[1])
+    # SPIN, step by step: the box cut at whole pixels, stretched, resized by Pillow.
+    side, (x, y) = 200 * arrays["scale"][1], arrays["center"][1]
+    T = np.array([[32 / side, 0, 32 * (-x / side + 0.5)], [0, 32 / side, 32 * (-y / side + 0.5)], [0, 0, 1]])
+    left, top, right, bottom = (int(v) for at in (0, 32) for v in (np.linalg.inv(T) @ [at, at, 1])[:2])
+    pixels = source[1]["image"][max(top, 0) : bottom, max(left, 0) : right].astype(float)
+    assert 0 <= left < right <= 96 and 0 <= top < bottom <= 88
+    low, high = pixels.min(), pixels.max()
+    stretched = ((pixels - low) * (255 / (high - low)) + 0.5).astype(np.uint8)
+    expected = Image.fromarray(stretched).resize((32, 32), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(row["image"], np.asarray(expected))
+    S = arrays["S"][1, :, :3]
+    np.testing.assert_allclose(row["joints3d"], S - S[2:4].mean(0), atol=1e-6)
+    root = Rotation.from_rotvec(arrays["pose"][1, :3]).as_matrix()
+    np.testing.assert_allclose(row["rotmats"][0], root, atol=1e-6)
+    assert experiment.source_name(config, name).startswith("spin/h36m_valid_protocol2 (sha256 ")
+    with pytest.raises(ValueError, match="contrast_stretch is a part of SPIN's crops"):
+        experiment.validate(tiny.config(data__contrast_stretch=True))
+    with pytest.raises(ValueError, match="keypoints' sees none"):
+        experiment.validate(tiny.config(data__crop="spin", model__trunk="keypoints"))

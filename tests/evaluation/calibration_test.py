@@ -1,0 +1,73 @@
+"""Calibration of cluster probabilities: constructed cases, a reference of plain loops, and the fit of a temperature."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from multibodies_jax.evaluation import calibration
+
+_N, _CLUSTERS = 4000, 5
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Probabilities of 5 clusters, and outcomes drawn from them."""
+    rng = np.random.default_rng(0)
+    prob = rng.dirichlet(np.ones(_CLUSTERS), _N)
+    return prob, np.array([rng.choice(_CLUSTERS, p=p) for p in prob])
+
+
+def test_outcomes_drawn_from_the_probabilities_are_calibrated_and_sharpened_ones_are_not(drawn):
+    prob, hit = drawn
+    sharp = prob**3 / (prob**3).sum(axis=1, keepdims=True)
+    good, bad = (calibration.describe(hit, p, np.full_like(p, 1 / _CLUSTERS)) for p in (prob, sharp))
+    assert good["ece"] < 0.01 < 0.05 < bad["ece"] and good["top_ece"] < 0.02 < 0.1 < bad["top_ece"]
+    assert good["log_loss"] < min(good["log_loss_uniform"], bad["log_loss"])
+    assert good["log_loss_uniform"] == pytest.approx(np.log(_CLUSTERS)) and good["count"] == _N
+    assert good["ece_uniform"] < 1e-12  # 1 of 5 comes true, as said.
+
+
+def test_bins_and_errors_are_those_of_plain_loops(drawn):
+    prob, hit = drawn[0][:50], drawn[1][:50]
+    found = calibration.describe(hit, prob, prob)
+    members = [[] for _ in range(10)]
+    for p, k in zip(prob, hit, strict=True):
+        for cluster in range(_CLUSTERS):
+            members[min(int(10 * p[cluster]), 9)].append((p[cluster], cluster == k))
+    members = [np.array(rows, float) for rows in members if rows]
+    expected = [(*rows.mean(axis=0), len(rows)) for rows in members]
+    np.testing.assert_allclose([tuple(row.values()) for row in found["bins"]], expected)
+    total = sum(len(rows) for rows in members)
+    assert found["ece"] == pytest.approx(sum(n * abs(p - f) for p, f, n in expected) / total)
+    assert found["log_loss"] == pytest.approx(-np.mean([np.log(p[k]) for p, k in zip(prob, hit, strict=True)]))
+
+
+def test_certainty_is_counted_and_an_impossible_outcome_costs_a_bounded_loss():
+    prob, hit = np.eye(2, dtype=np.float32), np.array([0, 0])
+    found = calibration.describe(hit, prob, prob)
+    assert [row["count"] for row in found["bins"]] == [2, 2] and found["top_ece"] == pytest.approx(0.5)
+    assert found["log_loss"] == pytest.approx(-np.log(1e-7) / 2)
+
+
+def test_the_temperature_that_made_the_outcomes_is_fitted():
+    rng = np.random.default_rng(1)
+    log_prior = np.float32(rng.normal(size=(_N, 12)) * 20)
+    assignment = np.int32(rng.permuted(np.tile(np.arange(12) % 3, (_N, 1)), axis=1))
+    true = calibration.GRID[17]
+    grid = jnp.array((*calibration.GRID, true))
+    prob = np.asarray(calibration.probabilities(jnp.array(log_prior), jnp.array(assignment), 3, grid))
+    np.testing.assert_allclose(prob.sum(axis=2), 1, atol=1e-5)
+    np.testing.assert_allclose(prob[:, 0], 1 / 3, atol=1e-6)  # Temperature 0: four of twelve are in each.
+    weights = np.exp(np.float64(true) * (log_prior[0] - log_prior[0].max()))
+    expected = [weights[assignment[0] == k].sum() / weights.sum() for k in range(3)]
+    np.testing.assert_allclose(prob[0, -1], expected, rtol=1e-4)
+    hit = np.array([rng.choice(3, p=p / p.sum()) for p in np.float64(prob[:, -1])])
+    fitted = calibration.fit(prob[:, :-1], hit, calibration.GRID)
+    assert abs(calibration.GRID.index(fitted) - 17) <= 1
+
+
+def test_the_truth_falls_in_the_cluster_of_the_nearest_centroid_by_valid_joints():
+    centroids = jnp.zeros((1, 2, 3, 3)).at[0, 1, 0, 0].set(1.0).at[0, 0, 2].set(9.0)
+    truth = jnp.zeros((1, 3, 3)).at[0, 0, 0].set(0.9)
+    assert calibration.nearest(centroids, truth, jnp.array([[1.0, 1.0, 0.0]]))[0] == 1
+    assert calibration.nearest(centroids, truth, jnp.array([[0.0, 1.0, 0.0]]))[0] == 0

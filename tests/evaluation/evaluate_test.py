@@ -1,0 +1,136 @@
+"""From nothing to a table: tiny sets are built, tiny networks trained on images and keypoints, evaluated and drawn."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from multibodies_jax.evaluation import evaluate, judge, results_page
+from multibodies_jax.training import checkpoints, loop
+from multibodies_jax.training import setup as experiment
+from tests.helpers import tiny
+
+_OPTIONS = {"num_train": 12, "num_validation": 4, "num_test": 7, "num_people": 40, "image_size": 64}
+
+
+def _config(data_dir: pathlib.Path, **overrides):
+    fields = {"data__dir": str(data_dir), "eval__batch": 4, "eval__vertex_stride": 100}
+    return tiny.config(**fields | overrides)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_sets():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "dataset_options", lambda config: _OPTIONS)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(config, workdir, result) of a finished keypoint run."""
+    root = tmp_path_factory.mktemp("evaluate")
+    config = _config(root / "data")
+    loop.train(config, root / "run")
+    return config, root / "run", evaluate.evaluate(config, root / "run")
+
+
+def test_table_has_every_method_and_errors_fall_with_n(run):
+    _, workdir, result = run
+    for name in ("synthetic_bodies/clean", "synthetic_bodies/ambiguous"):
+        methods = result["metrics"][name]
+        for method in (judge.OURS, judge.UNIFORM, judge.PRINTED, judge.KEPT, *judge.CONTROLS):
+            errors = [methods[method][str(n)]["mpjpe"]["mean"] for n in (1, 2, 5)]
+            assert np.all(np.isfinite(errors)) and methods[method]["1"]["mpjpe"]["count"] == 7
+        assert methods[judge.RANDOM]["1"]["mpjpe"]["mean"] > methods["all M = 6"]["6"]["mpjpe"]["mean"]
+        assert len(result["datasets"][name]["fingerprint"]) == 64
+        assert result["diagnostics"][name]["worse_when_shuffled"] > -1
+        noisy = [methods[judge.NOISE][str(n)]["mpjpe"]["mean"] for n in (1, 2, 5)]
+        assert noisy == sorted(noisy, reverse=True)
+    prints = [dataset["fingerprint"] for dataset in result["datasets"].values()]
+    assert prints[0] != prints[1]  # The same people, but not the same set.
+    people = result["same_people"]
+    assert sum(entry["examples"] for entry in people.values()) <= 7
+    assert all(np.isfinite(entry["single_mpjpe"]["mean"]) for entry in people.values())
+    assert json.loads((workdir / "results.json").read_text()) == json.loads(json.dumps(result))
+    text = (workdir / "results.md").read_text()
+    assert "embedded mannequin" in text and judge.CODEBOOK in text and "strict" in text
+
+
+def test_figures_are_written(run):
+    names = {p.name for p in (run[1] / "figures").iterdir()}
+    assert {"figure2_single_and_set.png", "figure4_prior_samples.png", "figure5_ambiguous.png", "losses.png"} <= names
+    assert {"figure6_hypotheses.png", "mpjpe_synthetic_bodies_ambiguous.png"} <= names
+
+
+def test_no_number_depends_on_the_batch_size_and_both_protocols_stand_side_by_side(run, tmp_path):
+    """Under "released" its strict sibling gives again what "strict" gave alone, in other batches."""
+    config, workdir, _ = run
+    before = dict(np.load(workdir / "per_example.npz"))
+    shutil.copytree(workdir, tmp_path / "copy")
+    other = _config(pathlib.Path(config.data.dir), eval__batch=7, eval__protocol="released")
+    result = evaluate.evaluate(other, tmp_path / "copy")
+    after = dict(np.load(tmp_path / "copy" / "per_example.npz"))
+    for key, values in before.items():
+        if key.endswith("example_id"):
+            assert list(values) == list(after[key])
+        elif "|diagnostic|" in key:
+            np.testing.assert_allclose(after[key], values, rtol=1e-3, atol=0.05, err_msg=key)
+        elif "|curve|" in key:
+            assert len(values) == len(after[key]) == 7  # Of the protocol's own selection.
+        elif f"|{judge.NOISE}|" not in key:  # Its noise is tuned for the protocol.
+            np.testing.assert_allclose(after[key + "_strict"], values, atol=0.05, err_msg=key)
+            assert "|single|" in key or np.all(after[key] >= after[key + "_strict"])
+    assert {key.removesuffix("_strict") for key in after} == set(before)
+    assert (result["protocol"]["name"], result["protocol_strict"]["name"]) == ("released", "strict")
+    scores = result["metrics"]["synthetic_bodies/clean"][judge.OURS]["5"]
+    assert scores["mpjpe"]["mean"] > scores["mpjpe_strict"]["mean"]
+    text = (tmp_path / "copy" / "results.md").read_text()
+    assert "Protocol released: by joint error" in text and "Protocol strict: minimum per metric" in text
+    assert "| ours, strict |" in text
+
+
+def test_per_example_errors_add_up_to_the_table(run):
+    _, workdir, result = run
+    stored = np.load(workdir / "per_example.npz")
+    name = "synthetic_bodies/ambiguous"
+    values = stored[f"{name}|{judge.OURS}|2|pa_mpjpe"]
+    assert result["metrics"][name][judge.OURS]["2"]["pa_mpjpe"]["mean"] == pytest.approx(values.mean(), rel=1e-6)
+
+
+def test_a_damaged_checkpoint_and_an_untrained_folder_are_refused(run, tmp_path):
+    config, workdir, _ = run
+    shutil.copytree(workdir, tmp_path / "copy")
+    largest = max((tmp_path / "copy" / "checkpoints" / "6").rglob("*"), key=lambda p: p.stat().st_size * p.is_file())
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    with pytest.raises(checkpoints.CheckpointError, match="damaged"):
+        evaluate.evaluate(config, tmp_path / "copy")
+    with pytest.raises(ValueError, match="Nothing was trained"):
+        evaluate.evaluate(config, tmp_path / "empty")
+    assert not (tmp_path / "empty").exists()
+
+
+def test_images_train_and_evaluate_too(run, tmp_path):
+    fields = {"model__trunk": "resnet_small", "model__crop_size": 32, "model__width": 4, "data__virtual_cameras": False}
+    config = _config(
+        pathlib.Path(run[0].data.dir), **fields, eval__sets=("synthetic_bodies/ambiguous",), optim__ema=0.9
+    )
+    loop.train(config, tmp_path)
+    last = checkpoints.restore(tmp_path / "checkpoints")[0]["state"]
+    shutil.rmtree(tmp_path / "checkpoints" / "6")  # The data's position is part of a checkpoint.
+    loop.train(config, tmp_path)
+    again = checkpoints.restore(tmp_path / "checkpoints")[0]["state"]
+    np.testing.assert_array_equal(again["params"]["head"]["dec"]["kernel"], last["params"]["head"]["dec"]["kernel"])
+    result = evaluate.evaluate(config, tmp_path)
+    assert result["metrics"]["synthetic_bodies/ambiguous"][judge.OURS]["1"]["mpjpe"]["count"] == 7
+    assert "| ours |" in results_page.markdown(result)
+
+
+def test_a_single_hypothesis_is_evaluated_without_sets(run, tmp_path):
+    config = _config(pathlib.Path(run[0].data.dir), model__num_hypotheses=1, loss__mode0=False, eval__ns=(1,))
+    loop.train(config, tmp_path)
+    methods = evaluate.evaluate(config, tmp_path)["metrics"]["synthetic_bodies/clean"]
+    assert set(methods) == {judge.OURS}

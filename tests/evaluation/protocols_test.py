@@ -1,0 +1,198 @@
+"""Every protocol against float64 loops with the numbers of the authors' code, and what it refuses."""
+
+import dataclasses
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from multibodies_jax.body import smpl
+from multibodies_jax.evaluation import protocols, set_errors
+from multibodies_jax.geometry import joints
+from multibodies_jax.hypotheses import hypotheses
+from tests.evaluation.metrics_test import procrustes_error_mm
+from tests.helpers import random_body
+
+# As printed in the authors' code and SPIN: rows of the H36M regressor and of J24, for 14 and for 17 joints.
+_H36M_ROWS = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10, 0, 7, 9]
+_J24_ROWS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18, 14, 16, 17]
+_GENDERS = [0, 1, 0]
+_mesh = jax.jit(smpl.mesh)
+
+
+def scored(seed):
+    model = smpl.build(**random_body.arrays(seed))
+    regressor = np.random.default_rng(17).dirichlet(np.full(60, 0.1), size=17).astype(np.float32)
+    return set_errors.Scored(smpl.contract(model, regressor), model), np.float64(regressor)
+
+
+def rotations_near(rng, *batch):
+    turns = np.linalg.qr(np.eye(3) + 0.15 * rng.normal(size=(*batch, 24, 3, 3)))[0]
+    return turns * np.sign(np.linalg.det(turns))[..., None, None]
+
+
+@pytest.fixture(scope="module")
+def case():
+    """Three people, five hypotheses of each, three bodies."""
+    rng = np.random.default_rng(0)
+    neutral, regressor = scored(0)
+    _, j24_regressor, j24 = random_body.make(0)
+    scorer = set_errors.Scorer(neutral, j24, (scored(1)[0], scored(2)[0]))
+    given = rng.normal(size=(3, 24, 3)) * 0.3
+    valid = np.ones((3, 24))
+    valid[:, [13, 15, 19, 20, 21, 22, 23]] = 0  # Human3.6M has no such joints.
+    given = (given - given[:, 2:4].mean(axis=1, keepdims=True)) * valid[..., None]
+    batch = {
+        "joints3d": given,
+        "joints3d_valid": valid,
+        "rotmats": rotations_near(rng, 3),
+        "betas": rng.normal(size=(3, 10)),
+    }
+    batch = {key: jnp.float32(value) for key, value in batch.items()} | {"gender": jnp.int32(_GENDERS)}
+    rotmats, betas = jnp.float32(rotations_near(rng, 3, 5)), jnp.float32(rng.normal(size=(3, 5, 10)))
+    points = jax.jit(smpl.joints)(j24, rotmats, betas)
+    hyps = hypotheses.Hypotheses(
+        rotmats=rotmats,
+        betas=betas,
+        cam=jnp.ones((3, 5, 3)),
+        joints24=points - points[:, :, 2:4].mean(axis=2, keepdims=True),
+        midhip=jnp.zeros((3, 5, 3)),
+        log_prior=jnp.zeros((3, 5)),
+    )
+    return types.SimpleNamespace(
+        scorer=scorer, batch=batch, hyps=hyps, regressor=regressor, j24_regressor=j24_regressor
+    )
+
+
+def measured(case, name):
+    protocol = protocols.get(name)
+    errors = set_errors.measure(
+        case.scorer, case.hyps, set_errors.truth_of(case.scorer, case.batch, protocol), protocol
+    )
+    return errors, {key: np.asarray(value) for key, value in set_errors.of_sets(errors, protocol=protocol).items()}
+
+
+def by_hand(case, name):
+    """metric -> errors (3, 5) with the released and with the strict root, and the joint error (3, 5), in float64."""
+    count = 17 if name == "mpi_inf_3dhp" else 14
+    meshes = np.float64(_mesh(case.scorer.neutral.surface, case.hyps.rotmats, case.hyps.betas))
+    released, strict = ({k: np.zeros((3, 5)) for k in ("mpjpe", "pa_mpjpe", "vertex", "pck150", "auc")} for _ in "ab")
+    selection = np.zeros((3, 5))
+    for b in range(3):
+        person = case.batch["rotmats"][b], case.batch["betas"][b]
+        own_body = (*case.scorer.gendered, case.scorer.neutral)[_GENDERS[b] if name == "3dpw" else 2].surface
+        true_mesh = np.float64(_mesh(own_body, *person))
+        if name in ("3dpw", "released"):
+            true = case.regressor @ true_mesh
+            target = strict_target = true[_H36M_ROWS[:count]] - true[0]
+            points = np.float64(case.j24_regressor) @ np.float64(_mesh(case.scorer.neutral.surface, *person))
+            points, conf = points - points[2:4].mean(axis=0), np.ones(24)
+        else:
+            points, conf = np.float64(case.batch["joints3d"][b]), np.float64(case.batch["joints3d_valid"][b])
+            target, strict_target = points[_J24_ROWS[:count]], points[_J24_ROWS[:count]] - points[14]
+        for m in range(5):
+            found = case.regressor @ meshes[b, m]
+            pred = found[_H36M_ROWS[:count]] - found[0]
+            for errors, goal in ((released, target), (strict, strict_target)):
+                distance = 1000 * np.linalg.norm(pred - goal, axis=1)
+                errors["mpjpe"][b, m] = distance.mean()
+                errors["pa_mpjpe"][b, m] = procrustes_error_mm(pred, goal)
+                errors["pck150"][b, m] = 100 * (distance[:14] < 150).mean()
+                errors["auc"][b, m] = 100 * np.mean([(distance[:14] < t).mean() for t in range(0, 151, 5)])
+                if name in ("3dpw", "released"):
+                    moved = meshes[b, m] - found[0], true_mesh - true[0]
+                    errors["vertex"][b, m] = 1000 * np.linalg.norm(moved[0] - moved[1], axis=1).mean()
+            centred = np.float64(case.j24_regressor) @ meshes[b, m]
+            centred = centred - centred[2:4].mean(axis=0)
+            selection[b, m] = np.mean(conf[:, None] * (centred - points) ** 2)
+    return released, strict, selection
+
+
+@pytest.mark.parametrize("name", ["h36m_p2", "3dpw", "mpi_inf_3dhp", "released"])
+def test_a_protocol_and_its_strict_sibling_by_hand(case, name):
+    protocol = protocols.get(name)
+    released, strict, selection = by_hand(case, name)
+    errors, sets = measured(case, name)
+    np.testing.assert_allclose(errors["squared24"], selection, rtol=1e-4)
+    chosen = selection.argmin(axis=1)
+    assert (chosen != strict["mpjpe"].argmin(axis=1)).any()  # Otherwise the selections could not be told apart.
+    for metric in set(protocol.metrics) - {"pa_vertex"}:
+        np.testing.assert_allclose(errors[metric], released[metric], rtol=1e-4, atol=1e-3, err_msg=metric)
+        np.testing.assert_allclose(sets[metric], released[metric][np.arange(3), chosen], rtol=1e-4, atol=1e-3)
+        best = strict[metric].max(axis=1) if metric in ("pck150", "auc") else strict[metric].min(axis=1)
+        np.testing.assert_allclose(sets[metric + "_strict"], best, rtol=1e-4, atol=1e-3, err_msg=metric)
+    if protocol.truth == protocols.GIVEN:
+        assert np.abs(sets["mpjpe"] - sets["mpjpe_strict"]).min() > 1  # Another root.
+        assert not any("vertex" in metric for metric in sets)
+
+
+def test_vertices_after_alignment_are_the_released_s_error(case):
+    errors, _ = measured(case, "3dpw")
+    meshes = np.float64(_mesh(case.scorer.neutral.surface, case.hyps.rotmats, case.hyps.betas))
+    for b in range(3):
+        own = case.scorer.gendered[_GENDERS[b]].surface
+        true = np.float64(_mesh(own, case.batch["rotmats"][b], case.batch["betas"][b]))
+        expected = [procrustes_error_mm(mesh, true) for mesh in meshes[b]]
+        np.testing.assert_allclose(errors["pa_vertex"][b], expected, rtol=1e-4)
+
+
+def test_a_chosen_subset_is_judged_alone(case):
+    protocol = protocols.get("h36m_p2")
+    errors, _ = measured(case, "h36m_p2")
+    index = jnp.array([[4, 1], [0, 0], [2, 3]])
+    sets = set_errors.of_sets(errors, index, protocol=protocol)
+    rows = np.arange(3)[:, None]
+    best = index[np.arange(3), np.asarray(errors["squared24"])[rows, index].argmin(axis=1)]
+    np.testing.assert_array_equal(sets["pa_mpjpe"], np.asarray(errors["pa_mpjpe"])[np.arange(3), best])
+    np.testing.assert_array_equal(sets["mpjpe_strict"], np.asarray(errors["mpjpe_strict"])[rows, index].min(axis=1))
+
+
+def test_siblings_differ_in_what_is_a_fault_and_nothing_else():
+    for name, protocol in protocols.PROTOCOLS.items():
+        assert protocol.name == name and protocol.joints[:14] == joints.J14
+        if protocol.strict and protocol.hint:
+            sibling = protocols.get(protocol.strict)
+            assert sibling.selection == protocols.MINIMUM and sibling.truth_root == "pelvis" and not sibling.strict
+            assert (sibling.truth, sibling.joints, sibling.metrics) == (
+                protocol.truth,
+                protocol.joints,
+                protocol.metrics,
+            )
+            assert sibling.hint == protocol.hint
+    one, two = map(protocols.get, ("h36m_p1", "h36m_p2"))
+    differ = {f.name for f in dataclasses.fields(one) if getattr(one, f.name) != getattr(two, f.name)}
+    assert differ == {"name", "hint", "strict", "examples"}
+    assert [joints.H36M17[i] for i in _H36M_ROWS] == [joints.J24[i] for i in _J24_ROWS] == list(joints.J17)
+    with pytest.raises(ValueError, match=r"'official': choose one of strict, released, h36m_p1"):
+        protocols.get("official")
+
+
+def row(**other):
+    fields = {"example_id": "s/0", "joints3d_valid": np.ones(24), "smpl_valid": 1.0, "gender": np.int32(0)}
+    return fields | other
+
+
+def test_what_a_protocol_needs():
+    bare = row(smpl_valid=0.0, gender=np.int32(-1))
+    protocols.check_example(protocols.get("h36m_p2"), bare, "h36m_p2")
+    protocols.check_example(protocols.get("3dpw"), row(joints3d_valid=np.zeros(24)), "3dpw")
+    protocols.check_example(protocols.get("strict"), row(), "3dpw")
+    no_hip = np.ones(24)
+    no_hip[[2, 14]] = 0
+    for name, bad, hint, message in [
+        ("strict", bare, "h36m_p2", "s/0 lacks SMPL parameters.*usually scored by 'h36m_p2'"),
+        ("3dpw", bare, "3dpw", "lacks SMPL parameters"),
+        ("3dpw_strict", row(gender=np.int32(-1)), "3dpw", "lacks its gender"),
+        ("h36m_p1", row(joints3d_valid=no_hip), "h36m_p1", "lacks the 3D joints right_hip, pelvis"),
+        ("h36m_p1", row(), "h36m_p2", "belongs to a set of 'h36m_p2'"),
+        ("3dpw", row(), "strict", "belongs to a set of 'strict'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            protocols.check_example(protocols.get(name), bad, hint)
+
+
+def test_gendered_truth_needs_gendered_bodies(case):
+    with pytest.raises(ValueError, match="no male and female bodies"):
+        set_errors.truth_of(case.scorer.replace(gendered=None), case.batch, protocols.get("3dpw"))

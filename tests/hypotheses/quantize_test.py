@@ -1,0 +1,303 @@
+"""The quantizer against exhaustive search, scikit-learn and its own definition; ties, extremes and bad input."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.cluster
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multibodies_jax.hypotheses import quantize
+from multibodies_jax.hypotheses.hypotheses import Hypotheses
+
+
+def keys(batch, seed=0):
+    return jax.random.split(jax.random.key(seed), batch)
+
+
+def softmax(log_weights):
+    weights = np.exp(np.float64(log_weights) - np.max(log_weights, axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def poses(seed, batch, num=100, size=72):
+    """Clusters in few directions of a skeleton's numbers, as the hypotheses of an image are."""
+    rng = np.random.default_rng(seed)
+    spread = 0.25 * np.exp(-np.arange(size) / 8)
+    sets = []
+    for _ in range(batch):
+        k = rng.integers(3, 12)
+        label = rng.choice(k, num, p=rng.dirichlet(np.ones(k)))
+        centres, width = rng.normal(size=(k, size)) * spread, rng.uniform(0.2, 0.8, (k, 1))
+        turn = np.linalg.qr(rng.normal(size=(size, size)))[0]
+        sets.append((centres[label] + rng.normal(size=(num, size)) * spread * width[label]) @ turn)
+    return np.float32(sets)
+
+
+def check(points, log_weights, n, found):
+    """Everything that must hold of any result."""
+    batch, num, _ = points.shape
+    weights, points = softmax(log_weights), np.float64(points)
+    medoid, assignment, prob, centroid = (
+        np.asarray(x) for x in (found.medoid, found.assignment, found.prob, found.centroid)
+    )
+    assert np.isfinite(centroid).all() and np.isfinite(found.energy).all()
+    assert medoid.shape == (batch, n) and assignment.shape == (batch, num)
+    np.testing.assert_allclose(prob.sum(axis=1), 1, atol=1e-5)
+    assert (np.diff(prob, axis=1) <= 2e-5).all()
+    for b in range(batch):
+        assert sorted(set(assignment[b])) == list(range(n))
+        assert len(set(medoid[b])) == n
+        for k in range(n):
+            members = np.flatnonzero(assignment[b] == k)
+            mass = weights[b, members].sum()
+            np.testing.assert_allclose(prob[b, k], mass, atol=1e-5)
+            if mass > 1e-6:
+                mean = weights[b, members] @ points[b, members] / mass
+                np.testing.assert_allclose(centroid[b, k], mean, atol=1e-4 * (1 + np.abs(points[b]).max()))
+            distance = ((points[b, members] - centroid[b, k]) ** 2).sum(axis=1)
+            assert medoid[b, k] in members
+            if np.isfinite(log_weights[b]).all():
+                assert distance[members == medoid[b, k]][0] <= distance.min() + 1e-4 * (1 + distance.max())
+        squared = ((points[b][:, None] - centroid[b][None]) ** 2).sum(axis=2)
+        own = squared[np.arange(num), assignment[b]]
+        np.testing.assert_allclose(found.energy[b], weights[b] @ own, rtol=1e-3, atol=1e-6 * (1 + squared.max()))
+    return squared, own
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6), n=st.sampled_from([1, 2, 5, 12]), spread=st.sampled_from([0.0, 1.0, 30.0, 1e4]))
+def test_what_always_holds(seed, n, spread):
+    rng = np.random.default_rng(seed)
+    points, log_weights = poses(seed, 3, 12, 6), np.float32(spread * rng.normal(size=(3, 12)))
+    found = quantize.quantize(jnp.array(points), jnp.array(log_weights), n, keys(3, seed))
+    check(points, log_weights, n, found)
+    if n == 12:
+        np.testing.assert_array_equal(np.sort(found.medoid), np.tile(np.arange(12), (3, 1)))
+        np.testing.assert_allclose(
+            found.prob, np.take_along_axis(softmax(log_weights), np.asarray(found.medoid), 1), atol=1e-6
+        )
+        np.testing.assert_allclose(found.energy, 0, atol=1e-6)
+    if n == 1:
+        mean = np.einsum("bm,bmd->bd", softmax(log_weights), points)
+        np.testing.assert_allclose(found.centroid[:, 0], mean, atol=1e-5)
+
+
+def test_finds_the_best_partition_of_few_points():
+    rng = np.random.default_rng(0)
+    points, log_weights = np.float32(rng.normal(size=(40, 6, 2))), np.float32(rng.normal(size=(40, 6)))
+    found = quantize.quantize(jnp.array(points), jnp.array(log_weights), 2, keys(40), starts=8)
+    weights, ratio = softmax(log_weights), []
+    for b in range(40):
+        energies = []
+        for labels in itertools.product([0, 1], repeat=5):
+            one = np.array([*labels, 0], bool)
+            energies.append(0.0)
+            for part in (one, ~one):
+                if part.any():
+                    mean = weights[b, part] @ points[b, part] / weights[b, part].sum()
+                    energies[-1] += weights[b, part] @ ((points[b, part] - mean) ** 2).sum(axis=1)
+        ratio.append(found.energy[b] / min(energies))
+    # Starts and moves do not prove an optimum, but nearly always reach it.
+    assert min(ratio) > 1 - 1e-4 and np.mean(np.array(ratio) < 1 + 1e-4) >= 0.95 and max(ratio) < 1.2
+
+
+@pytest.mark.parametrize("n", [5, 10, 25])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_energy_reaches_the_best_of_ten_starts_of_sklearn(n, weighted):
+    points = poses(1, 16)
+    log_weights = np.float32(np.random.default_rng(2).normal(size=(16, 100)) * (2 if weighted else 0))
+    found = quantize.quantize(jnp.array(points), jnp.array(log_weights), n, keys(16))
+    squared, own = check(points, log_weights, n, found)
+    np.testing.assert_allclose(own, squared.min(axis=1), rtol=1e-3)  # Each to its nearest centroid.
+    expected = [
+        sklearn.cluster.KMeans(n, n_init=10, random_state=0).fit(x, sample_weight=w).inertia_
+        for x, w in zip(np.float64(points), softmax(log_weights), strict=True)
+    ]
+    ratio = np.asarray(found.energy) / expected
+    assert np.median(ratio) <= 1.02 and ratio.max() < 1.3
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_result_does_not_depend_on_the_batch(weighted):
+    points = jnp.array(poses(3, 16))
+    log_weights = jnp.float32(np.random.default_rng(4).normal(size=(16, 100)) * (3 if weighted else 0))
+    together = quantize.quantize(points, log_weights, 10, keys(16))
+    order = np.random.default_rng(5).permutation(16)
+    shuffled = quantize.quantize(points[order], log_weights[order], 10, keys(16)[order])
+    np.testing.assert_array_equal(shuffled.medoid, together.medoid[order])
+    np.testing.assert_array_equal(shuffled.assignment, together.assignment[order])
+    for b in range(0, 16, 2):
+        alone = quantize.quantize(points[b : b + 1], log_weights[b : b + 1], 10, keys(16)[b : b + 1])
+        np.testing.assert_array_equal(alone.medoid[0], together.medoid[b])
+        np.testing.assert_array_equal(alone.assignment[0], together.assignment[b])
+        np.testing.assert_allclose(alone.centroid[0], together.centroid[b], atol=1e-6)
+
+
+def test_order_of_hypotheses_and_origin_change_nothing_but_luck():
+    points, order = poses(6, 16), np.random.default_rng(7).permutation(100)
+    log_weights = np.float32(np.random.default_rng(8).normal(size=(16, 100)))
+    energy = [
+        quantize.quantize(jnp.array(x), jnp.array(w), 10, keys(16)).energy
+        for x, w in ((points, log_weights), (points[:, order], log_weights[:, order]), (points + 30, log_weights))
+    ]
+    np.testing.assert_allclose(np.median(energy[1] / energy[0]), 1, atol=0.02)
+    # A Gram matrix would lose everything at 30 m from the origin.
+    np.testing.assert_allclose(np.median(energy[2] / energy[0]), 1, atol=0.02)
+
+
+def test_duplicates_get_different_representatives():
+    points = np.float32(np.repeat(np.random.default_rng(9).normal(size=(3, 4, 6)), 3, axis=1))
+    for n in (2, 5, 12):
+        found = quantize.quantize(jnp.array(points), jnp.zeros((3, 12)), n, keys(3))
+        check(points, np.zeros((3, 12)), n, found)
+        if n >= 4:
+            np.testing.assert_allclose(found.energy, 0, atol=1e-6)
+
+
+def test_excluded_hypotheses_represent_only_when_nothing_else_is_left():
+    points = poses(10, 3, 12, 6)
+    log_weights = np.zeros((3, 12), np.float32)
+    log_weights[:, 5:] = -np.inf
+    for n in (1, 2, 5):
+        found = quantize.quantize(jnp.array(points), jnp.array(log_weights), n, keys(3))
+        check(points, log_weights, n, found)
+        assert (np.asarray(found.medoid) < 5).all()
+    found = quantize.quantize(jnp.array(points), jnp.array(log_weights), 12, keys(3))
+    check(points, log_weights, 12, found)
+    np.testing.assert_array_equal(np.sort(found.medoid[:, :5]), np.tile(np.arange(5), (3, 1)))
+    np.testing.assert_array_equal(found.prob[:, 5:], 0)
+
+
+def test_hopeless_weights_still_order_the_hypotheses():
+    """Far below what exp can hold, the likelier is still the seed, and its cluster's mean is weighted."""
+    points = np.zeros((3, 12, 6), np.float32)
+    points[:, 1:, 0] = [10, 11, *range(20, 29)]
+    log_weights = np.full((3, 12), -5000, np.float32)
+    log_weights[:, :3] = [0, -900, -901]
+    found = quantize.quantize(jnp.array(points), jnp.array(log_weights), 2, keys(3))
+    expected = [0, (10 + 11 / np.e) / (1 + 1 / np.e)]
+    np.testing.assert_allclose(found.centroid[..., 0], np.tile(expected, (3, 1)), rtol=1e-4)
+    np.testing.assert_array_equal(found.medoid, np.tile([0, 1], (3, 1)))
+
+
+def make_hypotheses(seed=0, batch=3, num=12):
+    rng = np.random.default_rng(seed)
+    return Hypotheses(
+        rotmats=jnp.zeros((batch, num, 24, 3, 3)),
+        betas=jnp.zeros((batch, num, 10)),
+        cam=jnp.ones((batch, num, 3)),
+        joints24=jnp.array(poses(seed, batch, num).reshape(batch, num, 24, 3)),
+        midhip=jnp.zeros((batch, num, 3)),
+        log_prior=jnp.float32(rng.normal(size=(batch, num)) * 10),
+    )
+
+
+@pytest.mark.parametrize("weights", ["prior", "uniform"])
+def test_paper_reading_clusters_all(weights):
+    h = make_hypotheses()
+    log_weights = 0.3 * h.log_prior if weights == "prior" else jnp.zeros((3, 12))
+    for n in (1, 5):
+        found = quantize.select(h, n, keys(3), weights=weights, temperature=0.3)
+        direct = quantize.quantize(h.joints24.reshape(3, 12, 72), log_weights, n, keys(3))
+        np.testing.assert_array_equal(found.medoid, direct.medoid)
+        assert found.centroid.shape == (3, n, 24, 3)
+
+
+@pytest.mark.parametrize("reading", ["keep_first", "released"])
+@pytest.mark.parametrize("n", [1, 5, 12])
+def test_two_readings_keep_hypothesis_0(n, reading):
+    h = make_hypotheses(1)
+    found = quantize.select(h, n, keys(3), reading=reading, temperature=0.1)
+    weights, points = softmax(0.1 * h.log_prior), np.asarray(h.joints24).reshape(3, 12, 72)
+    np.testing.assert_allclose(found.prob.sum(axis=1), 1, atol=1e-5)
+    for b in range(3):
+        k = list(np.asarray(found.medoid[b])).index(0)
+        assert (
+            sorted(set(np.asarray(found.assignment[b]))) == list(range(n))
+            and len(set(np.asarray(found.medoid[b]))) == n
+        )
+        assert found.assignment[b, 0] == k
+        np.testing.assert_array_equal(found.centroid[b, k], h.joints24[b, 0])
+        np.testing.assert_allclose(found.prob[b, k], 1.0 if n == 1 else weights[b, 0], rtol=1e-4)
+        centroid = np.asarray(found.centroid).reshape(3, n, 72)[b][np.asarray(found.assignment[b])]
+        expected = weights[b] @ ((points[b] - centroid) ** 2).sum(axis=1)
+        np.testing.assert_allclose(found.energy[b], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 0.1}, {"weights": "uniform"}, {"temperature": 0.1, "reading": "keep_first"}],
+    ids=["prior", "uniform", "keep_first"],
+)
+def test_every_n_in_one_program_gives_the_medoids_of_select(options):
+    """Also where hypotheses are excluded or equal, and for n in any order."""
+    h = make_hypotheses(3)
+    h = h.replace(log_prior=h.log_prior.at[1, 4:].set(-jnp.inf), joints24=h.joints24.at[2, 6:].set(h.joints24[2, :6]))
+    ns = (12, 5, 1, 11, 6)
+    every = np.asarray(quantize.select_every(h, ns, keys(3), **options))
+    assert every.shape == (3, 5, 12)
+    for i, n in enumerate(ns):
+        alone = quantize.select(h, n, keys(3), **options).medoid
+        np.testing.assert_array_equal(every[:, i, :n], alone, err_msg=str(n))
+        assert (every[:, i, n:] == -1).all()
+
+
+@jax.jit
+def select_inside(h, temperature):
+    return quantize.select(h, 5, keys(3), temperature=temperature)
+
+
+def test_select_runs_inside_jit_with_a_traced_temperature():
+    h = make_hypotheses(2)
+    inside = select_inside(h, jnp.float32(0.2))
+    outside = quantize.select(h, 5, keys(3), temperature=0.2)
+    np.testing.assert_array_equal(inside.medoid, outside.medoid)
+
+
+def test_random_subset_draws_without_replacement_per_key():
+    drawn = np.asarray(quantize.random_subset(10, 4, keys(500)))
+    assert all(len(set(row)) == 4 for row in drawn)
+    np.testing.assert_allclose(np.bincount(drawn.ravel(), minlength=10) / 500, 0.4, atol=0.1)
+    np.testing.assert_array_equal(quantize.random_subset(10, 4, keys(500)[7:9]), drawn[7:9])
+
+
+def test_bad_input_is_explained():
+    h = make_hypotheses()
+    with pytest.raises(ValueError, match="n=13 of M=12"):
+        quantize.select(h, 13, keys(3))
+    with pytest.raises(ValueError, match="n=13 of M=12"):
+        quantize.select_every(h, (1, 13), keys(3))
+    with pytest.raises(ValueError, match="at least one n"):
+        quantize.select_every(h, (), keys(3))
+    with pytest.raises(ValueError, match="no reading 'released'"):
+        quantize.select_every(h, (1, 2), keys(3), reading="released")
+    with pytest.raises(ValueError, match="one key per example"):
+        quantize.select_every(h, (1, 2), keys(2))
+    with pytest.raises(ValueError, match="n=0 of M=12"):
+        quantize.random_subset(12, 0, keys(3))
+    with pytest.raises(ValueError, match="Unknown reading 'kmeans'"):
+        quantize.select(h, 5, keys(3), reading="kmeans")
+    with pytest.raises(ValueError, match="at least 1 start"):
+        quantize.select(h, 5, keys(3), starts=0)
+    with pytest.raises(ValueError, match="one key per example"):
+        quantize.quantize(h.joints24.reshape(3, 12, 72), h.log_prior, 5, keys(1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_not_finite_raises_outside_jit_and_shows_inside(value):
+    h = make_hypotheses()
+    joints, prior = (
+        h.replace(joints24=h.joints24.at[1, 2, 3, 0].set(value)),
+        h.replace(log_prior=h.log_prior.at[1, 2].set(value)),
+    )
+    for bad in (joints, prior):
+        with pytest.raises(ValueError, match="the first is example 1"):
+            quantize.select(bad, 5, keys(3))
+        energy = select_inside(bad, jnp.float32(1)).energy
+        assert list(np.isnan(energy)) == [False, True, False]
+    with pytest.raises(ValueError, match="all -inf"):
+        quantize.select(h.replace(log_prior=h.log_prior.at[0].set(-jnp.inf)), 5, keys(3))

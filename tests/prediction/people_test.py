@@ -1,0 +1,188 @@
+"""People files: what is right is read exactly, and no wrong entry passes."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multibodies_jax.geometry import joints
+from multibodies_jax.prediction import people
+
+
+def _content(**annotation):
+    return {
+        "images": [{"id": 7, "file_name": "val/a.jpg", "width": 640, "height": 480}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [10, 20, 100, 300], **annotation}],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(joints.COCO17)}],
+    }
+
+
+def _read(tmp_path, content):
+    path = tmp_path / "people.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return people.read_people(path)
+
+
+def _flat(names, confidence=2):
+    """Keypoint i stands at (10 i + 1, 5 i + 2)."""
+    return [value for i in range(len(names)) for value in (10 * i + 1, 5 * i + 2, confidence)]
+
+
+def test_coco_keypoints_become_j24(tmp_path):
+    numbers = _flat(joints.COCO17)
+    numbers[2] = 0  # The nose is unknown,
+    numbers[5] = 1  # and the left eye labelled but not visible.
+    found = _read(tmp_path, _content(keypoints=numbers))
+    assert list(found) == ["a.jpg"] and found["a.jpg"].size == (640, 480)
+    (person,) = found["a.jpg"].people
+    assert person.bbox == (10, 20, 100, 300)
+    expected = np.zeros((24, 3), np.float32)
+    for i, name in enumerate(joints.COCO17):
+        if name != "nose":
+            expected[joints.J24.index(name)] = (10 * i + 1, 5 * i + 2, 1)
+    np.testing.assert_array_equal(person.keypoints, expected)
+
+
+@pytest.mark.parametrize("joint_set", ["j24", "openpose25", "h36m17"])
+def test_the_names_tell_the_joint_set(tmp_path, joint_set):
+    names = joints.SETS[joint_set]
+    content = _content(keypoints=_flat(names))
+    content["categories"][0]["keypoints"] = list(names)
+    (person,) = _read(tmp_path, content)["a.jpg"].people
+    table = np.array(_flat(names, 1), np.float32).reshape(-1, 3)
+    np.testing.assert_array_equal(person.keypoints, joints.to_j24(table, joint_set))
+
+
+def test_openpose_own_names_are_known(tmp_path):
+    sides = {"right_": "R", "left_": "L", "mid_shoulders": "Neck", "mid_hips": "MidHip", "_": ""}
+    names = [name.title() for name in joints.OPENPOSE25]
+    for old, new in sides.items():
+        names = [name.replace(old.title(), new) for name in names]
+    assert names[:3] == ["Nose", "Neck", "RShoulder"]
+    content = _content(keypoints=_flat(names))
+    content["categories"][0]["keypoints"] = names
+    (person,) = _read(tmp_path, content)["a.jpg"].people
+    elbow = joints.OPENPOSE25.index("left_elbow")
+    np.testing.assert_array_equal(person.keypoints[joints.J24.index("left_elbow")], [10 * elbow + 1, 5 * elbow + 2, 1])
+
+
+def test_without_categories_seventeen_are_coco(tmp_path):
+    content = _content(keypoints=_flat(joints.COCO17))
+    named = _read(tmp_path, content)["a.jpg"].people[0]
+    del content["categories"]
+    np.testing.assert_array_equal(_read(tmp_path, content)["a.jpg"].people[0].keypoints, named.keypoints)
+    content["annotations"][0]["keypoints"] = _flat(joints.OPENPOSE25)
+    with pytest.raises(people.PeopleError, match=r"has 75 numbers, expected 3 x 17.*names of their keypoints"):
+        _read(tmp_path, content)
+
+
+@pytest.mark.parametrize(("confidence", "known"), [(0.1, 0), (0.2, 1), (0.9, 1), (-1, 0), (0, 0), (1, 1), (2, 1)])
+def test_unsure_keypoints_are_unknown(tmp_path, confidence, known):
+    (person,) = _read(tmp_path, _content(keypoints=_flat(joints.COCO17, confidence)))["a.jpg"].people
+    assert set(person.keypoints[joints.J24_FROM_COCO17 >= 0, 2]) == {known}
+
+
+def test_crowds_and_other_things_are_no_people(tmp_path):
+    content = _content()
+    content["categories"].append({"id": 2, "name": "bicycle"})
+    first = content["annotations"][0]
+    content["annotations"] += [first | {"category_id": 2}, first | {"iscrowd": 1}, first | {"bbox": [1, 2, 3, 4]}]
+    content["images"].append({"id": "x", "file_name": "empty.png"})
+    found = _read(tmp_path, content)
+    assert [person.bbox for person in found["a.jpg"].people] == [(10, 20, 100, 300), (1, 2, 3, 4)]
+    assert found["empty.png"] == people.ImagePeople((), None)
+
+
+def _broken(change):
+    content = copy.deepcopy(_content(keypoints=_flat(joints.COCO17)))
+    change(content)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("images"), "images has to be a list"),
+        (lambda c: c.update(annotations={}), "annotations has to be a list"),
+        (lambda c: c["images"].append(3), r"images\[1\] has to be an object"),
+        (lambda c: c["images"][0].pop("file_name"), r"images\[0\].file_name has to be str, got None"),
+        (lambda c: c["images"].append({"id": 7, "file_name": "b"}), r"images\[1\].*twice"),
+        (lambda c: c["images"].append({"id": 8, "file_name": "other/a.jpg"}), r"images\[1\].*twice"),
+        (lambda c: c["images"][0].update(width="wide"), r"images\[0\].width has to be int, got 'wide'"),
+        (lambda c: c["images"][0].update(id=True), r"images\[0\].id has to be int or str, got True"),
+        (lambda c: c["annotations"][0].update(image_id=8), "image_id 8, which is not among the images"),
+        (lambda c: c["annotations"][0].update(image_id=[]), "image_id has to be int or str"),
+        (lambda c: c["annotations"][0].update(category_id=9), "category_id 9 is not among"),
+        (lambda c: c["annotations"][0].update(category_id=[]), "category_id has to be int or str"),
+        (lambda c: c["annotations"].append("x"), r"annotations\[1\] has to be an object"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "bbox has to be"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 0, 3]), "bbox has to be .* with an area"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, float("inf"), 3]), "finite numbers"),
+        (lambda c: c["annotations"][0]["keypoints"].pop(), "has 50 numbers, expected 3 x 17"),
+        (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, float("nan")), "finite numbers"),
+        (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, "1"), "finite numbers"),
+        (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, 10**300), "finite numbers"),
+        (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, True), "finite numbers"),
+        (lambda c: c["categories"][0]["keypoints"].reverse(), "no known set in its order"),
+        (lambda c: c["categories"][0].update(keypoints="nose"), r"categories\[0\].keypoints has to be list"),
+    ],
+)
+def test_wrong_entries_are_named(tmp_path, change, message):
+    _read(tmp_path, _broken(lambda content: None))
+    with pytest.raises(people.PeopleError, match=f"people.json: .*{message}"):
+        _read(tmp_path, _broken(change))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, "\x00"])
+def test_what_is_no_people_file_is_refused(tmp_path, text):
+    with pytest.raises(people.PeopleError, match=r"people\.json"):
+        _read(tmp_path, text)
+    with pytest.raises(people.PeopleError, match="cannot be read"):
+        people.read_people(tmp_path / "absent.json")
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_SPOTS = [("images", 0, k) for k in ("id", "file_name", "width", "height")]
+_SPOTS += [("annotations", 0, k) for k in ("image_id", "category_id", "bbox", "keypoints", "iscrowd")]
+_SPOTS += [("categories", 0, k) for k in ("id", "name", "keypoints")] + [("images", 0), ("annotations", 0)]
+_SPOTS += [("categories", 0), ("images",), ("annotations",), ("categories",)]
+
+
+@given(value=_JSON, spot=st.sampled_from(_SPOTS))
+def test_any_json_is_read_or_refused(tmp_path_factory, value, spot):
+    content = node = _content(keypoints=_flat(joints.COCO17))
+    for key in spot[:-1]:
+        node = node[key]
+    node[spot[-1]] = value
+    try:
+        found = _read(tmp_path_factory.mktemp("any"), content)
+    except people.PeopleError:
+        return
+    for entry in found.values():
+        assert all(np.isfinite(person.keypoints).all() for person in entry.people)
+
+
+def test_the_box_comes_from_keypoints_then_bbox_then_image():
+    keypoints = np.zeros((24, 3), np.float32)
+    keypoints[3] = (100, 50, 1)
+    keypoints[9] = (140, 250, 1)
+    person = people.Person(keypoints, (10.0, 20.0, 100.0, 300.0))
+    center, scale = people.box(person, (640, 480))
+    np.testing.assert_allclose(center, [120, 150])
+    assert scale == pytest.approx(200 * 1.1 / 200)
+    one = np.zeros(24, np.float32)
+    one[3] = 1
+    center, scale = people.box(person, (640, 480), one)  # One keypoint has no extent.
+    np.testing.assert_allclose(center, [60, 170])
+    assert scale == pytest.approx(300 * 1.1 / 200)
+    (nobody,) = people.whole_image().people
+    center, scale = people.box(nobody, (640, 480))
+    np.testing.assert_allclose(center, [320, 240])
+    assert scale == pytest.approx(3.2)

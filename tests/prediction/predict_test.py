@@ -1,0 +1,321 @@
+"""Prediction with a stand-in for the network: what is written is right, and nothing wrong passes or gets lost."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from multibodies_jax.body import smpl
+from multibodies_jax.data import crops, images, spin_crops
+from multibodies_jax.geometry import cameras, joints
+from multibodies_jax.hypotheses import hypotheses
+from multibodies_jax.prediction import people, predict, prediction_file
+
+M = 6
+SETTINGS = {"reading": "paper", "weights": "prior", "temperature": 1.0, "starts": 2, "iterations": 5}
+ABOUT = {"body": "test body", "commit": "abc", "trained_on": "synthetic people"}
+KEYPOINTS = np.array([[30 + 9 * (i % 5), 20 + 4 * i, 2] for i in range(17)], float)
+
+
+@pytest.fixture(scope="module")
+def body():
+    """A small cloud of skinned triangles with SMPL's skeleton."""
+    rng = np.random.default_rng(0)
+    count = 60
+    weights = np.eye(24)[np.arange(count) % 24]
+    regressor = weights.T / weights.sum(0)[:, None]
+    model = smpl.build(
+        v_template=rng.normal(0, 0.4, (count, 3)),
+        shapedirs=rng.normal(0, 0.01, (count, 3, 10)),
+        posedirs=np.zeros((count, 3, 207)),
+        weights=weights,
+        J_regressor=regressor,
+        faces=rng.permutation(count).reshape(-1, 3),
+        parents=joints.SMPL_PARENTS,
+    )
+    return model, jax.jit(functools.partial(_answer, smpl.contract(model, regressor)))
+
+
+def _answer(joint_model, example_hash):
+    """Random bodies that depend on the example."""
+    identity = jnp.tile(jnp.array([1.0, 0, 0, 1, 0, 0]), 24)
+    mean = jnp.concatenate([identity, jnp.zeros(10), jnp.array([0.9, 0.0, 0.0])])
+
+    key = jax.random.key(example_hash)
+    state = mean[None, None] + 0.2 * jax.random.normal(key, (1, M, 157))
+    found = hypotheses.decode(state.at[..., 154].set(0.9), joint_model)
+    return dataclasses.replace(found, log_prior=jax.random.normal(key, (1, M)))
+
+
+def _network(answer, seen=None):
+    """Stands in for the network; keeps the batches it saw."""
+
+    def infer(batch):
+        if seen is not None:
+            seen.append(batch)
+        return answer(batch["example_hash"][0])
+
+    return infer
+
+
+def _folder(tmp_path, names=("a.png", "b.jpg"), size=(120, 100)):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)).save(folder / name)
+    return folder
+
+
+def _people(tmp_path, names=("a.png", "b.jpg"), size=(120, 100), keypoints=KEYPOINTS):
+    content = {
+        "images": [{"id": i, "file_name": n, "width": size[0], "height": size[1]} for i, n in enumerate(names)],
+        "annotations": [
+            {"image_id": i, "bbox": [10, 10, 50, 80], "keypoints": keypoints.ravel().tolist()}
+            for i in range(len(names))
+        ],
+    }
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def _predict(body, folder, people_path, out, n=2, crop_size=32, seen=None, **crop):
+    return predict.predict_people(
+        _network(body[1], seen), body[0], folder, people_path, n, out, SETTINGS, crop_size, ABOUT, **crop
+    )
+
+
+def test_every_person_gets_a_file_and_a_picture(tmp_path, body):
+    seen = []
+    failures = _predict(body, _folder(tmp_path), _people(tmp_path), tmp_path / "out", seen=seen)
+    assert failures == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_0.npz", "a_0.png", "b_0.npz", "b_0.png"]
+    record = prediction_file.load(tmp_path / "out" / "b_0.npz")
+    assert record["joints24"].shape == (2, 24, 3) and record["all_rotmats"].shape == (M, 24, 3, 3)
+    assert record["probabilities"].sum() == pytest.approx(1)
+    assert [str(record[k]) for k in ("image", "body", "trained_on")] == ["b.jpg", "test body", "synthetic people"]
+    assert tuple(record["joint_names"]) == joints.J24
+    np.testing.assert_array_equal(record["image_size"], [120, 100])
+    picture = np.asarray(Image.open(tmp_path / "out" / "b_0.png"))
+    assert picture.shape[1] > 3 * picture.shape[2] and picture.std() > 10
+
+
+def test_the_batch_is_what_the_pipeline_would_make(tmp_path, body):
+    seen = []
+    folder = _folder(tmp_path)
+    _predict(body, folder, _people(tmp_path), tmp_path / "out", seen=seen)
+    batch = {key: np.asarray(value) for key, value in seen[0].items()}
+    keypoints = joints.to_j24(KEYPOINTS.astype(np.float32), "coco17")
+    known = keypoints[:, 2] > 0
+    low, high = keypoints[known, :2].min(0), keypoints[known, :2].max(0)
+    center, side = (low + high) / 2, 1.1 * (high - low).max()
+    np.testing.assert_allclose(batch["kp2d"][0, known], (keypoints[known, :2] - center) / (side / 2), atol=1e-5)
+    np.testing.assert_array_equal(batch["kp2d"][0, ~known], 0)
+    np.testing.assert_array_equal(batch["kp2d_input"][0], known)
+    np.testing.assert_array_equal(batch["kp2d_valid"][0], known)
+    expected = crops.warp(images.load_image(folder / "a.png"), crops.affine(center, side / 200, 32), 32)
+    np.testing.assert_array_equal(batch["image"][0], expected)
+    assert batch["valid"] == 1 and batch["example_hash"][0] != np.asarray(seen[1]["example_hash"])[0]
+
+
+def test_a_network_of_spins_crops_sees_them(tmp_path, body):
+    seen, folder = [], _folder(tmp_path)
+    _predict(body, folder, _people(tmp_path), tmp_path / "out", seen=seen, crop="spin", contrast_stretch=True)
+    record = prediction_file.load(tmp_path / "out" / "a_0.npz")
+    place = record["box_center"], float(record["box_scale"]), 32
+    expected = spin_crops.warp(images.load_image(folder / "a.png"), *place, stretch=True)
+    np.testing.assert_array_equal(np.asarray(seen[0]["image"])[0], expected)
+    points = spin_crops.to_crop(record["keypoints"][:, :2], *place) * (record["keypoints"][:, 2:] > 0)
+    np.testing.assert_allclose(np.asarray(seen[0]["kp2d"])[0], points, atol=1e-6)
+
+
+def test_the_full_camera_shows_joints_where_the_crop_camera_does(tmp_path, body):
+    _predict(body, _folder(tmp_path), _people(tmp_path), tmp_path / "out")
+    record = prediction_file.load(tmp_path / "out" / "a_0.npz")
+    homogeneous = record["joints24_camera"].astype(np.float64) @ record["intrinsics"].T
+    full_px = homogeneous[..., :2] / homogeneous[..., 2:]
+    crop = cameras.project_crop(jnp.asarray(record["joints24"] + record["midhip"][:, None]), jnp.asarray(record["cam"]))
+    crop_px = record["box_center"] + np.asarray(crop) * 100 * record["box_scale"]
+    np.testing.assert_allclose(full_px, crop_px, atol=2e-2)
+    known = record["keypoints"][:, 2] > 0
+    error = np.linalg.norm(full_px - record["keypoints"][:, :2], axis=-1)[:, known].mean(1)
+    np.testing.assert_allclose(record["error_px"], error, atol=2e-2)
+
+
+def test_chosen_bodies_are_among_the_hypotheses(tmp_path, body):
+    _predict(body, _folder(tmp_path), _people(tmp_path), tmp_path / "out", n=3)
+    record = prediction_file.load(tmp_path / "out" / "a_0.npz")
+    assert len(set(record["index"])) == 3
+    for name in ("rotmats", "betas", "cam", "joints24", "midhip", "translation", "log_prior", "error_px"):
+        np.testing.assert_array_equal(record[name], record[f"all_{name}"][record["index"]])
+    assert (np.diff(record["probabilities"]) <= 0).all()
+
+
+def test_without_a_people_file_the_image_is_the_box(tmp_path, body):
+    assert _predict(body, _folder(tmp_path), None, tmp_path / "out") == 0
+    record = prediction_file.load(tmp_path / "out" / "a_0.npz")
+    np.testing.assert_allclose(record["box_center"], [60, 50])
+    assert record["box_scale"] == pytest.approx(0.6)
+    assert np.isnan(record["error_px"]).all()
+
+
+def test_bad_images_are_named_skipped_and_counted(tmp_path, body, capsys):
+    folder = _folder(tmp_path)
+    whole = (folder / "b.jpg").read_bytes()
+    (folder / "c.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "stranger.png").write_bytes((folder / "a.png").read_bytes())
+    listed = _people(tmp_path, ("a.png", "b.jpg", "c.jpg"))
+    assert _predict(body, folder, listed, tmp_path / "out") == 2
+    errors = capsys.readouterr().err
+    assert "c.jpg: cannot be read as an image" in errors
+    assert "stranger.png: not among the images of the people file" in errors
+    assert len(list((tmp_path / "out").glob("*.npz"))) == 2
+
+
+def test_an_image_of_another_size_than_annotated_is_skipped(tmp_path, body, capsys):
+    folder = _folder(tmp_path)
+    assert _predict(body, folder, _people(tmp_path, size=(100, 120)), tmp_path / "out") == 2
+    assert "(120, 100) pixels, the people file says (100, 120)" in capsys.readouterr().err
+
+
+def test_a_model_of_keypoints_needs_some(tmp_path, body, capsys):
+    folder = _folder(tmp_path, ("a.png",))
+    listed = _people(tmp_path, ("a.png",), keypoints=0 * KEYPOINTS)
+    seen = []
+    assert _predict(body, folder, listed, tmp_path / "out", crop_size=0, seen=seen) == 1
+    assert "a.png, person 0: this model sees keypoints only" in capsys.readouterr().err and not seen
+    listed = _people(tmp_path, ("a.png",))
+    assert _predict(body, folder, listed, tmp_path / "out", crop_size=0, seen=seen) == 0
+    assert "image" not in seen[0]
+
+
+def test_an_image_without_people_counts(tmp_path, body, capsys):
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}
+    (tmp_path / "people.json").write_text(json.dumps(content))
+    assert _predict(body, _folder(tmp_path, ("a.png",)), tmp_path / "people.json", tmp_path / "out") == 1
+    assert "lists nobody" in capsys.readouterr().err
+
+
+def test_images_of_one_name_are_refused(tmp_path, body):
+    with pytest.raises(ValueError, match=r"\['a'\]; results are named after them"):
+        _predict(body, _folder(tmp_path, ("a.png", "a.jpg")), None, tmp_path / "out")
+
+
+def test_more_bodies_than_hypotheses_are_refused(tmp_path, body, capsys):
+    assert _predict(body, _folder(tmp_path, ("a.png",)), None, tmp_path / "out", n=M + 1) == 1
+    assert f"n is {M + 1}; choose 1 to {M}" in capsys.readouterr().err
+
+
+def test_answers_that_are_not_finite_are_not_written(tmp_path, body, capsys):
+    def infer(batch):
+        found = _network(body[1])(batch)
+        return dataclasses.replace(found, cam=found.cam.at[0, 1].set(jnp.nan))
+
+    arguments = (_folder(tmp_path, ("a.png",)), None, 2, tmp_path / "out", SETTINGS, 32, ABOUT)
+    assert predict.predict_people(infer, body[0], *arguments) == 1
+    assert "not finite" in capsys.readouterr().err and not list((tmp_path / "out").iterdir())
+
+
+def test_no_person_depends_on_the_others(tmp_path, body):
+    folder, listed = _folder(tmp_path), _people(tmp_path)
+    _predict(body, folder, listed, tmp_path / "all")
+    _predict(body, folder / "b.jpg", listed, tmp_path / "one")
+    assert not (tmp_path / "one" / "a_0.npz").exists()
+    together, alone = (prediction_file.load(tmp_path / d / "b_0.npz") for d in ("all", "one"))
+    for name in together:
+        np.testing.assert_array_equal(together[name], alone[name])
+
+
+def test_requantizing_equals_predicting_with_that_n(tmp_path, body, capsys):
+    folder, listed = _folder(tmp_path, ("a.png",)), _people(tmp_path, ("a.png",))
+    _predict(body, folder, listed, tmp_path / "two")
+    _predict(body, folder, listed, tmp_path / "three", n=3)
+    out = tmp_path / "again" / "a.npz"
+    assert predict.main(["requantize", str(tmp_path / "two" / "a_0.npz"), "--n=3", f"--out={out}"]) == 0
+    assert "Written to" in capsys.readouterr().out
+    again, three = prediction_file.load(out), prediction_file.load(tmp_path / "three" / "a_0.npz")
+    assert set(again) == set(three)
+    for name in three:
+        np.testing.assert_array_equal(again[name], three[name])
+
+
+def test_requantize_refuses_what_it_cannot_do(tmp_path, body, capsys):
+    folder = _folder(tmp_path, ("a.png",))
+    _predict(body, folder, None, tmp_path / "out")
+    file = tmp_path / "out" / "a_0.npz"
+    before = file.read_bytes()
+    assert predict.main(["requantize", str(file), "--n=7", f"--out={file}"]) == 2
+    assert "choose 1 to 6" in capsys.readouterr().err and file.read_bytes() == before
+    assert predict.main(["requantize", str(folder / "a.png"), "--n=1", f"--out={file}"]) == 2
+    assert "a.png: cannot be read as a prediction" in capsys.readouterr().err and file.read_bytes() == before
+    with pytest.raises(SystemExit) as leave:
+        predict.main(["--help"])
+    assert leave.value.code == 0 and "requantize" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory, body):
+    folder = tmp_path_factory.mktemp("good")
+    _predict(body, _folder(folder, ("a.png",)), None, folder / "out")
+    return prediction_file.load(folder / "out" / "a_0.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("all_cam", None, "all_cam is missing"),
+        ("all_cam", np.zeros((M, 4), np.float32), "expected"),
+        ("all_cam", np.zeros((M + 1, 3), np.float32), "expected"),
+        ("all_cam", np.full((M, 3), np.nan), "not finite"),
+        ("all_betas", np.full((M, 10), "x"), "expected the shape"),
+        ("image", np.array(3), "expected the shape"),
+        ("format", np.array(2), "format 2"),
+        ("quantizer", np.array("{"), "settings are damaged"),
+        ("quantizer", np.array('{"speed": 3}'), "settings are damaged"),
+    ],
+)
+def test_damaged_predictions_are_refused(tmp_path, good, name, value, message):
+    record = dict(good)
+    del record[name]
+    if value is not None:
+        record[name] = value
+    prediction_file.save(tmp_path / "bad.npz", record)
+    with pytest.raises(prediction_file.PredictionError, match=rf"bad\.npz.*{message}"):
+        prediction_file.requantize(tmp_path / "bad.npz", 1, tmp_path / "new.npz")
+    assert not (tmp_path / "new.npz").exists()
+
+
+def test_pickles_are_never_opened(tmp_path):
+    np.savez(tmp_path / "bad.npz", all_cam=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(prediction_file.PredictionError, match="allow_pickle"):
+        prediction_file.load(tmp_path / "bad.npz")
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    prediction_file.save(path, {"x": np.arange(3)})
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", fail)
+    with pytest.raises(OSError, match="No space"):
+        prediction_file.save(path, {"x": np.arange(4)})
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_results_name_the_training_data():
+    assert predict.trained_on(["synthetic_bodies/clean", "synthetic_bodies/ambiguous"]) == "synthetic people"
+    assert predict.trained_on(["h36m/p1", "synthetic_bodies/clean"]) == "h36m/p1, synthetic_bodies/clean"
+
+
+def test_boxes_of_people_are_those_of_the_files(tmp_path):
+    entry = people.read_people(_people(tmp_path))["a.png"]
+    assert entry.size == (120, 100) and entry.people[0].bbox == (10, 10, 50, 80)

@@ -1,0 +1,104 @@
+"""Plain Lloyd against scikit-learn and a float64 loop from the same rows, and the released choice of hypotheses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.cluster
+
+from multibodies_jax.hypotheses import quantize
+from multibodies_jax.released import lloyd
+from tests.hypotheses.quantize_test import keys, make_hypotheses, poses, softmax
+
+
+def loop(points, log_weights, rows, iterations):
+    """One example in float64; a cluster without points stays where it is."""
+    points, weights = np.float64(points), softmax(np.float64(log_weights))
+    centroids = points[rows].copy()
+    for _ in range(iterations):
+        labels = [int(np.argmin([np.sum((x - c) ** 2) for c in centroids])) for x in points]
+        for k in range(len(rows)):
+            members = [i for i, label in enumerate(labels) if label == k]
+            if members:
+                centroids[k] = sum(weights[i] * points[i] for i in members) / sum(weights[i] for i in members)
+    labels = [int(np.argmin([np.sum((x - c) ** 2) for c in centroids])) for x in points]
+    return np.array(labels), centroids
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("k", [4, 9, 24])
+def test_the_clusters_of_scikit_learn_from_the_same_rows(k, weighted):
+    points = poses(k, 12, 99)
+    rng = np.random.default_rng(k)
+    log_weights = np.float32(rng.normal(size=(12, 99)) * (3 if weighted else 0)) - 500  # Of densities: far from 1.
+    rows = np.stack([rng.permutation(99)[:k] for _ in range(12)])
+    labels, centroids = lloyd.lloyd(jnp.array(points), jnp.array(log_weights), jnp.array(rows, jnp.int32))
+    for b in range(12):
+        start = np.float64(points[b, rows[b]])
+        theirs = sklearn.cluster.KMeans(k, init=start, n_init=1, algorithm="lloyd", max_iter=30, tol=0)
+        theirs.fit(np.float64(points[b]), sample_weight=99 * softmax(log_weights[b]))
+        np.testing.assert_array_equal(labels[b], theirs.labels_)
+        np.testing.assert_allclose(centroids[b], theirs.cluster_centers_, atol=1e-5)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 30])
+def test_the_steps_of_a_loop_with_weights_that_exp_cannot_hold(iterations):
+    points = poses(1, 3, 20, 6)
+    log_weights = np.float32(np.random.default_rng(1).normal(size=(3, 20)) * 150)
+    rows = np.array([[0, 5, 7], [1, 2, 3], [19, 4, 0]], np.int32)
+    labels, centroids = lloyd.lloyd(jnp.array(points), jnp.array(log_weights), jnp.array(rows), iterations)
+    for b in range(3):
+        expected = loop(points[b], log_weights[b], rows[b], iterations)
+        np.testing.assert_array_equal(labels[b], expected[0])
+        np.testing.assert_allclose(centroids[b], expected[1], atol=1e-5)
+
+
+def test_a_cluster_far_below_the_others_keeps_its_own_mean():
+    """The original's floor would pull it to the origin: its weights do not reach exp(-128) (B.12, bug 2)."""
+    points = jnp.array([[[0.0], [1.0], [50.0], [52.0]]])
+    _, centroids = lloyd.lloyd(points, jnp.array([[0.0, 0.0, -300.0, -300.0]]), jnp.array([[0, 2]], jnp.int32))
+    np.testing.assert_allclose(centroids[0, :, 0], [0.5, 51.0])
+
+
+def test_an_empty_cluster_stays_until_it_wins_a_point_and_changes_no_data():
+    points, rows = jnp.array([[[1.0], [1.0], [4.0]]]), jnp.array([[0, 1]], jnp.int32)
+    _, after_one = lloyd.lloyd(points, jnp.zeros((1, 3)), rows, 1)  # Of two equal first rows one gets nothing.
+    np.testing.assert_allclose(after_one[0, :, 0], [2.0, 1.0])
+    labels, centroids = lloyd.lloyd(points, jnp.zeros((1, 3)), rows)
+    np.testing.assert_array_equal(labels, [[1, 1, 0]])
+    np.testing.assert_allclose(centroids[0, :, 0], [4.0, 1.0])
+
+
+def test_one_point_may_be_the_nearest_of_two_centroids():
+    points = jnp.array([[[0.0], [1.0], [5.0]]])
+    np.testing.assert_array_equal(lloyd.nearest_points(points, jnp.array([[[0.3], [0.1]]])), [[0, 0]])
+    np.testing.assert_array_equal(lloyd.nearest_points(points, jnp.array([[[4.0], [0.9]]])), [[2, 1]])
+
+
+@pytest.mark.parametrize("weights", ["prior", "uniform"])
+def test_released_choice_by_its_definition(weights):
+    h = make_hypotheses(3, num=30)
+    found = quantize.select(h, 6, keys(3), reading="released", weights=weights, temperature=1.0)
+    points = np.asarray(h.joints24).reshape(3, 30, 72)[:, 1:]
+    log_weights = np.asarray(h.log_prior)[:, 1:] * (weights == "prior")
+    for b in range(3):
+        rows = np.asarray(jax.random.choice(keys(3)[b], 29, (5,), replace=False))
+        labels, centroids = loop(points[b], log_weights[b], rows, 30)
+        nearest = [1 + int(np.argmin(np.sum((points[b] - c) ** 2, axis=1))) for c in centroids]
+        assert len(set(nearest)) == 5
+        assert set(np.asarray(found.medoid[b])) == {0, *nearest}
+        medoid = list(np.asarray(found.medoid[b]))
+        assert [medoid[k] for k in np.asarray(found.assignment[b])] == [0, *(nearest[k] for k in labels)]
+        share = softmax(np.asarray(h.log_prior[b], np.float64) * (weights == "prior"))
+        expected = [share[0] if m == 0 else share[1:][labels == nearest.index(m)].sum() for m in medoid]
+        np.testing.assert_allclose(found.prob[b], expected, atol=1e-5)
+
+
+def test_released_keeps_all_with_n_m_and_the_first_alone_with_n_1():
+    h = make_hypotheses(4)
+    h = h.replace(joints24=h.joints24.at[:, 3:6].set(h.joints24[:, 2:3]))  # Clustering would put these together.
+    every = quantize.select(h, 12, keys(3), reading="released")
+    np.testing.assert_array_equal(np.sort(every.medoid), np.tile(np.arange(12), (3, 1)))
+    expected = np.take_along_axis(softmax(h.log_prior), np.asarray(every.medoid), axis=1)
+    np.testing.assert_allclose(every.prob, expected, atol=1e-6)
+    np.testing.assert_array_equal(quantize.select(h, 1, keys(3), reading="released").medoid, [[0]] * 3)

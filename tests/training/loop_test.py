@@ -1,0 +1,210 @@
+"""Training: continues exactly, also after a kill; stops on NaN; the same on many devices; refuses wrong work directories."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from multibodies_jax.data import virtual_views
+from multibodies_jax.losses import total as losses
+from multibodies_jax.training import checkpoints, inference, logs, loop
+from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import train_step as steps
+from tests.helpers import tiny
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def people(monkeypatch):
+    monkeypatch.setattr(experiment, "load_people", tiny.load_people)
+
+
+def _run(config, workdir: pathlib.Path) -> dict:
+    loop.train(config, workdir)
+    return checkpoints.restore(workdir / "checkpoints")[0]["state"]
+
+
+def _assert_same(a, b):
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One finished run, shared: all stages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "load_people", tiny.load_people)
+        workdir = tmp_path_factory.mktemp("trained")
+        loop.train(tiny.config(), workdir)
+    return workdir
+
+
+def test_all_stages_leave_their_checkpoints_and_logs(trained):
+    for folder, last in {"prior": 4, "stage1": 4, "checkpoints": 6, "hmr": 6}.items():
+        assert checkpoints.latest_step(trained / folder) == last
+        assert logs.read(trained / folder)[-1]["step"] == last
+    metadata = checkpoints.restore(trained / "checkpoints")[1]
+    assert metadata["num_hypotheses"] == 6 and metadata["images_seen"] == 48
+    assert checkpoints.restore(trained / "hmr")[1]["images_seen"] == 48
+
+
+def test_a_run_that_stopped_continues_to_the_same_weights_and_losses(trained, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(trained, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "6")  # As if it had been stopped after step 4.
+    state = _run(tiny.config(), workdir)
+    _assert_same(checkpoints.restore(trained / "checkpoints")[0]["state"], state)
+    assert logs.read(workdir / "checkpoints") == logs.read(trained / "checkpoints")
+
+
+def test_a_killed_run_continues_to_the_same_weights(trained, tmp_path):
+    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.training import setup as experiment, loop as train; experiment.load_people = tiny.load_people; "
+    code += "train.train(tiny.config(), pathlib.Path(sys.argv[1]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "w")], cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}
+    )
+    deadline = time.time() + 120
+    while (
+        checkpoints.latest_step(tmp_path / "w" / "stage1") is None and time.time() < deadline and process.poll() is None
+    ):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    state = _run(tiny.config(), tmp_path / "w")
+    _assert_same(checkpoints.restore(trained / "checkpoints")[0]["state"], state)
+
+
+def test_a_finished_run_is_not_trained_again(trained):
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*")}
+    loop.train(tiny.config(), trained)
+    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*")} == before
+
+
+def test_nan_stops_with_the_step_and_the_term(tmp_path, monkeypatch):
+    original = losses.total
+
+    def poisoned(*args, **kwargs):
+        loss, terms, best = original(*args, **kwargs)
+        return loss * np.nan, terms | {"pose": terms["pose"] * np.nan}, best
+
+    monkeypatch.setattr(losses, "total", poisoned)
+    with pytest.raises(FloatingPointError, match=r"step 1: .*loss_pose"):
+        loop.train(tiny.config(), tmp_path / "w")
+    assert checkpoints.latest_step(tmp_path / "w" / "stage1") is None
+
+
+def test_another_config_is_refused_but_evaluation_fields_are_free(trained):
+    with pytest.raises(ValueError, match=r"loss.best: 25.0 there, 1.0 now"):
+        loop.train(tiny.config(loss__best=1.0), trained)
+    experiment.check_workdir(tiny.config(eval__ns=(1,), quantizer__weights="uniform"), trained)
+
+
+def test_init_starts_from_a_single_hypothesis_and_refuses_an_empty_folder(trained, tmp_path):
+    config = tiny.config(init=str(trained), train__steps=2, train__baseline=False)
+    loop.train(config, tmp_path / "w")
+    assert not (tmp_path / "w" / "stage1").exists()
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        loop.train(tiny.config(init=str(tmp_path / "nothing")), tmp_path / "v")
+
+
+def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, tmp_path):
+    """From a source with a mean body of its own, as converted ones have, which goes with the weights."""
+    source = tmp_path / "source"
+    items, metadata, _ = checkpoints.restore(trained / "stage1")
+    mean_state = [0.9 * x + 0.1 for x in metadata["mean_state"]]
+    checkpoints.save(source, 4, items, metadata | {"mean_state": mean_state})
+    config = tiny.config(
+        init=str(source), model__init_noise=0.0, train__steps=1, optim__learning_rate=0.0, train__baseline=False
+    )
+    loop.train(config, tmp_path / "w")
+    bodies = experiment.load_bodies(config)
+    many = inference.restore(config, tmp_path / "w" / "checkpoints", bodies)
+    one = inference.restore(config, source, bodies)
+    batch = {
+        "kp2d": jnp.linspace(-1, 1, 2 * 48, dtype=np.float32).reshape(2, 24, 2),
+        "kp2d_input": jnp.ones((2, 24)),
+    }
+    np.testing.assert_allclose(many(batch).joints24, np.repeat(one(batch).joints24, 6, axis=1), atol=1e-5)
+    carried = checkpoints.restore(tmp_path / "w" / "checkpoints")[1]["mean_state"]
+    np.testing.assert_allclose(carried, mean_state, rtol=1e-6)
+
+
+def test_gradient_accumulation_equals_the_whole_batch():
+    poses, betas = tiny.load_people(tiny.config(), "train")
+    bodies = experiment.load_bodies(tiny.config())
+    keys = jax.random.split(jax.random.key(0), 8)
+    batch = virtual_views.synthesize(jnp.asarray(poses[:8]), jnp.asarray(betas[:8]), keys, bodies.j24)
+    split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
+    results = []
+    for parts in (1, 4):
+        config = tiny.config(data__virtual_cameras=False, train__accumulate=parts)
+        model = experiment.build_model(config, 6, bodies)
+        params = model.init(jax.random.key(1), batch)["params"]
+        optimizer = optax.sgd(1e-2)
+        state = steps.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, optimizer.init(params))
+        step = steps.make_train_step(config, model, bodies, optimizer, 6, lambda batch, key: batch, split)
+        results.append(jax.jit(step)(state, batch, jax.random.key(2)))
+        # XLA runs convolutions inside a loop 12 times slower on CPUs: without parts there must be none.
+        assert ("scan[" in str(jax.make_jaxpr(step)(state, batch, jax.random.key(2)))) == (parts > 1)
+    (whole, whole_metrics), (parted, parted_metrics) = results
+    np.testing.assert_allclose(parted_metrics["loss"], whole_metrics["loss"], rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(parted.params), jax.tree.leaves(whole.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_batch_that_cannot_be_parted_is_refused():
+    with pytest.raises(ValueError, match="must divide"):
+        experiment.validate(tiny.config(train__accumulate=3))
+
+
+def test_frozen_trunk_does_not_move(trained, tmp_path):
+    config = tiny.config(init=str(trained), freeze="trunk", train__steps=2, train__baseline=False)
+    loop.train(config, tmp_path / "w")
+    before = checkpoints.restore(trained / "stage1")[0]["state"]["params"]["trunk"]
+    after = checkpoints.restore(tmp_path / "w" / "checkpoints")[0]["state"]["params"]
+    _assert_same(before, after["trunk"])
+
+
+def test_eight_devices_give_the_losses_of_one(trained, tmp_path):
+    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.training import setup as experiment, loop as train; experiment.load_people = tiny.load_people; "
+    code += "import jax; assert jax.device_count() == 8; loop.train(tiny.config(train__baseline=False), pathlib.Path(sys.argv[1]))"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=env, check=True, capture_output=True)
+    one, eight = ([line["loss"] for line in logs.read(folder / "checkpoints")] for folder in (trained, tmp_path))
+    np.testing.assert_allclose(eight, one, rtol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.model.num_hypothesis=5"], "num_hypothesis"),
+        (["--config.train.steps=many"], "many"),
+        (["--config=configs/hmr.py:nonsense"], "no config 'nonsense' to build upon"),
+        (["--config.model.trunk=resnet"], "choose one of"),
+        (["--config.eval.ns=(1,500)"], "n = \\[500\\]"),
+        (["stray"], "unknown arguments"),
+        (["--mode=predict"], "--images"),
+    ],
+)
+def test_bad_flags_are_messages_with_status_2(arguments, message, tmp_path):
+    command = [sys.executable, "run.py", "--config=configs/demo.py", f"--workdir={tmp_path}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert pytest.importorskip("re").search(message, done.stderr)
+
+
+def test_config_json_holds_the_whole_config(trained):
+    assert json.loads((trained / "config.json").read_text())["loss"]["best"] == 25.0

@@ -1,0 +1,61 @@
+"""Two processes train as one does, and one of them alone writes."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+
+from multibodies_jax.training import checkpoints, logs
+
+ROOT = pathlib.Path(__file__).parents[2]
+TRAIN = """
+import pathlib, sys
+from multibodies_jax.training import setup as experiment, multihost as hosts, loop as train
+from tests.helpers import tiny
+experiment.load_people, experiment.build_data = tiny.load_people, lambda config: None
+if len(sys.argv) > 2:
+    hosts.initialize()
+train.train(tiny.config(model__name="hmr", model__num_hypotheses=1, eval__ns=(1,)), pathlib.Path(sys.argv[1]))
+"""
+
+
+def _start(workdir: pathlib.Path, *arguments: str, **variables: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAIN, str(workdir), *arguments],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_two_processes_train_as_one_does_and_write_once(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    runs = [_start(tmp_path / "one")]
+    for process in range(2):
+        variables = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(process)}
+        runs.append(_start(tmp_path / "two", "together", **variables))
+    outputs = [run.communicate(timeout=600)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], outputs
+    for folder in ("prior", "checkpoints"):
+        one, two = (logs.read(tmp_path / name / folder) for name in ("one", "two"))
+        assert [line["step"] for line in two] == [line["step"] for line in one]
+        loss = "loss_nf" if folder == "prior" else "loss"
+        np.testing.assert_allclose([line[loss] for line in two], [line[loss] for line in one], rtol=2e-4)
+    assert len(list((tmp_path / "two" / "checkpoints").glob("events.*"))) == 1
+    state = checkpoints.restore(tmp_path / "two" / "checkpoints")[0]["state"]
+    assert state["params"]["head"]["dec"]["kernel"].shape[1] == 157
+    assert "HMR" in outputs[1] and "HMR" not in outputs[2]
+
+
+def test_without_other_processes_the_message_says_how_to_start_them(tmp_path):
+    command = [sys.executable, "run.py", "--distributed", "--mode=train", f"--workdir={tmp_path}"]
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")} | {"JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.returncode == 2 and "JAX_COORDINATOR_ADDRESS" in done.stderr and "Traceback" not in done.stderr
