@@ -25,7 +25,7 @@ from multibodies_jax.evaluation import metrics
 from multibodies_jax.geometry import cameras, joints
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.prediction import people, predict, prediction_file
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import setup
 
 N = 5
 SKIER, WITHOUT_LEGS, ASTRONAUT = "skier.jpg", "skier_without_legs.jpg", "astronaut.png"
@@ -79,7 +79,7 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     return ConfigDict(json.loads((workdir / "config.json").read_text()))
 
 
-def mean_joints(bodies: experiment.Bodies) -> Float[np.ndarray, "24 3"]:
+def mean_joints(bodies: setup.Bodies) -> Float[np.ndarray, "24 3"]:
     """J24 of the mean body, which faces the camera."""
     state = np.concatenate([bodies.files.mean_rot6d, bodies.files.mean_betas, bodies.files.mean_cam])
     return np.asarray(hypotheses.decode(jnp.asarray(state, jnp.float32), bodies.j24).joints24)
@@ -192,10 +192,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--photos", type=pathlib.Path, required=True, help="folder with the photographs")
     parser.add_argument("--out", type=pathlib.Path, help="default: WORKDIR/photographs")
     args = parser.parse_args(argv)
-    experiment.enable_compilation_cache()
+    setup.enable_compilation_cache()
     try:
         records = predict_photos(args.workdir, args.photos, args.out or args.workdir / "photographs")
-        bodies = experiment.load_bodies(read_config(args.workdir))
+        bodies = setup.load_bodies(read_config(args.workdir))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from configs import default
 from multibodies_jax.data import virtual_views
 from multibodies_jax.models import registry
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import setup
 from multibodies_jax.training import train_step as steps
 
 
@@ -29,13 +29,13 @@ def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **field
     config = default.get_config()
     config.model.update({"trunk": trunk, "crop_size": size, **fields})
     config.data.virtual_cameras = False
-    bodies = experiment.load_bodies(config)
+    bodies = setup.load_bodies(config)
     rng = np.random.default_rng(0)
     poses, betas = rng.normal(scale=0.2, size=(batch_size, 24, 3)), rng.normal(size=(batch_size, 10))
     keys = jax.random.split(jax.random.key(0), batch_size)
     batch = virtual_views.synthesize(jnp.float32(poses), jnp.float32(betas), keys, bodies.j24)
     batch["image"] = jnp.asarray(rng.integers(0, 256, (batch_size, size, size, 3)), jnp.uint8)
-    model = experiment.build_model(config, num_hypotheses, bodies)
+    model = setup.build_model(config, num_hypotheses, bodies)
     variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, batch))(jax.random.key(1))
     params, stats = variables["params"], variables.get("batch_stats", {})
     optimizer = steps.make_optimizer(config, registry.trained(params, "paper", ""), 100, 1e-4)

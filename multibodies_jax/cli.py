@@ -11,8 +11,7 @@ import jax
 from absl import flags, logging
 
 import tfds_builders
-from multibodies_jax.training import multihost
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import config_checks, multihost, setup
 
 MODES = ("train", "evaluate", "predict", "all")
 _BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError)
@@ -46,7 +45,7 @@ def main(argv: list[str]) -> None:
     config_file = pathlib.Path(_config_file())
     workdir = pathlib.Path(values.workdir or pathlib.Path("runs") / config_file.stem)
     logging.set_verbosity(logging.WARNING)
-    experiment.enable_compilation_cache()
+    setup.enable_compilation_cache()
     try:
         if values.distributed:
             multihost.initialize()
@@ -63,7 +62,7 @@ def _run(mode: str, config, workdir: pathlib.Path, values) -> None:
     from multibodies_jax.prediction import predict
     from multibodies_jax.training import loop
 
-    experiment.validate(config)
+    config_checks.validate(config)
     if jax.process_count() > 1 and mode != "train":
         raise ValueError(
             f"Several processes only train: use --mode=train, and --mode={mode} in one process afterwards."

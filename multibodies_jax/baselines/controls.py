@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from multibodies_jax.body import smpl
-from multibodies_jax.data import virtual_views
+from multibodies_jax.data import sources, virtual_views
 from multibodies_jax.geometry import rotations
 from multibodies_jax.hypotheses import hypotheses, quantize
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import setup
 
 NOISE_ROOT_DEG = (0.0, 2.5, 5.0, 10.0, 15.0, 25.0)
 NOISE_POSE_DEG = (0.0, 1.0, 2.0, 4.0, 7.0, 11.0, 16.0)
@@ -59,12 +59,12 @@ def place(
     return hypotheses.decode(state, joint_model)
 
 
-def codebooks(config: Any, bodies: experiment.Bodies, ns: Sequence[int]) -> dict[str, hypotheses.Hypotheses]:
+def codebooks(config: Any, bodies: setup.Bodies, ns: Sequence[int]) -> dict[str, hypotheses.Hypotheses]:
     """For each n, the n training bodies, seen from training views, that quantize the training set best.
 
     Sets that no image chooses. Keys are n as text; leading axes (1, n).
     """
-    poses, betas = (jnp.asarray(x[:_CODEBOOK_PEOPLE]) for x in experiment.load_people(config, "train"))
+    poses, betas = (jnp.asarray(x[:_CODEBOOK_PEOPLE]) for x in sources.load_people(config, "train"))
     key = jax.random.key(config.seed)
     views = virtual_views.synthesize(poses, betas, jax.random.split(key, len(poses)), bodies.j24, hide="none")
     everybody = place(views["rotmats"][None], views["betas"][None], jnp.zeros((1, len(poses), 3)), bodies.j24)

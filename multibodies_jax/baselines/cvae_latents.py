@@ -11,8 +11,7 @@ from jaxtyping import Array, Float
 from multibodies_jax.baselines import smpl_cvae
 from multibodies_jax.evaluation import metrics
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.training import inference
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import inference, setup
 
 
 def inspect(config: Any, regressor: inference.Regressor, batches: Iterable[dict[str, Array]]) -> dict[str, Any]:
@@ -28,7 +27,7 @@ def inspect(config: Any, regressor: inference.Regressor, batches: Iterable[dict[
       `error_sample_mm` and `error_sampled_mm`, of one sample of z and of the best of M; `spread_mm` of the samples; and
       `verdict`, `cvae.verdict` on them. Only {"verdict": "not measured: ..."} where no example has SMPL parameters.
     """
-    encoded = experiment.encoded_mesh(config, regressor.bodies)
+    encoded = setup.encoded_mesh(config, regressor.bodies)
     rows = []
     for batch in batches:
         keep = np.asarray((batch["valid"] > 0) & (batch["smpl_valid"] > 0))
@@ -49,7 +48,7 @@ def _measure(regressor: inference.Regressor, batch: dict[str, Array], mesh: Floa
     mean, log_var = model.apply(variables, mesh, method="encode")
     one = hypotheses.decode(model.apply(variables, batch, mean[:, None], method="decode_with"), body)
     samples = regressor(batch)
-    truth = experiment.centred_joints(regressor.bodies, batch["rotmats"], batch["betas"])[0][:, None]
+    truth = setup.centred_joints(regressor.bodies, batch["rotmats"], batch["betas"])[0][:, None]
     errors = metrics.mpjpe_mm(samples.joints24, truth)
     uniform = jnp.full(errors.shape, 1.0 / errors.shape[1])
     return {

@@ -16,11 +16,10 @@ from tqdm import tqdm
 
 from multibodies_jax.baselines import controls, cvae_latents
 from multibodies_jax.body import smpl
-from multibodies_jax.data import pipeline
-from multibodies_jax.evaluation import judge, pictures, protocols, results_page, set_errors, summaries
+from multibodies_jax.data import pipeline, sources
+from multibodies_jax.evaluation import batches, judge, pictures, protocols, results_page, set_errors, summaries
 from multibodies_jax.released import published
-from multibodies_jax.training import checkpoints, inference, prior
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import checkpoints, inference, prior, provenance, setup
 
 SCHEMA = 2
 TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -38,8 +37,8 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       CheckpointError: a checkpoint is missing, damaged or of another body.
       ValueError: the work directory has another config, or a set is empty or lacks what the protocol needs.
     """
-    experiment.check_workdir(config, workdir)
-    panel = _panel(config, workdir, experiment.load_bodies(config))
+    provenance.check_workdir(config, workdir)
+    panel = _panel(config, workdir, setup.load_bodies(config))
     settings = _settings(config, panel)
     result = _describe(config, panel, settings.method, checkpoints.restore(workdir / "checkpoints", {})[1])
     per_example: dict[str, np.ndarray] = {}
@@ -84,7 +83,7 @@ def _fill(
         result.setdefault("curves", {})[name] = summaries.of_curves(scores)
 
 
-def _panel(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> judge.Panel:
+def _panel(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> judge.Panel:
     ours = inference.restore(config, workdir / "checkpoints", bodies)
     with_controls = config.eval.controls and ours.num_hypotheses > 1
     truth = protocols.get(config.eval.protocol).truth
@@ -107,7 +106,7 @@ def _panel(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> jud
     )
 
 
-def _hmr(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> inference.Regressor | None:
+def _hmr(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> inference.Regressor | None:
     """The single-hypothesis HMR of the controls: of `eval.hmr`, or of the work directory itself if it has one."""
     if not config.eval.hmr:
         own = checkpoints.latest_step(workdir / "hmr") is not None
@@ -133,7 +132,7 @@ def _describe(config: Any, panel: judge.Panel, method: str, trained: Mapping[str
     regressors = {method: panel.ours} | ({judge.HMR: panel.hmr} if panel.hmr else {})
     return {
         "schema": SCHEMA,
-        **experiment.metadata(config, panel.ours.bodies),
+        **provenance.metadata(config, panel.ours.bodies),
         "model": config.model.name,
         "label": method,
         "seed": config.seed,
@@ -154,7 +153,7 @@ def _describe(config: Any, panel: judge.Panel, method: str, trained: Mapping[str
 
 def _dataset(config: Any, name: str, ids: Sequence[str]) -> dict[str, Any]:
     """What tells a set from every other one: its name with all its options, and its examples."""
-    built = experiment.source_name(config, name)
+    built = sources.source_name(config, name)
     digest = hashlib.sha256("\n".join([built, *ids]).encode()).hexdigest()
     return {"name": built, "examples": len(ids), "fingerprint": digest}
 
@@ -183,13 +182,13 @@ def examples(config: Any, name: str, split: str, others: bool = True) -> Iterato
 
     With `others` and `eval.controls` they have another example's evidence beside, as the shuffled control needs.
     """
-    source = _Pairs(experiment.open_source(config, name, split))
+    source = _Pairs(sources.open_source(config, name, split))
 
     def make(pair: Mapping[str, Any]) -> dict[str, Any]:
-        row = experiment.evaluation_row(config, pair["record"])
+        row = batches.evaluation_row(config, pair["record"])
         if not others or not config.eval.controls:
             return row
-        other = experiment.evaluation_row(config, pair["other"]())
+        other = batches.evaluation_row(config, pair["other"]())
         return row | {judge.OTHER + key: other[key] for key in judge.EVIDENCE if key in other}
 
     return pipeline.evaluation_batches(source, config.eval.batch, make, config.data.threads, config.eval.max_examples)
@@ -197,7 +196,7 @@ def examples(config: Any, name: str, split: str, others: bool = True) -> Iterato
 
 def _run(config: Any, panel: judge.Panel, name: str, settings: judge.Settings) -> summaries.Scores:
     """Scores every method on the evaluated split of one set."""
-    size = len(experiment.open_source(config, name, config.eval.split))
+    size = len(sources.open_source(config, name, config.eval.split))
     size = min(size, config.eval.max_examples) if config.eval.max_examples else size
     parts: list[judge.Findings] = []
     ids: list[str] = []

@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from multibodies_jax.body import smpl
-from multibodies_jax.data import crops, occlusion
-from multibodies_jax.evaluation import judge, set_errors
+from multibodies_jax.data import crops, occlusion, sources
+from multibodies_jax.evaluation import batches, judge, set_errors
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.training import logs
-from multibodies_jax.training import setup as experiment
 from multibodies_jax.vis import figures
 
 _EXAMPLES = 5  # Rows of figure 6: the first of each strategy, then the next ones.
@@ -112,12 +111,12 @@ def _store(
 
 def _choose(config: Any, name: str, split: str) -> tuple[list[dict], list[dict]]:
     """The first record of every strategy and the ones after them, with their evaluation rows."""
-    source = experiment.open_source(config, name, split)
+    source = sources.open_source(config, name, split)
     some = [source[i] for i in range(min(len(source), 40))]
     first = {int(record["occlusion"]): i for i, record in reversed(list(enumerate(some)))}
     order = sorted(range(len(some)), key=lambda i: (i not in first.values(), i))[:_EXAMPLES]
     records = [some[i] for i in order]
-    return records, [experiment.evaluation_row(config, record) for record in records]
+    return records, [batches.evaluation_row(config, record) for record in records]
 
 
 def _evidence(record: dict, row: dict) -> figures.Evidence:

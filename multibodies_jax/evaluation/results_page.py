@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multibodies_jax.evaluation import ablations, protocols
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import provenance
 
 _WORDS = ("visible", "hidden")
 _COLUMNS = {"mpjpe": "MPJPE", "pa_mpjpe": "RE", "pck150": "PCK %", "auc": "AUC %"}
@@ -51,7 +51,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 def _unusual(result: Mapping[str, Any]) -> list[str]:
     """What makes this an ablation: its name in the table is that of the method."""
     config = result["config"]
-    fields = experiment.training_fields(config) | ablations.drawn(config, result.get("model", ""))
+    fields = provenance.training_fields(config) | ablations.drawn(config, result.get("model", ""))
     told = ablations.known_words(fields)
     if config["quantizer"]["weights"] == "uniform" and result["num_hypotheses"] > 1:
         told.append("quantized with uniform weights")

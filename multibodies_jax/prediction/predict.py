@@ -25,8 +25,7 @@ from multibodies_jax.body import smpl
 from multibodies_jax.data import augment, images
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.prediction import people, prediction_file
-from multibodies_jax.training import inference, prior
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import inference, prior, provenance, setup
 from multibodies_jax.vis import overlays
 
 Infer = Callable[[dict[str, jax.Array]], Hypotheses]
@@ -61,8 +60,8 @@ def predict(
       ValueError: no model, image or people file as expected, or n is not in 1..M.
     """
     workdir = pathlib.Path(workdir)
-    experiment.check_workdir(config, workdir)
-    bodies = experiment.load_bodies(config)
+    provenance.check_workdir(config, workdir)
+    bodies = setup.load_bodies(config)
     regressor = inference.restore(config, workdir / "checkpoints", bodies)
     if not 1 <= n <= regressor.num_hypotheses:
         raise ValueError(f"--n={n}; choose 1 to {regressor.num_hypotheses}, the number of hypotheses M of this model.")
@@ -70,7 +69,7 @@ def predict(
         raise ValueError("This model sees keypoints, not pixels: give them with --people=FILE (COCO-style JSON).")
     density = prior.load_prior(config, workdir, bodies)
     scored = jax.jit(lambda regressor, density, batch: inference.score(regressor(batch), density))
-    metadata = experiment.metadata(config, bodies)
+    metadata = provenance.metadata(config, bodies)
     return predict_people(
         lambda batch: scored(regressor, density, batch),
         bodies.smpl,

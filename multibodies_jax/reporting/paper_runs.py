@@ -23,8 +23,7 @@ from typing import Any
 from ml_collections.config_flags import config_path
 
 from configs import default
-from multibodies_jax.training import loop
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import config_checks, loop
 
 STOPPED = 75  # Exit status when the time is over (sysexits: try again).
 _SECONDS_TO_SAVE = 120
@@ -173,7 +172,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
             )
         for run in runs:
             config = _config(run, overrides)
-            experiment.validate(config)
+            config_checks.validate(config)
             if args.init:
                 loop.source_folder(config)
     except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:

@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from multibodies_jax.evaluation import ablations, judge
-from multibodies_jax.training import checkpoints
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import checkpoints, provenance
 
 SCHEMA = 2
 ROLES = ("hmr", "smpl_mdn", "smpl_cvae", "multibodies")
@@ -68,7 +67,7 @@ class Run:
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
         """What was trained, and drawn from it, but for the seed: equal in all runs of a group."""
-        flat = {k: v for k, v in experiment.training_fields(dict(self.config)).items() if k not in _SEEDED}
+        flat = {k: v for k, v in provenance.training_fields(dict(self.config)).items() if k not in _SEEDED}
         return flat | ablations.drawn(self.result["config"], self.role)
 
 
@@ -247,7 +246,7 @@ def _check_result(run: Run) -> None:
         wrong = ["init"]
     if wrong:
         raise RefusedError(f"{where} is damaged or incomplete ({', '.join(wrong)}): evaluate it again.")
-    other = _differing(experiment.training_fields(dict(run.config)), experiment.training_fields(run.result["config"]))
+    other = _differing(provenance.training_fields(dict(run.config)), provenance.training_fields(run.result["config"]))
     if other:
         raise RefusedError(
             f"{where} is of another training than {run.path / 'config.json'} ({', '.join(other)}): evaluate it again."
@@ -358,7 +357,7 @@ def _rank(members: Sequence[Run], everybody: Sequence[Mapping[str, Any]]) -> tup
     """First the fewest known ablations, the most seeds, what is most like all others, the most hypotheses, the defaults."""
     fields = members[0].fields
     unlike_others = sum(len(_differing(fields, other)) for other in everybody)
-    unlike_defaults = len(_differing(fields, experiment.default_fields(fields.get("model.name", members[0].role))))
+    unlike_defaults = len(_differing(fields, provenance.default_fields(fields.get("model.name", members[0].role))))
     return len(ablations.known_words(fields)), -len(members), unlike_others, -members[0].num_hypotheses, unlike_defaults
 
 

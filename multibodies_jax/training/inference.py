@@ -11,15 +11,14 @@ from jaxtyping import Array, Float
 
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.models import folding
-from multibodies_jax.training import checkpoints, prior
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import checkpoints, prior, setup
 
 
 class Regressor(flax.struct.PyTreeNode):
     """A trained network G and what it needs to answer with bodies; a pytree, so that it can be an argument of jit."""
 
     variables: Any
-    bodies: experiment.Bodies
+    bodies: setup.Bodies
     model: Any = flax.struct.field(pytree_node=False)
     num_hypotheses: int = flax.struct.field(pytree_node=False)
     images_seen: int = flax.struct.field(pytree_node=False)
@@ -31,7 +30,7 @@ class Regressor(flax.struct.PyTreeNode):
         return hypotheses.decode(self.model.apply(self.variables, batch, train=False), self.bodies.j24)
 
 
-def restore(config: Any, directory: pathlib.Path, bodies: experiment.Bodies) -> Regressor:
+def restore(config: Any, directory: pathlib.Path, bodies: setup.Bodies) -> Regressor:
     """Restores the regressor in a folder of checkpoints, folded; averaged weights where they were kept.
 
     Raises:
@@ -41,7 +40,7 @@ def restore(config: Any, directory: pathlib.Path, bodies: experiment.Bodies) -> 
     checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
     variables = checkpoints.variables(items["state"])
     m = metadata["num_hypotheses"]
-    model = experiment.build_model(config, m, bodies, metadata.get("mean_state"))
+    model = setup.build_model(config, m, bodies, metadata.get("mean_state"))
     size = config.model.crop_size
     example = {
         "kp2d": jnp.zeros((1, 24, 2)),

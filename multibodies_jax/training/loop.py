@@ -17,9 +17,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 from tqdm import tqdm
 
+from multibodies_jax.data import sources
 from multibodies_jax.models import registry
-from multibodies_jax.training import checkpoints, feature_cache, logs, multihost, prior
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import checkpoints, feature_cache, logs, multihost, prior, provenance, setup
 from multibodies_jax.training import train_step as steps
 
 _FEATURE_BATCH = 100  # Images per pass of a trunk that only reads.
@@ -76,12 +76,12 @@ def train(config: Any, workdir: pathlib.Path) -> None:
       CheckpointError: a checkpoint is damaged, of another body, or cannot be written.
       FloatingPointError: a loss is not finite.
     """
-    multihost.on_first(lambda: experiment.check_workdir(config, workdir, create=True), "workdir")
-    experiment.check_workdir(config, workdir)
-    bodies = experiment.load_bodies(config)
+    multihost.on_first(lambda: provenance.check_workdir(config, workdir, create=True), "workdir")
+    provenance.check_workdir(config, workdir)
+    bodies = setup.load_bodies(config)
     plan = stages(config, workdir)
     if jax.process_count() > 1:
-        multihost.on_first(lambda: experiment.build_data(config), "data")
+        multihost.on_first(lambda: sources.build_data(config), "data")
     prior.train_prior(config, workdir, bodies)
     for stage in plan:
         train_regressor(config, workdir, bodies, stage)
@@ -129,7 +129,7 @@ def source_folder(config: Any) -> pathlib.Path | None:
     )
 
 
-def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies, stage: Stage) -> None:
+def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, stage: Stage) -> None:
     """Trains one stage into WORKDIR/FOLDER.
 
     Raises:
@@ -145,7 +145,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
     source = _restore(config, bodies, stage.source) if stage.source else None
     data = _open_data(config, bodies, stage, source, seed)
     mean_state = source.metadata.get("mean_state") if source else None
-    model = experiment.build_model(config, stage.num_hypotheses, bodies, mean_state)
+    model = setup.build_model(config, stage.num_hypotheses, bodies, mean_state)
     variables = _initial_variables(config, model, stage, source, data.example, key)
     init = source.origin() if source else None
     trained = steps.trained(config, stage.num_hypotheses, variables["params"])
@@ -172,7 +172,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
     train_step = jax.jit(step_fn, donate_argnums=0, out_shardings=copied)
 
     def save(state: steps.TrainState, done: int) -> None:
-        metadata = experiment.metadata(config, bodies) | {
+        metadata = provenance.metadata(config, bodies) | {
             "num_hypotheses": stage.num_hypotheses,
             "images_seen": done * stage.batch,
             "training_seconds": seconds + time.monotonic(),
@@ -208,26 +208,26 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: experiment.Bodie
                 raise KeyboardInterrupt
 
 
-def _restore(config: Any, bodies: experiment.Bodies, folder: pathlib.Path) -> Source:
+def _restore(config: Any, bodies: setup.Bodies, folder: pathlib.Path) -> Source:
     items, metadata, _ = checkpoints.restore(folder)
     checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
     return Source(folder, checkpoints.variables(items["state"]), metadata)
 
 
-def _open_data(config: Any, bodies: experiment.Bodies, stage: Stage, source: Source | None, seed: int) -> steps.Data:
+def _open_data(config: Any, bodies: setup.Bodies, stage: Stage, source: Source | None, seed: int) -> steps.Data:
     """The training data of a stage, as images or, with `data.cached_passes`, as features of the trunk it starts from."""
     if not config.data.cached_passes:
         return steps.open_data(config, bodies, stage.batch, seed)
-    assert source is not None  # `experiment.validate` asks for config.init.
+    assert source is not None  # `config_checks.validate` asks for config.init.
     images = functools.partial(steps.stored_data, config, _FEATURE_BATCH, config.seed)
     example = images().example
     variables = jax.tree.map(jnp.asarray, source.variables)
-    model = experiment.build_model(config, 1, bodies, source.metadata.get("mean_state"))
-    count = config.data.cached_passes * len(experiment.open_source(config, ",".join(config.data.sets), "train"))
+    model = setup.build_model(config, 1, bodies, source.metadata.get("mean_state"))
+    count = config.data.cached_passes * len(sources.open_source(config, ",".join(config.data.sets), "train"))
     trunk = {part: values.get("trunk", {}) for part, values in variables.items()}
     description = {
         "trunk": checkpoints.fingerprint(trunk),
-        "sets": [experiment.source_name(config, n.strip()) for text in config.data.sets for n in text.split(",")],
+        "sets": [sources.source_name(config, n.strip()) for text in config.data.sets for n in text.split(",")],
         "seed": config.seed,
         "rows": count,
         "data": {k: config.data[k] for k in ("weights", "occlusion", "augment", "crop", "contrast_stretch")},

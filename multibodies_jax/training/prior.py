@@ -12,9 +12,9 @@ import optax
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
+from multibodies_jax.data import sources
 from multibodies_jax.models import flow as flow_lib
-from multibodies_jax.training import checkpoints, logs, multihost
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import checkpoints, logs, multihost, provenance, setup
 
 _HELD_OUT = 2000  # Validation skeletons on which the likelihood is reported.
 
@@ -42,7 +42,7 @@ def _flow(config: Any) -> flow_lib.Flow:
     return flow_lib.Flow(layers=config.flow.layers, width=config.flow.width, dropout=config.flow.dropout)
 
 
-def train_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> None:
+def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> None:
     """Maximises the mean log-likelihood of training skeletons (eq (4)); continues from the last checkpoint.
 
     The skeletons get Gaussian noise of `flow.noise_mm`: centred joints lie on a thin sheet of the 72 dimensions, where a
@@ -56,7 +56,7 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -
         return
     noise = config.flow.noise_mm / 1000
     skeletons = {
-        split: experiment.zero_root_skeletons(bodies, *map(jnp.asarray, experiment.load_people(config, split)))
+        split: setup.zero_root_skeletons(bodies, *map(jnp.asarray, sources.load_people(config, split)))
         for split in ("train", "validation")
     }
     flow: Any = _flow(config)
@@ -95,7 +95,7 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -
     evaluate = jax.jit(lambda params: jnp.mean(flow.apply({"params": params, **fixed}, held_out, method="log_prob")))
 
     def save(step: int) -> None:
-        metadata = experiment.metadata(config, bodies) | {
+        metadata = provenance.metadata(config, bodies) | {
             "noise_mm": config.flow.noise_mm,
             "held_out_log_prob": float(evaluate(params)),
         }
@@ -132,14 +132,14 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -
                 save(done)
 
 
-def _adopt(config: Any, source: pathlib.Path, workdir: pathlib.Path, bodies: experiment.Bodies) -> None:
+def _adopt(config: Any, source: pathlib.Path, workdir: pathlib.Path, bodies: setup.Bodies) -> None:
     """Takes the prior of `config.init` where it is finished and would be trained alike: same flow, people, body, seed."""
     step = checkpoints.latest_step(source / "prior")
     if step != config.flow.steps:
         return
     metadata = checkpoints.restore(source / "prior", {})[1]
     theirs = metadata.get("config") or {}
-    ours = experiment.metadata(config, bodies)["config"]
+    ours = provenance.metadata(config, bodies)["config"]
     people = ("people", "num_people", "poses", "pose_mix")
     same = all(theirs.get(part) == ours[part] for part in ("flow", "body", "seed"))
     same = same and all(theirs["data"].get(name) == ours["data"][name] for name in people)
@@ -152,7 +152,7 @@ def _adopt(config: Any, source: pathlib.Path, workdir: pathlib.Path, bodies: exp
         temporary.rename(workdir / "prior")
 
 
-def load_prior(config: Any, workdir: pathlib.Path, bodies: experiment.Bodies) -> Prior:
+def load_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Prior:
     """Restores the prior of a work directory, with its masks and its standardisation.
 
     A single hypothesis needs none: without `prior/` it gets one that weighs all alike (SPIN's weights have no prior).

@@ -13,11 +13,11 @@ from jaxtyping import Array, Int
 
 from multibodies_jax.baselines import smpl_cvae, smpl_mdn
 from multibodies_jax.body import smpl
-from multibodies_jax.data import augment, pipeline, virtual_views
+from multibodies_jax.data import augment, pipeline, sources, virtual_views
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.losses import total as losses
 from multibodies_jax.models import registry
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import setup
 
 
 @no_type_check  # Restoring fills it with NumPy arrays, templates with shapes.
@@ -47,7 +47,7 @@ class Data(flax.struct.PyTreeNode):
     prepare: Callable[[Any, Array], dict[str, Array]] = flax.struct.field(pytree_node=False)
 
 
-def open_data(config: Any, bodies: experiment.Bodies, batch_size: int, seed: int) -> Data:
+def open_data(config: Any, bodies: setup.Bodies, batch_size: int, seed: int) -> Data:
     """Opens the training data of a config: people seen by virtual cameras, or a mixture of image sets."""
     if config.data.virtual_cameras:
         return _virtual(config, bodies, batch_size)
@@ -65,8 +65,8 @@ def cached_data(config: Any, rows: dict[str, np.ndarray], batch_size: int, examp
     return Data({name: jnp.asarray(values) for name, values in rows.items()}, example, None, draw)
 
 
-def _virtual(config: Any, bodies: experiment.Bodies, batch_size: int) -> Data:
-    poses, betas = experiment.load_people(config, "train")
+def _virtual(config: Any, bodies: setup.Bodies, batch_size: int) -> Data:
+    poses, betas = sources.load_people(config, "train")
     people = {"poses": jnp.asarray(poses), "betas": jnp.asarray(betas)}
     views = batch_size // config.train.accumulate
 
@@ -98,9 +98,9 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
             contrast_stretch=config.data.contrast_stretch,
         )
 
-    sources = [experiment.open_source(config, name, "train") for name in config.data.sets]
+    opened = [sources.open_source(config, name, "train") for name in config.data.sets]
     batches = pipeline.train_batches(
-        sources,
+        opened,
         config.data.weights,
         batch_size // jax.process_count(),
         seed,
@@ -109,7 +109,7 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
         shard_index=jax.process_index(),
         shard_count=jax.process_count(),
     )
-    example = pipeline.collate([make_example(sources[0][0], np.random.default_rng(0))] * 2)
+    example = pipeline.collate([make_example(opened[0][0], np.random.default_rng(0))] * 2)
     return Data(None, jax.tree.map(jnp.asarray, numeric(example)), batches, lambda batch, key: batch)
 
 
@@ -200,7 +200,7 @@ def _make_loss(config, model, bodies, num_hypotheses, prepare, split) -> Callabl
         "mode0": config.loss.mode0 and name == "multibodies",
         "vertices": _centred_mesh(config, bodies),
     }
-    encoded = experiment.encoded_mesh(config, bodies) if name == "smpl_cvae" else None
+    encoded = setup.encoded_mesh(config, bodies) if name == "smpl_cvae" else None
 
     def loss_fn(params: Any, batch_stats: Any, batch: dict, key: Array, step: Array) -> tuple[Array, Any]:
         k_prepare, k_dropout = jax.random.split(key)
@@ -213,7 +213,7 @@ def _make_loss(config, model, bodies, num_hypotheses, prepare, split) -> Callabl
         out, own, weights = _own_objective(config, name, out, changed.get("extras", {}), batch, step)
         hyps = hypotheses.decode(out, bodies.j24)
         smpl_joints = (
-            experiment.centred_joints(bodies, batch["rotmats"], batch["betas"])[0] if reading == "released" else None
+            setup.centred_joints(bodies, batch["rotmats"], batch["betas"])[0] if reading == "released" else None
         )
         loss, terms, best = losses.total(hyps, batch, **options, smpl_joints=smpl_joints)
         loss = loss + sum(weights[term] * value for term, value in own.items())
@@ -243,7 +243,7 @@ def _own_objective(config, name: str, states: Array, extras: dict, batch: dict, 
 
 def trained(config: Any, num_hypotheses: int, params: Any) -> Any:
     """Which parameters of a stage learn (`freeze`), as a tree of booleans."""
-    return registry.trained(params, config.model.head, experiment.freeze(config, num_hypotheses))
+    return registry.trained(params, config.model.head, setup.freeze(config, num_hypotheses))
 
 
 def _stop_frozen(config: Any, num_hypotheses: int, params: Any) -> Any:
@@ -252,12 +252,12 @@ def _stop_frozen(config: Any, num_hypotheses: int, params: Any) -> Any:
     return jax.tree.map(lambda learns, x: x if learns else jax.lax.stop_gradient(x), learns, params)
 
 
-def _centred_mesh(config: Any, bodies: experiment.Bodies) -> Callable[[Array, Array], Array]:
+def _centred_mesh(config: Any, bodies: setup.Bodies) -> Callable[[Array, Array], Array]:
     """The vertices that the loss compares, `loss.vertex_set` and `loss.vertex_stride`, mid-hip centred."""
     every = np.arange(len(bodies.smpl.v_template))
     chosen = bodies.files.regressed_vertices if config.loss.vertex_set == "regressed" else every
     some = smpl.subset(bodies.smpl, chosen[:: config.loss.vertex_stride])
-    return lambda rotmats, betas: smpl.mesh(some, rotmats, betas) - experiment.centred_joints(bodies, rotmats, betas)[1]
+    return lambda rotmats, betas: smpl.mesh(some, rotmats, betas) - setup.centred_joints(bodies, rotmats, betas)[1]
 
 
 def _annotated(batch: dict) -> dict[str, Array]:

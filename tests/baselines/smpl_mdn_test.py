@@ -15,6 +15,7 @@ from multibodies_jax.baselines import smpl_mdn
 from multibodies_jax.geometry import rotations
 from multibodies_jax.hypotheses.hypotheses import split_state
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
+from multibodies_jax.training import config_checks
 from tests.helpers import tiny
 
 B, M = 3, 5
@@ -247,10 +248,9 @@ def test_the_virtual_root_lies_among_roots_on_both_sides_of_half_a_turn(valid):
 @pytest.mark.parametrize("name", ["smpl_mdn", "smpl_cvae"])
 @pytest.mark.parametrize("field", ["num_hypotheses", "head"])
 def test_baselines_refuse_one_hypothesis_and_the_released_head(name, field):
-    from multibodies_jax.training import setup as experiment
 
     config = tiny.config(model__name=name).unlock()
     config.model[field] = {"num_hypotheses": 1, "head": "released"}[field]
     config.model.trunk, config.data.virtual_cameras = "resnet50", False
     with pytest.raises(ValueError, match=r"2 or more.*head='paper'"):
-        experiment.validate(config)
+        config_checks.validate(config)

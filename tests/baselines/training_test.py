@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
+from multibodies_jax.data import sources
 from multibodies_jax.evaluation import evaluate, judge
 from multibodies_jax.reporting import paper_runs as tables
-from multibodies_jax.training import checkpoints, feature_cache, logs, loop
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import checkpoints, config_checks, feature_cache, logs, loop, provenance
 from tests.helpers import tiny
 
 _OPTIONS = {"num_train": 12, "num_validation": 4, "num_test": 7, "num_people": 40, "image_size": 64}
@@ -24,7 +24,7 @@ _SET = "synthetic_bodies/ambiguous"
 @pytest.fixture(scope="module", autouse=True)
 def small():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "dataset_options", lambda config: _OPTIONS)
+        patch.setattr(sources, "dataset_options", lambda config: _OPTIONS)
         patch.setattr(loop, "_FEATURE_BATCH", 8)
         yield
 
@@ -136,7 +136,7 @@ def test_a_cache_that_was_stopped_is_not_there(tmp_path):
 def test_features_of_a_trunk_that_changes_are_refused(tmp_path, field):
     config = _config(tmp_path, **{"freeze": "trunk", "data__cached_passes": 1, "init": "trunk"} | field)
     with pytest.raises(ValueError, match="a trunk that does not change"):
-        experiment.validate(config)
+        config_checks.validate(config)
 
 
 def test_cached_passes_with_several_processes_are_refused(trunk, monkeypatch):
@@ -147,10 +147,10 @@ def test_cached_passes_with_several_processes_are_refused(trunk, monkeypatch):
 
 def test_another_models_fields_bind_nobody_and_its_own_do(trunk):
     loop.train(_on_trunk(trunk, model__name="multibodies"), trunk.parent / "multibodies")
-    experiment.check_workdir(_on_trunk(trunk, mdn__weight=7.0), trunk.parent / "multibodies")
+    provenance.check_workdir(_on_trunk(trunk, mdn__weight=7.0), trunk.parent / "multibodies")
     loop.train(_on_trunk(trunk, model__name="smpl_mdn"), trunk.parent / "smpl_mdn")
     with pytest.raises(ValueError, match=r"mdn\.weight"):
-        experiment.check_workdir(_on_trunk(trunk, model__name="smpl_mdn", mdn__weight=7.0), trunk.parent / "smpl_mdn")
+        provenance.check_workdir(_on_trunk(trunk, model__name="smpl_mdn", mdn__weight=7.0), trunk.parent / "smpl_mdn")
 
 
 def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
@@ -160,7 +160,7 @@ def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
     budgets = set()
     for name, run in runs.items():
         config = tables._config(run, {})
-        experiment.validate(config)
+        config_checks.validate(config)
         assert config.seed == 3
         if name != "trunk":
             assert config.init == "w/seed3/trunk" and config.freeze == "trunk"
@@ -177,7 +177,7 @@ def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
         assert len(budgets) == 1
     for run in tables.methods("mixture:paper", pathlib.Path("w"), 3, "spin"):
         config = tables._config(run, {})
-        experiment.validate(config)
+        config_checks.validate(config)
         assert config.data.sets[0] == "h36m/official" and config.init == "spin" and not config.freeze
 
 

@@ -14,8 +14,7 @@ from multibodies_jax.convert import body_buffers, layouts, placing, torch_reader
 from multibodies_jax.geometry import joints
 from multibodies_jax.models import flow as flow_lib
 from multibodies_jax.models import hmr, registry
-from multibodies_jax.training import checkpoints, inference, prior
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import checkpoints, inference, prior, provenance, setup
 from tests.helpers import peer_files, tiny
 
 
@@ -28,7 +27,7 @@ def small(monkeypatch):
 
 @pytest.fixture(scope="module")
 def bodies():
-    return experiment.load_bodies(tiny.config())
+    return setup.load_bodies(tiny.config())
 
 
 @pytest.fixture
@@ -306,11 +305,11 @@ def test_a_converted_folder_binds_what_its_weights_decide(small, bodies, tmp_pat
     peer_files.run(capsys, "spin", tmp_path / "spin.pt", tmp_path / "out")
     fields = {"model__trunk": "resnet50", "model__hidden": 8, "model__activation": "none", "model__num_hypotheses": 1}
     config = tiny.config(**fields, train__steps=77, model__keypoint_width=5)
-    experiment.check_workdir(config, tmp_path / "out")
+    provenance.check_workdir(config, tmp_path / "out")
     with pytest.raises(ValueError, match=r"config\.init"):
-        experiment.check_workdir(config, tmp_path / "out", create=True)
+        provenance.check_workdir(config, tmp_path / "out", create=True)
     with pytest.raises(ValueError, match=r"model\.num_hypotheses: 1 there, 6 now"):
-        experiment.check_workdir(tiny.config(**{**fields, "model__num_hypotheses": 6}), tmp_path / "out")
+        provenance.check_workdir(tiny.config(**{**fields, "model__num_hypotheses": 6}), tmp_path / "out")
     x = jnp.ones((2, 72))
     np.testing.assert_array_equal(prior.load_prior(config, tmp_path / "out", bodies).log_prob(x), [0, 0])
     with pytest.raises(checkpoints.CheckpointError):
@@ -321,7 +320,7 @@ def test_a_checkpoint_brings_its_mean_body(bodies, tmp_path):
     """On a network of keypoints, which is small: what restores it does not know where it came from."""
     config = tiny.config(model__num_hypotheses=1)
     mean_state = [0.125 * k for k in range(157)]
-    model = experiment.build_model(config, 1, bodies, mean_state)
+    model = setup.build_model(config, 1, bodies, mean_state)
     batch = {"kp2d": jnp.zeros((1, 24, 2)), "kp2d_input": jnp.ones((1, 24))}
     variables = jax.jit(lambda: model.init(jax.random.key(0), batch))()
     about = {"num_hypotheses": 1, "images_seen": 0, "mean_state": mean_state, "converted": {}, "body_fingerprint": None}

@@ -8,7 +8,8 @@ import pytest
 
 import tfds_builders
 from configs import mixture
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.data import sources
+from multibodies_jax.training import config_checks, setup
 from multibodies_jax.training import train_step as steps
 from tests.helpers import training_archives
 from tests.helpers.training_checks import write_list
@@ -53,11 +54,11 @@ def test_the_mixture_reads_every_set_by_its_share(data_dir):
     )  # Human3.6M is tested elsewhere.
     config.data.weights = config.data.weights[1:]
     config.model.crop_size, config.data.threads = 16, 0
-    experiment.validate(config)
-    data = steps.open_data(config, experiment.load_bodies(config), 35, seed=0)
+    config_checks.validate(config)
+    data = steps.open_data(config, setup.load_bodies(config), 35, seed=0)
     batch = next(data.batches)
     assert batch["image"].shape == (35, 16, 16, 3) and np.all(batch["smpl_valid"] == 1)
-    sources = [experiment.open_source(config, name, "train") for name in config.data.sets]
+    sources = [sources.open_source(config, name, "train") for name in config.data.sets]
     assert [len(source) for source in sources] == [6, 1]  # 1 + 3 + 2.
     hashes, counts = np.unique(batch["example_hash"], return_counts=True)
     assert len(hashes) == 7 and sorted(counts) == [5] * 7  # 6 to 1, as the weights .6 to .1; in the wild all alike.

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from multibodies_jax.data import augment, image_layouts, pipeline, spin_crops, spin_lists
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.data import augment, image_layouts, pipeline, sources, spin_crops, spin_lists
+from multibodies_jax.evaluation import batches
+from multibodies_jax.training import config_checks
 from multibodies_jax.training import train_step as steps
 from tests.helpers import tiny
 from tfds_builders import features
@@ -341,8 +342,8 @@ def test_an_experiment_evaluates_on_spins_crop_of_a_list(folders):
     dirs = {"data__npz_dir": str(folders[0]), "data__image_dir": str(folders[1]), "data__crop": "spin"}
     config = tiny.config(model__trunk="resnet_small", model__crop_size=32, data__contrast_stretch=True, **dirs)
     name = "spin/h36m_valid_protocol2"
-    source = experiment.open_source(config, name, "test")
-    row = experiment.evaluation_row(config, source[1])
+    source = sources.open_source(config, name, "test")
+    row = batches.evaluation_row(config, source[1])
     # SPIN, step by step: the box cut at whole pixels, stretched, resized by Pillow.
     side, (x, y) = 200 * arrays["scale"][1], arrays["center"][1]
     T = np.array([[32 / side, 0, 32 * (-x / side + 0.5)], [0, 32 / side, 32 * (-y / side + 0.5)], [0, 0, 1]])
@@ -357,8 +358,8 @@ def test_an_experiment_evaluates_on_spins_crop_of_a_list(folders):
     np.testing.assert_allclose(row["joints3d"], S - S[2:4].mean(0), atol=1e-6)
     root = Rotation.from_rotvec(arrays["pose"][1, :3]).as_matrix()
     np.testing.assert_allclose(row["rotmats"][0], root, atol=1e-6)
-    assert experiment.source_name(config, name).startswith("spin/h36m_valid_protocol2 (sha256 ")
+    assert sources.source_name(config, name).startswith("spin/h36m_valid_protocol2 (sha256 ")
     with pytest.raises(ValueError, match="contrast_stretch is a part of SPIN's crops"):
-        experiment.validate(tiny.config(data__contrast_stretch=True))
+        config_checks.validate(tiny.config(data__contrast_stretch=True))
     with pytest.raises(ValueError, match="keypoints' sees none"):
-        experiment.validate(tiny.config(data__crop="spin", model__trunk="keypoints"))
+        config_checks.validate(tiny.config(data__crop="spin", model__trunk="keypoints"))

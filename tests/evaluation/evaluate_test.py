@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
+from multibodies_jax.data import sources
 from multibodies_jax.evaluation import evaluate, judge, results_page
 from multibodies_jax.training import checkpoints, loop
-from multibodies_jax.training import setup as experiment
 from tests.helpers import tiny
 
 _OPTIONS = {"num_train": 12, "num_validation": 4, "num_test": 7, "num_people": 40, "image_size": 64}
@@ -23,7 +23,7 @@ def _config(data_dir: pathlib.Path, **overrides):
 @pytest.fixture(scope="module", autouse=True)
 def small_sets():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "dataset_options", lambda config: _OPTIONS)
+        patch.setattr(sources, "dataset_options", lambda config: _OPTIONS)
         yield
 
 

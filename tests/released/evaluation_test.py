@@ -9,8 +9,7 @@ import pytest
 
 from multibodies_jax.evaluation import evaluate, judge, pictures
 from multibodies_jax.models import flow
-from multibodies_jax.training import checkpoints
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import checkpoints, config_checks, provenance, setup
 from tests.data import spin_lists_test as lists
 from tests.helpers import tiny
 
@@ -35,16 +34,16 @@ def folder(tmp_path_factory):
         lists._save(root / f"{name}.npz", **arrays)
         lists._write_images(root / "images", images)
     config = tiny.config()
-    bodies = experiment.load_bodies(config)
+    bodies = setup.load_bodies(config)
     example = {"kp2d": jnp.zeros((1, 24, 2)), "kp2d_input": jnp.ones((1, 24))}
-    params = experiment.build_model(config, 6, bodies).init(jax.random.key(0), example)["params"]
-    about = experiment.metadata(config, bodies) | {"num_hypotheses": 6, "images_seen": 0, "data_position": None}
+    params = setup.build_model(config, 6, bodies).init(jax.random.key(0), example)["params"]
+    about = provenance.metadata(config, bodies) | {"num_hypotheses": 6, "images_seen": 0, "data_position": None}
     state = {"step": np.int32(0), "params": params, "batch_stats": {}}
     checkpoints.save(root / "out" / "checkpoints", 0, {"state": state}, about)
     density = flow.Flow(layers=2, width=16, dropout=0.0).init(jax.random.key(1), jnp.zeros((2, 72)), method="log_prob")
     items = {"params": density.pop("params"), "fixed": density}
     unknown = {"noise_mm": 0.0, "held_out_log_prob": None}
-    checkpoints.save(root / "out" / "prior", 0, items, experiment.metadata(config, bodies) | unknown)
+    checkpoints.save(root / "out" / "prior", 0, items, provenance.metadata(config, bodies) | unknown)
     stored = {"converted": "multibodies", "model": {"trunk": "keypoints", "num_hypotheses": 6}}
     (root / "out" / "config.json").write_text(json.dumps(stored))
     return root
@@ -61,7 +60,7 @@ def scored(folder, images, protocol, published, **other):
         eval__published=published,
         **other,
     )
-    experiment.validate(config)
+    config_checks.validate(config)
     return evaluate.evaluate(config, folder / "out")
 
 

@@ -9,7 +9,7 @@ from configs import released
 from multibodies_jax.data import spin_lists
 from multibodies_jax.evaluation import protocols, results_page
 from multibodies_jax.released import published
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import config_checks, provenance
 
 
 def summaries(ns, mpjpe, pa_mpjpe):
@@ -38,7 +38,7 @@ def test_readme_and_paper_agree_where_they_should():
 @pytest.mark.parametrize("name", published.NAMES)
 def test_a_config_for_every_row(name, tmp_path):
     config = released.get_config(name)
-    experiment.validate(config)
+    config_checks.validate(config)
     protocol = protocols.get(config.eval.protocol)
     assert protocol.hint == ("h36m_p2" if "h36m" in name else "3dpw") and protocol.strict
     (images,) = config.eval.sets
@@ -48,20 +48,20 @@ def test_a_config_for_every_row(name, tmp_path):
     # A converted work directory says what its weights decide: M is taken from it, another head is refused.
     stored = {"converted": "multibodies", "model": {"head": "released", "num_hypotheses": 25, "trunk": "resnet50"}}
     (tmp_path / "config.json").write_text(json.dumps(stored))
-    experiment.check_workdir(config, tmp_path)
+    provenance.check_workdir(config, tmp_path)
     stored["model"]["head"] = "paper"
     (tmp_path / "config.json").write_text(json.dumps(stored))
     with pytest.raises(ValueError, match=r"model\.head: 'paper' there, 'released' now"):
-        experiment.check_workdir(config, tmp_path)
+        provenance.check_workdir(config, tmp_path)
 
 
 def test_m_of_a_checkpoint_is_no_m_to_train_and_misnamed_rows_are_refused(tmp_path):
     with pytest.raises(ValueError, match="training needs a number"):
-        experiment.check_workdir(released.get_config(), tmp_path / "new", create=True)
+        provenance.check_workdir(released.get_config(), tmp_path / "new", create=True)
     config = released.get_config().unlock()
     config.model.num_hypotheses = -1
     with pytest.raises(ValueError, match="num_hypotheses is -1"):
-        experiment.validate(config)
+        config_checks.validate(config)
     with pytest.raises(ValueError, match=r"released\.py:4dpw: choose one of h36m, 3dpw, ah36m, a3dpw"):
         released.get_config("4dpw")
 

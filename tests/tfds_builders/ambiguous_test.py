@@ -14,7 +14,7 @@ import tfds_builders
 from configs import eval_a3dpw, eval_ah36m
 from multibodies_jax.data import occlusion
 from multibodies_jax.evaluation import evaluate
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import config_checks
 from tests.helpers import h36m_fixture
 from tests.helpers import threedpw_fixture as raw
 from tests.tfds_builders.building_test import in_process
@@ -269,7 +269,7 @@ def test_paths_instead_of_pixels_are_taken_over(wild, no_workers):
 def test_the_configs_evaluate_on_them(wild, no_workers):
     config = eval_a3dpw.get_config("paper").unlock()
     config.data.dir, config.model.crop_size = str(wild[0]), 32
-    experiment.validate(config)
+    config_checks.validate(config)
     clean, hidden = (
         [batch for batch in evaluate.examples(config, name, "test") if batch["valid"].any()]
         for name in config.eval.sets

@@ -13,8 +13,9 @@ from scipy.spatial.transform import Rotation
 
 import tfds_builders
 from configs import eval_h36m, h36m_hmr
+from multibodies_jax.data import sources
 from multibodies_jax.evaluation import evaluate
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import config_checks, setup
 from multibodies_jax.training import train_step as steps
 from tests.helpers import h36m_fixture as fixture
 from tfds_builders import archives, verification, workers
@@ -475,9 +476,9 @@ def test_the_configs_train_and_evaluate_on_it(tmp_path):
     train, evaluate_p1 = h36m_hmr.get_config().unlock(), eval_h36m.get_config("p1").unlock()
     train.data.dir = evaluate_p1.data.dir = str(tmp_path)
     train.model.crop_size = evaluate_p1.model.crop_size = 32
-    experiment.validate(train)
-    experiment.validate(evaluate_p1)
-    batch = next(iter(steps.open_data(train, experiment.load_bodies(train), 4, 0).batches))
+    config_checks.validate(train)
+    config_checks.validate(evaluate_p1)
+    batch = next(iter(steps.open_data(train, setup.load_bodies(train), 4, 0).batches))
     assert batch["image"].shape == (4, 32, 32, 3)
     assert batch["kp2d_valid"].sum() == batch["joints3d_valid"].sum() == 4 * 17 and batch["smpl_valid"].sum() == 0
     (name,) = evaluate_p1.eval.sets
@@ -497,11 +498,11 @@ def test_experiments_name_the_options_of_a_set_as_text(official, tmp_path):
     built = build(official[0], tmp_path, frame_step=3, h36m_cameras="54138969+60457274")
     config = eval_h36m.get_config("p2").unlock()
     config.data.dir, config.data.options = str(tmp_path), "frame_step=3,h36m_cameras=54138969+60457274"
-    assert len(experiment.open_source(config, "h36m/p2", "test")) == built.info.splits["test"].num_examples == 15
+    assert len(sources.open_source(config, "h36m/p2", "test")) == built.info.splits["test"].num_examples == 15
     for text, message in (("frame_steps=3", "name=value of .*frame_step"), ("frame_step=x", "type int, got 'x'")):
         config.data.options = text
         with pytest.raises(ValueError, match=message):
-            experiment.dataset_options(config)
+            sources.dataset_options(config)
 
 
 # Parts

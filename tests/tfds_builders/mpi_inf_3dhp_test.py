@@ -6,7 +6,7 @@ import pytest
 import scipy.io
 
 from configs import default
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.evaluation import batches
 from tests.helpers import training_archives as archives_lib
 from tests.helpers import training_checks
 from tests.helpers.training_checks import assert_person, build, padded_box, write_list
@@ -96,11 +96,11 @@ def test_mpi_inf_3dhp_is_scored_by_its_protocol(tmp_path):
     config = default.get_config()
     config.eval.protocol, config.model.crop_size = "mpi_inf_3dhp", 16
     for record in build("mpi_inf_3dhp", root)[0]["test"]:
-        row = experiment.evaluation_row(config, record)
+        row = batches.evaluation_row(config, record)
         assert np.count_nonzero(row["joints3d_valid"]) == 17 and row["image"].shape == (16, 16, 3)
     config.eval.protocol = "strict"
     with pytest.raises(ValueError, match="SMPL"):
-        experiment.evaluation_row(config, record)
+        batches.evaluation_row(config, record)
 
 
 def test_mpi_inf_3dhp_short_videos_are_counted_and_missing_annotations_are_errors(mpi, monkeypatch):

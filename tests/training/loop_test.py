@@ -16,10 +16,9 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from multibodies_jax.data import virtual_views
+from multibodies_jax.data import sources, virtual_views
 from multibodies_jax.losses import total as losses
-from multibodies_jax.training import checkpoints, inference, logs, loop
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import checkpoints, config_checks, inference, logs, loop, provenance, setup
 from multibodies_jax.training import train_step as steps
 from tests.helpers import tiny
 
@@ -28,7 +27,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def people(monkeypatch):
-    monkeypatch.setattr(experiment, "load_people", tiny.load_people)
+    monkeypatch.setattr(sources, "load_people", tiny.load_people)
 
 
 def _run(config, workdir: pathlib.Path) -> dict:
@@ -45,7 +44,7 @@ def _assert_same(a, b):
 def trained(tmp_path_factory):
     """One finished run, shared: all stages."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "load_people", tiny.load_people)
+        patch.setattr(sources, "load_people", tiny.load_people)
         workdir = tmp_path_factory.mktemp("trained")
         loop.train(tiny.config(), workdir)
     return workdir
@@ -70,7 +69,7 @@ def test_a_run_that_stopped_continues_to_the_same_weights_and_losses(trained, tm
 
 
 def test_a_killed_run_continues_to_the_same_weights(trained, tmp_path):
-    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.training import setup as experiment, loop as train; experiment.load_people = tiny.load_people; "
+    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.data import sources; from multibodies_jax.training import loop as train; sources.load_people = tiny.load_people; "
     code += "train.train(tiny.config(), pathlib.Path(sys.argv[1]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "w")], cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}
@@ -108,7 +107,7 @@ def test_nan_stops_with_the_step_and_the_term(tmp_path, monkeypatch):
 def test_another_config_is_refused_but_evaluation_fields_are_free(trained):
     with pytest.raises(ValueError, match=r"loss.best: 25.0 there, 1.0 now"):
         loop.train(tiny.config(loss__best=1.0), trained)
-    experiment.check_workdir(tiny.config(eval__ns=(1,), quantizer__weights="uniform"), trained)
+    provenance.check_workdir(tiny.config(eval__ns=(1,), quantizer__weights="uniform"), trained)
 
 
 def test_init_starts_from_a_single_hypothesis_and_refuses_an_empty_folder(trained, tmp_path):
@@ -129,7 +128,7 @@ def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, tmp_
         init=str(source), model__init_noise=0.0, train__steps=1, optim__learning_rate=0.0, train__baseline=False
     )
     loop.train(config, tmp_path / "w")
-    bodies = experiment.load_bodies(config)
+    bodies = setup.load_bodies(config)
     many = inference.restore(config, tmp_path / "w" / "checkpoints", bodies)
     one = inference.restore(config, source, bodies)
     batch = {
@@ -143,14 +142,14 @@ def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, tmp_
 
 def test_gradient_accumulation_equals_the_whole_batch():
     poses, betas = tiny.load_people(tiny.config(), "train")
-    bodies = experiment.load_bodies(tiny.config())
+    bodies = setup.load_bodies(tiny.config())
     keys = jax.random.split(jax.random.key(0), 8)
     batch = virtual_views.synthesize(jnp.asarray(poses[:8]), jnp.asarray(betas[:8]), keys, bodies.j24)
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
     results = []
     for parts in (1, 4):
         config = tiny.config(data__virtual_cameras=False, train__accumulate=parts)
-        model = experiment.build_model(config, 6, bodies)
+        model = setup.build_model(config, 6, bodies)
         params = model.init(jax.random.key(1), batch)["params"]
         optimizer = optax.sgd(1e-2)
         state = steps.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, optimizer.init(params))
@@ -166,7 +165,7 @@ def test_gradient_accumulation_equals_the_whole_batch():
 
 def test_a_batch_that_cannot_be_parted_is_refused():
     with pytest.raises(ValueError, match="must divide"):
-        experiment.validate(tiny.config(train__accumulate=3))
+        config_checks.validate(tiny.config(train__accumulate=3))
 
 
 def test_frozen_trunk_does_not_move(trained, tmp_path):
@@ -178,7 +177,7 @@ def test_frozen_trunk_does_not_move(trained, tmp_path):
 
 
 def test_eight_devices_give_the_losses_of_one(trained, tmp_path):
-    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.training import setup as experiment, loop as train; experiment.load_people = tiny.load_people; "
+    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.data import sources; from multibodies_jax.training import loop as train; sources.load_people = tiny.load_people; "
     code += "import jax; assert jax.device_count() == 8; loop.train(tiny.config(train__baseline=False), pathlib.Path(sys.argv[1]))"
     flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
     env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}

@@ -13,9 +13,10 @@ from multibodies_jax.training import checkpoints, logs
 ROOT = pathlib.Path(__file__).parents[2]
 TRAIN = """
 import pathlib, sys
-from multibodies_jax.training import setup as experiment, multihost as hosts, loop as train
+from multibodies_jax.data import sources
+from multibodies_jax.training import loop as train, multihost as hosts
 from tests.helpers import tiny
-experiment.load_people, experiment.build_data = tiny.load_people, lambda config: None
+sources.load_people, sources.build_data = tiny.load_people, lambda config: None
 if len(sys.argv) > 2:
     hosts.initialize()
 train.train(tiny.config(model__name="hmr", model__num_hypotheses=1, eval__ns=(1,)), pathlib.Path(sys.argv[1]))

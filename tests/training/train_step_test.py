@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from multibodies_jax.data import virtual_views
 from multibodies_jax.geometry import joints
 from multibodies_jax.models import registry
-from multibodies_jax.training import setup as experiment
+from multibodies_jax.training import config_checks, setup
 from multibodies_jax.training import train_step as steps
 from tests.helpers import tiny
 
@@ -42,10 +42,10 @@ def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
     released = {"loss__reading": "released", "loss__vertex_set": "regressed", "optim__warmup": 0}
     config = tiny.config(freeze="loaded", data__virtual_cameras=False, **released)
     poses, betas = tiny.load_people(config, "train")
-    bodies = experiment.load_bodies(config)
+    bodies = setup.load_bodies(config)
     keys = jax.random.split(key(0), 4)
     batch = virtual_views.synthesize(jnp.asarray(poses[:4]), jnp.asarray(betas[:4]), keys, bodies.j24)
-    model = experiment.build_model(config, 6, bodies)
+    model = setup.build_model(config, 6, bodies)
     params = model.init(key(1), batch)["params"]
     optimizer = steps.make_optimizer(config, steps.trained(config, 6, params), 10, 1e-3)
     state = steps.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, optimizer.init(params))
@@ -69,7 +69,7 @@ def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
 )
 def test_statistics_are_frozen_with_the_layers_unless_they_shall_drift(fields, num_hypotheses, frozen):
     config = tiny.config(**fields)
-    model = experiment.build_model(config, num_hypotheses, experiment.load_bodies(config))
+    model = setup.build_model(config, num_hypotheses, setup.load_bodies(config))
     assert model.frozen == frozen
     seen = []
 
@@ -93,11 +93,11 @@ def test_statistics_are_frozen_with_the_layers_unless_they_shall_drift(fields, n
 )
 def test_settings_that_do_not_fit_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
-        experiment.validate(tiny.config(**fields))
+        config_checks.validate(tiny.config(**fields))
 
 
 def test_regressed_vertices_are_all_that_the_joints_need():
-    files = experiment.load_bodies(tiny.config()).files
+    files = setup.load_bodies(tiny.config()).files
     largest = np.concatenate([np.asarray(files.smpl.J_regressor), files.j49_regressor]).max(axis=0)
     landmarks = set(joints.LANDMARK_VERTICES.values())
     expected = [vertex for vertex, weight in enumerate(largest) if weight > 1e-9 or vertex in landmarks]

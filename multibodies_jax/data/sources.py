@@ -1,0 +1,59 @@
+"""The one door to datasets: a TFDS set, built if it is missing, or a list in SPIN's format, by its name in the config."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from multibodies_jax.data import pipeline, spin_lists
+
+
+def dataset_options(config: Any) -> dict[str, Any]:
+    """The builder options of all sets of a config."""
+    import tfds_builders
+
+    d = config.data
+    return tfds_builders.parse_options(d.options) | {
+        "num_train": d.num_train,
+        "num_people": d.num_people,
+        "image_size": d.image_size,
+        "poses": d.poses,
+        "pose_mix": d.pose_mix,
+        "body_dir": config.body.dir,
+    }
+
+
+def open_source(config: Any, name: str, split: str) -> Any:
+    """The random-access examples of a split: of a SPIN-format list (`spin/...`), or of a set, built if it is missing.
+
+    Several names with commas between them are one source, of which each set is a share in proportion to its size.
+    """
+    if "," in name:
+        return pipeline.Concatenated([open_source(config, one.strip(), split) for one in name.split(",")])
+    if name.startswith(spin_lists.PREFIX):
+        return spin_lists.open_set(name, split, config.data.npz_dir, config.data.image_dir)
+    import tfds_builders
+
+    return tfds_builders.source(name, split, config.data.dir, **dataset_options(config))
+
+
+def build_data(config: Any) -> None:
+    """Builds what training reads, if it is missing."""
+    for name in (config.data.people, *(() if config.data.virtual_cameras else config.data.sets)):
+        open_source(config, name, "train")
+
+
+def source_name(config: Any, name: str) -> str:
+    """The full name of a set, with its version and every option not at its default, or its files' fingerprints."""
+    if name.startswith(spin_lists.PREFIX):
+        return spin_lists.describe(name, config.data.npz_dir)
+    import tfds_builders
+
+    return tfds_builders.make_builder(name, config.data.dir, **dataset_options(config)).info.full_name
+
+
+def load_people(config: Any, split: str) -> tuple[Float[np.ndarray, "N 24 3"], Float[np.ndarray, "N 10"]]:
+    """Poses (axis-angle, upright root) and shapes of all people of a split, in memory."""
+    source = open_source(config, config.data.people, split)
+    rows = source.__getitems__(range(len(source)))  # All at once: many times faster than one by one.
+    return np.stack([r["pose"] for r in rows]), np.stack([r["betas"] for r in rows])

@@ -1,0 +1,127 @@
+"""Checks the fields of a config before anything is built or trained."""
+
+from typing import Any
+
+from multibodies_jax.baselines import smpl_mdn
+from multibodies_jax.data import augment
+from multibodies_jax.evaluation import protocols
+from multibodies_jax.hypotheses import quantize
+from multibodies_jax.models import registry
+from multibodies_jax.released import published
+from multibodies_jax.training import provenance
+
+_CHOICES = {
+    "model.name": tuple(registry.MODELS),
+    "model.trunk": ("resnet50", "resnet_small", "keypoints"),
+    "model.head": registry.HEADS,
+    "model.activation": ("none", "relu"),
+    "model.dtype": ("float32", "bfloat16"),
+    "loss.reading": ("paper", "released"),
+    "loss.reduce": ("mean", "sum"),
+    "loss.vertex_set": ("all", "regressed"),
+    "mdn.root": smpl_mdn.ROOTS,
+    "mdn.sigma_means": smpl_mdn.SIGMA_MEANS,
+    "mdn.draw": smpl_mdn.DRAWS,
+    "quantizer.reading": quantize.READINGS,
+    "quantizer.weights": ("prior", "uniform"),
+    "optim.schedule": ("cosine", "constant", "step"),
+    "data.occlusion": ("none", "paper"),
+    "data.augment": ("none", "mild", "spin"),
+    "data.crop": augment.CROPS,
+    "freeze": ("", "trunk", "loaded"),
+    "eval.protocol": tuple(protocols.PROTOCOLS),
+    "eval.published": ("", *published.NAMES),
+    "eval.split": ("train", "validation", "test"),
+}
+
+
+_POSITIVE = (
+    *("model.iterations", "train.steps", "train.batch", "train.accumulate", "train.log_every"),
+    *(
+        "train.checkpoint_every",
+        "train.keep",
+        "stage1.steps",
+        "stage1.batch",
+        "flow.layers",
+        "flow.steps",
+        "flow.batch",
+    ),
+    *("quantizer.starts", "quantizer.iterations", "eval.batch", "eval.vertex_stride"),
+    *("cvae.z_size", "cvae.width", "cvae.vertex_stride"),
+)
+
+
+def validate(config: Any) -> None:
+    """Checks the fields whose values are names or bounded numbers; the message lists the choices."""
+    for path, choices in _CHOICES.items():
+        if (value := _field(config, path)) not in choices:
+            raise ValueError(f"config.{path} is {value!r}; choose one of {', '.join(map(repr, choices))}.")
+    for path in _POSITIVE:
+        if _field(config, path) < 1:
+            raise ValueError(f"config.{path} is {_field(config, path)}; it must be at least 1.")
+    if config.train.batch % config.train.accumulate:
+        raise ValueError(
+            f"config.train.accumulate = {config.train.accumulate} must divide config.train.batch = {config.train.batch}."
+        )
+    if config.data.virtual_cameras and config.model.trunk != "keypoints":
+        raise ValueError("config.data.virtual_cameras makes no images: it needs config.model.trunk='keypoints'.")
+    if config.data.crop == "spin" and config.model.trunk == "keypoints":
+        raise ValueError("config.data.crop='spin' is about images: config.model.trunk='keypoints' sees none.")
+    if config.data.contrast_stretch and config.data.crop != "spin":
+        raise ValueError("config.data.contrast_stretch is a part of SPIN's crops: it needs config.data.crop='spin'.")
+    if config.model.head == "released" and config.model.trunk != "resnet50":
+        raise ValueError("config.model.head='released' reads a map of config.model.trunk='resnet50'.")
+    _validate_baselines(config)
+    if config.optim.schedule == "step" and config.optim.decay_step < 1:
+        raise ValueError(
+            "config.optim.schedule='step' needs the step of the decay: config.optim.decay_step, at least 1."
+        )
+    if config.eval.max_examples == 1 or not config.eval.ns:
+        raise ValueError(
+            "Intervals need config.eval.max_examples of 2 or more (0 = all) and config.eval.ns at least one n."
+        )
+    if config.model.num_hypotheses < 0:
+        raise ValueError(
+            f"config.model.num_hypotheses is {config.model.num_hypotheses}; it is 1 or more, or 0: the checkpoint's."
+        )
+    most = config.model.num_hypotheses or max(config.eval.ns)
+    too_many = [n for n in config.eval.ns if not 1 <= n <= most]
+    if too_many and config.model.num_hypotheses != 1:
+        raise ValueError(
+            f"config.eval.ns asks for n = {too_many}; n goes from 1 to M = config.model.num_hypotheses = {config.model.num_hypotheses}."
+        )
+
+
+def _validate_baselines(config: Any) -> None:
+    name, m = config.model.name, config.model.num_hypotheses
+    if name in provenance.OWN_PARTS and (m == 1 or config.model.head != "paper"):
+        raise ValueError(
+            f"config.model.name={name!r} has several hypotheses and the paper's head: set config.model.num_hypotheses "
+            f"to 2 or more (it is {m}) and config.model.head='paper'."
+        )
+    if name == "hmr" and m > 1:
+        raise ValueError(
+            f"config.model.name='hmr' has one hypothesis: set config.model.num_hypotheses to 1 (it is {m})."
+        )
+    if not config.mdn.sigma > 0:
+        raise ValueError(f"config.mdn.sigma is {config.mdn.sigma}; a variance or standard deviation is above 0.")
+    if (
+        min(config.mdn.weight, config.cvae.weight, config.cvae.anneal_steps, config.data.cached_passes) < 0
+        or config.eval.curve < 0
+    ):
+        raise ValueError(
+            "config.mdn.weight, cvae.weight, cvae.anneal_steps, data.cached_passes and eval.curve must not be negative."
+        )
+    if config.data.cached_passes and (
+        config.freeze != "trunk" or not config.freeze_statistics or not config.init or config.data.virtual_cameras
+    ):
+        raise ValueError(
+            "config.data.cached_passes keeps the features of a trunk that does not change: it needs config.freeze='trunk', "
+            "config.freeze_statistics=True, config.init=WORKDIR of a trained trunk, and config.data.virtual_cameras=False."
+        )
+
+
+def _field(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = config[name]
+    return config
