@@ -11,6 +11,7 @@ import jax
 from absl import flags, logging
 
 import tfds_builders
+from multibodies_jax import io
 from multibodies_jax.training import config_checks, multihost, setup
 
 MODES = ("train", "evaluate", "predict", "all")
@@ -106,7 +107,7 @@ def _keep_traceback(workdir: pathlib.Path) -> str:
     """Writes the traceback of the error being handled where it does no harm, and says where."""
     try:
         path = (workdir if workdir.is_dir() else pathlib.Path(tempfile.gettempdir())) / "multibodies_jax_error.log"
-        path.write_text(traceback.format_exc())
+        io.write_text(path, traceback.format_exc())
         return f"\n(Full traceback: {path})"
     except OSError:
         return ""

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 import tqdm
 from jaxtyping import UInt8
 
+from multibodies_jax import io
 from tfds_builders import building, features, linked, on_beam, options, shards
 from tfds_builders.building import BuildError
 from tfds_builders.shards import Skip
@@ -185,7 +186,7 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
         path = pathlib.Path(self.data_path) / "metadata.json"
         record = json.loads(path.read_text())
         if record.get("manual_dir") != str(self.manual_dir):
-            building.write_text(path, json.dumps(record | {"manual_dir": str(self.manual_dir)}))
+            io.write_text(path, json.dumps(record | {"manual_dir": str(self.manual_dir)}))
         cast(dict, self.info.metadata)["manual_dir"] = str(self.manual_dir)
 
     def as_data_source(self, split: Any = None, *, decoders: Any = None, **kwargs: Any) -> Any:
@@ -206,7 +207,7 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         self._unfinished().mkdir(exist_ok=True)
-        for remains in self._unfinished().glob(f"*{shards.UNFINISHED}"):  # Of a killed build; nobody else is building.
+        for remains in self._unfinished().glob(f"*{io.TEMPORARY}"):  # Of a killed build; the lock keeps others out.
             remains.unlink()
         jobs = {split: self._jobs(split) for split in self.expected()}
         made = iter([*self._write([job for some in jobs.values() for job in some])])

@@ -2,14 +2,12 @@
 
 import contextlib
 import dataclasses
-import datetime
-import fcntl
-import io
 import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from typing import Any, ClassVar, cast
 
 import absl.logging
@@ -19,6 +17,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 from tensorflow_datasets.core import constants
 
+from multibodies_jax import io
 from tfds_builders import workers
 from tfds_builders.options import config_name
 
@@ -178,39 +177,23 @@ def check_records(builder: tfds.core.DatasetBuilder) -> None:
                 raise BuildError(f"{path} ({name}) is damaged: {found} of {expected} records. {_advice(builder)}")
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file that is whole whenever it is there."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def _advice(builder: tfds.core.DatasetBuilder) -> str:
     return f"Delete {builder.data_path} to build it again, or use another data_dir."
 
 
 @contextlib.contextmanager
 def _lock(directory: pathlib.Path) -> Iterator[None]:
-    """Holds the right to build in a directory. The system releases it when its holder dies, so none is ever stale."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / "building.lock").open("a+")
-    except OSError as e:
-        raise BuildError(f"Cannot write to {directory}: {e.strerror}. Use another data_dir.") from e
-    with file:
+    """Holds the right to build in a directory."""
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
+            stack.enter_context(io.lock(directory / "building.lock", wait=False))
+        except io.LockedError as e:
             raise BuildError(
-                f"{directory} is being built by {holder}. Start again when it is done, or use another data_dir."
+                f"{directory} is being built by {e.holder}. Start again when it is done, or use another data_dir."
             ) from e
-        file.truncate(0)
-        file.write(f"process {os.getpid()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")
-        file.flush()
+        except OSError as e:
+            raise BuildError(f"Cannot write to {directory}: {e.strerror}. Use another data_dir.") from e
         yield
-        file.truncate(0)
 
 
 def _remove_remains(directory: pathlib.Path) -> None:
@@ -243,7 +226,7 @@ def _quiet_tfds() -> Iterator[None]:
     """TFDS announces downloads that never happen, and its bars know no end: the builders show one per split."""
     tfds.display_progress_bar(False)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(StringIO()):
             yield
     finally:
         tfds.display_progress_bar(True)

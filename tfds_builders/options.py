@@ -2,11 +2,11 @@
 
 import dataclasses
 import functools
-import hashlib
 import pathlib
 import re
 from typing import Any
 
+from multibodies_jax import io
 from multibodies_jax.body import body_files
 
 
@@ -92,6 +92,6 @@ def _sha256(path: str) -> str:
     """Of the content of a file; of the names and sizes in a folder, which may hold many gigabytes."""
     root = pathlib.Path(path)
     if root.is_file():
-        return hashlib.sha256(root.read_bytes()).hexdigest()
+        return io.sha256_of_file(root)
     listing = sorted(f"{f.relative_to(root)} {f.stat().st_size}" for f in root.rglob("*") if f.is_file())
-    return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+    return io.sha256("\n".join(listing).encode())

@@ -1,20 +1,18 @@
 """One shard of a set: the examples of some tasks in one ArrayRecord file, with a record that says it is finished."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
-from tfds_builders.building import BuildError, write_text
+from multibodies_jax import io
+from tfds_builders.building import BuildError
 
-UNFINISHED = ".tmp"  # Ends the names of shards that are being written.
 _NAMED = 3  # Of everything that is skipped for one reason, so many are named.
 
 
@@ -53,7 +51,7 @@ class Job:
     @property
     def fingerprint(self) -> str:
         """Changes with the tasks: a shard of other tasks is not this one."""
-        return hashlib.sha256(repr((self.make.__module__, self.make.__qualname__, self.tasks)).encode()).hexdigest()
+        return io.sha256(repr((self.make.__module__, self.make.__qualname__, self.tasks)).encode())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,15 +82,12 @@ def write(job: Job) -> Shard:
     """
     if finished := _finished(job):
         return finished
-    # A name of its own: on other machines a worker of a killed build may not know yet that it is over.
-    temporary = job.path.with_name(f"{job.path.name}.{uuid.uuid4().hex}{UNFINISHED}")
-    try:
+    # Its temporary name is unique: on another machine a worker of a killed build may still be writing.
+    with io.replacing(job.path) as temporary:
         shard = _write(job, temporary)
-        if shard.examples:
-            os.replace(temporary, job.path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    write_text(_record_path(job), json.dumps(dataclasses.asdict(shard)))
+        if not shard.examples:
+            temporary.unlink(missing_ok=True)
+    io.write_text(_record_path(job), json.dumps(dataclasses.asdict(shard)))
     return shard
 
 
@@ -112,7 +107,7 @@ def _write(job: Job, path: pathlib.Path) -> Shard:
             examples, num_bytes = examples + 1, num_bytes + len(record)
     finally:
         writer.close()
-    return Shard(job.fingerprint, examples, num_bytes, sha256(path) if examples else "", skipped)
+    return Shard(job.fingerprint, examples, num_bytes, io.sha256_of_file(path) if examples else "", skipped)
 
 
 def read(job: Job) -> Shard:
@@ -133,12 +128,6 @@ def merge(a: dict[str, tuple[int, list[str]]], b: dict[str, tuple[int, list[str]
     }
 
 
-def sha256(path: str | os.PathLike) -> str:
-    """The checksum of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _examples(job: Job) -> Iterator[dict[str, Any] | Skip]:
     for task in job.tasks:
         try:
@@ -152,7 +141,9 @@ def _finished(job: Job) -> Shard | None:
     """What an earlier build left, if it is whole and of the same tasks."""
     try:
         shard = read(job)
-        same = shard.fingerprint == job.fingerprint and (not shard.examples or sha256(job.path) == shard.sha256)
+        same = shard.fingerprint == job.fingerprint and (
+            not shard.examples or io.sha256_of_file(job.path) == shard.sha256
+        )
     except (OSError, ValueError, TypeError):
         return None
     return shard if same else None

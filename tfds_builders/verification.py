@@ -14,9 +14,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Array, Float
 
+from multibodies_jax import io
 from multibodies_jax.data import crops, occlusion
 from multibodies_jax.geometry import cameras
-from tfds_builders import archives, building, shards
+from tfds_builders import archives, building
 
 _MAX_PROJECTION_PX = 0.1  # float32 annotations of one camera agree far better. A builder's `LENS_PX` is allowed on top.
 _MAX_MEDIAN = 0.1  # Of the same distance, as a share of the box's side: 2D detections are that good, other frames not.
@@ -75,7 +76,7 @@ def verify(builder: building.BaseBuilder) -> Report:
 def _check_files(builder: building.BaseBuilder, report: Report) -> None:
     """Compares files with their checksums and counts with those expected, for sets that have them."""
     known = cast(dict[str, Any], builder.info.metadata or {}).get("sha256", {})
-    damaged = [name for name, sha256 in known.items() if shards.sha256(builder.data_path / name) != sha256]
+    damaged = [name for name, sha256 in known.items() if io.sha256_of_file(builder.data_path / name) != sha256]
     if known:
         line = f"{len(known) - len(damaged)} of {len(known)} files have their checksums"
         report.check(not damaged, line + "".join(f"; {name} has not" for name in damaged[:3]))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from multibodies_jax import io
 from multibodies_jax.body.smpl import SmplModel
 from multibodies_jax.body.smpl import load as load_smpl
 from multibodies_jax.geometry import joints
@@ -270,5 +271,5 @@ def _verify_checksums(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise FileNotFoundError(f"The embedded body lacks {path}. Reinstall the package.")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        if io.sha256_of_file(path) != expected:
             raise ValueError(f"{path} is not the file that was shipped (its SHA-256 differs). Reinstall the package.")

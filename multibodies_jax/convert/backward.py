@@ -1,12 +1,12 @@
 """From work directories to files of torch.save that the peers' programs load."""
 
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from multibodies_jax import io
 from multibodies_jax.body import body_files
 from multibodies_jax.convert import body_buffers, layouts, placing, report, torch_writer
 from multibodies_jax.convert.forward import REGRESSOR
@@ -129,10 +129,5 @@ def _flow(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def _write(out: pathlib.Path, content: Mapping[str, Any]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
+    with io.replacing(out) as temporary:
         torch_writer.save(temporary, content)
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)

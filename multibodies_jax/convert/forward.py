@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from multibodies_jax import io
 from multibodies_jax.body import body_files
 from multibodies_jax.convert import body_buffers, layouts, placing, report, torch_reader, workdirs
 from multibodies_jax.models import hmr
@@ -78,7 +79,7 @@ def convert(
         model = _multibodies(path, flow, files)
     else:
         model = _spin(path, files) if kind == "spin" else _resnet50(path)
-    with workdirs.fresh(out) as workdir:
+    with io.new_folder(out) as workdir:
         _write(workdir, kind, model)
     return [*_report(model.parts), *model.notes, f"Written to {out}."]
 

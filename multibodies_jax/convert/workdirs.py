@@ -1,17 +1,12 @@
 """Work directories made of converted weights (docs/interfaces.md, sections 6 and 7), whole or absent."""
 
-import contextlib
-import hashlib
-import json
-import os
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from multibodies_jax import io
 from multibodies_jax.body import body_files
 from multibodies_jax.convert import placing, report
 from multibodies_jax.training import checkpoints
@@ -29,32 +24,12 @@ def check_free(out: pathlib.Path) -> None:
         raise ValueError(f"There is something at {out} already: give a new folder, or delete that one first.")
 
 
-@contextlib.contextmanager
-def fresh(out: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder that becomes `out` when all went well, and vanishes otherwise.
-
-    Raises:
-      OSError: it cannot be made.
-    """
-    parent = out.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def origin(path: pathlib.Path, arrays: Mapping[str, np.ndarray], kind: str) -> dict[str, Any]:
     """What the metadata say about a converted file."""
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "kind": kind,
         "file": path.name,
-        "sha256": digest,
+        "sha256": io.sha256_of_file(path),
         "fingerprint": checkpoints.fingerprint(arrays),
         "parameters": report.parameter_counts(arrays),
     }
@@ -69,7 +44,7 @@ def of_body(files: body_files.BodyFiles | None) -> dict[str, Any]:
 
 def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     """Writes config.json: the fields that the weights decide, and `converted`, which leaves all others free."""
-    (workdir / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    io.write_json(workdir / "config.json", config)
 
 
 def write_regressor(

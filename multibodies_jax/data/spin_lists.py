@@ -5,7 +5,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, Int, UInt8
 
+from multibodies_jax import io
 from multibodies_jax.data import image_layouts, images
 
 PREFIX = "spin/"  # Of the names of these sets: spin/3dpw_test, spin/3dpw_test_all+3dpw_amb3.
@@ -237,7 +237,7 @@ def open_set(name: str, split: str, npz_dir: str, image_dir: str) -> Source:
 def describe(name: str, npz_dir: str) -> str:
     """The name of a set with the fingerprints of its files, for results."""
     paths = [pathlib.Path(npz_dir) / f"{stem}.npz" for stem in _stems(name)]
-    prints = [hashlib.sha256(path.read_bytes()).hexdigest()[:8] for path in paths]
+    prints = [io.sha256_of_file(path)[:8] for path in paths]
     return f"{name} (sha256 {', '.join(prints)})"
 
 

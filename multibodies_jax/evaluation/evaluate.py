@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import json
-import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from multibodies_jax import io
 from multibodies_jax.baselines import controls, cvae_latents
 from multibodies_jax.body import smpl
 from multibodies_jax.data import pipeline, sources
@@ -325,10 +324,7 @@ def _best_noise(
 
 def _write(workdir: pathlib.Path, result: dict[str, Any], per_example: dict[str, np.ndarray]) -> None:
     """Replaces the three result files one by one, each atomically; results.json comes last and says that all are there."""
-    with open(workdir / "per_example.npz.tmp", "wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **per_example)
-    os.replace(workdir / "per_example.npz.tmp", workdir / "per_example.npz")
-    texts = {"results.md": results_page.markdown(result) + "\n", "results.json": json.dumps(result, indent=1) + "\n"}
-    for name, text in texts.items():
-        (workdir / (name + ".tmp")).write_text(text)
-        os.replace(workdir / (name + ".tmp"), workdir / name)
+    page = results_page.markdown(result) + "\n"
+    io.write_npz(workdir / "per_example.npz", per_example)
+    io.write_text(workdir / "results.md", page)
+    io.write_json(workdir / "results.json", result)

@@ -1,6 +1,5 @@
 """Draws the figures of a work directory: examples of the last evaluation set, the prior's samples, curves."""
 
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from multibodies_jax import io
 from multibodies_jax.body import smpl
 from multibodies_jax.data import crops, occlusion, sources
 from multibodies_jax.evaluation import batches, judge, set_errors
@@ -103,10 +103,7 @@ def _store(
     arrays |= {key: np.stack([row[key] for row in rows]) for key in ("kp2d", "kp2d_input")}
     for name, key in (("truth_rotmats", "rotmats"), ("truth_betas", "betas"), ("truth_valid", "smpl_valid")):
         arrays[name] = np.stack([row[key] for row in rows])
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    os.replace(temporary, path)
+    io.write_npz(path, arrays)
 
 
 def _choose(config: Any, name: str, split: str) -> tuple[list[dict], list[dict]]:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from multibodies_jax import io
 from multibodies_jax.body import smpl
 from multibodies_jax.data import augment, images
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
@@ -245,12 +246,8 @@ def _quantizer_settings(config: Any, workdir: pathlib.Path, num_hypotheses: int)
 
 
 def _save_picture(path: pathlib.Path, picture: Any) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with io.replacing(path) as temporary:
         picture.save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _row(name: str, record: prediction_file.Record) -> str:

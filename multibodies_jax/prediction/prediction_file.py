@@ -22,7 +22,6 @@ Metres; the camera frame is x right, y down, z forward; pixels are those of the 
 import hashlib
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from multibodies_jax import io
 from multibodies_jax.geometry import cameras, joints
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
@@ -146,15 +146,7 @@ def requantize(path: str | os.PathLike, n: int, out: str | os.PathLike) -> Recor
 
 def save(path: str | os.PathLike, record: Record) -> None:
     """Writes a prediction; a file that is there stays as it is until the new one is complete."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **record)  # pyright: ignore[reportArgumentType]
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    io.write_npz(path, record)
 
 
 def load(path: str | os.PathLike) -> Record:

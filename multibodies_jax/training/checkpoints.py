@@ -22,13 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from multibodies_jax import io
 from multibodies_jax.training import multihost
 
 MANIFEST = "manifest.json"
 ANY_BODY = "any"  # As `body_fingerprint`: weights that no body has shaped.
 _FORMAT = 1
 _ARRAYS = "arrays"
-_TEMPORARY = ".tmp"
 _MOST_DIFFERENCES = 5
 
 
@@ -68,7 +68,7 @@ def save(
         "metadata": _jsonable(metadata),
         "items": {k: _describe(v) for k, v in trees.items()},
     }
-    temporary = directory / f"{step}{_TEMPORARY}"
+    temporary = directory / f"{step}{io.TEMPORARY}"
     try:
         _write(directory, temporary, trees, manifest)
         multihost.on_first(lambda: _publish(temporary, directory / str(step)), "publish")
@@ -173,7 +173,7 @@ def fingerprint(tree: Any) -> str:
     named = {"/".join(_key_names(path)): np.asarray(leaf) for path, leaf in leaves}
     for path, array in sorted(named.items()):
         data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        digest.update(f"{path} {array.dtype.name} {array.shape} {hashlib.sha256(data).hexdigest()}\n".encode())
+        digest.update(f"{path} {array.dtype.name} {array.shape} {io.sha256(data)}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -195,7 +195,7 @@ def git_commit() -> str:
 def _write(directory: pathlib.Path, temporary: pathlib.Path, trees: dict[str, dict], manifest: dict) -> None:
     def prepare() -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        for leftover in directory.glob(f"*{_TEMPORARY}*"):
+        for leftover in directory.glob(f"*{io.TEMPORARY}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir()
 
@@ -209,22 +209,17 @@ def _write(directory: pathlib.Path, temporary: pathlib.Path, trees: dict[str, di
 
 def _write_manifest(folder: pathlib.Path, manifest: dict) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    manifest = manifest | {"files": {path.relative_to(folder).as_posix(): _sha256(path, sync=True) for path in files}}
-    with open(folder / MANIFEST, "w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    for path in files:
+        io.sync(path)
+    manifest = manifest | {"files": {path.relative_to(folder).as_posix(): io.sha256_of_file(path) for path in files}}
+    io.write_json(folder / MANIFEST, manifest)
 
 
 def _publish(temporary: pathlib.Path, final: pathlib.Path) -> None:
     if final.exists():  # No manifest, or `save` had refused: the remains of something that is no checkpoint.
         shutil.rmtree(final)
     os.rename(temporary, final)
-    handle = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    io.sync(final.parent)
 
 
 def _steps(directory: pathlib.Path) -> list[int]:
@@ -257,13 +252,6 @@ def _intact_step(directory: pathlib.Path, step: int | None) -> tuple[int, pathli
     return step, folder
 
 
-def _sha256(path: pathlib.Path, sync: bool = False) -> str:
-    with open(path, "rb") as file:
-        if sync:
-            os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read_manifest(folder: pathlib.Path) -> dict:
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
@@ -281,7 +269,7 @@ def _damage(folder: pathlib.Path) -> str:
         path = folder / name
         if not path.is_file():
             return f"{path} is missing: the checkpoint is damaged"
-        if (got := _sha256(path)) != expected:
+        if (got := io.sha256_of_file(path)) != expected:
             return f"{path} is damaged: its sha256 is {got[:12]}..., {str(expected)[:12]}... was written"
     return ""
 

@@ -1,17 +1,15 @@
 """A trunk that does not change, run once: its features over augmented passes of the training sets, kept on disk."""
 
-import contextlib
-import fcntl
 import json
-import os
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from tqdm import tqdm
+
+from multibodies_jax import io
 
 _MANIFEST = "manifest.json"
 
@@ -37,9 +35,11 @@ def open_cache(
     Raises:
       ValueError: the folder holds something else.
     """
-    with _lock(folder):
+    with io.lock(folder.with_name(folder.name + ".lock")):
         if not folder.is_dir():
-            _make(folder, description, count, batches, trunk)
+            io.remove_unfinished(folder)
+            with io.new_folder(folder) as temporary:
+                _make(temporary, description, count, batches, trunk)
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         rows = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in manifest["arrays"]}
@@ -50,20 +50,8 @@ def open_cache(
     return rows
 
 
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path) -> Iterator[None]:
-    """Holds the right to make a cache; the system releases it when its holder dies, so that none is ever stale."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(folder.name + ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _make(folder: pathlib.Path, description, count, batches, trunk) -> None:
-    """Writes the arrays to a folder beside, one batch after the other, and renames it."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # Of a run that was killed.
-    temporary.mkdir()
+    """Writes the arrays, one batch after the other, and then the manifest."""
     arrays: dict[str, Any] = {}  # Memory maps.
     source, done = batches(), 0
     with tqdm(total=count, desc="features", unit="image", mininterval=1) as bar:
@@ -74,7 +62,7 @@ def _make(folder: pathlib.Path, description, count, batches, trunk) -> None:
             for name, values in row.items():
                 if name not in arrays:
                     arrays[name] = np.lib.format.open_memmap(
-                        temporary / f"{name}.npy", "w+", values.dtype, (count, *values.shape[1:])
+                        folder / f"{name}.npy", "w+", values.dtype, (count, *values.shape[1:])
                     )
                 arrays[name][done : done + size] = values[: count - done]
             done += size
@@ -82,5 +70,4 @@ def _make(folder: pathlib.Path, description, count, batches, trunk) -> None:
     for values in arrays.values():
         values.flush()
     manifest = {"description": dict(description), "arrays": sorted(arrays)}
-    (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    os.replace(temporary, folder)
+    io.write_json(folder / _MANIFEST, manifest)

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import tensorboardX
 
+from multibodies_jax import io
+
 LOG = "log.jsonl"
 
 
@@ -35,7 +37,7 @@ class Logger:
         path = directory / LOG
         if path.exists():
             kept = "".join(json.dumps(line) + "\n" for line in read(directory) if line["step"] <= step)
-            _replace(path, kept)
+            io.write_text(path, kept)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
         self._events = tensorboardX.SummaryWriter(str(directory), purge_step=step + 1)
 
@@ -93,9 +95,3 @@ def read(directory: str | os.PathLike) -> list[dict[str, Any]]:
             )
         steps.append(values)
     return steps
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
+from multibodies_jax import io
 from multibodies_jax.data import sources
 from multibodies_jax.models import flow as flow_lib
 from multibodies_jax.training import checkpoints, logs, multihost, provenance, setup
@@ -144,12 +145,10 @@ def _adopt(config: Any, source: pathlib.Path, workdir: pathlib.Path, bodies: set
     same = all(theirs.get(part) == ours[part] for part in ("flow", "body", "seed"))
     same = same and all(theirs["data"].get(name) == ours["data"][name] for name in people)
     if same and metadata.get("body_fingerprint") == bodies.files.fingerprint:
-        temporary = workdir / "prior.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(source / "prior" / str(step), temporary / str(step))
-        if (source / "prior" / logs.LOG).exists():
-            shutil.copy(source / "prior" / logs.LOG, temporary)
-        temporary.rename(workdir / "prior")
+        with io.new_folder(workdir / "prior") as folder:
+            shutil.copytree(source / "prior" / str(step), folder / str(step))
+            if (source / "prior" / logs.LOG).exists():
+                shutil.copy(source / "prior" / logs.LOG, folder)
 
 
 def load_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Prior:

@@ -1,11 +1,11 @@
 """Binds a work directory to the config that made it, and says where results come from."""
 
 import json
-import os
 import pathlib
 from typing import Any
 
 from configs import default
+from multibodies_jax import io
 from multibodies_jax.training import checkpoints
 from multibodies_jax.training.setup import Bodies
 
@@ -44,10 +44,7 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
     if not path.exists():
         if not create:
             raise ValueError(f"Nothing was trained in {workdir}: check --workdir, or run --mode=train with it first.")
-        workdir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(json.loads(config.to_json_best_effort()), indent=1) + "\n")
-        os.replace(temporary, path)
+        io.write_json(path, json.loads(config.to_json_best_effort()))
         return
     stored = json.loads(path.read_text())
     converted = stored.pop("converted", None)

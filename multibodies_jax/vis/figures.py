@@ -6,7 +6,6 @@ keypoints in [-1, 1] of the crop, and the crop itself where there is one.
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse, Rectangle
 
+from multibodies_jax import io
 from multibodies_jax.geometry import joints
 from multibodies_jax.vis import render
 
@@ -328,11 +328,5 @@ def open_frame(axis: Axes) -> None:
 
 def _save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes a PNG; one that is there stays until the new one is complete."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with io.replacing(path) as temporary:
         figure.savefig(temporary, format="png", facecolor="white")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,12 +1,12 @@
 """Assembles the mannequin and writes it: `mannequin.npz` in SMPL's format, `companions.npz`, and their checksums."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from multibodies_jax import io
 from multibodies_jax.embedded.mannequin import clinical, correctives, regressors, shape, skinning, surface
 from multibodies_jax.embedded.mannequin.skeleton import PELVIS_ORIGIN
 from multibodies_jax.geometry import joints
@@ -78,13 +78,12 @@ def build(progress: Callable[[str], None], num_poses: int = 600) -> tuple[dict, 
 
 def write(body: dict, companions: dict, directory: Path) -> list[Path]:
     """Writes the body, its companions and their checksums (as `sha256sum` does); floats become float32."""
-    directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / BODY_FILE, directory / COMPANION_FILE]
     for path, arrays in zip(paths, (body, companions), strict=True):
         single = {
             key: value.astype(np.float32) if value.dtype == np.float64 else value for key, value in arrays.items()
         }
-        np.savez_compressed(path, **single)
-    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in paths]
-    (directory / CHECKSUM_FILE).write_text("".join(sums))
+        io.write_npz(path, single)
+    sums = [f"{io.sha256_of_file(path)}  {path.name}\n" for path in paths]
+    io.write_text(directory / CHECKSUM_FILE, "".join(sums))
     return [*paths, directory / CHECKSUM_FILE]

@@ -1,0 +1,177 @@
+"""Files that are whole or absent: atomic writes, checksums, and locks between processes.
+
+All text is UTF-8. A temporary file stands beside its target under a name that no other process uses and ends in `.tmp`;
+it is flushed to disk before it is renamed, so that neither a kill nor a power cut leaves half a file under the real name.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+TEMPORARY = ".tmp"  # Ends the names of files and folders that are being written.
+
+
+class LockedError(OSError):
+    """Another process holds a lock; `holder` says which and since when."""
+
+    def __init__(self, path: pathlib.Path, holder: str):
+        super().__init__(f"{path} is held by {holder}.")
+        self.holder = holder
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives a temporary path; the file written there replaces `path` when the block ends without an error.
+
+    A block that fails leaves `path` as it was, and so does one that writes no file.
+
+    Args:
+      path: the file to write; its folder is made if absent.
+
+    Raises:
+      OSError: the folder cannot be written, or the disk is full.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    try:
+        yield temporary
+        if temporary.exists():
+            sync(temporary)
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives an empty temporary folder, which becomes `path` when the block ends without an error and is removed otherwise.
+
+    Args:
+      path: absent, or an empty folder; its parent is made if absent.
+
+    Raises:
+      OSError: the folder cannot be made, or `path` is taken.
+    """
+    path = pathlib.Path(path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                sync(file)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_unfinished(path: str | os.PathLike) -> None:
+    """Removes what killed processes left of `path`. Only for the holder of its lock: others may be writing it."""
+    path = pathlib.Path(path)
+    for remains in path.parent.glob(f"*{TEMPORARY}"):
+        if remains.name.startswith(f".{path.name}."):
+            shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a file atomically; see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a UTF-8 file atomically; see `replacing`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike, value: Any, **options: Any) -> None:
+    """Writes a JSON file atomically, indented by one space, with a newline at the end.
+
+    Args:
+      path: the file to write.
+      value: what JSON can hold.
+      **options: of `json.dumps`, for instance `allow_nan=False`.
+
+    Raises:
+      TypeError, ValueError: JSON cannot hold it; nothing is written.
+      OSError: see `replacing`.
+    """
+    write_text(path, json.dumps(value, indent=1, **options) + "\n")
+
+
+def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a compressed .npz file atomically, whatever the suffix of `path`.
+
+    Args:
+      path: the file to write.
+      arrays: by name.
+
+    Raises:
+      ValueError: an array holds Python objects, which could not be read without running code; nothing is written.
+      OSError: see `replacing`.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def sync(path: str | os.PathLike) -> None:
+    """Waits until a file is on disk; of a folder, until the names in it are."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of bytes, as 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of_file(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file's content, as 64 hex digits; memory does not grow with the file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
+    """Holds an exclusive lock between processes; the system releases it when its holder dies, so none is ever stale.
+
+    Args:
+      path: the lock file; made if absent, with its folder, and kept. While the lock is held it names the holder.
+      wait: wait for the present holder to finish, instead of raising `LockedError`.
+
+    Raises:
+      LockedError: another process holds it, and `wait` is False.
+      OSError: the file cannot be made.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            file.seek(0)
+            raise LockedError(path, file.read().strip() or "another process") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def _beside(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex}{TEMPORARY}")

@@ -1,0 +1,174 @@
+"""Atomic writes, checksums and locks, also between processes and where a writer fails or is killed."""
+
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from multibodies_jax import io
+
+WRITERS = {
+    "bytes": lambda path: io.write_bytes(path, b"\x00new"),
+    "text": lambda path: io.write_text(path, "new: ä"),
+    "json": lambda path: io.write_json(path, {"new": [1, 2]}),
+    "npz": lambda path: io.write_npz(path, {"new": np.arange(3)}),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_written_file_stands_alone_in_a_new_folder(tmp_path, kind):
+    path = tmp_path / "a" / "b" / "file.any"
+    WRITERS[kind](path)
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_full_disk_keeps_the_old_file_and_leaves_nothing(tmp_path, kind, monkeypatch):
+    path = tmp_path / "file.any"
+    path.write_bytes(b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        WRITERS[kind](path)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("write", [io.replacing, io.new_folder])
+def test_content_is_on_disk_before_it_gets_its_name(tmp_path, write, monkeypatch):
+    path, events = tmp_path / "result", []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (events.append("sync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (events.append("replace"), replace(a, b)))
+    with write(path) as temporary:
+        (temporary / "x" if temporary.is_dir() else temporary).write_text("x")
+    assert events == ["sync", "replace"]
+
+
+def test_text_is_utf8_whatever_the_locale(tmp_path):
+    code = f"from multibodies_jax import io; io.write_text({str(tmp_path / 'a')!r}, 'K\\xf6ln \\u2264 1')"
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
+    assert (tmp_path / "a").read_bytes() == "Köln ≤ 1".encode()
+
+
+def test_json_is_indented_ends_with_a_newline_and_takes_the_options_of_dumps(tmp_path):
+    io.write_json(tmp_path / "a.json", {"x": [1.5, None]})
+    text = (tmp_path / "a.json").read_text()
+    assert text == '{\n "x": [\n  1.5,\n  null\n ]\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        io.write_json(tmp_path / "a.json", {"x": float("nan")}, allow_nan=False)
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1.5, None]}
+
+
+def test_npz_keeps_its_name_and_refuses_objects(tmp_path):
+    io.write_npz(tmp_path / "arrays.any", {"x": np.arange(3), "name": np.array("Köln")})
+    with np.load(tmp_path / "arrays.any", allow_pickle=False) as file:
+        assert file["x"].tolist() == [0, 1, 2] and str(file["name"]) == "Köln"
+    with pytest.raises(ValueError, match="allow_pickle"):
+        io.write_npz(tmp_path / "objects.npz", {"x": np.array([{}], dtype=object)})
+    assert [path.name for path in tmp_path.iterdir()] == ["arrays.any"]
+
+
+def test_two_writers_of_one_file_do_not_share_a_temporary_file(tmp_path):
+    path = tmp_path / "file"
+    with io.replacing(path) as first, io.replacing(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_block_that_writes_no_file_replaces_nothing(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with io.replacing(tmp_path / "file"):
+        pass
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_written_files_and_folders_have_the_permissions_of_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        io.write_text(tmp_path / "file", "x")
+        with io.new_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(RuntimeError, match="stop"), io.new_folder(tmp_path / "a") as folder:
+        (folder / "x").write_text("x")
+        raise RuntimeError("stop")
+    assert not list(tmp_path.iterdir())
+    with io.new_folder(tmp_path / "a") as folder:
+        (folder / "x").write_text("x")
+        assert not (tmp_path / "a").exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["x"]
+    with pytest.raises(OSError), io.new_folder(tmp_path / "a") as folder:
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    code = (
+        "import os, signal\nfrom multibodies_jax import io\n"
+        f"with io.replacing({str(tmp_path / 'a')!r}) as file, io.new_folder({str(tmp_path / 'a')!r}) as folder:\n"
+        "    file.write_text('x')\n    (folder / 'x').write_text('x')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == -signal.SIGKILL
+    kept = {tmp_path / "a", tmp_path / "a.tmp", tmp_path / ".b.1-2.tmp"}
+    for path in kept:
+        path.write_text("x")
+    assert len(list(tmp_path.iterdir())) == 5
+    io.remove_unfinished(tmp_path / "a")
+    assert set(tmp_path.iterdir()) == kept
+
+
+def test_sha256_of_bytes_and_of_a_file(tmp_path):
+    content = bytes(range(256)) * 1000
+    (tmp_path / "file").write_bytes(content)
+    assert io.sha256(content) == io.sha256_of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def _hold(path: pathlib.Path, seconds: float) -> subprocess.Popen:
+    """A process that holds a lock; returns once it has it."""
+    code = f"import time\nfrom multibodies_jax import io\nwith io.lock({str(path)!r}):\n    time.sleep({seconds})\n"
+    holder = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 120
+    while not (path.exists() and path.read_text().startswith(f"process {holder.pid} since")):
+        assert holder.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    return holder
+
+
+def test_a_held_lock_names_its_holder_and_goes_with_it(tmp_path):
+    path = tmp_path / "folder" / "a.lock"
+    holder = _hold(path, 600)
+    try:
+        with pytest.raises(io.LockedError, match="is held by process") as raised, io.lock(path, wait=False):
+            pass
+        assert raised.value.holder.startswith(f"process {holder.pid} since ")
+    finally:
+        holder.kill()
+        holder.wait()
+    with io.lock(path, wait=False):
+        assert path.read_text().startswith(f"process {os.getpid()} since ")
+    assert path.read_text() == ""
+
+
+def test_a_lock_is_waited_for(tmp_path):
+    holder = _hold(tmp_path / "a.lock", 0.5)
+    with io.lock(tmp_path / "a.lock"):
+        assert holder.wait(timeout=60) == 0
