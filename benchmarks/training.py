@@ -4,7 +4,7 @@ r"""What M hypotheses add to a training step: M = 100 against M = 1, with the sa
     python -m benchmarks.training --trunk=resnet50 --size=224 --batch=64         # on a GPU: at most 1.5 is the aim
 
 Hypotheses cost their joints; only the best one, hypothesis 0 and the truth are meshed. A step is the whole one of
-`steps.make_train_step`: forward, losses, gradient, optimiser. Steps of both take turns, medians count.
+`train_step.make_train_step`: forward, losses, gradient, optimiser. Steps of both take turns, medians count.
 """
 
 import argparse
@@ -20,8 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from configs import default
 from multibodies_jax.data import virtual_views
 from multibodies_jax.models import registry
-from multibodies_jax.training import setup
-from multibodies_jax.training import train_step as steps
+from multibodies_jax.training import optimizer, setup, train_step
 
 
 def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **fields: Any) -> Callable[[], Any]:
@@ -38,10 +37,10 @@ def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **field
     model = setup.build_model(config, num_hypotheses, bodies)
     variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, batch))(jax.random.key(1))
     params, stats = variables["params"], variables.get("batch_stats", {})
-    optimizer = steps.make_optimizer(config, registry.trained(params, "paper", ""), 100, 1e-4)
-    state = steps.TrainState(jnp.zeros((), jnp.int32), params, stats, {}, optimizer.init(params))
+    adam = optimizer.make_optimizer(config, registry.trained(params, "paper", ""), 100, 1e-4)
+    state = train_step.TrainState(jnp.zeros((), jnp.int32), params, stats, {}, adam.init(params))
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
-    step = steps.make_train_step(config, model, bodies, optimizer, num_hypotheses, lambda batch, key: batch, split)
+    step = train_step.make_train_step(config, model, bodies, adam, num_hypotheses, lambda batch, key: batch, split)
     compiled = jax.jit(step).lower(state, batch, jax.random.key(2)).compile()
 
     def run() -> Any:

@@ -19,8 +19,18 @@ from tqdm import tqdm
 
 from multibodies_jax.data import sources
 from multibodies_jax.models import registry
-from multibodies_jax.training import checkpoints, feature_cache, logs, multihost, prior, provenance, setup
-from multibodies_jax.training import train_step as steps
+from multibodies_jax.training import (
+    checkpoints,
+    feature_cache,
+    logs,
+    multihost,
+    optimizer,
+    prior,
+    provenance,
+    setup,
+    train_step,
+    training_data,
+)
 
 _FEATURE_BATCH = 100  # Images per pass of a trunk that only reads.
 
@@ -148,14 +158,14 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
     model = setup.build_model(config, stage.num_hypotheses, bodies, mean_state)
     variables = _initial_variables(config, model, stage, source, data.example, key)
     init = source.origin() if source else None
-    trained = steps.trained(config, stage.num_hypotheses, variables["params"])
-    optimizer = steps.make_optimizer(config, trained, stage.steps, stage.learning_rate)
-    state = steps.TrainState(
+    trained = train_step.trained(config, stage.num_hypotheses, variables["params"])
+    adam = optimizer.make_optimizer(config, trained, stage.steps, stage.learning_rate)
+    state = train_step.TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
         ema=jax.tree.map(jnp.copy, variables["params"]) if config.optim.ema else {},
-        opt_state=optimizer.init(variables["params"]),
+        opt_state=adam.init(variables["params"]),
     )
     seconds = -time.monotonic()
     if start:
@@ -168,10 +178,10 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
     # Data parallel over all devices: batches are split, everything else is copied.
     split, copied = _shardings(config, stage)
     state, resident = jax.device_put((state, data.resident), copied)
-    step_fn = steps.make_train_step(config, model, bodies, optimizer, stage.num_hypotheses, data.prepare, split)
-    train_step = jax.jit(step_fn, donate_argnums=0, out_shardings=copied)
+    step_fn = train_step.make_train_step(config, model, bodies, adam, stage.num_hypotheses, data.prepare, split)
+    step = jax.jit(step_fn, donate_argnums=0, out_shardings=copied)
 
-    def save(state: steps.TrainState, done: int) -> None:
+    def save(state: train_step.TrainState, done: int) -> None:
         metadata = provenance.metadata(config, bodies) | {
             "num_hypotheses": stage.num_hypotheses,
             "images_seen": done * stage.batch,
@@ -189,8 +199,8 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
     with logs.Logger(directory, start) as logger, bar, stop:
         pending = None  # Metrics of the step before: reading them late keeps the device busy.
         for done in range(start + 1, stage.steps + 1):
-            batch = resident if data.batches is None else steps.to_devices(next(data.batches), split)
-            state, metrics = train_step(state, batch, key)
+            batch = resident if data.batches is None else training_data.to_devices(next(data.batches), split)
+            state, metrics = step(state, batch, key)
             if pending is not None:
                 _check_finite(pending, done - 1)
             pending = metrics
@@ -214,12 +224,12 @@ def _restore(config: Any, bodies: setup.Bodies, folder: pathlib.Path) -> Source:
     return Source(folder, checkpoints.variables(items["state"]), metadata)
 
 
-def _open_data(config: Any, bodies: setup.Bodies, stage: Stage, source: Source | None, seed: int) -> steps.Data:
+def _open_data(config: Any, bodies: setup.Bodies, stage: Stage, source: Source | None, seed: int) -> training_data.Data:
     """The training data of a stage, as images or, with `data.cached_passes`, as features of the trunk it starts from."""
     if not config.data.cached_passes:
-        return steps.open_data(config, bodies, stage.batch, seed)
+        return training_data.open_data(config, bodies, stage.batch, seed)
     assert source is not None  # `config_checks.validate` asks for config.init.
-    images = functools.partial(steps.stored_data, config, _FEATURE_BATCH, config.seed)
+    images = functools.partial(training_data.stored_data, config, _FEATURE_BATCH, config.seed)
     example = images().example
     variables = jax.tree.map(jnp.asarray, source.variables)
     model = setup.build_model(config, 1, bodies, source.metadata.get("mean_state"))
@@ -238,9 +248,13 @@ def _open_data(config: Any, bodies: setup.Bodies, stage: Stage, source: Source |
     apply = jax.jit(lambda variables, batch: model.apply(variables, batch, method="read"))
     folder = pathlib.Path(config.data.dir) / "features" / digest
     rows = feature_cache.open_cache(
-        folder, description, count, lambda: map(steps.numeric, images().batches), functools.partial(apply, variables)
+        folder,
+        description,
+        count,
+        lambda: map(training_data.numeric, images().batches),
+        functools.partial(apply, variables),
     )
-    return steps.cached_data(config, rows, stage.batch, example)
+    return training_data.cached_data(config, rows, stage.batch, example)
 
 
 def _shardings(config: Any, stage: Stage) -> tuple[NamedSharding, NamedSharding]:

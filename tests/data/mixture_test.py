@@ -9,8 +9,7 @@ import pytest
 import tfds_builders
 from configs import mixture
 from multibodies_jax.data import sources
-from multibodies_jax.training import config_checks, setup
-from multibodies_jax.training import train_step as steps
+from multibodies_jax.training import config_checks, setup, training_data
 from tests.helpers import training_archives
 from tests.helpers.training_checks import write_list
 from tfds_builders import workers
@@ -55,7 +54,7 @@ def test_the_mixture_reads_every_set_by_its_share(data_dir):
     config.data.weights = config.data.weights[1:]
     config.model.crop_size, config.data.threads = 16, 0
     config_checks.validate(config)
-    data = steps.open_data(config, setup.load_bodies(config), 35, seed=0)
+    data = training_data.open_data(config, setup.load_bodies(config), 35, seed=0)
     batch = next(data.batches)
     assert batch["image"].shape == (35, 16, 16, 3) and np.all(batch["smpl_valid"] == 1)
     sources = [sources.open_source(config, name, "train") for name in config.data.sets]

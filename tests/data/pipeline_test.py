@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from multibodies_jax.data import pipeline
-from multibodies_jax.training import train_step as steps
 
 
 def _source(count, first=0):
@@ -169,14 +168,3 @@ def test_command_line_flags_need_not_be_parsed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[5, 5]\n"
-
-
-def test_a_batch_says_what_is_annotated():
-    valid = np.zeros((4, 24), np.float32)
-    batch = {
-        "kp2d_valid": valid + np.float32([[1], [1], [0.5], [0]]),
-        "joints3d_valid": valid + (np.arange(24) == 3) * np.float32([[1], [0], [0], [0]]),
-        "smpl_valid": np.float32([1, 1, 0, 0]),
-    }
-    shares = {name: float(share) for name, share in steps._annotated(batch).items()}
-    assert shares == {"annotated_kp2d": 0.75, "annotated_joints3d": 0.25, "annotated_smpl": 0.5}

@@ -9,8 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from multibodies_jax.data import augment, image_layouts, pipeline, sources, spin_crops, spin_lists
 from multibodies_jax.evaluation import batches
-from multibodies_jax.training import config_checks
-from multibodies_jax.training import train_step as steps
+from multibodies_jax.training import config_checks, training_data
 from tests.helpers import tiny
 from tfds_builders import features
 
@@ -329,7 +328,7 @@ def test_an_experiment_trains_on_spins_crops(folders):
         "model__crop_size": 32,
     }
     config = tiny.config(**dirs, **still, **sets, **crop)
-    found = {row.tobytes() for row in next(steps.stored_data(config, 3, 0).batches)["image"]}
+    found = {row.tobytes() for row in next(training_data.stored_data(config, 3, 0).batches)["image"]}
     records = _open(folders, "spin/mpii_train", "train")
     expected = [spin_crops.warp(r["image"], r["box_center"], r["box_scale"], 32, stretch=True) for r in records]
     assert found == {image.tobytes() for image in expected}

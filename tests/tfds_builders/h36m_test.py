@@ -15,8 +15,7 @@ import tfds_builders
 from configs import eval_h36m, h36m_hmr
 from multibodies_jax.data import sources
 from multibodies_jax.evaluation import evaluate
-from multibodies_jax.training import config_checks, setup
-from multibodies_jax.training import train_step as steps
+from multibodies_jax.training import config_checks, setup, training_data
 from tests.helpers import h36m_fixture as fixture
 from tfds_builders import archives, verification, workers
 from tfds_builders.h36m import archive, h36m_dataset_builder, metadata, recorded
@@ -478,7 +477,7 @@ def test_the_configs_train_and_evaluate_on_it(tmp_path):
     train.model.crop_size = evaluate_p1.model.crop_size = 32
     config_checks.validate(train)
     config_checks.validate(evaluate_p1)
-    batch = next(iter(steps.open_data(train, setup.load_bodies(train), 4, 0).batches))
+    batch = next(iter(training_data.open_data(train, setup.load_bodies(train), 4, 0).batches))
     assert batch["image"].shape == (4, 32, 32, 3)
     assert batch["kp2d_valid"].sum() == batch["joints3d_valid"].sum() == 4 * 17 and batch["smpl_valid"].sum() == 0
     (name,) = evaluate_p1.eval.sets

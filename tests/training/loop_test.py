@@ -18,8 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from multibodies_jax.data import sources, virtual_views
 from multibodies_jax.losses import total as losses
-from multibodies_jax.training import checkpoints, config_checks, inference, logs, loop, provenance, setup
-from multibodies_jax.training import train_step as steps
+from multibodies_jax.training import checkpoints, config_checks, inference, logs, loop, provenance, setup, train_step
 from tests.helpers import tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -152,8 +151,8 @@ def test_gradient_accumulation_equals_the_whole_batch():
         model = setup.build_model(config, 6, bodies)
         params = model.init(jax.random.key(1), batch)["params"]
         optimizer = optax.sgd(1e-2)
-        state = steps.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, optimizer.init(params))
-        step = steps.make_train_step(config, model, bodies, optimizer, 6, lambda batch, key: batch, split)
+        state = train_step.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, optimizer.init(params))
+        step = train_step.make_train_step(config, model, bodies, optimizer, 6, lambda batch, key: batch, split)
         results.append(jax.jit(step)(state, batch, jax.random.key(2)))
         # XLA runs convolutions inside a loop 12 times slower on CPUs: without parts there must be none.
         assert ("scan[" in str(jax.make_jaxpr(step)(state, batch, jax.random.key(2)))) == (parts > 1)

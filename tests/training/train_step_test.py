@@ -1,4 +1,4 @@
-"""One step of training: the authors' optimiser against PyTorch's, and what is frozen."""
+"""One step of training: what is frozen, and what it reports."""
 
 import flax.linen as nn
 import jax
@@ -10,32 +10,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from multibodies_jax.data import virtual_views
 from multibodies_jax.geometry import joints
 from multibodies_jax.models import registry
-from multibodies_jax.training import config_checks, setup
-from multibodies_jax.training import train_step as steps
+from multibodies_jax.training import config_checks, optimizer, setup, train_step
 from tests.helpers import tiny
 
 key = jax.random.key
-
-
-def test_authors_optimizer_equals_pytorch():
-    """Adam with L2 in the gradient and a tenth of the rate from the third step on."""
-    torch = pytest.importorskip("torch")
-    config = tiny.config(optim__l2=0.3, optim__schedule="step", optim__decay_step=2, optim__warmup=0, optim__clip=0.0)
-    rng = np.random.default_rng(0)
-    start, gradients = rng.normal(size=6).astype(np.float32), rng.normal(size=(5, 6)).astype(np.float32)
-    params = {"w": jnp.asarray(start)}
-    optimizer = steps.make_optimizer(config, {"w": True}, 5, 0.05)
-    state = optimizer.init(params)
-    w = torch.nn.Parameter(torch.tensor(start))
-    adam = torch.optim.Adam([w], lr=0.05, weight_decay=0.3)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(adam, milestones=[2], gamma=0.1)
-    for gradient in gradients:
-        updates, state = optimizer.update({"w": jnp.asarray(gradient)}, state, params)
-        params = {"w": params["w"] + updates["w"]}
-        w.grad = torch.tensor(gradient)
-        adam.step()
-        schedule.step()
-        np.testing.assert_allclose(params["w"], w.detach().numpy(), atol=1e-5)  # A step is 0.05.
 
 
 def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
@@ -47,10 +25,10 @@ def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
     batch = virtual_views.synthesize(jnp.asarray(poses[:4]), jnp.asarray(betas[:4]), keys, bodies.j24)
     model = setup.build_model(config, 6, bodies)
     params = model.init(key(1), batch)["params"]
-    optimizer = steps.make_optimizer(config, steps.trained(config, 6, params), 10, 1e-3)
-    state = steps.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, optimizer.init(params))
+    adam = optimizer.make_optimizer(config, train_step.trained(config, 6, params), 10, 1e-3)
+    state = train_step.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, adam.init(params))
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
-    step = steps.make_train_step(config, model, bodies, optimizer, 6, lambda batch, key: batch, split)
+    step = train_step.make_train_step(config, model, bodies, adam, 6, lambda batch, key: batch, split)
     after, metrics = jax.jit(step)(state, batch, key(2))
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params, params)
     assert moved == registry.trained(params, "paper", "loaded") and moved["head"]["dec"]["kernel"]
@@ -102,3 +80,14 @@ def test_regressed_vertices_are_all_that_the_joints_need():
     landmarks = set(joints.LANDMARK_VERTICES.values())
     expected = [vertex for vertex, weight in enumerate(largest) if weight > 1e-9 or vertex in landmarks]
     assert list(files.regressed_vertices) == expected and 100 < len(expected) < 3000
+
+
+def test_a_batch_says_what_is_annotated():
+    valid = np.zeros((4, 24), np.float32)
+    batch = {
+        "kp2d_valid": valid + np.float32([[1], [1], [0.5], [0]]),
+        "joints3d_valid": valid + (np.arange(24) == 3) * np.float32([[1], [0], [0], [0]]),
+        "smpl_valid": np.float32([1, 1, 0, 0]),
+    }
+    shares = {name: float(share) for name, share in train_step.annotated_shares(batch).items()}
+    assert shares == {"annotated_kp2d": 0.75, "annotated_joints3d": 0.25, "annotated_smpl": 0.5}

@@ -1,0 +1,39 @@
+"""The optimiser of the regressor: Adam, its schedule, weight decay and clipping (`optim` of the config)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def make_optimizer(config: Any, trained: Any, steps: int, learning_rate: float) -> optax.GradientTransformation:
+    """Adam with clipping, warm-up, a schedule and weight decay (`optim`).
+
+    `optim.l2` is added to the gradient, where Adam rescales it with the rest (PyTorch's Adam, the authors' code);
+    `optim.weight_decay` is not (AdamW).
+
+    Args:
+      config: of the experiment.
+      trained: which parameters learn, a tree of booleans (`models.trained`); the others get no updates.
+      steps: of the whole training.
+      learning_rate: after the warm-up.
+    """
+    o = config.optim
+    chain = [optax.clip_by_global_norm(o.clip)] if o.clip else []
+    chain += [optax.add_decayed_weights(o.l2)] if o.l2 else []
+    optimizer = optax.chain(*chain, optax.adamw(_schedule(o, steps, learning_rate), weight_decay=o.weight_decay))
+    if all(jax.tree.leaves(trained)):
+        return optimizer
+    labels = jax.tree.map(lambda learns: "trained" if learns else "frozen", trained)
+    return optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def _schedule(o: Any, steps: int, learning_rate: float) -> optax.ScalarOrSchedule:
+    warmup = min(o.warmup, steps // 10)
+    if o.schedule == "cosine":
+        return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps)
+    start = optax.linear_schedule(0.0, learning_rate, warmup) if warmup else optax.constant_schedule(learning_rate)
+    if o.schedule == "constant":
+        return start if warmup else learning_rate
+    return lambda step: jnp.where(step < o.decay_step, 1.0, 0.1) * start(step)

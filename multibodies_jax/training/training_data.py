@@ -1,0 +1,106 @@
+"""The training data of a config as batches: people seen by virtual cameras, image sets, or cached features of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jaxtyping import Array
+
+from multibodies_jax.data import augment, pipeline, sources, virtual_views
+from multibodies_jax.training import setup
+
+
+class Data(flax.struct.PyTreeNode):
+    """Where batches come from.
+
+    Attributes:
+      resident: what stays on the device: all people, for virtual cameras, or all cached features; else None.
+      example: a batch of two, for shapes.
+      batches: host batches with `get_state` and `set_state`; None where everything is resident.
+      prepare: (batch or `resident`, key) -> the batch a model sees; part of the jitted step.
+    """
+
+    resident: Any
+    example: dict[str, Array]
+    batches: Any = flax.struct.field(pytree_node=False)
+    prepare: Callable[[Any, Array], dict[str, Array]] = flax.struct.field(pytree_node=False)
+
+
+def open_data(config: Any, bodies: setup.Bodies, batch_size: int, seed: int) -> Data:
+    """Opens the training data of a config: people seen by virtual cameras, or a mixture of image sets."""
+    if config.data.virtual_cameras:
+        return _virtual(config, bodies, batch_size)
+    return stored_data(config, batch_size, seed)
+
+
+def cached_data(config: Any, rows: dict[str, np.ndarray], batch_size: int, example: dict[str, Array]) -> Data:
+    """Batches of random rows of a cache of features (`features.open_cache`); `example` is one of images."""
+    size, count = batch_size // config.train.accumulate, len(rows["feature"])
+
+    def draw(rows: dict, key: Array) -> dict:
+        index = jax.random.randint(key, (size,), 0, count)
+        return {name: values[index] for name, values in rows.items()}
+
+    return Data({name: jnp.asarray(values) for name, values in rows.items()}, example, None, draw)
+
+
+def _virtual(config: Any, bodies: setup.Bodies, batch_size: int) -> Data:
+    poses, betas = sources.load_people(config, "train")
+    people = {"poses": jnp.asarray(poses), "betas": jnp.asarray(betas)}
+    views = batch_size // config.train.accumulate
+
+    def view(people: dict, key: Array) -> dict:
+        k_pick, k_view = jax.random.split(key)
+        index = jax.random.randint(k_pick, (views,), 0, len(people["poses"]))
+        keys = jax.random.split(k_view, views)
+        chosen = people["poses"][index], people["betas"][index]
+        return virtual_views.synthesize(*chosen, keys, bodies.j24, hide=config.data.occlusion)
+
+    shapes = jax.eval_shape(view, people, jax.random.key(0))
+    example = jax.tree.map(lambda s: jnp.zeros((2, *s.shape[1:]), s.dtype), shapes)
+    return Data(people, example, None, view)
+
+
+def stored_data(config: Any, batch_size: int, seed: int) -> Data:
+    """Host batches of the image sets, augmented."""
+
+    def make_example(record: augment.Record, rng: np.random.Generator) -> dict:
+        return augment.training_example(
+            record,
+            rng,
+            config.model.crop_size,
+            occlusion=config.data.occlusion,
+            augment=config.data.augment != "none",
+            with_image=config.model.trunk != "keypoints",
+            strength=augment.SPIN if config.data.augment == "spin" else augment.MILD,
+            crop=config.data.crop,
+            contrast_stretch=config.data.contrast_stretch,
+        )
+
+    opened = [sources.open_source(config, name, "train") for name in config.data.sets]
+    batches = pipeline.train_batches(
+        opened,
+        config.data.weights,
+        batch_size // jax.process_count(),
+        seed,
+        make_example,
+        threads=config.data.threads,
+        shard_index=jax.process_index(),
+        shard_count=jax.process_count(),
+    )
+    example = pipeline.collate([make_example(opened[0][0], np.random.default_rng(0))] * 2)
+    return Data(None, jax.tree.map(jnp.asarray, numeric(example)), batches, lambda batch, key: batch)
+
+
+def to_devices(batch: dict, split: NamedSharding) -> dict:
+    """This process' share of a batch as a part of the global one."""
+    return {k: jax.make_array_from_process_local_data(split, v) for k, v in numeric(batch).items()}
+
+
+def numeric(batch: dict) -> dict:
+    """A batch without its texts."""
+    return {k: v for k, v in batch.items() if np.asarray(v).dtype.kind in "fiub"}
