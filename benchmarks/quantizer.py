@@ -19,6 +19,7 @@ import threadpoolctl
 from absl import app, flags
 
 from multibodies_jax.hypotheses import quantize
+from multibodies_jax.hypotheses.weights import posterior_weights
 
 _BATCH = flags.DEFINE_integer("batch", 64, "Problems.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed calls of ours; the median counts.")
@@ -61,7 +62,7 @@ def compare(points: np.ndarray, log_weights: np.ndarray, n: int, repeats: int) -
         jax.block_until_ready(quantize.quantize(*on_device, n, keys))
         seconds.append(time.perf_counter() - start)
     ours = float(np.median(seconds))
-    weights = np.asarray(jax.nn.softmax(log_weights, axis=1))
+    weights = np.asarray(posterior_weights(on_device[1]))
     fits = {starts: fit_loop(points, weights, n, starts) for starts in (1, 3, 10, 30)}
     ratio = {starts: np.median(energy / reference) for starts, (reference, _) in fits.items()}
     equal = min((took for starts, (_, took) in fits.items() if ratio[starts] >= 1 / 1.02), default=None)

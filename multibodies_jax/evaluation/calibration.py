@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax.hypotheses.weights import posterior_weights
+
 GRID = (0.0, *(round(float(t), 5) for t in np.geomspace(1e-3, 2.0, 34)))
 """Temperatures among which `fit` chooses; the first, 0, weighs all hypotheses alike."""
 
@@ -17,7 +19,7 @@ _LEAST = 1e-7  # Probability that the log-loss reads instead of a smaller one: a
 def probabilities(
     log_prior: Float[Array, "B M"], assignment: Int[Array, "B M"], n: int, temperatures: Float[Array, "T"]
 ) -> Float[Array, "B T n"]:
-    """Mass of each cluster: the sum of softmax(temperature x log_prior) over its members, for every temperature.
+    """Mass of each cluster: the sum of the weights of eq (2) over its members, for every temperature.
 
     Args:
       log_prior: finite.
@@ -25,7 +27,7 @@ def probabilities(
       n: number of clusters.
       temperatures: 0 weighs all hypotheses alike.
     """
-    weights = jax.nn.softmax(temperatures[None, :, None] * log_prior[:, None], axis=2)
+    weights = posterior_weights(log_prior[:, None], temperatures[None, :, None])
     return jnp.einsum("btm,bmk->btk", weights, jax.nn.one_hot(assignment, n), precision="highest")
 
 

@@ -1,10 +1,14 @@
 """Errors of what may be chosen among M measured bodies: single ones, growing sets, sets of every size."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from multibodies_jax.evaluation import protocols
+from multibodies_jax.hypotheses import kmeans
+from multibodies_jax.hypotheses.weights import floored_below_peak
 
 SINGLE = ("first", "most probable", "expected", "random")
 CURVES = ("mpjpe", "pa_mpjpe")  # Metrics whose error at every n is kept.
@@ -71,8 +75,7 @@ def centroid_joints(
       assignment: the cluster, 0 to n - 1, of each hypothesis.
       n: number of clusters; none is empty.
     """
-    own = assignment[:, :, None] == jnp.arange(n)[None, None]
-    # Held above a floor, so that a cluster of excluded hypotheses has a mean; normalised in the log domain.
-    log_w = jnp.maximum(log_weights - jnp.max(log_weights, axis=1, keepdims=True), -1e5)
-    share = jax.nn.softmax(jnp.where(own, log_w[:, :, None], -jnp.inf), axis=1)
+    # Above the floor, so that a cluster of excluded hypotheses has a mean.
+    log_w = floored_below_peak(log_weights)
+    _, share = jax.vmap(functools.partial(kmeans.shares, n=n))(log_w, assignment)
     return jnp.einsum("bmk,bmja->bkja", share, joints, precision="highest")

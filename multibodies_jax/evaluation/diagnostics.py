@@ -6,8 +6,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax.evaluation import metrics, set_errors
 from multibodies_jax.geometry import cameras
-from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.training import inference
+from multibodies_jax.hypotheses import hypotheses, weights
 
 
 @jax.jit
@@ -25,8 +24,8 @@ def diagnose(
         "seen": seen,
         "reprojection_px": reprojection(hyps, batch),
         "best_hypothesis": jnp.argmin(_joint_distance(hyps, truth), axis=1),
-        "effective_printed": inference.effective_number(hyps.log_prior, 1.0),
-        "effective_tuned": inference.effective_number(hyps.log_prior, temperature),
+        "effective_printed": weights.effective_number(hyps.log_prior, 1.0),
+        "effective_tuned": weights.effective_number(hyps.log_prior, temperature),
         "log_prior_spread": jnp.std(hyps.log_prior, axis=1),
         "beta_norm": jnp.where(batch["smpl_valid"] > 0, jnp.sqrt(jnp.sum(jnp.square(batch["betas"]), axis=1)), jnp.nan),
     }

@@ -15,6 +15,7 @@ from multibodies_jax.body import smpl
 from multibodies_jax.evaluation import calibration, choices, diagnostics, metrics, protocols, set_errors
 from multibodies_jax.geometry import joints
 from multibodies_jax.hypotheses import hypotheses, quantize
+from multibodies_jax.hypotheses.weights import posterior_weights, tempered
 from multibodies_jax.training import inference, prior
 from multibodies_jax.training.inference import Regressor
 
@@ -147,14 +148,14 @@ def judge(panel: Panel, batch: dict[str, Array], settings: Settings) -> Findings
         errors[name] = {str(n): set_errors.of_sets(every, index, protocol=protocol) for n, index in chosen.items()}
     if several and settings.method == OURS:
         errors[CENTROIDS] = _of_centroids(
-            panel, hyps, jnp.float32(settings.factor) * hyps.log_prior, clusters, truth, protocol=protocol
+            panel, hyps, tempered(hyps.log_prior, jnp.float32(settings.factor)), clusters, truth, protocol=protocol
         )
     errors |= _controls(panel, batch, truth, settings)
     measured = diagnostics.diagnose(hyps, batch, truth, jnp.float32(settings.temperature))
     measured |= {f"energy_mm|{n}": 1000 * jnp.sqrt(found.energy) for n, found in clusters.items()}
     if panel.hmr is not None:
         measured["hmr_reprojection_px"] = diagnostics.reprojection(respond(panel.hmr, batch), batch)
-    weights = jnp.float32(settings.factor) * hyps.log_prior
+    weights = tempered(hyps.log_prior, jnp.float32(settings.factor))
     return Findings(
         errors,
         measured,
@@ -270,7 +271,7 @@ def _of_centroids(
 @jax.jit
 def _single(every: dict[str, Float[Array, "B M"]], log_weights: Float[Array, "B M"]) -> dict[str, dict[str, Array]]:
     errors = {name: error for name, error in every.items() if name != "squared24"}
-    return choices.single(errors, jax.nn.softmax(log_weights, axis=1))
+    return choices.single(errors, posterior_weights(log_weights))
 
 
 def calibrations(

@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-# Excluded (-inf) and hopeless hypotheses are alike this far below the likeliest; still ordered among themselves above.
-_FLOOR = -1e5
 _CANDIDATES = 8  # Draws per new seed; the one that lowers the energy most is kept.
 _SCREENING = 3  # Steps that every start takes before the best one goes on alone.
 
@@ -25,13 +23,6 @@ def squared_distances(points: Float[Array, "M D"]) -> Float[Array, "M M"]:
     """Squared distance of every two points."""
     columns = points.T  # The reduced axis first: the inner loop of the sum runs over contiguous memory.
     return jnp.sum(jnp.square(columns[:, :, None] - columns[:, None, :]), axis=0)
-
-
-def log_shares(log_weights: Float[Array, "M"]) -> tuple[Float[Array, "M"], Bool[Array, "M"]]:
-    """Log-weights that sum to 1, held above a floor, and which points were excluded by -inf."""
-    log_w = jax.nn.log_softmax(log_weights)
-    excluded = log_w == -jnp.inf
-    return jnp.maximum(log_w, _FLOOR), excluded
 
 
 def partition(
@@ -45,7 +36,7 @@ def partition(
 
     Args:
       squared: `squared_distances`.
-      log_w: of `log_shares`.
+      log_w: of `weights.floored`.
       noise: standard Gumbel draws that choose the seeds.
       iterations: most steps of the best start.
       count: clusters in use, 1 to n; None: n.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from multibodies_jax.hypotheses import kmeans
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.hypotheses.weights import floored, posterior_weights, tempered
 from multibodies_jax.released import lloyd
 
 READINGS = ("paper", "keep_first", "released")
@@ -204,7 +205,7 @@ def _weighted_points(
         raise ValueError(f"Unknown reading {reading!r} of the quantizer: choose one of {choices}.")
     if weights not in ("prior", "uniform"):
         raise ValueError(f"Unknown weights {weights!r} of the quantizer: choose 'prior' or 'uniform'.")
-    log_weights = jnp.zeros((batch, num)) if weights == "uniform" else temperature * hypotheses.log_prior
+    log_weights = jnp.zeros((batch, num)) if weights == "uniform" else tempered(hypotheses.log_prior, temperature)
     points = hypotheses.joints24.reshape(batch, num, -1)
     _check_finite(points, log_weights)
     return points, log_weights
@@ -231,7 +232,7 @@ def _first_alone(points, log_weights) -> Quantized:
     """Hypothesis 0 stands for all."""
     batch, num, _ = points.shape
     squared = jnp.sum(jnp.square(points - points[:, :1]), axis=2)
-    energy = jnp.sum(jax.nn.softmax(log_weights, axis=1) * squared, axis=1)
+    energy = jnp.sum(posterior_weights(log_weights) * squared, axis=1)
     first, everything = jnp.zeros((batch, 1), jnp.int32), jnp.zeros((batch, num), jnp.int32)
     return Quantized(first, points[:, :1], jnp.ones((batch, 1)), everything, energy)
 
@@ -252,7 +253,7 @@ def _released(points, log_weights, n: int, keys, iterations: int) -> Quantized:
         first_rows = random_subset(rest.shape[1], n - 1, keys)
         assignment, centroid = lloyd.lloyd(rest, weights, first_rows, iterations)
         medoid = lloyd.nearest_points(rest, centroid)
-    share = jax.nn.softmax(weights, axis=1)
+    share = posterior_weights(weights)
     own = jax.nn.one_hot(assignment, n - 1)
     squared = jnp.sum(jnp.square(rest - jnp.take_along_axis(centroid, assignment[..., None], axis=1)), axis=2)
     prob = jnp.einsum("bm,bmk->bk", share, own, precision="highest")
@@ -262,7 +263,7 @@ def _released(points, log_weights, n: int, keys, iterations: int) -> Quantized:
 
 def _with_first(points, log_weights, others: Quantized, count: kmeans.Count = None) -> Quantized:
     """Hypothesis 0, a cluster of its own, beside the clusters of hypotheses 1 to M - 1; `count` of all are in use."""
-    weights = jax.nn.softmax(log_weights, axis=1)
+    weights = posterior_weights(log_weights)
     rest = jnp.sum(weights[:, 1:], axis=1)
     first = jnp.zeros((len(points), 1), jnp.int32)
     medoid = kmeans.used(jnp.concatenate([first, others.medoid + 1], axis=1), count, -1)
@@ -289,7 +290,7 @@ def _likeliest_first(found: Quantized, count: kmeans.Count = None) -> Quantized:
 @functools.partial(jax.jit, static_argnames=("n", "starts", "iterations"))
 def _quantize(points, log_weights, keys, n: int, starts: int, iterations: int) -> Quantized:
     def one(points, log_weights, key):
-        log_w, excluded = kmeans.log_shares(log_weights)
+        log_w, excluded = floored(log_weights)
         squared = kmeans.squared_distances(points)
         noise = jax.random.gumbel(key, (starts, n, len(log_w)))
         return _represent(points, squared, log_w, excluded, noise, iterations)
@@ -345,7 +346,7 @@ def _medoids_up_to(points, log_weights, keys, counts, width: int, keep_first: bo
         return jnp.zeros((len(counts), len(points), 1), jnp.int32)
     clustered = points[:, rest]
     squared = jax.vmap(kmeans.squared_distances)(clustered)
-    log_w, excluded = jax.vmap(kmeans.log_shares)(log_weights[:, rest])
+    log_w, excluded = jax.vmap(floored)(log_weights[:, rest])
     # Draws are numbered through: those of (starts, n, M) are the first of this longer array.
     draws = jax.vmap(lambda key: jax.random.gumbel(key, (starts * width, clustered.shape[1])))(keys)
 

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-# Excluded (-inf) and hopeless points are alike this far below the likeliest; still ordered among themselves above.
-_FLOOR = -1e5
+from multibodies_jax.hypotheses.weights import floored_below_peak
 
 
 @functools.partial(jax.jit, static_argnames="iterations")
@@ -51,8 +50,7 @@ def _squared(points: Float[Array, "N D"], centroids: Float[Array, "K D"]) -> Flo
 
 
 def _lloyd_one(points, log_weights, first_rows, iterations: int):
-    # Twice the floor below the peak nothing is left of a weight, whatever the cluster.
-    log_w = jnp.maximum(log_weights - jnp.max(log_weights), _FLOOR)
+    log_w = floored_below_peak(log_weights)
     clusters = jnp.arange(len(first_rows))
 
     def update(assignment, centroids):

@@ -7,7 +7,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.models import folding
@@ -60,11 +60,3 @@ def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypot
     """Fills `log_prior`: log p(X) of every hypothesis at zero root (eq (4))."""
     x = hypotheses.zero_root_joints(hyps)
     return dataclasses.replace(hyps, log_prior=density.log_prob(x.reshape(*x.shape[:-2], 72)))
-
-
-def effective_number(
-    log_prior: Float[Array, "*batch M"], temperature: Float[Array, ""] | float
-) -> Float[Array, "*batch"]:
-    """1 / sum w^2 of the weights of eq (2): how many hypotheses the prior really keeps."""
-    w = jax.nn.softmax(temperature * log_prior, axis=-1)
-    return 1.0 / jnp.sum(w**2, axis=-1)
