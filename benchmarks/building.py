@@ -26,6 +26,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from multibodies_jax.data import augment, crops, pipeline
+from multibodies_jax.geometry import boxes
 from tfds_builders import archives, building, features, options, windows
 
 _IMAGE = 1000  # Pixels, as Human3.6M's.
@@ -69,7 +70,7 @@ class Builder(archives.ArchiveBuilder, skip_registration=True):
         rng = np.random.default_rng(0)
         smooth = cv2.resize(rng.integers(0, 256, (12, 12, 3)).astype(np.uint8), (_IMAGE, _IMAGE))
         photograph = np.clip(smooth + rng.normal(0, 3, smooth.shape), 0, 255).astype(np.uint8)
-        scale = task.options.window / (crops.SIDE_PER_SCALE * np.sqrt(2) * windows.MARGIN)
+        scale = task.options.window / (boxes.SIDE * np.sqrt(2) * windows.MARGIN)
         for i in range(task.options.length if task.split == "train" else min(task.options.length, 100)):
             center = (_IMAGE / 2 + rng.uniform(-50, 50, 2)).astype(np.float32)
             pixels, window = windows.cut(np.roll(photograph, i, axis=1), center, scale)
@@ -136,7 +137,7 @@ def reading(builder: Builder, split: str, crop_size: int, seconds: float) -> dic
         for record in stored:
             image = cv2.imdecode(np.frombuffer(record["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
             assert image is not None
-            transform = crops.affine(record["box_center"], record["box_scale"], crop_size)
+            transform = boxes.affine(record["box_center"], record["box_scale"], crop_size)
             crops.warp(image, transform, crop_size, record["window"][:2])
         return len(stored)
 

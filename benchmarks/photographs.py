@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
 from multibodies_jax.evaluation import metrics
-from multibodies_jax.geometry import cameras, joints
+from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.prediction import people, predict, prediction_file
 from multibodies_jax.training import setup
@@ -159,8 +159,8 @@ def report(records: dict[str, prediction_file.Record], mean_body: Float[np.ndarr
         f"Model trained on {records[SKIER]['trained_on']}; M = {len(records[SKIER]['all_log_prior'])}; "
         f"body: {records[SKIER]['body']}; commit {records[SKIER]['commit']}.",
         "",
-        f"Skier, mean 2D error in pixels of the photograph (crop of {200 * records[SKIER]['box_scale']:.0f} pixels; of "
-        f"{200 * records[WITHOUT_LEGS]['box_scale']:.0f} without knees and ankles):",
+        f"Skier, mean 2D error in pixels of the photograph (crop of {boxes.SIDE * records[SKIER]['box_scale']:.0f} pixels; of "
+        f"{boxes.SIDE * records[WITHOUT_LEGS]['box_scale']:.0f} without knees and ankles):",
         "",
         "| | all 17 keypoints given | 13 given: on these | 13 given: on the 4 withheld (knees, ankles) |",
         "|---|---|---|---|",

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from multibodies_jax.data import augment, crops, occlusion, pipeline
+from multibodies_jax.data import augment, crops, pipeline
+from multibodies_jax.geometry import boxes
 from multibodies_jax.models.registry import build
 
 
@@ -43,7 +44,7 @@ def _record(rng: np.random.Generator, index: int, size: int) -> dict[str, Any]:
     image = np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
     kp2d = rng.uniform(0.1 * size, 0.9 * size, (24, 2)).astype(np.float32)
     ones = np.ones(24, np.float32)
-    center, scale = occlusion.visible_box(kp2d, ones)
+    center, scale = boxes.visible_box(kp2d, ones)
     return {
         "example_id": f"benchmark/{index}",
         "image": cv2.imencode(".png", image)[1],
@@ -117,7 +118,7 @@ def main() -> None:
     make_example = functools.partial(augment.training_example, crop_size=args.crop_size)
     batches = pipeline.train_batches([source], (1.0,), args.batch, 0, make_example, threads=args.threads)
     batch = next(batches)
-    transform = crops.affine(source[0]["box_center"], source[0]["box_scale"], args.crop_size, 0.3)
+    transform = boxes.affine(source[0]["box_center"], source[0]["box_scale"], args.crop_size, 0.3)
     bare = functools.partial(_decode_and_warp, source, transform, args.crop_size)
     train = _train_step(args.hypotheses, batch, args.crop_size)
 

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float
 
-from multibodies_jax.data import crops as crops_lib
 from multibodies_jax.data import occlusion
+from multibodies_jax.geometry import boxes
 from tfds_builders import archives, building, features, options
 from tfds_builders.archives import BuildError, Skip
 from tfds_builders.sources import released_crops, trees
@@ -218,7 +218,7 @@ def released_view(
         return np.asarray(kp2d_valid), None, 0
     points = kp2d[visible > 0].astype(np.float64)
     low, high = points.min(axis=0), points.max(axis=0) + 1
-    return visible, ((low + high) / 2, float((high - low).max()) / crops_lib.SIDE_PER_SCALE), strategy
+    return visible, ((low + high) / 2, float((high - low).max()) / boxes.SIDE), strategy
 
 
 def _ambiguous(record: dict[str, Any], task: Task) -> Iterator[dict[str, Any] | Skip]:
@@ -237,13 +237,14 @@ def _ambiguous(record: dict[str, Any], task: Task) -> Iterator[dict[str, Any] | 
         drawn = occlusion.strategy_for(name, task.seed)
         if task.rule == PAPER:
             visible, strategy = occlusion.hide(drawn, visible)
-            box = occlusion.visible_box(record["kp2d"], visible)
+            box = boxes.visible_box(record["kp2d"], visible)
         else:
             visible, box, strategy = released_view(drawn, record["kp2d"], visible)
         if strategy != drawn:
             yield Skip("the strategy would hide everything: kept, nothing hidden", name)
     center, scale = (record["box_center_full"], record["box_scale_full"]) if box is None else box
-    low, high = np.asarray(center) - 100 * scale, np.asarray(center) + 100 * scale
+    half = boxes.SIDE / 2 * scale
+    low, high = np.asarray(center) - half, np.asarray(center) + half
     if np.any(high <= 0) or np.any(low >= record["image_size"]):
         yield Skip("a box outside the image", name)
         return

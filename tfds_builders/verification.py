@@ -15,8 +15,8 @@ import tensorflow_datasets as tfds
 from jaxtyping import Array, Float
 
 from multibodies_jax import io
-from multibodies_jax.data import crops, occlusion
-from multibodies_jax.geometry import cameras
+from multibodies_jax.data import occlusion
+from multibodies_jax.geometry import boxes, cameras
 from tfds_builders import archives, building
 
 _MAX_PROJECTION_PX = 0.1  # float32 annotations of one camera agree far better. A builder's `LENS_PX` is allowed on top.
@@ -130,7 +130,7 @@ class _Statistics:
         low, size = record["window"][:2], record["window"][2:]
         fits = np.all(low >= 0) and np.all(low + size <= record["image_size"])
         self.bad_windows += not (fits and tuple(size) == record["image"].shape[1::-1])
-        half = crops.SIDE_PER_SCALE / 2 * record["box_scale"]
+        half = boxes.SIDE / 2 * record["box_scale"]
         apart = np.maximum(record["box_center"] - record["image_size"], -record["box_center"])
         self.bad_boxes += bool(np.any(apart >= half))
         self.sides.append(2 * half)
@@ -146,7 +146,7 @@ class _Statistics:
         if (landed := _land(record)) is not None and both.any():
             error = np.linalg.norm(landed[both] - record["kp2d"][both], axis=-1)
             self.projection_px += [error.max()] if record["intrinsics_valid"] > 0 else []
-            self.projection_share.append(np.median(error) / (crops.SIDE_PER_SCALE * record["box_scale_full"]))
+            self.projection_share.append(np.median(error) / (boxes.SIDE * record["box_scale_full"]))
 
     def report(self, split: str, expected: int, report: Report, limit_px: float) -> None:
         report.check(self.count == expected > 0, f"{split}: {self.count} examples")
@@ -247,7 +247,7 @@ def _tile(record: dict[str, Any]) -> np.ndarray:
         return int(x), int(y)
 
     for suffix, colour in (("_full", _FULL_BOX), ("", _BOX)):
-        center, half = record[f"box_center{suffix}"], 100 * record[f"box_scale{suffix}"]
+        center, half = record[f"box_center{suffix}"], boxes.SIDE / 2 * record[f"box_scale{suffix}"]
         cv2.rectangle(tile, corner(center - half), corner(center + half), colour)
     for point, valid, visible in zip(record["kp2d"], record["kp2d_valid"], record["kp2d_input"], strict=True):
         if valid > 0:

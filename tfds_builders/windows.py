@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
 
-from multibodies_jax.data import crops
+from multibodies_jax.geometry import boxes
 
 MARGIN = 1.25  # Training enlarges boxes by at most this (SPIN's augmentation).
 _SMALLEST_CROP = 64  # Crops of fewer pixels may read beyond the window.
@@ -31,7 +31,7 @@ def window_for(
     center, scale, size = np.asarray(box_center, np.float64), float(box_scale), np.asarray(image_size)
     if not (np.all(np.isfinite(center)) and np.isfinite(scale) and scale > 0):
         raise ValueError(f"A window needs a finite box, got centre {center.tolist()}, scale {scale}.")
-    side = crops.SIDE_PER_SCALE * scale
+    side = boxes.SIDE * scale
     if np.any(center + side / 2 <= 0) or np.any(center - side / 2 >= size):
         raise ValueError(
             f"The box with centre {center.tolist()} and side {side:.1f} lies outside the image of {size[0]} x {size[1]}."

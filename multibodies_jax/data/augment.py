@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy.spatial.transform import Rotation
 
 from multibodies_jax.data import crops, occlusion, spin_crops
-from multibodies_jax.geometry import joints
+from multibodies_jax.geometry import boxes, centring, joints
 
 Record = Mapping[str, Any]
 Example = dict[str, Any]
@@ -90,7 +90,7 @@ def training_example(
     visible, center, scale = _view(record, rng, occlusion)
     angle, flip = 0.0, False
     if augment:
-        half_side = crops.SIDE_PER_SCALE / 2 * scale
+        half_side = boxes.SIDE / 2 * scale
         scale = scale * np.clip(rng.normal(1.0, strength.scale), 1 - strength.scale, 1 + strength.scale)
         center = center + half_side * strength.shift * np.clip(rng.normal(size=2), -2.0, 2.0)
         if rng.random() < strength.rotate:
@@ -191,7 +191,7 @@ def _view(record: Record, rng: np.random.Generator, mode: str) -> tuple[np.ndarr
     visible, strategy = occlusion.hide(occlusion.draw(rng), np.asarray(record["kp2d_valid"]))
     if strategy == 0:
         return np.asarray(visible), record["box_center_full"], float(record["box_scale_full"])
-    center, scale = occlusion.visible_box(np.asarray(record["kp2d"]), visible)
+    center, scale = boxes.visible_box(np.asarray(record["kp2d"]), visible)
     return np.asarray(visible), np.asarray(center), float(scale)
 
 
@@ -209,14 +209,14 @@ class Box(NamedTuple):
         """Original pixels -> [-1, 1] of the crop."""
         if self.crop == "spin":
             return spin_crops.to_crop(points_px, self.center, self.scale, self.size, self.angle)
-        return crops.to_crop(points_px, crops.affine(self.center, self.scale, self.size, self.angle), self.size)
+        return boxes.to_crop(points_px, boxes.affine(self.center, self.scale, self.size, self.angle), self.size)
 
     def image(self, window: UInt8[np.ndarray, "h w 3"], origin: Int[np.ndarray, "2"]) -> UInt8[np.ndarray, "S S 3"]:
         """The crop of a window of the original image."""
         if self.crop == "spin":
             place = self.center, self.scale, self.size, self.angle
             return spin_crops.warp(window, *place, origin, stretch=self.contrast_stretch)
-        return crops.warp(window, crops.affine(self.center, self.scale, self.size, self.angle), self.size, origin)
+        return crops.warp(window, boxes.affine(self.center, self.scale, self.size, self.angle), self.size, origin)
 
 
 def _crop(record: Record, visible: Float[np.ndarray, "24"], box: Box, with_image: bool) -> Example:
@@ -256,7 +256,7 @@ def _centred(record: Record) -> tuple[Float[np.ndarray, "24 3"], Float[np.ndarra
     if not np.all(valid[hips] > 0):
         return np.zeros((24, 3), np.float32), np.zeros(24, np.float32)
     points = np.asarray(record["joints3d"], np.float32)
-    return np.where(valid[:, None] > 0, points - points[hips].mean(0), np.float32(0)), valid
+    return np.where(valid[:, None] > 0, centring.centre(points), np.float32(0)), valid
 
 
 def _gain(

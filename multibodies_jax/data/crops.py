@@ -1,49 +1,12 @@
-"""Square crops of images, and the same affine map for points: pixels of the original image <-> [-1, 1] of the crop.
+"""Square crops of images, resampled by the affine map of `boxes.affine`, which moves points the same way.
 
-Coordinates are continuous: the centre of the top-left pixel is (0.5, 0.5) and an image spans [0, W] x [0, H]. OpenCV's
-warp counts from pixel centres instead; the half pixel is paid in `warp` and nowhere else.
+OpenCV counts from pixel centres, our coordinates from the corner of the image (`geometry.boxes`); the half pixel
+between the two is added in `warp` and nowhere else.
 """
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float64, Int, UInt8
-
-SIDE_PER_SCALE = 200.0  # A box of scale 1 is 200 original pixels wide (Andriluka et al., 2014; HMR, SPIN).
-
-
-def affine(
-    center: Float[np.ndarray, "2"], scale: float | np.floating | Float[np.ndarray, ""], size: int, angle: float = 0.0
-) -> Float64[np.ndarray, "2 3"]:
-    """Returns the map from original pixels to crop pixels.
-
-    Args:
-      center: of the box, original pixels.
-      scale: side of the box / 200 original pixels.
-      size: side of the crop in pixels.
-      angle: radians; turns the *content* about the crop's centre from x (right) towards y (down), which is a rotation
-        about the camera's z axis by the same angle.
-
-    Returns:
-      A, with `p_crop = A[:, :2] @ p + A[:, 2]`.
-
-    Raises:
-      ValueError: a box that is not finite or has no area.
-    """
-    center, scale = np.asarray(center, np.float64), float(scale)
-    if not (np.all(np.isfinite(center)) and np.isfinite(scale) and scale > 0):
-        raise ValueError(f"A crop needs a finite centre and a scale > 0, got centre {center.tolist()}, scale {scale}.")
-    zoom = size / (SIDE_PER_SCALE * scale)
-    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]])
-    return np.concatenate([linear, (size / 2 - linear @ center)[:, None]], axis=1)
-
-
-def to_crop(
-    points_px: Float[np.ndarray, "*batch 2"], transform: Float64[np.ndarray, "2 3"], size: int
-) -> Float[np.ndarray, "*batch 2"]:
-    """Maps points from original pixels to [-1, 1] of the crop (x right, y down); keeps the floating type."""
-    mapped = points_px @ transform[:, :2].T + transform[:, 2]
-    return (mapped * (2 / size) - 1).astype(points_px.dtype)
+from jaxtyping import Float64, Int, UInt8
 
 
 def warp(
@@ -59,7 +22,7 @@ def warp(
 
     Args:
       image: an unresampled window of the original image.
-      transform: original pixels to crop pixels (`affine`).
+      transform: original pixels to crop pixels (`boxes.affine`).
       size: side of the crop in pixels.
       origin: x, y of the window in the original image.
 

@@ -14,8 +14,6 @@ Array = np.ndarray | jax.Array
 
 STRATEGIES = ("none", "legs", "arms_head", "head")
 PROBABILITIES = (0.1, 0.3, 0.3, 0.3)  # Appendix B, footnote 3.
-PADDING = 1.1  # "Slightly padded": the paper gives no number, the released code pads nothing.
-MIN_SIDE = 16.0  # One visible joint still has a crop.
 
 _LEGS = (0, 1, 2, 3, 4, 5)
 _ARMS = (6, 7, 8, 9, 10, 11)
@@ -87,41 +85,6 @@ def hide(
     nothing = xp.all(visible <= 0, axis=-1)
     used = xp.where(nothing, xp.zeros_like(strategy), strategy)
     return xp.where(nothing[..., None], kp2d_valid, visible), used
-
-
-def visible_box(
-    kp2d: Float[Array, "*batch K 2"],
-    visible: Float[Array, "*batch K"],
-    padding: float = PADDING,
-    min_side: float = MIN_SIDE,
-) -> tuple[Float[Array, "*batch 2"], Float[Array, "*batch"] | np.floating]:
-    """Returns the square box around the visible keypoints.
-
-    Args:
-      kp2d: keypoints, in the unit the box is wanted in (pixels of the original image for crops).
-      visible: > 0 where a keypoint counts; the others are ignored, whatever they hold.
-      padding: the side is this times the longer side of the keypoints' tight box.
-      min_side: the side is never less, in the unit of `kp2d`.
-
-    Returns:
-      The centre of the box, and its scale: side = 200 x scale.
-
-    Raises:
-      ValueError: no keypoint is visible (NumPy only; with JAX arrays the box is `min_side` wide around the origin).
-    """
-    xp = _namespace(kp2d, visible)
-    mask = (visible > 0)[..., None]
-    some = xp.any(mask, axis=-2)
-    if xp is np and not np.all(some):
-        raise ValueError(
-            f"visible_box needs a visible keypoint, got {np.count_nonzero(~some)} example(s) with none of "
-            f"{kp2d.shape[-2]}. Leave examples without annotated keypoints out."
-        )
-    inf = xp.full_like(kp2d, xp.inf)
-    low = xp.where(some, xp.min(xp.where(mask, kp2d, inf), axis=-2), 0.0)
-    high = xp.where(some, xp.max(xp.where(mask, kp2d, -inf), axis=-2), 0.0)
-    side = xp.maximum(padding * xp.max(high - low, axis=-1), min_side)
-    return ((low + high) / 2).astype(kp2d.dtype), (side / 200).astype(kp2d.dtype)
 
 
 def _namespace(*arrays):

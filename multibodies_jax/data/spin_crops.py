@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, UInt8
 from PIL import Image
 
-from multibodies_jax.data import crops
+from multibodies_jax.geometry import boxes
 
 
 def to_crop(
@@ -33,7 +33,7 @@ def to_crop(
       center: of the box, original pixels.
       scale: side of the box / 200 original pixels.
       size: side of the crop in pixels.
-      angle: radians, from x towards y, as in `crops.affine`.
+      angle: radians, from x towards y, as in `boxes.affine`.
 
     Raises:
       ValueError: a box that is not finite or has no area.
@@ -101,9 +101,9 @@ def _box_transform(
     center: Float[np.ndarray, "2"], scale: float | np.floating | Float[np.ndarray, ""], size: int
 ) -> Float64[np.ndarray, "3 3"]:
     """T without rotation. Its arithmetic decides whether a corner on a whole pixel is rounded to it or below."""
-    crops.affine(center, scale, size)  # Refuses what is no box.
+    boxes.affine(center, scale, size)  # Refuses what is no box.
     x, y = (float(v) for v in center)
-    side = crops.SIDE_PER_SCALE * float(scale)
+    side = boxes.SIDE * float(scale)
     zoom = size / side
     return np.array([[zoom, 0, size * (-x / side + 0.5)], [0, zoom, size * (-y / side + 0.5)], [0, 0, 1]])
 
@@ -125,7 +125,7 @@ def _corners(
     if np.any(high <= low):
         raise ValueError(
             f"A crop needs a box of at least one pixel; centre {np.asarray(center).tolist()} and scale {scale} make "
-            f"one of {crops.SIDE_PER_SCALE * float(scale):.3g} pixels."
+            f"one of {boxes.SIDE * float(scale):.3g} pixels."
         )
     return low, high
 

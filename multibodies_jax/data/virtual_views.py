@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from multibodies_jax.body import smpl
 from multibodies_jax.data import augment, occlusion
-from multibodies_jax.geometry import joints, rotations
+from multibodies_jax.geometry import boxes, centring, joints, rotations
 
 IMAGE_PX = 224.0  # Width of the virtual image; the box's least side is in these pixels, all else is relative.
 FOCAL = (2.5, 4.0)  # Image widths.
@@ -73,7 +73,7 @@ def _view(
     k_rotation, k_lens = jax.random.split(k_camera)
     rotmats = rotmats.at[0].set(_matmul(camera_rotation(k_rotation), rotmats[0]))
     p_camera = smpl.joints(joint_model, rotmats, betas)
-    p_camera = p_camera - jnp.mean(p_camera[jnp.array(joints.MIDHIP_J24)], axis=0, keepdims=True)
+    p_camera = centring.centre(p_camera)
     kp2d_px = _photograph(p_camera, k_lens)
 
     seen = jnp.ones(24)
@@ -138,10 +138,10 @@ def _photograph(p_camera: Float[Array, "24 3"], key: Key[Array, ""]) -> Float[Ar
 
 def _crop(kp2d_px: Float[Array, "24 2"], visible: Float[Array, "24"], key: Key[Array, ""]) -> Float[Array, "24 2"]:
     """Keypoints in [-1, 1] of the box around the visible ones, which is a little off, as a person detector's is."""
-    center, scale = occlusion.visible_box(kp2d_px, visible)
+    center, scale = boxes.visible_box(kp2d_px, visible)
     jitter = jnp.clip(jax.random.normal(key, (3,)), -2.0, 2.0)
     zoom, shift = 1 + BOX_SCALE_STD * jitter[0], BOX_SHIFT_STD * jitter[1:]
-    return ((kp2d_px - center[None]) / (100 * scale) - shift[None]) / zoom
+    return ((kp2d_px - center[None]) / (boxes.SIDE / 2 * scale) - shift[None]) / zoom
 
 
 def _drop_keypoints(visible: Float[Array, "24"], key: Key[Array, ""]) -> Float[Array, "24"]:

@@ -12,6 +12,7 @@ from multibodies_jax import io
 from multibodies_jax.body import smpl
 from multibodies_jax.data import crops, occlusion, sources
 from multibodies_jax.evaluation import batches, judge, set_errors
+from multibodies_jax.geometry import boxes
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.training import logs
 from multibodies_jax.vis import figures
@@ -122,7 +123,7 @@ def _evidence(record: dict, row: dict) -> figures.Evidence:
 
 
 def _crop(record: dict) -> np.ndarray:
-    transform = crops.affine(record["box_center"], float(record["box_scale"]), 224)
+    transform = boxes.affine(record["box_center"], float(record["box_scale"]), 224)
     return crops.warp(record["image"], transform, 224, record["window"][:2])
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax.body import smpl
 from multibodies_jax.evaluation import metrics, protocols
-from multibodies_jax.geometry import joints
+from multibodies_jax.geometry import centring, joints
 from multibodies_jax.hypotheses import hypotheses
 
 
@@ -57,17 +57,17 @@ class Truth(flax.struct.PyTreeNode):
 def truth_of(scorer: Scorer, batch: dict[str, Array], protocol: protocols.Protocol) -> Truth:
     """The truth of a protocol and of its strict sibling, which differ in the root only."""
     given, given_valid = batch["joints3d"], batch["joints3d_valid"]
-    midhip = jnp.mean(given[:, list(joints.MIDHIP_J24)], axis=1)
+    midhip = centring.midhip(given)
     if protocol.truth == protocols.GIVEN:
         roots = {"pelvis": given[:, joints.J24.index("pelvis")], "mid-hip": midhip}
         compared = given[:, joints.index_map(joints.J24, protocol.joints)]
-        return Truth(compared, roots, given - midhip[:, None], given_valid, None)
+        return Truth(compared, roots, centring.centre(given), given_valid, None)
     joints17, vertices = _true_body(scorer, batch, gendered=protocol.truth == protocols.GENDERED)
     joints24 = smpl.joints(scorer.j24, batch["rotmats"], batch["betas"])
     return Truth(
         joints=joints17[:, joints.index_map(joints.H36M17, protocol.joints)],
         roots={"pelvis": joints17[:, 0]},
-        joints24=joints24 - jnp.mean(joints24[:, list(joints.MIDHIP_J24)], axis=1, keepdims=True),
+        joints24=centring.centre(joints24),
         valid24=jnp.ones_like(given_valid),
         vertices=vertices - joints17[:, :1],
     )

@@ -7,11 +7,12 @@ Camera frame: x right, y down, z forward, metres. Pixels: the image spans [0, W]
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from multibodies_jax.geometry import boxes
+
 FOCAL_PX = (
     5000.0  # Of the crop camera, in pixels of a crop that is 224 wide, whatever the crop's real size (HMR, SPIN).
 )
 CROP_PX = 224.0
-BOX_PX = 200.0  # Side of a box of scale 1.
 _MIN_SCALE = 1e-6
 _NEAREST = 1e-2  # Points nearer than this (a share of the camera's distance; metres in `project`) are held there.
 
@@ -58,7 +59,7 @@ def crop_camera_to_full(
     Returns:
       The translation, metres, and the intrinsics that go with it.
     """
-    side = BOX_PX * box_scale
+    side = boxes.SIDE * box_scale
     if intrinsics is None:
         focal, zero, one = FOCAL_PX * side / CROP_PX, jnp.zeros_like(side), jnp.ones_like(side)
         K = [focal, zero, box_center[..., 0], zero, focal, box_center[..., 1], zero, zero, one]
@@ -73,7 +74,7 @@ def crop_to_image(
     points: Float[Array, "*b K 2"], box_center: Float[Array, "*b 2"], box_scale: Float[Array, "*b"]
 ) -> Float[Array, "*b K 2"]:
     """Pixels of the original image of points in a crop's [-1, 1]."""
-    return box_center[..., None, :] + points * (BOX_PX / 2 * box_scale)[..., None, None]
+    return box_center[..., None, :] + points * (boxes.SIDE / 2 * box_scale)[..., None, None]
 
 
 def project(p: Float[Array, "*b K 3"], intrinsics: Float[Array, "*b 3 3"]) -> Float[Array, "*b K 2"]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from multibodies_jax.body import smpl
-from multibodies_jax.geometry import joints, rotations
+from multibodies_jax.geometry import centring, rotations
 
 STATE_SIZE = 157
 """Numbers that describe one body: 144 of 24 six-dimensional rotations, 10 of shape, 3 of the crop camera."""
@@ -50,7 +50,7 @@ def decode(state: Float[Array, "*batch 157"], joint_model: smpl.JointModel) -> H
     pose, betas, cam = split_state(state)
     rotmats = rotations.rot6d_to_matrix(pose.reshape(*pose.shape[:-1], 24, 6))
     points = smpl.joints(joint_model, rotmats, betas)
-    midhip = points[..., list(joints.MIDHIP_J24), :].mean(axis=-2)
+    midhip = centring.midhip(points)
     return Hypotheses(
         rotmats=rotmats,
         betas=betas,

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax.data import occlusion
-from multibodies_jax.geometry import joints
+from multibodies_jax.geometry import boxes, joints
 
 MIN_CONFIDENCE = 0.2  # Detectors give a place to every joint, found or not; COCO's own flags are 0, 1 and 2.
 _MOST_PEOPLE = 100_000
@@ -100,7 +99,7 @@ def box(
 ) -> tuple[Float[np.ndarray, "2"], float]:
     """The square to crop: around two or more known keypoints, else the annotated box, else the whole image.
 
-    Keypoints come first because training crops around the visible ones (`occlusion.visible_box`).
+    Keypoints come first because training crops around the visible ones (`boxes.visible_box`).
 
     Args:
       person: of the image.
@@ -112,14 +111,14 @@ def box(
     """
     visible = person.keypoints[:, 2] if visible is None else visible
     if np.count_nonzero(visible > 0) >= 2:
-        center, scale = occlusion.visible_box(person.keypoints[:, :2], visible)
+        center, scale = boxes.visible_box(person.keypoints[:, :2], visible)
         return np.asarray(center), float(scale)
     if person.bbox is not None:
         x, y, width, height = person.bbox
-        center, side = (x + width / 2, y + height / 2), occlusion.PADDING * max(width, height)
+        center, side = (x + width / 2, y + height / 2), boxes.PADDING * max(width, height)
     else:
         center, side = (image_size[0] / 2, image_size[1] / 2), max(image_size)
-    return np.array(center, np.float32), side / 200
+    return np.array(center, np.float32), side / boxes.SIDE
 
 
 def _load(path: pathlib.Path) -> Any:

@@ -24,6 +24,7 @@ from jaxtyping import Float, UInt8
 from multibodies_jax import io
 from multibodies_jax.body import smpl
 from multibodies_jax.data import augment, images
+from multibodies_jax.geometry import boxes
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.prediction import people, prediction_file
 from multibodies_jax.training import inference, prior, provenance, setup
@@ -256,7 +257,7 @@ def _row(name: str, record: prediction_file.Record) -> str:
     mean, best = (f"{errors.mean():.1f}", f"{errors.min():.1f}") if known else ("-", "-")
     each = zip(record["probabilities"], record["error_px"], strict=True)
     bodies = "  ".join(f"{p:.2f} ({e:.1f} px)" if known else f"{p:.2f}" for p, e in each)
-    side = f"{200 * float(record['box_scale']):.0f} px"
+    side = f"{boxes.SIDE * float(record['box_scale']):.0f} px"
     return f"{name:24} {known:>9} {side:>9} {mean:>10} {best:>8}   {bodies}"
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax.body import body_files
 from multibodies_jax.body import smpl as smpl_lib
-from multibodies_jax.geometry import joints, rotations
+from multibodies_jax.geometry import centring, rotations
 from multibodies_jax.models import registry
 
 
@@ -80,7 +80,7 @@ def zero_root_skeletons(
         pose, betas = pose_betas
         rotmats = rotations.axis_angle_to_matrix(pose.at[0].set(0.0))
         points = smpl_lib.joints(bodies.j24, rotmats, betas)
-        return (points - jnp.mean(points[jnp.array(joints.MIDHIP_J24)], axis=0, keepdims=True)).reshape(72)
+        return centring.centre(points).reshape(72)
 
     return jax.lax.map(some, (poses, betas), batch_size=2048)
 
@@ -88,8 +88,7 @@ def zero_root_skeletons(
 def centred_joints(bodies: Bodies, rotmats: Array, betas: Array) -> tuple[Array, Array]:
     """J24 of bodies, metres, mid-hip centred, and that mid-hip."""
     points = smpl_lib.joints(bodies.j24, rotmats, betas)
-    midhip = jnp.mean(points[..., list(joints.MIDHIP_J24), :], axis=-2, keepdims=True)
-    return points - midhip, midhip
+    return centring.centre(points), centring.midhip(points)[..., None, :]
 
 
 def encoded_mesh(config: Any, bodies: Bodies) -> Callable[[dict], Array]:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse, Rectangle
 
 from multibodies_jax import io
-from multibodies_jax.geometry import joints
+from multibodies_jax.geometry import boxes, joints
 from multibodies_jax.vis import render
 
 PANEL_PX = 280
@@ -170,7 +170,7 @@ def figure5(
       keypoints_px: J24 in pixels of `image`.
       valid: > 0 where annotated.
       visible: > 0 where not hidden either.
-      full_box: centre and scale (side = 200 x scale) in pixels of `image`, before hiding.
+      full_box: centre and scale (`geometry.boxes`) in pixels of `image`, before hiding.
       crop_box: the same of the ambiguous crop.
       crop: what the network sees.
       title: the strategy, for instance.
@@ -179,7 +179,7 @@ def figure5(
     left, right = figure.subplots(1, 2)
     left.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
     for box, color, style in ((full_box, _FULL_BOX, "--"), (crop_box, _CROP_BOX, "-")):
-        corner, side = np.asarray(box[0]) - 100 * box[1], 200 * box[1]
+        corner, side = np.asarray(box[0]) - boxes.SIDE / 2 * box[1], boxes.SIDE * box[1]
         left.add_patch(Rectangle(tuple(corner), side, side, fill=False, color=color, linestyle=style, linewidth=1.8))
     seen, hidden = (valid > 0) & (visible > 0), (valid > 0) & (visible <= 0)
     _draw_edges(left, keypoints_px, valid)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from multibodies_jax.body import smpl
 from multibodies_jax.data import crops
-from multibodies_jax.geometry import joints
+from multibodies_jax.geometry import boxes, joints
 from multibodies_jax.vis import render
 
 PANEL_PX = 300
@@ -37,7 +37,7 @@ def draw(image: UInt8[np.ndarray, "H W 3"], record: Mapping[str, np.ndarray], bo
     verts = np.asarray(_mesh(body, jnp.asarray(record["rotmats"]), jnp.asarray(record["betas"])))
     faces = np.asarray(body.faces)
     center, scale = _region(record)
-    transform = crops.affine(center, scale, PANEL_PX)
+    transform = boxes.affine(center, scale, PANEL_PX)
     background = _window(image, transform)
     intrinsics = np.vstack([transform, [0, 0, 1]]) @ record["intrinsics"].astype(np.float64)
 
@@ -55,14 +55,14 @@ def draw(image: UInt8[np.ndarray, "H W 3"], record: Mapping[str, np.ndarray], bo
 
 def _region(record: Mapping[str, np.ndarray]) -> tuple[Float[np.ndarray, "2"], float]:
     """The square to show, as centre and scale: the crop, widened to the bodies that reach beyond it."""
-    half = 100 * float(record["box_scale"])
+    half = boxes.SIDE / 2 * float(record["box_scale"])
     box_center = record["box_center"].astype(np.float64)
     joints_camera = record["joints24_camera"].reshape(-1, 3).astype(np.float64)
     points = render.project(joints_camera[joints_camera[:, 2] > render.NEAR], record["intrinsics"])
     points = np.concatenate([points, box_center[None]])  # At least one, should all bodies be behind the camera.
     low = np.clip(points.min(0) - 0.1 * half, box_center - _MOST_ZOOM_OUT * half, box_center - 1.1 * half)
     high = np.clip(points.max(0) + 0.1 * half, box_center + 1.1 * half, box_center + _MOST_ZOOM_OUT * half)
-    return (low + high) / 2, float((high - low).max()) / 200
+    return (low + high) / 2, float((high - low).max()) / boxes.SIDE
 
 
 def _window(image: UInt8[np.ndarray, "H W 3"], transform: Float[np.ndarray, "2 3"]) -> UInt8[np.ndarray, "P P 3"]:
@@ -74,7 +74,7 @@ def _evidence(background, record: Mapping[str, np.ndarray], transform) -> UInt8[
     """The image with the crop and the known keypoints."""
     picture = Image.fromarray(background)
     pen = ImageDraw.Draw(picture)
-    half = 100 * float(record["box_scale"])
+    half = boxes.SIDE / 2 * float(record["box_scale"])
     corners = np.stack([record["box_center"] - half, record["box_center"] + half])
     (x0, y0), (x1, y1) = corners @ transform[:, :2].T + transform[:, 2]
     pen.rectangle((x0, y0, x1, y1), outline=_BOX, width=2)

@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from multibodies_jax.data import augment, occlusion, spin_crops
-from multibodies_jax.geometry import joints
+from multibodies_jax.geometry import boxes, joints
 
 _SIZE = 64
 _STILL = augment.Strength(flip=0.0, rotate=0.0, scale=0.0, shift=0.0, gain=0.0)
@@ -24,7 +24,7 @@ def _record(seed=0, **fields):
     wrist = kp2d[6] - origin
     cv2.circle(image, [round(16 * float(v - 0.5)) for v in wrist], 16 * 5, (255, 200, 100), -1, cv2.LINE_AA, 4)
     ones = np.ones(24, np.float32)
-    center, scale = occlusion.visible_box(kp2d, ones)
+    center, scale = boxes.visible_box(kp2d, ones)
     return {
         "example_id": f"test/{seed}".encode(),
         "image": image,
@@ -157,7 +157,7 @@ def test_training_hides_by_the_papers_probabilities_and_crops_around_the_rest():
         ]
         hidden[matches[-1] if matches else "?"] += 1
         extent = np.abs(example["kp2d"][visible > 0]).max()
-        np.testing.assert_allclose(extent, 1 / occlusion.PADDING, rtol=1e-4)
+        np.testing.assert_allclose(extent, 1 / boxes.PADDING, rtol=1e-4)
         assert example["kp2d_valid"].all()
     shares = [hidden[strategy] / 400 for strategy in occlusion.STRATEGIES]
     np.testing.assert_allclose(shares, occlusion.PROBABILITIES, atol=0.08)

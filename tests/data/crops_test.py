@@ -3,10 +3,9 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from multibodies_jax.data import crops
+from multibodies_jax.geometry import boxes
 
 _HEIGHT, _WIDTH = 160, 200
 
@@ -45,16 +44,16 @@ def _reference(image, transform, size, origin, samples):
 def test_a_disc_lands_where_the_points_say(side, angle):
     center = np.array([103.3, 78.9])
     where = center + np.array([0.08, -0.11]) * side
-    transform = crops.affine(center, side / 200, 64, angle)
+    transform = boxes.affine(center, side / 200, 64, angle)
     crop = crops.warp(_disc(*where, radius=min(0.2 * side, 25.0)), transform, 64)
-    expected = (crops.to_crop(where, transform, 64) + 1) * 32
+    expected = (boxes.to_crop(where, transform, 64) + 1) * 32
     np.testing.assert_allclose(_centroid(crop), expected, atol=0.06)
 
 
 def test_a_positive_angle_turns_the_content_from_right_towards_down():
     center = np.array([100.0, 80.0])
-    transform = crops.affine(center, 0.5, 64, np.pi / 2)
-    np.testing.assert_allclose(crops.to_crop(np.array([125.0, 80.0]), transform, 64), [0.0, 0.5], atol=1e-12)
+    transform = boxes.affine(center, 0.5, 64, np.pi / 2)
+    np.testing.assert_allclose(boxes.to_crop(np.array([125.0, 80.0]), transform, 64), [0.0, 0.5], atol=1e-12)
     crop = crops.warp(_disc(125.0, 80.0), transform, 64)
     np.testing.assert_allclose(_centroid(crop), [32, 48], atol=0.03)
 
@@ -66,7 +65,7 @@ def test_crops_equal_a_dumb_resampler(side, angle):
     image = cv2.GaussianBlur(rng.uniform(-1000, 1255, (_HEIGHT, _WIDTH, 3)), (0, 0), 2)
     image = np.clip(image, 0, 255).astype(np.uint8)
     origin = np.array([50, 30])
-    transform = crops.affine(np.array([148.3, 112.1]), side / 200, 48, angle)
+    transform = boxes.affine(np.array([148.3, 112.1]), side / 200, 48, angle)
     crop = crops.warp(image, transform, 48, origin).astype(float)
     error = crop - _reference(image, transform, 48, origin, 8)
     # A shift by a quarter of a crop pixel, or 2 x 2 samples instead of all, at least doubles these.
@@ -76,41 +75,20 @@ def test_crops_equal_a_dumb_resampler(side, angle):
 def test_shrinking_by_two_averages_blocks_of_two_and_no_pixel_is_skipped():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (128, 128, 3)).astype(np.uint8)
-    crop = crops.warp(image, crops.affine(np.array([64.0, 64.0]), 128 / 200, 64), 64)
+    crop = crops.warp(image, boxes.affine(np.array([64.0, 64.0]), 128 / 200, 64), 64)
     blocks = image.reshape(64, 2, 64, 2, 3).mean((1, 3))
     np.testing.assert_allclose(crop, blocks, atol=1)
     # A pattern finer than the crop's pixels turns grey instead of into another pattern.
     stripes = np.zeros((600, 600, 3), np.uint8)
     stripes[:, ::2] = 255
-    crop = crops.warp(stripes, crops.affine(np.array([300.0, 300.0]), 2.5, 64, 0.1), 64)
+    crop = crops.warp(stripes, boxes.affine(np.array([300.0, 300.0]), 2.5, 64, 0.1), 64)
     assert crop.astype(float).std() < 12
 
 
 def test_an_untouched_window_comes_back_and_outside_is_black():
     image = np.random.default_rng(1).integers(1, 256, (64, 64, 3)).astype(np.uint8)
-    same = crops.warp(image, crops.affine(np.array([132.0, 232.0]), 0.32, 64), 64, (100, 200))
+    same = crops.warp(image, boxes.affine(np.array([132.0, 232.0]), 0.32, 64), 64, (100, 200))
     np.testing.assert_array_equal(same, image)
-    moved = crops.warp(image, crops.affine(np.array([132.0 - 16, 232.0]), 0.32, 64), 64, (100, 200))
+    moved = crops.warp(image, boxes.affine(np.array([132.0 - 16, 232.0]), 0.32, 64), 64, (100, 200))
     np.testing.assert_array_equal(moved[:, 16:], image[:, :48])
     assert not moved[:, :16].any()
-
-
-@given(
-    x=st.floats(-50, 400), y=st.floats(-50, 400), scale=st.floats(0.05, 5), angle=st.floats(-7, 7),
-    size=st.integers(8, 300),
-)  # fmt: skip
-def test_the_box_spans_minus_one_to_one(x, y, scale, angle, size):
-    center = np.array([x, y])
-    transform = crops.affine(center, scale, size, angle)
-    points = center + scale * 100 * np.random.default_rng(size).normal(size=(5, 3, 2))
-    there = crops.to_crop(points, transform, size)
-    np.testing.assert_allclose(
-        np.linalg.norm(there, axis=-1), np.linalg.norm(points - center, axis=-1) / (100 * scale), rtol=1e-6
-    )
-    assert crops.to_crop(points.astype(np.float32), transform, size).dtype == np.float32
-
-
-@pytest.mark.parametrize("center, scale", [((np.nan, 1.0), 1.0), ((1.0, 1.0), 0.0), ((1.0, 1.0), np.inf)])
-def test_boxes_without_area_are_refused(center, scale):
-    with pytest.raises(ValueError, match="finite centre and a scale > 0"):
-        crops.affine(np.array(center), scale, 64)

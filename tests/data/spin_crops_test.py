@@ -5,7 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from multibodies_jax.data import crops, spin_crops
+from multibodies_jax.data import spin_crops
+from multibodies_jax.geometry import boxes
 
 _IMAGE = np.random.default_rng(0).integers(40, 200, (60, 84, 3)).astype(np.uint8)
 
@@ -134,7 +135,7 @@ def test_keypoints_are_up_to_a_pixel_beyond_the_continuous_crop(seed, side, angl
     rng = np.random.default_rng(seed)
     center = rng.uniform(0, 300, 2)
     points = center + rng.uniform(-0.3, 0.3, (24, 2)) * side
-    exact = crops.to_crop(points, crops.affine(center, side / 200, 224, angle), 224)
+    exact = boxes.to_crop(points, boxes.affine(center, side / 200, 224, angle), 224)
     difference = (spin_crops.to_crop(points, center, side / 200, 224, angle) - exact) * 112
     assert difference.min() >= -1e-6 and difference.max() <= 1 + 1e-6
 

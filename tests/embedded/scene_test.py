@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from multibodies_jax.body import body_files, smpl
-from multibodies_jax.data import occlusion
 from multibodies_jax.embedded.mannequin import skeleton
 from multibodies_jax.embedded.synthetic import appearance, backgrounds, bodies, families, kinematics, poses, scene
-from multibodies_jax.geometry import joints, rotations
+from multibodies_jax.geometry import boxes, joints, rotations
 from multibodies_jax.vis import render
 
 NUM_SCENES = 26
@@ -132,7 +131,7 @@ def test_the_largest_people_at_the_edge_are_inside(body, people):
 
 def test_the_box_is_that_of_all_keypoints(scenes):
     for s in scenes:
-        center, scale = occlusion.visible_box(s.kp2d, np.ones(24, np.float32))
+        center, scale = boxes.visible_box(s.kp2d, np.ones(24, np.float32))
         np.testing.assert_array_equal(s.box_center, center)
         assert s.box_scale == scale
 

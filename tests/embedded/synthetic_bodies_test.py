@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 import tfds_builders
 from multibodies_jax.body import body_files, smpl
 from multibodies_jax.data import occlusion
-from multibodies_jax.geometry import rotations
+from multibodies_jax.geometry import boxes, rotations
 from tests.tfds_builders.building_test import assert_same, records
 from tfds_builders import building, options, people, verification
 from tfds_builders.synthetic_bodies.synthetic_bodies_dataset_builder import occlude
@@ -39,7 +39,7 @@ def test_clean_people_are_whole_and_fully_annotated(bodies_dir):
             assert np.all((r["kp2d"] > 0) & (r["kp2d"] < 64))
             projected = r["joints3d"] @ r["intrinsics"].T
             np.testing.assert_allclose(projected[:, :2] / projected[:, 2:], r["kp2d"], atol=1e-3)
-            center, scale = occlusion.visible_box(r["kp2d"], np.ones(24))
+            center, scale = boxes.visible_box(r["kp2d"], np.ones(24))
             np.testing.assert_allclose(r["box_center"], center, rtol=1e-6)
             np.testing.assert_allclose(r["box_scale"], scale, rtol=1e-6)
 
@@ -68,7 +68,7 @@ def test_ambiguous_hides_what_the_seeded_strategy_says(bodies_dir):
         strategy = occlusion.strategy_for(r["example_id"].decode(), seed=0)
         assert r["occlusion"] == strategy
         np.testing.assert_array_equal(r["kp2d_input"], ~occlusion.HIDDEN[strategy])
-        center, scale = occlusion.visible_box(r["kp2d"], r["kp2d_input"])
+        center, scale = boxes.visible_box(r["kp2d"], r["kp2d_input"])
         np.testing.assert_allclose(r["box_center"], center, rtol=1e-6)
         np.testing.assert_allclose(r["box_scale"], scale, rtol=1e-6)
     assert len({int(r["occlusion"]) for r in rows}) >= 3

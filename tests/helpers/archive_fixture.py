@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from multibodies_jax.data import occlusion
+from multibodies_jax.geometry import boxes
 from tfds_builders import archives, building, features, windows
 
 WIDTH, HEIGHT = 120, 100  # Of its images, pixels.
@@ -77,7 +77,7 @@ def _example(task, path, image):
     projected = joints @ _CAMERA.T
     kp2d = projected[:, :2] / projected[:, 2:]
     ones = np.ones(24, np.float32)
-    center, scale = occlusion.visible_box(kp2d.astype(np.float32), ones)
+    center, scale = boxes.visible_box(kp2d.astype(np.float32), ones)
     pixels, window = windows.cut(image, center, scale)
     return features.example(
         example_id=f"dots/{task.sequence}/{path.stem}",

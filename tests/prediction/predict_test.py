@@ -12,7 +12,7 @@ from PIL import Image
 
 from multibodies_jax.body import smpl
 from multibodies_jax.data import crops, images, spin_crops
-from multibodies_jax.geometry import cameras, joints
+from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.prediction import people, predict, prediction_file
 
@@ -119,7 +119,7 @@ def test_the_batch_is_what_the_pipeline_would_make(tmp_path, body):
     np.testing.assert_array_equal(batch["kp2d"][0, ~known], 0)
     np.testing.assert_array_equal(batch["kp2d_input"][0], known)
     np.testing.assert_array_equal(batch["kp2d_valid"][0], known)
-    expected = crops.warp(images.load_image(folder / "a.png"), crops.affine(center, side / 200, 32), 32)
+    expected = crops.warp(images.load_image(folder / "a.png"), boxes.affine(center, side / 200, 32), 32)
     np.testing.assert_array_equal(batch["image"][0], expected)
     assert batch["valid"] == 1 and batch["example_hash"][0] != np.asarray(seen[1]["example_hash"])[0]
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multibodies_jax.data import crops
+from multibodies_jax.geometry import boxes
 from tfds_builders import windows
 
 _IMAGE = np.random.default_rng(0).integers(0, 256, (700, 900, 3)).astype(np.uint8)
@@ -20,7 +21,7 @@ def test_crops_of_a_window_equal_those_of_the_whole_image(center, side, size):
     center, scale = np.array(center), side / 200
     window_image, window = windows.cut(_IMAGE, center, scale)
     for factor, angle in [(1.0, 0.0), (1.25, np.pi / 4), (1.25, -0.3), (0.75, 2.0)]:
-        transform = crops.affine(center, scale * factor, size, angle)
+        transform = boxes.affine(center, scale * factor, size, angle)
         crop = crops.warp(window_image, transform, size, window[:2])
         np.testing.assert_array_equal(crop, crops.warp(_IMAGE, transform, size))
 

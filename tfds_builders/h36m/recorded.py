@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from multibodies_jax.geometry import boxes
 from tfds_builders import archives, features, windows
 from tfds_builders.archives import Skip
 from tfds_builders.h36m import archive, fits
@@ -150,7 +151,7 @@ class _People:
     def example(self, frame: int, image: np.ndarray, box: Float[np.ndarray, "4"]) -> dict[str, Any]:
         """One example. The box is the published one, scaled down."""
         recording = self._task.recording
-        center, scale = (box[:2] + box[2:]) / 2, BOX_SCALE * float(np.max(box[2:] - box[:2])) / 200
+        center, scale = (box[:2] + box[2:]) / 2, BOX_SCALE * float(np.max(box[2:] - box[:2])) / boxes.SIDE
         pixels, window = windows.cut(image, center, scale)
         joints3d, there = archive.to_j24(self._poses[frame])
         fields: dict[str, Any] = {"joints3d": joints3d, "joints3d_valid": there}

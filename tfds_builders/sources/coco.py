@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from multibodies_jax.geometry import joints
+from multibodies_jax.geometry import boxes, joints
 from tfds_builders.archives import Skip
 from tfds_builders.sources import joint_sets
 from tfds_builders.sources import rows as rows_lib
@@ -69,6 +69,6 @@ def _row(annotation: dict[str, Any], image: dict[str, Any], split: str) -> Row |
     keypoints[:, 2] = keypoints[:, 2] > 0
     x, y, width, height = (float(number) for number in annotation["bbox"])
     j24, _ = joint_sets.to_j24(keypoints, joints.COCO17)
-    box = (np.array([x + width / 2, y + height / 2]), SPIN_PADDING * max(width, height) / 200)
+    box = (np.array([x + width / 2, y + height / 2]), SPIN_PADDING * max(width, height) / boxes.SIDE)
     size = (int(image["width"]), int(image["height"]))
     return rows_lib.row(name, image["file_name"], j24[:, :2], j24[:, 2].astype(np.float32), box, size=size)

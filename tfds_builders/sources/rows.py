@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax.data import images, occlusion
+from multibodies_jax.data import images
+from multibodies_jax.geometry import boxes
 from tfds_builders import archives, features, windows
 from tfds_builders.archives import Skip
 from tfds_builders.sources import pictures
@@ -81,7 +82,7 @@ def row(
     if not np.all(np.isfinite(kp2d[kp2d_valid > 0])):
         return Skip("a joint that is not finite", name)
     kp2d = np.where(kp2d_valid[:, None] > 0, kp2d, 0.0)
-    center, scale = box or occlusion.visible_box(kp2d, kp2d_valid, padding=SPIN_PADDING)
+    center, scale = box or boxes.visible_box(kp2d, kp2d_valid, padding=SPIN_PADDING)
     if not (np.all(np.isfinite(center)) and np.isfinite(scale) and scale > 0):
         return Skip("a box that is not finite or has no area", name)
     return Row(name, image, kp2d, kp2d_valid, np.asarray(center, np.float64), float(scale), **more)

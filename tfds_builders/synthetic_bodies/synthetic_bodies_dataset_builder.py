@@ -12,6 +12,7 @@ import tqdm
 from multibodies_jax.body import body_files
 from multibodies_jax.data import occlusion
 from multibodies_jax.embedded.synthetic import bodies, scene
+from multibodies_jax.geometry import boxes
 from tfds_builders import building, features, people
 from tfds_builders.options import PeopleOptions, option
 
@@ -102,7 +103,7 @@ def occlude(record: dict[str, Any], seed: int) -> dict[str, Any]:
     """
     example_id = record["example_id"].decode()
     visible, strategy = occlusion.hide(occlusion.strategy_for(example_id, seed), record["kp2d_valid"])
-    center, scale = occlusion.visible_box(record["kp2d"], visible)
+    center, scale = boxes.visible_box(record["kp2d"], visible)
     changed = {
         "example_id": example_id,
         "protocol_hint": record["protocol_hint"].decode(),

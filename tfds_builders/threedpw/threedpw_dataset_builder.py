@@ -13,9 +13,9 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float
 
 from multibodies_jax.body import body_files, smpl
-from multibodies_jax.data import image_layouts, occlusion
+from multibodies_jax.data import image_layouts
 from multibodies_jax.data.images import ImageError
-from multibodies_jax.geometry import rotations
+from multibodies_jax.geometry import boxes, rotations
 from tfds_builders import archives, building, features, options, windows
 from tfds_builders.sources import joint_sets, pictures, rows, spin, trees
 from tfds_builders.sources import threedpw as sequences
@@ -230,7 +230,7 @@ def annotations(
         boxed, counts = sequences.project(smpl_joints, intrinsics)
     if not counts.any() or not kp2d_valid.any():
         return "no visible joint"
-    center, scale = occlusion.visible_box(boxed, counts.astype(np.float64), padding=PADDING)
+    center, scale = boxes.visible_box(boxed, counts.astype(np.float64), padding=PADDING)
     return {
         "box_center": center,
         "box_scale": scale,

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from multibodies_jax.data import occlusion
 from multibodies_jax.embedded.synthetic import appearance, backgrounds, bodies
 from multibodies_jax.embedded.synthetic.kinematics import about, axis_angle_to_matrix, matrix_to_axis_angle
+from multibodies_jax.geometry import boxes
 from multibodies_jax.vis import render
 
 _SUPERSAMPLING = 2
@@ -33,7 +33,7 @@ class Scene:
       verts_cam: the mesh.
       joints24_cam: the J24 keypoints.
       kp2d: their projections.
-      box_center: of the box around all keypoints, as `occlusion.visible_box` has it.
+      box_center: of the box around all keypoints, as `boxes.visible_box` has it.
       box_scale: side of that box / 200.
     """
 
@@ -78,7 +78,7 @@ def render_person(
     verts_cam = verts + translation
     joints24_cam = body.j24_regressor @ verts_cam
     kp2d = render.project(joints24_cam, intrinsics)
-    center, scale = occlusion.visible_box(kp2d, np.ones(24, np.float32))
+    center, scale = boxes.visible_box(kp2d, np.ones(24, np.float32))
     return Scene(
         image=_photograph(body, verts_cam, intrinsics, image_size, rng),
         intrinsics=intrinsics,
