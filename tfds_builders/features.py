@@ -48,6 +48,41 @@ _ARRAYS = {
     "intrinsics": ((3, 3), np.float32),
     "intrinsics_valid": ((), np.float32),
 }
+# Feature -> unit and frame, meaning: the table of README.md is made from it.
+MEANINGS = {
+    "example_id": ("", "stable and unique: set, subject, sequence, camera, frame, person; bytes when read"),
+    "protocol_hint": ("", "the evaluation protocol that usually scores this set; bytes when read"),
+    "image": (
+        "RGB",
+        "a window of the original image that was never resampled, with a margin for scale 1.25 and any rotation; stored "
+        "as PNG (`--jpeg_quality`: JPEG, never for evaluation; `--store=path`: read from the archive)",
+    ),
+    "window": ("pixels", "x, y, width, height of that window in the original image"),
+    "image_size": ("pixels", "width, height of the original image"),
+    "box_center": ("pixels", "centre of the crop; in ambiguous sets that of the box of what stays visible"),
+    "box_scale": ("200 pixels", "side of the square crop"),
+    "box_center_full": ("pixels", "centre of the box without occlusion"),
+    "box_scale_full": ("200 pixels", "side of the box without occlusion"),
+    "kp2d": ("pixels, J24", "keypoints x, y"),
+    "kp2d_valid": ("J24", "1 where annotated: the target; a detector's confidence in `threedpw`"),
+    "kp2d_input": ("J24", "1 where annotated and not hidden by the occlusion: the evidence"),
+    "joints3d": (
+        "metres, camera frame, J24",
+        "any origin (compare after centring); the camera's centre where `intrinsics_valid` is 1",
+    ),
+    "joints3d_valid": ("J24", "1 where annotated"),
+    "pose": ("radians, axis-angle", "SMPL's 24 joints relative to their parents; the root in the camera frame"),
+    "betas": ("", "SMPL shape"),
+    "smpl_valid": ("", "1 where `pose` and `betas` are annotated"),
+    "gender": ("", "0 male, 1 female, -1 unknown"),
+    "intrinsics": ("pixels", "camera matrix of the original image"),
+    "intrinsics_valid": ("", "1 where known"),
+    "occlusion": (
+        "",
+        "`none`, `legs`, `arms_head` or `head`: the strategy used; `none` also where a strategy would hide everything",
+    ),
+    "dataset": ("", "which set: `features.DATASETS`"),
+}
 _PERSON_ARRAYS = {name: _ARRAYS[name] for name in ("pose", "betas")}
 _LABELS = {"occlusion": occlusion.STRATEGIES, "dataset": DATASETS}
 _TEXTS = ("example_id", "protocol_hint")

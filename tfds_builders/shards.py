@@ -13,7 +13,7 @@ from array_record.python import array_record_module  # pyright: ignore[reportAtt
 from multibodies_jax import io
 from tfds_builders.building import BuildError
 
-_NAMED = 3  # Of everything that is skipped for one reason, so many are named.
+_NAMED = 3  # How many of the things that are skipped for one reason are named.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _check_files(builder: building.BaseBuilder, report: Report) -> None:
     damaged = [name for name, sha256 in known.items() if io.sha256_of_file(builder.data_path / name) != sha256]
     if known:
         line = f"{len(known) - len(damaged)} of {len(known)} files have their checksums"
-        report.check(not damaged, line + "".join(f"; {name} has not" for name in damaged[:3]))
+        report.check(not damaged, line + "".join(f"; {name} does not" for name in damaged[:3]))
     for line in archives.report(builder):
         report.tell(line)
 

@@ -82,7 +82,7 @@ class Tensor(_Inert):
 
 
 class _Parameter(_Inert):
-    """A trained tensor; what is told of its gradient is dropped."""
+    """A trained tensor; the record of its gradient is dropped."""
 
     def __new__(cls, tensor: Any, *_: Any) -> Any:
         return tensor

@@ -59,7 +59,7 @@ def whole_image() -> ImagePeople:
 def read_people(path: str | os.PathLike) -> dict[str, ImagePeople]:
     """Reads a COCO-style file: `images`, `annotations` with `keypoints` or `bbox` or both, and `categories`.
 
-    Which joints the keypoints are is told by the names in `categories` (COCO-17, J24, OpenPose-25 and the other sets of
+    The names in `categories` say which joints the keypoints are (COCO-17, J24, OpenPose-25 and the other sets of
     `joints.SETS`); without names 17 keypoints are COCO's. Annotations of categories that are not "person", and crowds,
     are no people. The third number of a keypoint is COCO's flag, or a detector's confidence: below `MIN_CONFIDENCE` the
     joint counts as unknown.

@@ -2,21 +2,8 @@
 
 A prediction is a dictionary of arrays (numbers and text, no pickles). Keys that begin with `all_` hold the M
 hypotheses, the same keys without it the n representatives, the most probable first; the rest is about the person.
-Metres; the camera frame is x right, y down, z forward; pixels are those of the upright image.
-
-| key | shape | meaning |
-|---|---|---|
-| rotmats, betas, cam | (., 24, 3, 3), (., 10), (., 3) | SMPL rotations (root in the camera frame), shape, crop camera |
-| joints24, midhip | (., 24, 3), (., 3) | J24 centred on the mid-hip; the mid-hip in the body model's own frame |
-| translation | (., 3) | of the body model's frame in the camera of the whole image |
-| log_prior | (.) | log p(X), eq (4) |
-| error_px | (.) | mean distance of the projected joints to the known keypoints; NaN without keypoints |
-| index, probabilities | (n) | which of the M; the mass of its cluster (eqs 2, 3) |
-| joints24_camera | (n, 24, 3) | J24 in the camera frame of the whole image |
-| intrinsics | (3, 3) | of the whole image, for all hypotheses |
-| box_center, box_scale, image_size | (2), (), (2) | the crop, side = 200 x scale, of an image of width, height |
-| keypoints, joint_names | (24, 3), (24) | x, y, known (0 or 1); the names of J24 |
-| quantizer, image, person, body, trained_on, commit, format | () | settings as JSON, origin, version of this layout |
+Metres; the camera frame is x right, y down, z forward; pixels are those of the upright image. `SHAPES` and `MEANINGS`
+describe every array.
 """
 
 import hashlib
@@ -41,13 +28,51 @@ Record = dict[str, np.ndarray]
 _FORMAT = 1
 _PREDICTED = ("rotmats", "betas", "cam", "joints24", "midhip", "log_prior")
 _FIELDS = (*_PREDICTED, "translation", "error_px")
-_SHAPES = {
+_STORED = {  # Of the M hypotheses: `load` refuses a file without them.
     "all_rotmats": ("M", 24, 3, 3), "all_betas": ("M", "S"), "all_cam": ("M", 3), "all_joints24": ("M", 24, 3),
     "all_midhip": ("M", 3), "all_translation": ("M", 3), "all_log_prior": ("M",), "all_error_px": ("M",),
     "intrinsics": (3, 3), "box_center": (2,), "box_scale": (), "image_size": (2,), "keypoints": (24, 3),
     "joint_names": (24,), "quantizer": (), "image": (), "person": (), "body": (), "trained_on": (), "commit": (),
     "format": (),
 }  # fmt: skip
+_CHOSEN = {"index": ("n",), "probabilities": ("n",), "joints24_camera": ("n", 24, 3)}
+# Shape of every array of a prediction.
+SHAPES = (
+    {name.removeprefix("all_"): ("n", *shape[1:]) for name, shape in _STORED.items() if name.startswith("all_")}
+    | _CHOSEN
+    | _STORED
+)
+_ABOUT_A_BODY = {
+    "rotmats": "SMPL rotations, the root in the camera frame",
+    "betas": "SMPL shape",
+    "cam": "s, tx, ty of the crop's camera",
+    "joints24": "J24, centred on the mid-hip",
+    "midhip": "the mid-hip in the body model's own frame",
+    "translation": "of the body model's frame in the camera of the whole image",
+    "log_prior": "log p(X), eq (4), nats",
+    "error_px": "mean distance of the projected joints to the known keypoints, pixels; NaN without keypoints",
+}
+# Array -> what it is; an array that begins with `all_` is the same for all M hypotheses.
+MEANINGS = {
+    **_ABOUT_A_BODY,
+    **{f"all_{name}": f"{meaning}; of all M" for name, meaning in _ABOUT_A_BODY.items()},
+    "index": "which of the M hypotheses the representatives are",
+    "probabilities": "mass of each representative's cluster, eqs (2) and (3); they sum to 1",
+    "joints24_camera": "J24 in the camera frame of the whole image",
+    "intrinsics": "camera matrix of the whole image, for all hypotheses",
+    "box_center": "centre of the crop, pixels",
+    "box_scale": "side of the crop in units of 200 pixels",
+    "image_size": "width, height, pixels",
+    "keypoints": "x, y in pixels, and 1 where the joint is known; J24",
+    "joint_names": "the names of J24",
+    "quantizer": "settings of `quantize.select`, as JSON",
+    "image": "file name of the image",
+    "person": "index of the person in the image",
+    "body": "the body model",
+    "trained_on": "what the model was trained on",
+    "commit": "the commit that made the file",
+    "format": "version of this layout: 1",
+}
 _TEXTS = ("joint_names", "quantizer", "image", "body", "trained_on", "commit")
 
 
@@ -161,7 +186,7 @@ def load(path: str | os.PathLike) -> Record:
     except Exception as error:  # Zip, zlib and NumPy raise many types on damaged files.
         raise PredictionError(f"{path}: cannot be read as a prediction ({error or type(error).__name__}).") from error
     sizes: dict[str, int] = {}
-    for name, shape in _SHAPES.items():
+    for name, shape in _STORED.items():
         if name not in record:
             raise PredictionError(f"{path}: {name} is missing; is it a file that --mode=predict wrote?")
         value = record[name]

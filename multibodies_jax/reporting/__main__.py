@@ -2,17 +2,21 @@ r"""Tables of many work directories: Markdown on the screen; Markdown, CSV, JSON
 
 python -m multibodies_jax.reporting table1 --workdirs=runs/hmr_0,runs/ours_0 --out=report/
 python -m multibodies_jax.reporting all --workdirs='runs/tables/*/*' --out=report/
+python -m multibodies_jax.reporting pages            # the generated pages of docs/, in a checkout
 """
 
 import argparse
 import pathlib
 import sys
 
-from multibodies_jax.reporting import document, files, runs
+from multibodies_jax.reporting import document, files, pages, runs
 
 
 def main(argv: list[str] | None = None) -> int:
     """Makes one report; returns the exit status: 0, 1 (cannot write), 2 (bad input, nothing was written)."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["pages"]:
+        return _pages(argv[1:])
     arguments = _parser().parse_args(argv)
     try:
         paths, left_out = runs.find(arguments.workdirs)
@@ -37,6 +41,30 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     sys.stdout.write(f"{text}\nWritten to {arguments.out}: {', '.join(names)}\n")
     return 0
+
+
+def _pages(argv: list[str]) -> int:
+    """Writes the generated pages of the documentation, or compares them; 1 where `--check` finds a difference."""
+    parser = argparse.ArgumentParser(
+        prog="python -m multibodies_jax.reporting pages", description="Generated pages of the documentation."
+    )
+    parser.add_argument("--root", type=pathlib.Path, default=pathlib.Path("."), metavar="DIR", help="the checkout (.)")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 where a page is out of date")
+    arguments = parser.parse_args(argv)
+    if not (arguments.root / pages.RESULTS).is_dir():
+        sys.stderr.write(f"error: {arguments.root} has no {pages.RESULTS}; --root is the folder of a checkout.\n")
+        return 2
+    try:
+        differing = pages.write(arguments.root, arguments.check)
+    except pages.PageError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"error: the pages cannot be written: {error}\n")
+        return 1
+    done = "Out of date" if arguments.check else "Written"
+    sys.stdout.write(f"{done}: {', '.join(map(str, differing)) or 'nothing'}\n")
+    return int(arguments.check and bool(differing))
 
 
 def _parser() -> argparse.ArgumentParser:

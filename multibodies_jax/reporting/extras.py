@@ -48,7 +48,7 @@ def numbers(cast: runs.Cast, dataset: str) -> list[Row]:
     rows = []
     for group in cast.groups:
         found = [run.result["diagnostics"].get(dataset, {}) for run in group.runs]
-        # The baselines' hypotheses come in random order: their k-th is nobody's, and none is dead.
+        # Hypotheses of the baselines are exchangeable, so statistics of one index are not reported for them.
         names = _NUMBERS if group.role in ("hmr", "multibodies") else _NUMBERS[-1:]
         values = {name: [f.get(name) for f in found] for name in names}
         for n in dict.fromkeys(n for f in found for n in f.get("energy_mm", {})):

@@ -135,8 +135,15 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/tables"), help="of all runs")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("report"), help="of the tables and figures")
     parser.add_argument("--seeds", type=_numbers, default=(0, 1, 2), help="with commas between them (0,1,2)")
-    parser.add_argument("--ablation-seeds", type=int, default=1, help="the open choices run for the first so many (1)")
-    parser.add_argument("--minutes", type=float, default=0, help="stop after so many, saved; 0 = go on to the end")
+    parser.add_argument(
+        "--ablation-seeds",
+        type=int,
+        default=1,
+        help="number of seeds, from the first, for which the open choices run (1)",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="stop after this many minutes, saved; 0 = go on to the end"
+    )
     parser.add_argument(
         "--base", default="tables", help="config that all methods build upon, NAME or NAME:ARGUMENT (tables)"
     )

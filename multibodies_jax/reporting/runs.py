@@ -66,7 +66,7 @@ class Run:
 
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
-        """What was trained, and drawn from it, but for the seed: equal in all runs of a group."""
+        """What was trained, and drawn from it, except the seed: equal in all runs of a group."""
         flat = {k: v for k, v in provenance.training_fields(dict(self.config)).items() if k not in _SEEDED}
         return flat | ablations.drawn(self.result["config"], self.role)
 

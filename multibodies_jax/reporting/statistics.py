@@ -83,7 +83,7 @@ def compare(pairs: Mapping[Key, tuple[Values, Values]]) -> dict[Key, dict[str, A
       have a mean difference of the sign of `mean`.
 
     Raises:
-      ValueError: a pair has not the same shape.
+      ValueError: the arrays of a pair differ in shape.
     """
     for key, (a, b) in pairs.items():
         if a.shape != b.shape:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from multibodies_jax.released import published
+from multibodies_jax.reporting import markdown as markdown_tables
 from multibodies_jax.reporting import tables
 
 COLUMNS = ("set", "method", "n", "metric", "mean", "low", "high", "seeds", "seed_min", "seed_max")
@@ -76,7 +77,7 @@ def markdown(doc: Mapping[str, Any]) -> str:
     lines += ["", "## How each was trained", ""]
     shown = [key for key in _FAIRNESS if any(row[key] is not None for row in doc["fairness"])]
     rows = [[_plain(key, row[key]) for key in shown] for row in doc["fairness"]]
-    lines += _grid([_FAIRNESS[key] for key in shown], rows)
+    lines += markdown_tables.table([_FAIRNESS[key] for key in shown], rows)
     if doc.get("figures"):
         lines += ["", "## Figures", "", *(f"![{name}]({name})" for name in doc["figures"])]
     return "\n".join(lines) + "\n"
@@ -150,7 +151,7 @@ def _order(part: Mapping[str, Any]) -> list[str]:
             row = found.get((claim, n, metric))
             texts.append(f"{_signed(row)}: {row['outcome']}" if row else "")
         rows.append([claim, str(n), *texts])
-    return lines + _grid(["claim", "n", *map(metric_label, tables.TUNED)], rows)
+    return lines + markdown_tables.table(["claim", "n", *map(metric_label, tables.TUNED)], rows)
 
 
 def _extras(part: Mapping[str, Any]) -> list[str]:
@@ -165,7 +166,7 @@ def _extras(part: Mapping[str, Any]) -> list[str]:
         found = {(row["method"], row["taken"], row["metric"]): row for row in part["single"]}
         heads = dict.fromkeys((method, taken) for method, taken, _ in found)
         rows = [[*head, *(_cell(found.get((*head, metric))) for metric in metrics)] for head in heads]
-        lines += _grid(["method", "hypothesis", *map(metric_label, metrics)], rows)
+        lines += markdown_tables.table(["method", "hypothesis", *map(metric_label, metrics)], rows)
     measured = part.get("diagnostics", []) + part.get("numbers", [])
     if measured:
         lines += ["", "### The hypotheses", ""]
@@ -173,7 +174,7 @@ def _extras(part: Mapping[str, Any]) -> list[str]:
         methods = list(dict.fromkeys(row["method"] for row in measured))
         names = dict.fromkeys(row["name"] for row in measured)
         rows = [[_NAMES.get(name, name), *(_cell(found.get((name, m)), 2) for m in methods)] for name in names]
-        lines += _grid(["", *methods], rows)
+        lines += markdown_tables.table(["", *methods], rows)
     if part.get("calibration"):
         lines += ["", "### Calibration: is the truth in cluster k as often as its probability says?", ""]
         shown = [key for key in _SCORES if any(key in row for row in part["calibration"])]
@@ -181,13 +182,13 @@ def _extras(part: Mapping[str, Any]) -> list[str]:
             [row["method"], str(row["n"]), *(f"{row[key]:.3f}" if key in row else "" for key in shown)]
             for row in part["calibration"]
         ]
-        lines += _grid(["method", "n", *(_SCORES[key] for key in shown)], rows)
+        lines += markdown_tables.table(["method", "n", *(_SCORES[key] for key in shown)], rows)
     return lines
 
 
 def _information(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     texts = [[row["method"], row["name"], _cell(row, 3) or ", ".join(row.get("values", []))] for row in rows]
-    return _grid(["method", "", "mean (seeds)"], texts)
+    return markdown_tables.table(["method", "", "mean (seeds)"], texts)
 
 
 def _pivots(rows: Sequence[Mapping[str, Any]], paper: Mapping[str, Mapping[int, tuple]]) -> list[str]:
@@ -201,7 +202,12 @@ def _pivots(rows: Sequence[Mapping[str, Any]], paper: Mapping[str, Mapping[int, 
         if metric in published.METRICS:
             place = published.METRICS.index(metric)
             body += [[f"{method}, paper", *(_published(row, n, place) for n in ns)] for method, row in paper.items()]
-        lines += ["", f"{metric_label(metric)}:", "", *_grid(["method", *(f"n = {n}" for n in ns)], body)]
+        lines += [
+            "",
+            f"{metric_label(metric)}:",
+            "",
+            *markdown_tables.table(["method", *(f"n = {n}" for n in ns)], body),
+        ]
     seeds = sorted({row["seeds"] for row in rows})
     return [*lines, "", f"Seeds: {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}."] if seeds else lines
 
@@ -211,7 +217,7 @@ def _difference_table(rows: Sequence[Mapping[str, Any]], name: Any) -> list[str]
     found = {(name(row), row["n"], row["metric"]): row for row in rows}
     heads = dict.fromkeys((label, n) for label, n, _ in found)
     body = [[label, str(n), *(_difference(found.get((label, n, m))) for m in metrics)] for label, n in heads]
-    return _grid(["", "n", *map(metric_label, metrics)], body)
+    return markdown_tables.table(["", "n", *map(metric_label, metrics)], body)
 
 
 def _difference(row: Mapping[str, Any] | None) -> str:
@@ -244,9 +250,3 @@ def _plain(key: str, value: Any) -> str:
         return f"{value:g}"
     text = "" if value is None else str(value)
     return text[:12] + text[40:] if key == "commit" else text  # With the "+dirty" after its 40 digits.
-
-
-def _grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table of Markdown; a bar inside a cell is written so that it does not end it."""
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    return lines + ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]

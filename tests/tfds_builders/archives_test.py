@@ -374,4 +374,4 @@ def test_verify_notices_a_flipped_bit(tmp_path, root):
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     report = verification.Report([])
     verification._check_files(builder, report)
-    assert not report.passed and f"2 of 3 files have their checksums; {path.name} has not" in report.lines[0]
+    assert not report.passed and f"2 of 3 files have their checksums; {path.name} does not" in report.lines[0]

@@ -21,7 +21,7 @@ _NAMED = 5  # Of the files that are missing.
 class Options(archives.ArchiveOptions):
     """Options of `h36m`."""
 
-    frame_step: int = option(5, "step{}", "h36m: every so many frames of 50 per second; 5 is the published rule")
+    frame_step: int = option(5, "step{}", "h36m: every k-th frame of 50 per second; 5 is the published rule")
     frame_offset: int = option(
         0,
         "offset{}",

@@ -112,7 +112,7 @@ def make(task: Task | Absent) -> Iterator[dict[str, Any] | Skip]:
 
 
 class _People:
-    """What is known about the person in every frame of a recording, but for the image and the box."""
+    """What is known about the person in every frame of a recording, except the image and the box."""
 
     def __init__(self, task: Task, poses: Float[np.ndarray, "F 17 3"]):
         self._task, self._poses = task, poses

@@ -20,7 +20,7 @@ class Options(training_sets.Options):
     """Options of `lsp`."""
 
     split_at: int = option(
-        lsp.SPLIT_AT, "split{}", "so many images of lsp/official are for training, the others for testing"
+        lsp.SPLIT_AT, "split{}", "number of images of lsp/official for training; the others are for testing"
     )
 
 

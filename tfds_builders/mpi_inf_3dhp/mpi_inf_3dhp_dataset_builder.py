@@ -20,7 +20,7 @@ class Options(training_sets.Options):
     mpi_cameras: str = option(
         "vnect", "{}_cameras", "of mpi_inf_3dhp/official: `vnect`, the 8 at the height of people, or `all` 14"
     )
-    mpi_step: int = option(10, "step{}", "of mpi_inf_3dhp/official: every so many frames is for training")
+    mpi_step: int = option(10, "step{}", "of mpi_inf_3dhp/official: every k-th frame is for training")
     mpi_skeleton: str = option(
         "universal", "{}_skeleton", "3D joints of the test split of mpi_inf_3dhp/official: `universal` scale, or `real`"
     )

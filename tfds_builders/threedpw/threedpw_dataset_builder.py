@@ -149,7 +149,7 @@ def image_id(split: str, imgname: str) -> str:
 
 
 def _listed(task: spin.Task) -> Iterator[dict[str, Any] | archives.Skip]:
-    """People of a list. They have no numbers there, and the list's order is nobody's: ids end in their row."""
+    """People of a list. The list does not number the people of an image, so ids end in the row."""
     people = spin.load(task.path)
     some = []
     for i in range(task.first, task.first + task.count):

@@ -1,0 +1,74 @@
+"""Documents: plain English, a short README that works, and links that lead somewhere."""
+
+import ast
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parents[1]
+FORBIDDEN = {
+    r"\bnobody's\b": "state what does not hold",
+    r"\b(is|was|are) told\b": "is reported",
+    r"\bbut for\b": "except",
+    r"\b(has|have) not\b(?! (been|yet|changed))": "lacks",
+    r"\bso many\b": "a number, or 'this many'",
+}
+SOURCES = (
+    *(f"multibodies_jax/{name}" for name in ("vis", "reporting", "convert", "prediction")),
+    "tfds_builders",
+    "benchmarks",
+)
+_LINK = re.compile(r"(?<!\!)\[[^\]]*\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"|\!\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def _documents():
+    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    found += (ROOT / "tfds_builders").rglob("*.md")
+    return [path for path in found if path.name != "config.md"]
+
+
+def _prose(markdown):
+    return re.sub(r"```.*?```|<!--.*?-->", "", markdown, flags=re.DOTALL)
+
+
+def _docstrings(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def _forbidden(text):
+    text = re.sub(r"\s+", " ", text)
+    return [(match[0], advice) for pattern, advice in FORBIDDEN.items() for match in re.finditer(pattern, text, re.I)]
+
+
+def test_documents_and_docstrings_are_in_plain_english():
+    found = [(path, *hit) for path in _documents() for hit in _forbidden(_prose(path.read_text()))]
+    for folder in SOURCES:
+        for path in (ROOT / folder).rglob("*.py"):
+            found += [(path, *hit) for text in _docstrings(path) for hit in _forbidden(text)]
+    assert not found, "\n".join(
+        f"{path.relative_to(ROOT)}: {phrase!r}; write {advice}" for path, phrase, advice in found
+    )
+
+
+def test_the_readme_has_at_most_800_words_outside_code():
+    words = len(_prose((ROOT / "README.md").read_text()).split())
+    assert words <= 800, words
+
+
+def test_links_and_images_of_documents_lead_to_files():
+    broken = []
+    for path in _documents():
+        if "templates" in path.parts:
+            continue
+        for target in (a or b or c for a, b, c in _LINK.findall(_prose(path.read_text()))):
+            if not re.match(r"https?:|#|mailto:", target) and not (path.parent / target.partition("#")[0]).exists():
+                broken.append((str(path.relative_to(ROOT)), target))
+    assert not broken
+
+
+def test_the_python_of_the_readme_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(code.splitlines()) <= 14
+    exec(compile(code, "README.md", "exec"), {})
+    assert re.search(r"\(1, 5, \d+, 3\)", capsys.readouterr().out)

@@ -1,0 +1,148 @@
+"""The generated pages: what directives print, what they refuse, and that the committed pages are up to date."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from multibodies_jax.reporting import __main__ as command
+from multibodies_jax.reporting import pages
+
+ROOT = pathlib.Path(__file__).parents[2]
+COLUMNS = "table,set,method,against,n,metric,mean,low,high,half,seed_min,seed_max,seeds,p,same_sign"
+LINES = f"""{COLUMNS}
+errors,clean,ours,,1,mpjpe,10.0,9.0,11.0,,9.5,10.5,,,
+errors,clean,ours,,5,mpjpe,8.0,7.0,9.0,,,,,,
+errors,clean,HMR,,1,mpjpe,9.0,,,0.5,,,,,
+errors,hard,HMR,,1,mpjpe,99.0,,,,,,,,
+against,clean,ours,HMR,1,mpjpe,+1.0,+0.0,+2.0,,,,,,
+against,clean,ours,HMR,5,mpjpe,-1.0,-2.0,-0.0,,,,,,
+against,clean,ours,HMR,10,mpjpe,+0.1,-0.2,+0.3,,,,,,
+"""
+RUNS = {"tiny": {"what": "a test", "command": "make tiny", "commits": "abc", "cost": "seed 0"}}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder with the data of one run, one template and a document with a marked part."""
+    data = tmp_path / "docs/results/data"
+    data.mkdir(parents=True)
+    (data / "tiny.csv").write_text(LINES)
+    (data / "runs.json").write_text(json.dumps(RUNS))
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/default.py").write_bytes((ROOT / "configs/default.py").read_bytes())
+    templates = tmp_path / "docs/results/templates"
+    templates.mkdir()
+    (templates / "page.md").write_text("# Page\n\n{{value tiny errors set=clean method=HMR n=1 metric=mpjpe}}\n")
+    (templates / "_part.md").write_text("See [the page](results/page.md).\n")
+    (tmp_path / "README.md").write_text("# Title\n\n<!-- begin part -->\nold\n<!-- end -->\n\nrest\n")
+    return tmp_path
+
+
+def _fill(template, folder):
+    return pages.fill(template, lambda run: pages.read(folder / "docs/results/data", run), RUNS)
+
+
+@pytest.mark.parametrize(
+    "style, shown",
+    [("mean", "10.0"), ("interval", "10.0 [9.0, 11.0]"), ("seeds", "10.0 [9.0, 11.0] (9.5 to 10.5)")],
+)
+def test_a_value_is_printed_with_the_digits_of_the_data(checkout, style, shown):
+    directive = f"{{{{value tiny errors set=clean method=ours n=1 metric=mpjpe style={style}}}}}"
+    assert _fill(directive, checkout) == shown
+
+
+def test_half_intervals_and_verdicts(checkout):
+    assert _fill("{{value tiny errors set=clean method=HMR n=1 style=interval}}", checkout) == "9.0 ± 0.5"
+    printed = _fill("{{table tiny against rows=against columns=n style=verdict}}", checkout)
+    assert "+1.0 [+0.0, +2.0], worse | -1.0 [-2.0, -0.0], better | +0.1 [-0.2, +0.3] |" in printed
+    printed = _fill("{{table tiny against rows=against columns=n style=outcome}}", checkout)
+    assert "does not hold" in printed and ": holds" in printed and "not refuted" in printed
+
+
+def test_a_table_has_the_order_of_the_directive_and_leaves_missing_cells_empty(checkout):
+    table = '{{table tiny errors set=clean metric=mpjpe rows=method columns=n method="HMR; ours" n="5; 1"}}'
+    assert _fill(table, checkout).splitlines() == [
+        "| method | n = 5 | n = 1 |",
+        "|---|---|---|",
+        "| HMR |  | 9.0 |",
+        "| ours | 8.0 | 10.0 |",
+    ]
+    assert _fill(table.replace(' method="HMR; ours" n="5; 1"', ""), checkout).splitlines()[2] == "| ours | 10.0 | 8.0 |"
+
+
+def test_sources_name_the_runs_that_the_page_read_and_no_other(checkout):
+    printed = _fill("{{value tiny errors set=hard}} {{sources}}", checkout)
+    assert "| [tiny](data/tiny.csv) | a test | `make tiny` | abc | seed 0 |" in printed
+    with pytest.raises(pages.PageError, match="reads no data"):
+        _fill("{{sources}}", checkout)
+
+
+@pytest.mark.parametrize("n, sign", [("1", "positive"), ("5", "negative"), ("10", "unclear")])
+def test_a_check_prints_nothing_and_fails_on_what_the_data_refute(checkout, n, sign):
+    for asked in ("positive", "negative", "unclear"):
+        directive = f"{{{{check tiny against n={n} is={asked}}}}}"
+        if asked == sign:
+            assert _fill(directive, checkout) == ""
+        else:
+            with pytest.raises(pages.PageError, match=f"is {sign} for .*n={n}"):
+                _fill(directive, checkout)
+
+
+@pytest.mark.parametrize(
+    "directive, message",
+    [
+        ("value tiny errors set=clean", "selects 3 lines"),
+        ("value tiny errors method=nobody", "no data with method=nobody"),
+        ("value tiny nothing", "no data in the table 'nothing'"),
+        ("value other errors", "no data of the run 'other'; choose one of tiny"),
+        ("value tiny errors sets=clean", "unknown key"),
+        ("value tiny errors set=hard style=bold", "style must be one of"),
+        ("table tiny errors rows=method columns=n", "two numbers for one cell"),
+        ("table tiny errors rows=methods columns=n", "rows and columns are keys"),
+        ("value tiny", "name the run and the table"),
+        ("plot tiny errors", "no directive 'plot'"),
+    ],
+)
+def test_a_directive_that_cannot_be_filled_is_refused(checkout, directive, message):
+    with pytest.raises(pages.PageError, match=re.escape(directive.split()[0]) + ".*" + message):
+        _fill(f"{{{{{directive}}}}}", checkout)
+
+
+def test_the_command_writes_what_differs_and_check_only_lists_it(checkout, capsys):
+    assert command.main(["pages", f"--root={checkout}", "--check"]) == 1
+    assert "old" in (checkout / "README.md").read_text() and not (checkout / "docs/results/page.md").exists()
+    assert command.main(["pages", f"--root={checkout}"]) == 0
+    assert "docs/results/page.md" in capsys.readouterr().out
+    assert (checkout / "docs/results/page.md").read_text().endswith("# Page\n\n9.0\n")
+    readme = (checkout / "README.md").read_text()
+    assert "See [the page](docs/results/page.md).\n<!-- end -->\n\nrest\n" in readme and "old" not in readme
+    assert command.main(["pages", f"--root={checkout}", "--check"]) == 0
+
+
+def test_the_command_names_the_template_that_cannot_be_filled(checkout, capsys):
+    (checkout / "docs/results/templates/page.md").write_text("{{value tiny errors set=none}}")
+    assert command.main(["pages", f"--root={checkout}"]) == 2
+    assert "page.md" in (error := capsys.readouterr().err) and "no data with set=none" in error
+    assert command.main(["pages", f"--root={checkout / 'docs'}"]) == 2
+    (checkout / "docs/results/templates/page.md").write_text("# Page\n")
+    (checkout / "README.md").write_text("<!-- begin unknown -->\n<!-- end -->\n")
+    assert command.main(["pages", f"--root={checkout}"]) == 2
+    assert "README.md: there is no part 'unknown'" in capsys.readouterr().err
+
+
+def test_the_committed_pages_are_what_the_command_makes():
+    differing = pages.write(ROOT, check=True)
+    assert not differing, f"run `python -m multibodies_jax.reporting pages`: {', '.join(map(str, differing))}"
+
+
+def test_every_page_of_results_has_a_template():
+    made = {path for path in pages.build(ROOT) if path.parent == pages.RESULTS}
+    assert made == {path.relative_to(ROOT) for path in (ROOT / pages.RESULTS).glob("*.md")}
+
+
+def test_no_measured_number_is_typed_into_a_template():
+    for path in (ROOT / pages.RESULTS / "templates").glob("*.md"):
+        typed = re.findall(r"(?<!Human)\d+\.\d+", re.sub(r"\{\{.*?\}\}", "", path.read_text(), flags=re.DOTALL))
+        assert not typed, f"{path.name} has {typed}: fetch them from the data"
