@@ -30,6 +30,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 
+from multibodies_jax import io
 from multibodies_jax.reporting import markdown, reference, text
 
 RESULTS = pathlib.Path("docs/results")
@@ -100,7 +101,7 @@ def write(root: pathlib.Path, check: bool = False) -> list[pathlib.Path]:
             differing.append(path)
             if not check:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(content, encoding="utf-8")
+                io.write_text(file, content)
     return differing
 
 
