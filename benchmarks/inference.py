@@ -19,7 +19,7 @@ import numpy as np
 
 from multibodies_jax.body import body_files, smpl
 from multibodies_jax.hypotheses import hypotheses, quantize
-from multibodies_jax.models import flow, registry
+from multibodies_jax.models import build, flow
 from multibodies_jax.training import inference, prior
 
 NS = (10, 25)
@@ -37,7 +37,7 @@ def prepare(batch: int, *, flow_width: int = 512, **fields: Any) -> Stages:
     files = body_files.load()
     joint_model = smpl.contract(files.smpl, files.j24_regressor)
     mean_state = np.concatenate([files.mean_rot6d, files.mean_betas, files.mean_cam])
-    model = registry.build(mean_state=mean_state, **fields)
+    model = build.build(mean_state=mean_state, **fields)
     side = fields.get("crop_size", 224)
     crops = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
     example = {"image": jnp.asarray(crops)}

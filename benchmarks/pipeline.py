@@ -21,7 +21,7 @@ import optax
 
 from multibodies_jax.data import augment, crops, pipeline
 from multibodies_jax.geometry import boxes
-from multibodies_jax.models.registry import build
+from multibodies_jax.models import build
 
 
 class PngRecords(Sequence):
@@ -77,7 +77,7 @@ def _rate(step: Callable[[], Any], examples: int, seconds: float) -> tuple[float
 
 def _train_step(num_hypotheses: int, example: dict[str, np.ndarray], crop_size: int) -> Callable[[dict], Any]:
     """One step of Adam on the small image trunk; returns when it is done."""
-    model = build(
+    model = build.build(
         mean_state=np.zeros(157), trunk="resnet_small", crop_size=crop_size, num_hypotheses=num_hypotheses, hidden=256
     )
     key = jax.random.key(0)

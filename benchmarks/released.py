@@ -119,16 +119,16 @@ def prepare_ours(num_hypotheses: int, image: np.ndarray, n: int) -> tuple[Callab
 def _folded(num_hypotheses: int) -> tuple[Any, dict]:
     """The folded network with its variables, and the flow's variables, from the random tensors."""
     from multibodies_jax.convert import layouts, placing
-    from multibodies_jax.models import folding, registry
+    from multibodies_jax.models import build
 
     network, flow = random_tensors(num_hypotheses, dead=False)
     flat = _placed(layouts.network(num_hypotheses), network)
     mean_state = flat.pop("mean_state")[0]
-    model = registry.build(mean_state=mean_state, head="released", num_hypotheses=num_hypotheses)
+    model = build.build(mean_state=mean_state, head="released", num_hypotheses=num_hypotheses)
     density = placing.nest(_placed(layouts.flow(20, 512), flow))
     density["masks"] = {"couplings": density["masks"]["couplings"] > 0}
     density["stats"] = {"mean": np.zeros(72, np.float32), "std": np.ones(72, np.float32)}
-    return folding.fold(model, placing.nest(flat)), density
+    return build.HEADS["released"].fold(model, placing.nest(flat)), density
 
 
 def _placed(layout: Any, tensors: Tensors) -> Tensors:

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import default
 from multibodies_jax.data import virtual_views
-from multibodies_jax.models import registry
+from multibodies_jax.models import build
 from multibodies_jax.training import optimizer, setup, train_step
 
 
@@ -37,7 +37,7 @@ def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **field
     model = setup.build_model(config, num_hypotheses, bodies)
     variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, batch))(jax.random.key(1))
     params, stats = variables["params"], variables.get("batch_stats", {})
-    adam = optimizer.make_optimizer(config, registry.trained(params, "paper", ""), 100, 1e-4)
+    adam = optimizer.make_optimizer(config, build.trained(params, ""), 100, 1e-4)
     state = train_step.TrainState(jnp.zeros((), jnp.int32), params, stats, {}, adam.init(params))
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
     step = train_step.make_train_step(config, model, bodies, adam, num_hypotheses, lambda batch, key: batch, split)
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trunk", default="resnet_small", choices=registry.TRUNKS)
+    parser.add_argument("--trunk", default="resnet_small", choices=build.TRUNKS)
     parser.add_argument("--size", type=int, default=64, help="of the crop, pixels")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--hypotheses", type=int, default=100)

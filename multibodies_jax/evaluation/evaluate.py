@@ -13,10 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from multibodies_jax import io
-from multibodies_jax.baselines import controls, cvae_latents
+from multibodies_jax.baselines import controls
 from multibodies_jax.body import smpl
 from multibodies_jax.data import pipeline, sources
 from multibodies_jax.evaluation import batches, judge, pictures, protocols, results_page, set_errors, summaries
+from multibodies_jax.models import build
 from multibodies_jax.released import published
 from multibodies_jax.training import checkpoints, inference, prior, provenance, setup
 
@@ -42,6 +43,7 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     result = _describe(config, panel, settings.method, checkpoints.restore(workdir / "checkpoints", {})[1])
     per_example: dict[str, np.ndarray] = {}
     scores: dict[str, summaries.Scores] = {}
+    network = build.NETWORKS[config.model.name]
     for name in config.eval.sets:
         settings, tuned = _tune(config, panel, name)
         scores[name] = _run(config, panel, name, settings)
@@ -50,9 +52,10 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
         result["datasets"][name] = _dataset(config, name, scores[name].ids)
         _fill(result, name, scores[name], settings, _validation_calibration(config, panel, name, settings))
         # Where the config sets the temperature, there need be no validation split.
-        if config.model.name == "smpl_cvae" and panel.ours.num_hypotheses > 1 and not config.quantizer.temperature:
+        if network.inspect is not None and panel.ours.num_hypotheses > 1 and not config.quantizer.temperature:
             batches = map(_arrays, examples(config, name, "validation", others=False))
-            result.setdefault("cvae", {})[name] = cvae_latents.inspect(config, panel.ours, batches)
+            part = network.config_part or config.model.name
+            result.setdefault(part, {})[name] = network.inspect(config, panel.ours, batches)
         if config.eval.published:
             rows = published.compare(config.eval.published, result["metrics"][name][settings.method])
             result.setdefault("published", {})[name] = rows

@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 from multibodies_jax.hypotheses.hypotheses import STATE_SIZE
 from multibodies_jax.models import resnet
 from multibodies_jax.models.hmr import HMR
-from multibodies_jax.released import network as released
 
 _Tree = dict[str, Any]
 
@@ -25,7 +24,7 @@ class Folded(nn.Module):
 
     Attributes:
       trunk: as in the source, without batch norms.
-      modes: of the released head, without batch norms; else None.
+      modes: from what the trunk gives to the feature of each hypothesis, without batch norms; None: one feature.
       sizes: outputs of the layers from a feature to states.
       num_hypotheses: M.
     """
@@ -52,25 +51,32 @@ def fold(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dic
     """A network and its variables with the states of `model` in evaluation, to float32 rounding.
 
     Args:
-      model: `HMR` or `released.Released`; any other one, and one with another activation than "none", whose iterations
+      model: an `HMR`; any other one (a subclass, too), and one with another activation than "none", whose iterations
         are no affine map, is returned as it is with its variables.
       variables: "params" and "batch_stats", float32.
     """
-    if type(model) not in (HMR, released.Released) or model.activation != "none":
+    if type(model) is not HMR or model.activation != "none":
         return model, dict(variables)
     params, stats = variables["params"], variables.get("batch_stats") or {}
-    many = 1 if isinstance(model, released.Released) else model.num_hypotheses
-    layers = fold_head(params["head"], model.mean_state, many, model.iterations)
-    folded: _Tree = {f"map_{index}": layer for index, layer in enumerate(layers)}
-    trunk, modes = model.trunk, None
+    trunk, folded_trunk = fold_trunk(model.trunk, params["trunk"], stats.get("trunk", {}))
+    sizes, maps = fold_maps(params["head"], model.mean_state, model.num_hypotheses, model.iterations)
+    return Folded(trunk, None, sizes, model.num_hypotheses), {"params": {"trunk": folded_trunk, **maps}}
+
+
+def fold_trunk(trunk: nn.Module, params: Mapping[str, Any], stats: Mapping[str, Any]) -> tuple[nn.Module, _Tree]:
+    """A trunk without batch norms and its parameters; one that has none stays as it is."""
     if isinstance(trunk, resnet.ResNet50 | resnet.ResNet50Map | resnet.ResNetSmall):
         trunk = trunk.clone(folded=True, parent=None)
-    folded["trunk"] = fold_norms(params["trunk"], stats.get("trunk", {}))
-    if isinstance(model, released.Released):
-        modes = released.Modes(model.num_hypotheses, 0.0, False, model.dtype, folded=True)
-        folded["modes"] = _by_mode(fold_norms(params["modes"], stats["modes"]))
+    return trunk, fold_norms(params, stats)
+
+
+def fold_maps(
+    params: Mapping[str, Any], mean_state: tuple[float, ...], num_hypotheses: int, iterations: int
+) -> tuple[tuple[int, ...], dict[str, _Tree]]:
+    """The sizes and the parameters of the layers `map_0`, ... of `Folded` that stand for a head; see `fold_head`."""
+    layers = fold_head(params, mean_state, num_hypotheses, iterations)
     sizes = tuple(len(layer["bias"]) for layer in layers)
-    return Folded(trunk, modes, sizes, model.num_hypotheses), {"params": folded}
+    return sizes, {f"map_{index}": layer for index, layer in enumerate(layers)}
 
 
 def fold_head(
@@ -122,17 +128,6 @@ def fold_norms(params: Mapping[str, Any], stats: Mapping[str, Any]) -> _Tree:
 
 def _norm_values(params: Mapping[str, Any], stats: Mapping[str, Any]) -> tuple[Any, ...]:
     return params["scale"], params["bias"], stats["mean"], stats["var"]
-
-
-def _by_mode(modes: _Tree) -> _Tree:
-    """Folded `modes` with the kernel and bias of each hypothesis together."""
-    last = modes["layer5_2"]
-    kernel = last["conv3"]["kernel"].reshape(released.WIDTH, -1, released.CHANNELS)
-    by_mode = {
-        "conv3": {"kernel": np.ascontiguousarray(kernel.transpose(1, 2, 0))},
-        "bn3": {"bias": last["bn3"]["bias"].reshape(-1, released.CHANNELS)},
-    }
-    return modes | {"layer5_2": last | by_mode}
 
 
 def _plus(affine: Float[np.ndarray, "F1 N"], bias: Float[np.ndarray, "N"]) -> Float[np.ndarray, "F1 N"]:

@@ -1,27 +1,21 @@
 """Checks the fields of a config before anything is built or trained."""
 
+from collections.abc import Collection
 from typing import Any
 
-from multibodies_jax.baselines import smpl_mdn
 from multibodies_jax.data import augment
 from multibodies_jax.evaluation import protocols
 from multibodies_jax.hypotheses import quantize
-from multibodies_jax.models import registry
+from multibodies_jax.models import build
 from multibodies_jax.released import published
-from multibodies_jax.training import provenance
 
 _CHOICES = {
-    "model.name": tuple(registry.MODELS),
     "model.trunk": ("resnet50", "resnet_small", "keypoints"),
-    "model.head": registry.HEADS,
     "model.activation": ("none", "relu"),
     "model.dtype": ("float32", "bfloat16"),
     "loss.reading": ("paper", "released"),
     "loss.reduce": ("mean", "sum"),
     "loss.vertex_set": ("all", "regressed"),
-    "mdn.root": smpl_mdn.ROOTS,
-    "mdn.sigma_means": smpl_mdn.SIGMA_MEANS,
-    "mdn.draw": smpl_mdn.DRAWS,
     "quantizer.reading": quantize.READINGS,
     "quantizer.weights": ("prior", "uniform"),
     "optim.schedule": ("cosine", "constant", "step"),
@@ -47,18 +41,17 @@ _POSITIVE = (
         "flow.batch",
     ),
     *("quantizer.starts", "quantizer.iterations", "eval.batch", "eval.vertex_stride"),
-    *("cvae.z_size", "cvae.width", "cvae.vertex_stride"),
 )
 
 
 def validate(config: Any) -> None:
     """Checks the fields whose values are names or bounded numbers; the message lists the choices."""
+    check_choice(config, "model.name", build.NETWORKS)
+    check_choice(config, "model.head", build.HEADS)
     for path, choices in _CHOICES.items():
-        if (value := _field(config, path)) not in choices:
-            raise ValueError(f"config.{path} is {value!r}; choose one of {', '.join(map(repr, choices))}.")
+        check_choice(config, path, choices)
     for path in _POSITIVE:
-        if _field(config, path) < 1:
-            raise ValueError(f"config.{path} is {_field(config, path)}; it must be at least 1.")
+        check_least(config, path, 1)
     if config.train.batch % config.train.accumulate:
         raise ValueError(
             f"config.train.accumulate = {config.train.accumulate} must divide config.train.batch = {config.train.batch}."
@@ -69,9 +62,8 @@ def validate(config: Any) -> None:
         raise ValueError("config.data.crop='spin' is about images: config.model.trunk='keypoints' sees none.")
     if config.data.contrast_stretch and config.data.crop != "spin":
         raise ValueError("config.data.contrast_stretch is a part of SPIN's crops: it needs config.data.crop='spin'.")
-    if config.model.head == "released" and config.model.trunk != "resnet50":
-        raise ValueError("config.model.head='released' reads a map of config.model.trunk='resnet50'.")
-    _validate_baselines(config)
+    _check_network(config)
+    _check_cached_passes(config)
     if config.optim.schedule == "step" and config.optim.decay_step < 1:
         raise ValueError(
             "config.optim.schedule='step' needs the step of the decay: config.optim.decay_step, at least 1."
@@ -92,26 +84,49 @@ def validate(config: Any) -> None:
         )
 
 
-def _validate_baselines(config: Any) -> None:
-    name, m = config.model.name, config.model.num_hypotheses
-    if name in provenance.OWN_PARTS and (m == 1 or config.model.head != "paper"):
+def check_choice(config: Any, path: str, choices: Collection[str]) -> None:
+    """Refuses a field ("model.trunk") whose value is none of the choices, and lists them.
+
+    Raises:
+      ValueError: it is none of them.
+    """
+    if (value := _field(config, path)) not in choices:
+        raise ValueError(f"config.{path} is {value!r}; choose one of {', '.join(map(repr, choices))}.")
+
+
+def check_least(config: Any, path: str, least: int) -> None:
+    """Refuses a field whose value is below the least one.
+
+    Raises:
+      ValueError: it is below.
+    """
+    if _field(config, path) < least:
+        raise ValueError(f"config.{path} is {_field(config, path)}; it must be at least {least}.")
+
+
+def _check_network(config: Any) -> None:
+    """The model, its head and trunk fit each other, and the fields of every model's own part are in range."""
+    name, head, m = config.model.name, config.model.head, config.model.num_hypotheses
+    network, trunk = build.NETWORKS[name], build.HEADS[head].trunk
+    if trunk not in (None, config.model.trunk):
+        raise ValueError(f"config.model.head={head!r} reads a map of config.model.trunk={trunk!r}.")
+    if network.build is not None and (m == 1 or head != "paper"):
         raise ValueError(
             f"config.model.name={name!r} has several hypotheses and the paper's head: set config.model.num_hypotheses "
             f"to 2 or more (it is {m}) and config.model.head='paper'."
         )
-    if name == "hmr" and m > 1:
+    if network.single and m > 1:
         raise ValueError(
-            f"config.model.name='hmr' has one hypothesis: set config.model.num_hypotheses to 1 (it is {m})."
+            f"config.model.name={name!r} has one hypothesis: set config.model.num_hypotheses to 1 (it is {m})."
         )
-    if not config.mdn.sigma > 0:
-        raise ValueError(f"config.mdn.sigma is {config.mdn.sigma}; a variance or standard deviation is above 0.")
-    if (
-        min(config.mdn.weight, config.cvae.weight, config.cvae.anneal_steps, config.data.cached_passes) < 0
-        or config.eval.curve < 0
-    ):
-        raise ValueError(
-            "config.mdn.weight, cvae.weight, cvae.anneal_steps, data.cached_passes and eval.curve must not be negative."
-        )
+    for other in build.NETWORKS.values():
+        if other.check is not None and other.own(config) is not None:
+            other.check(config)
+
+
+def _check_cached_passes(config: Any) -> None:
+    check_least(config, "data.cached_passes", 0)
+    check_least(config, "eval.curve", 0)
     if config.data.cached_passes and (
         config.freeze != "trunk" or not config.freeze_statistics or not config.init or config.data.virtual_cameras
     ):

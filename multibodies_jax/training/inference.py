@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.models import folding
+from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, prior, setup
 
 
@@ -51,7 +51,7 @@ def restore(config: Any, directory: pathlib.Path, bodies: setup.Bodies) -> Regre
     checkpoints.check_match(directory, variables["params"], expected["params"])
     stats = {"batch_stats": variables["batch_stats"]}
     checkpoints.check_match(directory, stats, {"batch_stats": expected.get("batch_stats", {})})
-    model, variables = folding.fold(model, variables)
+    model, variables = build.HEADS[config.model.head].fold(model, variables)
     init = (metadata.get("init") or {}).get("fingerprint")
     return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"], step, init)
 

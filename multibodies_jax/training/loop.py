@@ -18,7 +18,7 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from multibodies_jax.data import sources
-from multibodies_jax.models import registry
+from multibodies_jax.models import build
 from multibodies_jax.training import (
     checkpoints,
     feature_cache,
@@ -282,7 +282,8 @@ def _initial_variables(config: Any, model: Any, stage: Stage, source: Source | N
     variables = jax.tree.map(jnp.asarray, source.variables)
     if num_hypotheses > have:
         noise = config.model.init_noise
-        variables = registry.expand(config.model.head, variables, num_hypotheses, noise, k_expand, config.model.name)
+        names = {"name": config.model.name, "head": config.model.head}
+        variables = build.expand(variables, num_hypotheses, noise, k_expand, **names)
     init = functools.partial(model.init, {"params": k_init, "dropout": k_init}, example, train=False)
     expected = jax.eval_shape(init)
     if set(expected["params"]) > set(variables["params"]):  # Layers that no source has.

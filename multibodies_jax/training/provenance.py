@@ -6,11 +6,9 @@ from typing import Any
 
 from configs import default
 from multibodies_jax import io
+from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints
 from multibodies_jax.training.setup import Bodies
-
-OWN_PARTS = {"smpl_mdn": "mdn", "smpl_cvae": "cvae"}  # The part of the config that a model has alone.
-
 
 # Fields that may differ between the run that trained a work directory and one that uses it.
 _FREE_FIELDS = (
@@ -23,7 +21,6 @@ _FREE_FIELDS = (
     "data.npz_dir",
     "data.image_dir",
     "data.threads",
-    "mdn.draw",
     "body.dir",  # The fingerprint of the body guards this one.
     "body.allow_other",
 )
@@ -77,16 +74,17 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
 
 def training_fields(tree: dict, prefix: str = "") -> dict[str, Any]:
     """The fields of a config (as in config.json) that decide what is trained, flat: "loss.best" -> 25.0."""
-    if not prefix:  # What is another model's binds nobody.
-        tree = {
-            k: v
-            for k, v in tree.items()
-            if k not in OWN_PARTS.values() or k == OWN_PARTS.get(tree["model"].get("name", ""))
-        }
+    free = {f"{its.config_part}.{field}" for its in build.NETWORKS.values() for field in its.free_fields}
+    free.update(_FREE_FIELDS)
+    if not prefix:  # The part of the config that only another model reads decides nothing here.
+        name = tree["model"].get("name")
+        own = build.NETWORKS[name].config_part if name in build.NETWORKS else None
+        others = {network.config_part for network in build.NETWORKS.values()} - {own}
+        tree = {part: value for part, value in tree.items() if part not in others}
     flat = {}
     for key, value in tree.items():
         path = prefix + key
-        if path in _FREE_FIELDS:
+        if path in free:
             continue
         flat.update(training_fields(value, path + ".") if isinstance(value, dict) else {path: value})
     return flat

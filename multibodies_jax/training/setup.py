@@ -2,9 +2,10 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float
 from multibodies_jax.body import body_files
 from multibodies_jax.body import smpl as smpl_lib
 from multibodies_jax.geometry import centring, rotations
-from multibodies_jax.models import registry
+from multibodies_jax.models import build
 
 
 class Bodies(flax.struct.PyTreeNode):
@@ -37,33 +38,45 @@ def load_bodies(config: Any) -> Bodies:
     )
 
 
-def build_model(config: Any, num_hypotheses: int, bodies: Bodies, mean_state: Sequence[float] | None = None) -> Any:
+def network(config: Any, num_hypotheses: int) -> build.Network:
+    """The model that a config trains in a stage with M = `num_hypotheses`: with one hypothesis all are HMR."""
+    return build.NETWORKS[config.model.name if num_hypotheses > 1 else "hmr"]
+
+
+def build_model(
+    config: Any, num_hypotheses: int, bodies: Bodies, mean_state: Sequence[float] | None = None
+) -> nn.Module:
     """The network of a config with M = `num_hypotheses`, from the checkpoint's `mean_state` or, without one, the body's."""
     if mean_state is None:
         mean_state = np.concatenate([bodies.files.mean_rot6d, bodies.files.mean_betas, bodies.files.mean_cam]).tolist()
-    frozen = freeze(config, num_hypotheses) if config.freeze_statistics else ""
-    return registry.build(
+    return build.build(
         mean_state=np.array(mean_state, np.float32),
-        **{**config.model, "num_hypotheses": num_hypotheses, "frozen": frozen, "own": _own_fields(config, bodies)},
+        name=config.model.name,
+        trunk=config.model.trunk,
+        head=config.model.head,
+        num_hypotheses=num_hypotheses,
+        iterations=config.model.iterations,
+        hidden=config.model.hidden,
+        dropout=config.model.dropout,
+        activation=config.model.activation,
+        init_noise=config.model.init_noise,
+        frozen=freeze(config, num_hypotheses) if config.freeze_statistics else "",
+        crop_size=config.model.crop_size,
+        width=config.model.width,
+        keypoint_width=config.model.keypoint_width,
+        keypoint_blocks=config.model.keypoint_blocks,
+        dtype=config.model.dtype,
+        own=build.NETWORKS[config.model.name].own(config),
+        body=bodies.smpl,
     )
 
 
-def _own_fields(config: Any, bodies: Bodies) -> dict[str, Any]:
-    """The module fields that only this model has."""
-    if config.model.name == "smpl_mdn":
-        return {name: config.mdn[name] for name in config.mdn if name != "weight"}
-    if config.model.name == "smpl_cvae":
-        return {
-            "z_size": config.cvae.z_size,
-            "width": config.cvae.width,
-            "vertices": len(encoded_vertices(config, bodies)),
-        }
-    return {}
-
-
-def encoded_vertices(config: Any, bodies: Bodies) -> np.ndarray:
-    """The vertices of the true mesh that SMPL-CVAE's encoder reads, by index."""
-    return np.arange(0, len(bodies.smpl.v_template), config.cvae.vertex_stride)
+def training_inputs(config: Any, num_hypotheses: int, bodies: Bodies) -> build.Inputs:
+    """Makes what the network of a stage reads in training beside the batch; nothing for most of them."""
+    its = network(config, num_hypotheses)
+    if its.training_inputs is None:
+        return lambda batch: {}
+    return its.training_inputs(its.own(config), bodies.smpl, bodies.j24)
 
 
 def freeze(config: Any, num_hypotheses: int) -> str:
@@ -89,19 +102,6 @@ def centred_joints(bodies: Bodies, rotmats: Array, betas: Array) -> tuple[Array,
     """J24 of bodies, metres, mid-hip centred, and that mid-hip."""
     points = smpl_lib.joints(bodies.j24, rotmats, betas)
     return centring.centre(points), centring.midhip(points)[..., None, :]
-
-
-def encoded_mesh(config: Any, bodies: Bodies) -> Callable[[dict], Array]:
-    """The vertices of the truth that SMPL-CVAE encodes, (B, V, 3), metres, mid-hip centred; zeros without truth."""
-    some = smpl_lib.subset(bodies.smpl, encoded_vertices(config, bodies))
-
-    def encoded(batch: dict) -> Array:
-        valid = batch["smpl_valid"] > 0
-        rotmats = jnp.where(valid[:, None, None, None], batch["rotmats"], jnp.eye(3)[None, None])
-        betas = jnp.where(valid[:, None], batch["betas"], 0.0)
-        return smpl_lib.mesh(some, rotmats, betas) - centred_joints(bodies, rotmats, betas)[1]
-
-    return encoded
 
 
 def enable_compilation_cache() -> None:

@@ -10,11 +10,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int
 
-from multibodies_jax.baselines import smpl_cvae, smpl_mdn
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.losses import total as losses
-from multibodies_jax.models import registry
+from multibodies_jax.models import build
 from multibodies_jax.training import setup
 
 
@@ -66,58 +65,46 @@ def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, s
 
 def _make_loss(config, model, bodies, num_hypotheses, prepare, split) -> Callable:
     """Builds `loss_fn(params, batch_stats, batch, key, step) -> loss, (batch_stats, metrics)` of a micro-batch."""
-    reading, name = config.loss.reading, config.model.name if num_hypotheses > 1 else "hmr"
+    reading, network = config.loss.reading, setup.network(config, num_hypotheses)
     options = {
         "weights": {term: config.loss[term] for term in losses.TERMS},
         "reading": reading,
         "reduce": config.loss.reduce,
-        "mode0": config.loss.mode0 and name == "multibodies",
+        "mode0": config.loss.mode0 and num_hypotheses > 1 and not network.exchangeable,
         "vertices": _centred_mesh(config, bodies),
     }
-    encoded = setup.encoded_mesh(config, bodies) if name == "smpl_cvae" else None
+    inputs, own_config = setup.training_inputs(config, num_hypotheses, bodies), network.own(config)
 
     def loss_fn(params: Any, batch_stats: Any, batch: dict, key: Array, step: Array) -> tuple[Array, Any]:
         k_prepare, k_dropout = jax.random.split(key)
         batch = prepare(batch, k_prepare)
         batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
         variables = {"params": _stop_frozen(config, num_hypotheses, params), "batch_stats": batch_stats}
-        seen = batch | ({"mesh": encoded(batch)} if encoded else {})
+        seen = batch | inputs(batch)
         rngs = {"dropout": k_dropout, "latent": jax.random.fold_in(key, 2)}
         out, changed = model.apply(variables, seen, train=True, rngs=rngs, mutable=["batch_stats", "extras"])
-        out, own, weights = _own_objective(config, name, out, changed.get("extras", {}), batch, step)
+        extras = {name: values[-1] for name, values in changed.get("extras", {}).items()}
+        out, own, weights = network.states_and_extra_terms(own_config, out, extras, batch, step)
         hyps = hypotheses.decode(out, bodies.j24)
         smpl_joints = (
             setup.centred_joints(bodies, batch["rotmats"], batch["betas"])[0] if reading == "released" else None
         )
         loss, terms, best = losses.total(hyps, batch, **options, smpl_joints=smpl_joints)
         loss = loss + sum(weights[term] * value for term, value in own.items())
-        metrics = {f"loss_{term}": jnp.mean(value) for term, value in (terms | own).items()}
+        metrics = {f"loss_{term}": jnp.mean(value) for term, value in (terms | dict(own)).items()}
         metrics |= annotated_shares(batch)
         metrics["best_mm"] = 1000 * _best_error(hyps, batch, best)
-        if out.shape[1] == num_hypotheses:  # SMPL-MDN and SMPL-CVAE train one prediction, whatever M is.
+        if out.shape[1] == num_hypotheses:  # Some baselines train one prediction, whatever M is.
             metrics["used_hypotheses"] = _perplexity(best, num_hypotheses)
         return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)
 
     return loss_fn
 
 
-def _own_objective(config, name: str, states: Array, extras: dict, batch: dict, step: Array):
-    """The states that the total loss takes, the terms that only this model has, and their weights."""
-    extras = {key: values[-1] for key, values in extras.items()}
-    if name == "smpl_mdn":
-        states, nll = smpl_mdn.objective(states, extras["log_alpha"], extras["log_sigma"], batch, config.mdn.root)
-        return states, {"mixture": nll}, {"mixture": config.mdn.weight}
-    if name == "smpl_cvae":
-        valid = batch["smpl_valid"] > 0
-        kl = jnp.sum(smpl_cvae.kl_divergence(extras["mean"], extras["log_var"]), axis=1)
-        weight = smpl_cvae.annealed(step, config.cvae.weight, config.cvae.anneal_steps)
-        return states, {"kl": jnp.where(valid, kl, 0.0)}, {"kl": weight}
-    return states, {}, {}
-
-
 def trained(config: Any, num_hypotheses: int, params: Any) -> Any:
     """Which parameters of a stage learn (`freeze`), as a tree of booleans."""
-    return registry.trained(params, config.model.head, setup.freeze(config, num_hypotheses))
+    frozen = setup.freeze(config, num_hypotheses)
+    return build.trained(params, frozen, name=config.model.name, head=config.model.head)
 
 
 def _stop_frozen(config: Any, num_hypotheses: int, params: Any) -> Any:

@@ -8,7 +8,8 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-from multibodies_jax.baselines import smpl_cvae
+from multibodies_jax.baselines.smpl_cvae import latents, objective
+from multibodies_jax.baselines.smpl_cvae import network as cvae
 from multibodies_jax.models import hmr
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
 
@@ -28,9 +29,7 @@ TRUTH = {
 
 
 def network(samples=M, **fields):
-    return smpl_cvae.CVAE(
-        **FIELDS | {"num_hypotheses": samples, "vertices": VERTICES, "z_size": Z, "width": 9} | fields
-    )
+    return cvae.CVAE(**FIELDS | {"num_hypotheses": samples, "vertices": VERTICES, "z_size": Z, "width": 9} | fields)
 
 
 SINGLE = jax.jit(hmr.HMR(**FIELDS, num_hypotheses=1).apply, static_argnames="train")
@@ -66,7 +65,7 @@ def test_divergence_equals_the_integral():
 
     expected = np.vectorize(integral)(np.float64(mean), np.float64(log_var))
     np.testing.assert_allclose(
-        smpl_cvae.kl_divergence(jnp.asarray(mean), jnp.asarray(log_var)), expected, rtol=1e-3, atol=0
+        objective.kl_divergence(jnp.asarray(mean), jnp.asarray(log_var)), expected, rtol=1e-3, atol=0
     )
 
 
@@ -78,7 +77,7 @@ def test_gradients_are_finite_and_alive_however_wild_the_encoder(trained):
     def loss(encoder):
         variables = {"params": trained["params"] | {"encoder": encoder}}
         mean, log_var = network().apply(variables, TRUTH["mesh"], method="encode")
-        return jnp.sum(smpl_cvae.kl_divergence(mean, log_var)) + jnp.sum(jnp.sin(mean + jnp.exp(log_var / 2)))
+        return jnp.sum(objective.kl_divergence(mean, log_var)) + jnp.sum(jnp.sin(mean + jnp.exp(log_var / 2)))
 
     encoder = trained["params"]["encoder"]
     for scale in (0.0, 1e6):
@@ -92,7 +91,7 @@ def test_gradients_are_finite_and_alive_however_wild_the_encoder(trained):
 
 @pytest.mark.parametrize(("steps", "expected"), [(4, [0.0, 0.5, 1.5, 2.0, 2.0]), (0, [2.0] * 5)])
 def test_the_weight_grows_linearly_and_stays(steps, expected):
-    weight = jax.jit(lambda step: smpl_cvae.annealed(step, 2.0, steps))
+    weight = jax.jit(lambda step: objective.annealed(step, 2.0, steps))
     np.testing.assert_allclose([weight(step) for step in (0, 1, 3, 4, 90)], expected, rtol=1e-6)
 
 
@@ -133,7 +132,7 @@ def test_samples_depend_on_the_hash_alone(trained):
     some = EVALUATE(trained, {key: value[order] for key, value in BATCH.items()})
     np.testing.assert_allclose(some, states[order], atol=1e-4 * np.abs(states).max())
     hashes = jnp.arange(200, dtype=jnp.uint32).at[:B].set(BATCH["example_hash"])
-    latents = np.asarray(smpl_cvae.standard_latents(hashes, 2 * M, Z))
+    latents = np.asarray(cvae.standard_latents(hashes, 2 * M, Z))
     expected = network().apply(trained, BATCH, jnp.asarray(latents[:B, :M]), method="decode_with")
     np.testing.assert_allclose(states, expected, atol=1e-4 * np.abs(states).max())
     np.testing.assert_array_equal(latents[0], latents[3])  # The same hash.
@@ -200,22 +199,20 @@ def test_the_gradient_reaches_everything_in_training(trained):
 
 def test_latents_that_say_nothing_have_no_information():
     prior = np.zeros((600, 4)), np.zeros((600, 4))
-    assert smpl_cvae.information(*prior) == {
+    assert latents.information(*prior) == {
         "kl": 0.0,
         "mutual_information": 0.0,
         "mutual_information_limit": pytest.approx(math.log(600)),
         "active_units": 0.0,
     }
-    shifted = smpl_cvae.information(
-        np.full((600, 4), 2.0), np.full((600, 4), -1.0)
-    )  # Far from the prior, but all alike.
+    shifted = latents.information(np.full((600, 4), 2.0), np.full((600, 4), -1.0))  # Far from the prior, but all alike.
     assert shifted["kl"] > 8 and shifted["mutual_information"] < 1e-9 and shifted["active_units"] == 0
 
 
 def test_latents_that_tell_all_apart_have_log_n():
     mean = np.zeros((600, 4))  # More than the rows of one block.
     mean[:, 1] = 10 * np.arange(600)
-    got = smpl_cvae.information(mean, np.full((600, 4), -3.0))
+    got = latents.information(mean, np.full((600, 4), -3.0))
     assert got["mutual_information"] == pytest.approx(math.log(600)) and got["active_units"] == 1
 
 
@@ -225,7 +222,7 @@ def test_information_of_a_gaussian_channel():
     mean = rng.normal(size=(1500, 3)) * np.array([[0.8, 0.6, 0.0]])
     log_var = np.log(np.tile([[0.36, 0.64, 1.0]], (1500, 1)))  # The mixture of all is the prior: KL is the information.
     expected = 0.5 * (math.log(1 / 0.36) + math.log(1 / 0.64))
-    got = smpl_cvae.information(mean, log_var)
+    got = latents.information(mean, log_var)
     assert got["kl"] == pytest.approx(expected, rel=0.06)
     assert got["mutual_information"] == pytest.approx(expected, rel=0.1)
     assert got["active_units"] == 2
@@ -234,7 +231,7 @@ def test_information_of_a_gaussian_channel():
 @pytest.mark.parametrize("bad", [np.zeros((0, 3)), np.full((2, 3), np.nan)])
 def test_information_refuses_what_is_no_encoding(bad):
     with pytest.raises(ValueError, match="finite encodings of examples"):
-        smpl_cvae.information(np.zeros_like(bad), bad)
+        latents.information(np.zeros_like(bad), bad)
 
 
 HEALTHY = {"kl": 5.0, "active_units": 6.0, "error_encoded_mm": 40.0, "error_sampled_mm": 50.0, "spread_mm": 30.0}
@@ -252,14 +249,14 @@ HEALTHY = {"kl": 5.0, "active_units": 6.0, "error_encoded_mm": 40.0, "error_samp
     ],
 )
 def test_the_verdict(numbers, expected):
-    assert smpl_cvae.verdict(**HEALTHY | numbers) == expected
-    assert expected in smpl_cvae.VERDICTS
+    assert latents.verdict(**HEALTHY | numbers) == expected
+    assert expected in latents.VERDICTS
 
 
 @pytest.mark.parametrize("value", [math.nan, -1.0])
 def test_a_verdict_needs_numbers(value):
     with pytest.raises(ValueError, match=r"finite numbers.*spread_mm"):
-        smpl_cvae.verdict(**HEALTHY | {"spread_mm": value})
+        latents.verdict(**HEALTHY | {"spread_mm": value})
 
 
 @pytest.mark.parametrize("name", ["num_hypotheses", "vertices", "z_size", "width"])

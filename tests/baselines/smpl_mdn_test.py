@@ -11,7 +11,8 @@ import scipy.special
 import scipy.stats
 from scipy.spatial.transform import Rotation
 
-from multibodies_jax.baselines import smpl_mdn
+from multibodies_jax.baselines.smpl_mdn import network as mdn
+from multibodies_jax.baselines.smpl_mdn import objective
 from multibodies_jax.geometry import rotations
 from multibodies_jax.hypotheses.hypotheses import split_state
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
@@ -29,7 +30,7 @@ def network():
         "kp2d_input": jnp.ones((B, 24)),
         "example_hash": jnp.array([7, 8, 9], jnp.uint32),
     }
-    model = smpl_mdn.MDN(
+    model = mdn.MDN(
         trunk=KeypointTrunk(width=16, blocks=1),
         mean_state=MEAN,
         num_hypotheses=M,
@@ -56,7 +57,7 @@ def _answer(model, variables, batch):
     return model.apply(variables, batch)
 
 
-_log_rotations = jax.jit(smpl_mdn._log_rotations, static_argnums=1)
+LOG_ROTATIONS = jax.jit(mdn.log_rotations_of, static_argnums=1)
 
 
 def _mixture(network):
@@ -84,27 +85,27 @@ def test_log_density_is_scipys():
             for b in range(B)
         ]
     )
-    got = smpl_mdn.log_density(*(jnp.asarray(x, jnp.float32) for x in (theta[:, None], means, log_alpha, log_sigma)))
+    got = objective.log_density(*(jnp.asarray(x, jnp.float32) for x in (theta[:, None], means, log_alpha, log_sigma)))
     np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-3)
 
 
 def test_virtual_prediction_is_eq_9_by_hand():
     theta, means, log_alpha, _ = _problem(np.random.default_rng(2), spread=0.02)
-    log_sigma = np.full((B, M), smpl_mdn.log_std(0.001, "variance"))
+    log_sigma = np.full((B, M), mdn.log_std(0.001, "variance"))
     density = np.exp(log_alpha) * np.exp(-0.5 * ((means - theta[:, None]) ** 2).sum(2) / 0.001)  # The constant cancels.
     expected = (means * (density / density.sum(1, keepdims=True))[..., None]).sum(1)
     arrays = [jnp.asarray(x, jnp.float32) for x in (theta[:, None], means, log_alpha, log_sigma)]
     np.testing.assert_allclose(
-        smpl_mdn.virtual_prediction(arrays[1], smpl_mdn.log_density(*arrays)), expected, atol=2e-5
+        objective.virtual_prediction(arrays[1], objective.log_density(*arrays)), expected, atol=2e-5
     )
 
 
 def test_sigma_is_a_variance_or_a_standard_deviation():
-    np.testing.assert_allclose(np.exp(smpl_mdn.log_std(0.001, "variance")), np.sqrt(0.001))
-    np.testing.assert_allclose(np.exp(smpl_mdn.log_std(0.001, "std")), 0.001)
+    np.testing.assert_allclose(np.exp(mdn.log_std(0.001, "variance")), np.sqrt(0.001))
+    np.testing.assert_allclose(np.exp(mdn.log_std(0.001, "std")), 0.001)
 
 
-@pytest.mark.parametrize("root", smpl_mdn.ROOTS)
+@pytest.mark.parametrize("root", mdn.ROOTS)
 @pytest.mark.parametrize("sigma", [1e-3, 1e-6])
 def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(network, root, sigma):
     """At half a turn in every joint the densities underflow by thousands of nats."""
@@ -119,10 +120,10 @@ def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(networ
         "smpl_valid": jnp.array([1.0, 1.0, 0.0]),
     }
     batch["rotmats"] = batch["rotmats"].at[2].set(jnp.nan)
-    log_sigma = jnp.full((B, M), smpl_mdn.log_std(sigma, "variance"))
+    log_sigma = jnp.full((B, M), mdn.log_std(sigma, "variance"))
 
     def loss(states):
-        virtual, nll = smpl_mdn.objective(states, log_alpha, log_sigma, batch, root)
+        virtual, nll = objective.objective(states, log_alpha, log_sigma, batch, root)
         return jnp.sum(nll) + jnp.sum(virtual**2), (virtual, nll)
 
     (_, (virtual, nll)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(states)
@@ -130,7 +131,7 @@ def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(networ
     assert (np.asarray(nll[:2]) > 1e4).all() and nll[2] == 0
     size = 69 if root == "shared" else 72
     theta = np.tile([3.1, 0, 0], (B, M, size // 3))
-    means = _log_rotations(states, 1 if root == "shared" else 0)
+    means = LOG_ROTATIONS(states, 1 if root == "shared" else 0)
     if root == "mixture":  # The root turns the shorter way.
         other = theta[..., :3] - [2 * np.pi, 0, 0]
         nearer = np.linalg.norm(other - means[..., :3], axis=2) < np.linalg.norm(
@@ -154,18 +155,18 @@ def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(networ
 
 def test_two_global_rotations_on_both_sides_of_half_a_turn_are_near():
     theta, mean = jnp.array([[3.1, 0.0, 0.0]]), jnp.array([[-3.1, 0.1, 0.0]])
-    np.testing.assert_allclose(smpl_mdn._nearest_branch(theta, mean), [[3.1 - 2 * np.pi, 0, 0]], atol=1e-5)
-    np.testing.assert_allclose(smpl_mdn._nearest_branch(theta, -mean), theta)
-    assert np.isfinite(jax.jacobian(smpl_mdn._nearest_branch)(jnp.zeros((1, 3)), mean)).all()
+    np.testing.assert_allclose(objective.nearest_branch(theta, mean), [[3.1 - 2 * np.pi, 0, 0]], atol=1e-5)
+    np.testing.assert_allclose(objective.nearest_branch(theta, -mean), theta)
+    assert np.isfinite(jax.jacobian(objective.nearest_branch)(jnp.zeros((1, 3)), mean)).all()
 
 
 def test_without_a_truth_the_virtual_prediction_takes_the_mixtures_weights(network):
     states, log_alpha, log_sigma = _mixture(network)
     batch = {"rotmats": jnp.full((B, 24, 3, 3), jnp.nan), "smpl_valid": jnp.zeros(B)}
-    virtual, nll = smpl_mdn.objective(states, log_alpha, log_sigma, batch, "shared")
-    means = np.asarray(_log_rotations(states, 1))
+    virtual, nll = objective.objective(states, log_alpha, log_sigma, batch, "shared")
+    means = np.asarray(LOG_ROTATIONS(states, 1))
     expected = np.einsum("bm,bmd->bd", np.exp(np.asarray(log_alpha)), means)
-    np.testing.assert_allclose(smpl_mdn._log_rotations(virtual[:, 0], 1), expected, atol=1e-4)
+    np.testing.assert_allclose(mdn.log_rotations_of(virtual[:, 0], 1), expected, atol=1e-4)
     assert not np.any(nll)
 
 
@@ -206,10 +207,10 @@ def test_samples_have_the_mixtures_weights_means_and_deviation(network):
     params["sigma_change"] = jax.tree.map(jnp.zeros_like, params["sigma_change"])
     params["head"] = jax.tree.map(lambda x: 0.2 * x, params["head"])
     states, extras = _train(model, {"params": params}, batch)
-    means = np.asarray(_log_rotations(states[0], 1), np.float64)
+    means = np.asarray(LOG_ROTATIONS(states[0], 1), np.float64)
     alpha = np.exp(np.asarray(extras["extras"]["log_alpha"][0][0]))
     drawn = _answer(dataclasses.replace(model, draw="samples"), {"params": params}, batch)
-    theta = np.asarray(_log_rotations(drawn, 1), np.float64).reshape(-1, 69)
+    theta = np.asarray(LOG_ROTATIONS(drawn, 1), np.float64).reshape(-1, 69)
     nearest = np.square(theta[:, None] - means[None]).sum(2).argmin(1)
     np.testing.assert_allclose(np.bincount(nearest, minlength=M) / len(theta), alpha, atol=0.03)
     np.testing.assert_allclose((theta - means[nearest]).mean(0), 0, atol=0.002)
@@ -221,9 +222,9 @@ def test_log_rotations_round_trip():
     six = rotations.matrix_to_rot6d(rotations.axis_angle_to_matrix(jnp.asarray(rotvecs))).reshape(2, 144)
     states = jnp.concatenate([six, jnp.zeros((2, 13))], axis=1)
     for first in (0, 1):
-        theta = _log_rotations(states, first)
+        theta = LOG_ROTATIONS(states, first)
         np.testing.assert_allclose(theta, rotvecs[:, first:].reshape(2, -1), atol=1e-5)
-        np.testing.assert_allclose(smpl_mdn._with_log_rotations(states, theta, first), states, atol=1e-5)
+        np.testing.assert_allclose(mdn.with_log_rotations(states, theta, first), states, atol=1e-5)
 
 
 @pytest.mark.parametrize("valid", [0.0, 1.0])
@@ -238,8 +239,8 @@ def test_the_virtual_root_lies_among_roots_on_both_sides_of_half_a_turn(valid):
     true[0, 0] = Rotation.from_rotvec([np.pi - 0.02, 0, 0]).as_matrix()
     batch = {"rotmats": jnp.asarray(true, jnp.float32), "smpl_valid": jnp.array([valid])}
     sigma = jnp.full((1, 6), jnp.log(1.0))  # Wide: the posterior weighs all.
-    objective = jax.jit(smpl_mdn.objective, static_argnums=4)
-    virtual, _ = objective(states, jnp.full((1, 6), -jnp.log(6.0)), sigma, batch, "mixture")
+    run = jax.jit(objective.objective, static_argnums=4)
+    virtual, _ = run(states, jnp.full((1, 6), -jnp.log(6.0)), sigma, batch, "mixture")
     root = np.asarray(jax.jit(rotations.rot6d_to_matrix)(virtual[0, 0, :6]), np.float64)
     off = (Rotation.from_matrix(root) * Rotation.from_rotvec([-np.pi, 0, 0])).magnitude()
     assert np.rad2deg(off) < 3

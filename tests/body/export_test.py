@@ -11,7 +11,7 @@ import pytest
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import hypotheses, quantize
 from multibodies_jax.losses import total as losses
-from multibodies_jax.models import flow, registry
+from multibodies_jax.models import build, flow
 from tests.helpers import random_body
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -40,7 +40,7 @@ BATCH = {"image": shaped(2, 32, 32, 3, dtype=jnp.uint8), "kp2d": shaped(2, 24, 2
     ("trunk", "dtype"), [("resnet50", "bfloat16"), ("resnet_small", "float32"), ("keypoints", "float32")]
 )
 def test_a_training_step_of_the_model(trunk, dtype):
-    model = registry.build(
+    model = build.build(
         mean_state=MEAN, trunk=trunk, dtype=dtype, crop_size=32, width=4, num_hypotheses=3, hidden=8, keypoint_width=8
     )
     variables = jax.eval_shape(model.init, jax.random.key(0), BATCH)
@@ -60,7 +60,7 @@ def test_a_training_step_of_the_model(trunk, dtype):
 
 
 def test_inference_and_picking():
-    model = registry.build(mean_state=MEAN, trunk="keypoints", num_hypotheses=3, hidden=8, keypoint_width=8)
+    model = build.build(mean_state=MEAN, trunk="keypoints", num_hypotheses=3, hidden=8, keypoint_width=8)
     variables = jax.eval_shape(model.init, jax.random.key(0), BATCH)
 
     def infer(variables, batch, index):

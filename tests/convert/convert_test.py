@@ -12,8 +12,8 @@ import pytest
 from multibodies_jax.body import body_files
 from multibodies_jax.convert import body_buffers, layouts, placing, torch_reader, torch_writer
 from multibodies_jax.geometry import joints
+from multibodies_jax.models import build, hmr
 from multibodies_jax.models import flow as flow_lib
-from multibodies_jax.models import hmr, registry
 from multibodies_jax.training import checkpoints, inference, prior, provenance, setup
 from tests.helpers import peer_files, tiny
 
@@ -81,7 +81,7 @@ def test_parameter_counts_are_the_published_ones():
 @pytest.mark.parametrize(("head", "num_hypotheses"), [("paper", 1), ("released", 3)])
 def test_every_variable_of_the_network_is_filled(head, num_hypotheses):
     layout = layouts.spin() if head == "paper" else layouts.network(num_hypotheses)
-    model = registry.build(mean_state=np.zeros(157, np.float32), head=head, num_hypotheses=num_hypotheses)
+    model = build.build(mean_state=np.zeros(157, np.float32), head=head, num_hypotheses=num_hypotheses)
     image = jnp.zeros((1, 32, 32, 3), jnp.uint8)
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), {"image": image}))
     shapes = {path: leaf.shape for path, leaf in placing.flatten(variables).items()}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from multibodies_jax.models import folding, registry
+from multibodies_jax.models import build, folding
 from tests.released import network_test as released_test
 
 RNG = np.random.default_rng(0)
@@ -32,11 +32,11 @@ def random_tree(model):
 )
 def test_states_are_those_of_the_source(fields, layers):
     sizes = {"crop_size": 64, "width": 4, "keypoint_width": 24, "keypoint_blocks": 1}
-    model = registry.build(mean_state=released_test.MEAN, **{"hidden": 16} | sizes | fields)
+    model = build.build(mean_state=released_test.MEAN, **{"hidden": 16} | sizes | fields)
     variables = random_tree(model)
     batch = BATCH if fields["trunk"] == "keypoints" else released_test.IMAGE
     expected = np.asarray(released_test.evaluate(model, variables, batch))
-    folded, fewer = folding.fold(model, variables)
+    folded, fewer = build.HEADS[fields.get("head", "paper")].fold(model, variables)
     assert isinstance(folded, folding.Folded) and len(folded.sizes) == layers
     assert not any("mean" in str(path) for path, _ in jax.tree_util.tree_leaves_with_path(fewer))
     template = jax.eval_shape(folded.init, jax.random.key(0), BATCH)
@@ -50,6 +50,6 @@ def test_states_are_those_of_the_source(fields, layers):
 
 def test_what_is_not_affine_stays():
     fields = {"trunk": "keypoints", "keypoint_width": 16, "keypoint_blocks": 1, "hidden": 16, "num_hypotheses": 2}
-    model = registry.build(mean_state=released_test.MEAN, activation="relu", **fields)
+    model = build.build(mean_state=released_test.MEAN, activation="relu", **fields)
     variables = random_tree(model)
     assert folding.fold(model, variables) == (model, variables)

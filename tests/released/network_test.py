@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from multibodies_jax.models import registry, resnet
+from multibodies_jax.models import build, resnet
 from multibodies_jax.released import network as released
 
 M = 3
@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 MEAN = RNG.normal(size=157).astype(np.float32)
 IMAGE = {"image": jnp.asarray(RNG.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8))}
 evaluate = jax.jit(lambda model, variables, batch: model.apply(variables, batch), static_argnums=0)
-build = functools.partial(registry.build, mean_state=MEAN, trunk="resnet50", crop_size=64, head="released", hidden=16)
+make = functools.partial(build.build, mean_state=MEAN, trunk="resnet50", crop_size=64, head="released", hidden=16)
 
 
 def random_tree(model, seed=0):
@@ -44,14 +44,14 @@ def fill(shapes, seed):
 @pytest.fixture(scope="module")
 def single():
     """A single-hypothesis HMR on a ResNet-50: (model, variables)."""
-    model = build(num_hypotheses=1)
+    model = make(num_hypotheses=1)
     return model, random_tree(model)
 
 
 @pytest.fixture(scope="module")
 def several():
     """The released network with three hypotheses that differ: (model, variables)."""
-    model = build(num_hypotheses=M)
+    model = make(num_hypotheses=M)
     return model, random_tree(model, 1)
 
 
@@ -142,8 +142,8 @@ def test_batch_statistics_equal_pytorch_in_training(several):
 
 def test_expanded_without_noise_every_hypothesis_equals_the_source(single):
     source, variables = single
-    expanded = registry.expand("released", variables, M, 0.0, jax.random.key(0))
-    model = build(num_hypotheses=M)
+    expanded = build.expand(variables, M, 0.0, jax.random.key(0), head="released")
+    model = make(num_hypotheses=M)
     template = jax.eval_shape(model.init, jax.random.key(0), IMAGE)
     assert jax.tree.map(jnp.shape, expanded) == jax.tree.map(jnp.shape, template)
     expected = np.asarray(evaluate(source, variables, IMAGE))
@@ -153,7 +153,7 @@ def test_expanded_without_noise_every_hypothesis_equals_the_source(single):
 
 def test_noise_has_the_size_it_says_and_leaves_statistics_alone(single):
     variables = single[1]
-    expanded = registry.expand("released", variables, M, 0.2, jax.random.key(0))
+    expanded = build.expand(variables, M, 0.2, jax.random.key(0), head="released")
     last, source = expanded["params"]["modes"]["layer5_2"], variables["params"]["trunk"]["layer4_2"]
     for layer, leaf in (("conv3", "kernel"), ("bn3", "scale"), ("bn3", "bias")):
         added = last[layer][leaf] - jnp.tile(source[layer][leaf], M)
@@ -175,9 +175,9 @@ class Map(nn.Module):
 
 
 def test_dropout_differs_among_hypotheses_and_loaded_statistics_stay(single):
-    variables = registry.expand("released", single[1], M, 0.0, jax.random.key(0))
+    variables = build.expand(single[1], M, 0.0, jax.random.key(0), head="released")
     variables = {kind: {k: v for k, v in tree.items() if k != "trunk"} for kind, tree in variables.items()}
-    model, rngs = build(num_hypotheses=M, frozen="loaded").clone(trunk=Map()), {"dropout": jax.random.key(0)}
+    model, rngs = make(num_hypotheses=M, frozen="loaded").clone(trunk=Map()), {"dropout": jax.random.key(0)}
     batch = {"map": jnp.tile(jnp.asarray(RNG.uniform(size=(1, 2, 2, 1024)), jnp.float32), (2, 1, 1, 1))}
     train = jax.jit(lambda v, b: model.apply(v, b, True, rngs=rngs, mutable=["batch_stats"]))
     state, changed = train(variables, batch)
@@ -190,7 +190,7 @@ def test_dropout_differs_among_hypotheses_and_loaded_statistics_stay(single):
 
 def test_what_learns(several, single):
     def names(params, head, freeze):
-        leaves = jax.tree_util.tree_leaves_with_path(registry.trained(params, head, freeze))
+        leaves = jax.tree_util.tree_leaves_with_path(build.trained(params, freeze, head=head))
         return {jax.tree_util.keystr(path, simple=True, separator="/") for path, learns in leaves if learns}
 
     params = several[1]["params"]
@@ -204,7 +204,7 @@ def test_what_learns(several, single):
 
 def test_hundreds_of_hypotheses_never_exist_at_once():
     """No array of the program grows with the batch, the map and M at once, forwards or backwards."""
-    model = build(num_hypotheses=300)
+    model = make(num_hypotheses=300)
     shapes = jax.eval_shape(model.init, jax.random.key(0), IMAGE)
 
     def loss(params, stats):
@@ -220,9 +220,9 @@ def test_hundreds_of_hypotheses_never_exist_at_once():
 
 def test_other_trunks_and_sources_are_refused(several, single):
     with pytest.raises(ValueError, match=r"model.head='released' reads a map of model.trunk='resnet50', got .*small"):
-        build(trunk="resnet_small")
+        make(trunk="resnet_small")
     with pytest.raises(ValueError, match="starts from an HMR with one hypothesis on a ResNet-50"):
-        registry.expand("released", several[1], M, 0.0, jax.random.key(0))
+        build.expand(several[1], M, 0.0, jax.random.key(0), head="released")
     many = {"params": {**single[1]["params"], "head": {"dec": {"kernel": jnp.zeros((16, 314))}}}, "batch_stats": {}}
     with pytest.raises(ValueError, match=r"got a trunk of .* 314 columns"):
-        registry.expand("released", many, M, 0.0, jax.random.key(0))
+        build.expand(many, M, 0.0, jax.random.key(0), head="released")

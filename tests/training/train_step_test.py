@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from multibodies_jax.data import virtual_views
 from multibodies_jax.geometry import joints
-from multibodies_jax.models import registry
+from multibodies_jax.models import build
 from multibodies_jax.training import config_checks, optimizer, setup, train_step
 from tests.helpers import tiny
 
@@ -31,7 +31,7 @@ def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
     step = train_step.make_train_step(config, model, bodies, adam, 6, lambda batch, key: batch, split)
     after, metrics = jax.jit(step)(state, batch, key(2))
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params, params)
-    assert moved == registry.trained(params, "paper", "loaded") and moved["head"]["dec"]["kernel"]
+    assert moved == build.trained(params, "loaded") and moved["head"]["dec"]["kernel"]
     assert sum(x.size for x in jax.tree.leaves(after.opt_state)) < 2.2 * params["head"]["dec"]["kernel"].size
     assert np.isfinite(metrics["loss"]) and metrics["gradient_norm"] > 0
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from multibodies_jax.models import keypoint_trunk, registry
+from multibodies_jax.models import build, keypoint_trunk
 
 MEAN = np.linspace(-1, 1, 157)
 RNG = np.random.default_rng(0)
@@ -38,10 +38,10 @@ def test_keypoint_trunk_sees_the_evidence_and_only_that():
     np.testing.assert_array_equal(trunk.apply(variables, noisy), trunk.apply(variables, seen_moved))
 
 
-@pytest.mark.parametrize("trunk", registry.TRUNKS)
+@pytest.mark.parametrize("trunk", build.TRUNKS)
 @pytest.mark.parametrize(("name", "M"), [("multibodies", 3), ("hmr", 1)])
 def test_every_model_and_trunk_returns_states(name, M, trunk):
-    model = registry.build(
+    model = build.build(
         mean_state=MEAN, name=name, trunk=trunk, num_hypotheses=3, hidden=8, crop_size=64, width=4, keypoint_width=16
     )
     batch = {
@@ -56,7 +56,7 @@ def test_every_model_and_trunk_returns_states(name, M, trunk):
 
 @pytest.mark.parametrize("trunk", ["resnet50", "resnet_small"])
 def test_bfloat16_reaches_the_trunk_and_not_the_state(trunk):
-    model = registry.build(mean_state=MEAN, trunk=trunk, num_hypotheses=2, crop_size=64, dtype="bfloat16")
+    model = build.build(mean_state=MEAN, trunk=trunk, num_hypotheses=2, crop_size=64, dtype="bfloat16")
     assert model.trunk.dtype == jnp.bfloat16
     state, _ = jax.eval_shape(
         model.init_with_output, jax.random.key(0), {"image": jnp.zeros((1, 64, 64, 3), jnp.uint8)}
@@ -76,4 +76,4 @@ def test_bfloat16_reaches_the_trunk_and_not_the_state(trunk):
 )
 def test_unknown_names_list_the_choices(fields, message):
     with pytest.raises(ValueError, match=message):
-        registry.build(mean_state=MEAN, **fields)
+        build.build(mean_state=MEAN, **fields)

@@ -76,84 +76,6 @@ def log_std(sigma: float, means: str) -> float:
     return 0.5 * math.log(sigma) if means == "variance" else math.log(sigma)
 
 
-def objective(
-    states: Float[Array, "B M 157"],
-    log_alpha: Float[Array, "B M"],
-    log_sigma: Float[Array, "B M"],
-    batch: Mapping[str, Array],
-    root: str,
-) -> tuple[Float[Array, "B 1 157"], Float[Array, "B"]]:
-    """What is trained: the virtual prediction, which the total loss takes (eqs 8, 9), and the negative log-likelihood.
-
-    Args:
-      states: of the components' means.
-      log_alpha, log_sigma: log-weights and log standard deviations of the components.
-      batch: `rotmats` (B, 24, 3, 3) and `smpl_valid` (B,) of the truth. Where it has none the virtual prediction takes
-        the mixture's own weights, and the likelihood is left out (0).
-      root: as in `MDN`.
-
-    Returns:
-      One state per example, and nats per example.
-    """
-    valid = batch["smpl_valid"] > 0
-    first = 1 if root == "shared" else 0
-    truth = jnp.where(valid[:, None, None, None], batch["rotmats"], jnp.eye(3)[None, None])
-    theta = rotations.matrix_to_axis_angle(truth[:, first:]).reshape(len(truth), 1, -1)
-    means = averaged = _log_rotations(states, first)
-    if root == "mixture":
-        # Two rotations close to half a turn may have opposite axis-angles: only those of one branch have a mean.
-        side = jnp.where(valid[:, None, None], theta[..., :3], means[:, :1, :3])
-        averaged = _root_near(means, side)
-        theta = _root_near(jnp.broadcast_to(theta, means.shape), means[..., :3])
-    log_p = log_density(theta, means, log_alpha, log_sigma)
-    nll = jnp.where(valid, -jax.nn.logsumexp(log_p, axis=1), 0.0)
-    virtual = virtual_prediction(averaged, jnp.where(valid[:, None], log_p, log_alpha))
-    return _with_log_rotations(jnp.mean(states, axis=1), virtual, first)[:, None], nll
-
-
-def log_density(
-    theta: Float[Array, "B #M D"],
-    means: Float[Array, "B M D"],
-    log_alpha: Float[Array, "B M"],
-    log_sigma: Float[Array, "B M"],
-) -> Float[Array, "B M"]:
-    """log (alpha_m N(theta | mu_m, sigma_m^2 I)) of eq 9, nats; its `logsumexp` over m is the mixture's log-likelihood.
-
-    Never leaves the log domain: at sigma^2 = 0.001 the densities themselves under- and overflow float32.
-    """
-    size = theta.shape[-1]
-    squared = jnp.sum(jnp.square(means - theta), axis=-1)
-    return log_alpha - size * (0.5 * math.log(2 * math.pi) + log_sigma) - 0.5 * squared * jnp.exp(-2 * log_sigma)
-
-
-def virtual_prediction(means: Float[Array, "B M D"], log_density: Float[Array, "B M"]) -> Float[Array, "B D"]:
-    """The means weighted by the posterior of their components given the truth (eq 9).
-
-    The weights are constants of the gradient, as in a step of EM: at sigma^2 = 0.001 their own derivative is a
-    thousand times the distance of two components, and only says which of two near ones to take.
-    """
-    posterior = jax.lax.stop_gradient(jax.nn.softmax(log_density, axis=1))
-    return jnp.einsum("bm,bmd->bd", posterior, means, precision="highest")
-
-
-def _root_near(log_rotations: Float[Array, "B M 72"], side: Float[Array, "B #M 3"]) -> Float[Array, "B M 72"]:
-    """The log-rotations with the global one on the branch that is nearer to `side`."""
-    near = _nearest_branch(log_rotations[..., :3], side)
-    return jnp.concatenate([near, log_rotations[..., 3:]], axis=-1)
-
-
-def _nearest_branch(theta: Float[Array, "*b 3"], mean: Float[Array, "*#b 3"]) -> Float[Array, "*b 3"]:
-    """The log-rotation of the same rotation that is nearer to a mean: `theta`, or its turn the other way round.
-
-    Seen from a camera most people's global rotation is near half a turn (y points down), where the two meet.
-    """
-    square = jnp.sum(jnp.square(theta), axis=-1, keepdims=True)
-    angle = jnp.sqrt(jnp.maximum(square, 1e-12))
-    other = theta * (1 - 2 * math.pi / angle)
-    nearer = jnp.sum(jnp.square(other - mean), axis=-1) < jnp.sum(jnp.square(theta - mean), axis=-1)
-    return jnp.where(nearer[..., None], other, theta)
-
-
 def _share(states: Float[Array, "B M 157"], root: str) -> Float[Array, "B M 157"]:
     """Gives all components the mean shape and camera and, if it is shared, the mean root."""
     pose, *_ = split_state(states)
@@ -162,14 +84,14 @@ def _share(states: Float[Array, "B M 157"], root: str) -> Float[Array, "B M 157"
     return jnp.where(own[None, None], states, jnp.mean(states, axis=1, keepdims=True))
 
 
-def _log_rotations(states: Float[Array, "*b 157"], first: int) -> Float[Array, "*b D"]:
+def log_rotations_of(states: Float[Array, "*b 157"], first: int) -> Float[Array, "*b D"]:
     """Axis-angles of the joints from `first` on, radians, D = 3 (24 - first)."""
     pose = split_state(states)[0]
     matrices = rotations.rot6d_to_matrix(pose.reshape(*pose.shape[:-1], 24, 6)[..., first:, :])
     return rotations.matrix_to_axis_angle(matrices).reshape(*pose.shape[:-1], -1)
 
 
-def _with_log_rotations(
+def with_log_rotations(
     states: Float[Array, "*b 157"], log_rotations: Float[Array, "*b D"], first: int
 ) -> Float[Array, "*b 157"]:
     """The states with these axis-angles for the joints from `first` on."""
@@ -195,9 +117,9 @@ def _sample(
     first = 1 if root == "shared" else 0
     chosen = jax.random.categorical(_key(_ORDER, example), log_alpha, shape=log_alpha.shape)
     states = states[chosen]
-    means = _log_rotations(states, first)
+    means = log_rotations_of(states, first)
     noise = jnp.exp(log_sigma[chosen])[:, None] * jax.random.normal(_key(_NOISE, example), means.shape)
-    return _with_log_rotations(states, means + noise, first)
+    return with_log_rotations(states, means + noise, first)
 
 
 def _key(purpose: int, example: Array) -> Array:

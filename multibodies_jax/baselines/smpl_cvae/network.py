@@ -1,23 +1,17 @@
 """SMPL-CVAE: an encoder of the true mesh and a decoder of the feature and a latent (3D Multi-bodies, appendix C)."""
 
-import math
 from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-import scipy.special
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from multibodies_jax.models.hmr import HMR
 
-VERDICTS = ("collapsed", "cheats", "neither")
-_SAMPLES = 0x3E0  # Purpose of random keys, and a seed.
+_SAMPLES = 0x3E0  # Purpose of random keys.
 _MESH_SCALE = 0.3  # Metres: about the root mean square of mid-hip centred vertices.
 _LOG_VAR_LIMIT = 8.0  # Standard deviations between 1/55 and 55.
-_ACTIVE_VARIANCE = 0.01
-_ROWS = 512  # Of the N x N densities that exist at once.
 
 
 class CVAE(HMR):
@@ -82,7 +76,7 @@ class CVAE(HMR):
     def decode_with(self, batch: Mapping[str, Array], z: Float[Array, "B K Z"]) -> Float[Array, "B K 157"]:
         """States of given latents, as in evaluation; `model.apply(..., method="decode_with")`.
 
-        With `encode(mesh)[0][:, None]` it is the reconstruction of the truth, which `verdict` compares with samples.
+        With `encode(mesh)[0][:, None]` it is the reconstruction of the truth, which `latents.verdict` compares with samples.
         """
         if z.shape[-1] != self.z_size:
             raise ValueError(f"A latent of this model has {self.z_size} numbers, got {z.shape[-1]}.")
@@ -134,99 +128,3 @@ def standard_latents(example_hash: Shaped[Array, "B"], count: int, size: int) ->
         return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, example), sample), (size,))
 
     return jax.vmap(jax.vmap(draw, (None, 0)), (0, None))(example_hash, jnp.arange(count))
-
-
-def kl_divergence(mean: Float[Array, "B Z"], log_var: Float[Array, "B Z"]) -> Float[Array, "B Z"]:
-    """KL(N(mean, exp(log_var)) || N(0, 1)) of each number of the latent, nats (Kingma and Welling, 2014, appendix B)."""
-    return 0.5 * (jnp.square(mean) + (jnp.expm1(log_var) - log_var))  # exp(x) - 1 would cancel near 0.
-
-
-def annealed(step: int | Int[Array, ""], weight: float, steps: int) -> Float[Array, ""]:
-    """The weight of the divergence at a step: it grows linearly from 0 to `weight` in `steps` steps (Bowman et al., 2016).
-
-    With `steps` 0 it is `weight` from the start.
-    """
-    return weight * jnp.minimum(step / steps, 1.0) if steps else jnp.asarray(weight)
-
-
-def information(mean: Float[np.ndarray, "N Z"], log_var: Float[np.ndarray, "N Z"]) -> dict[str, float]:
-    """How much the latents say of N truths (only of examples with one).
-
-    Args:
-      mean, log_var: of the encoder.
-
-    Returns:
-      kl: mean divergence from the prior, nats. An upper bound of the information of z about the truth: that and how far
-        the mixture of all encodings is from the prior (Hoffman and Johnson, 2016).
-      mutual_information: the first of these two, nats: the mean of log q(z | x) - log mean_x' q(z | x') over the N
-        examples, by one seeded sample of z of each. At most log N, so that only values well below it are exact.
-      mutual_information_limit: log N.
-      active_units: numbers of the latent whose mean varies by more than 0.01 among examples (Burda et al., 2016).
-
-    Raises:
-      ValueError: no examples, or numbers that are not finite.
-    """
-    mean, log_var = np.asarray(mean, np.float64), np.asarray(log_var, np.float64)
-    if not mean.size or not np.isfinite(mean).all() or not np.isfinite(log_var).all():
-        raise ValueError(f"The information in z needs finite encodings of examples, got {mean.shape} of them, or NaN.")
-    divergence = 0.5 * (np.square(mean) + np.expm1(log_var) - log_var)
-    return {
-        "kl": float(divergence.sum(axis=1).mean()),
-        "mutual_information": _mutual_information(mean, log_var),
-        "mutual_information_limit": math.log(len(mean)),
-        "active_units": float(np.sum(mean.var(axis=0) > _ACTIVE_VARIANCE)),
-    }
-
-
-def _mutual_information(mean: Float[np.ndarray, "N Z"], log_var: Float[np.ndarray, "N Z"]) -> float:
-    noise = np.random.default_rng(_SAMPLES).normal(size=mean.shape)
-    z, precision = mean + np.exp(log_var / 2) * noise, np.exp(-log_var)
-    own = -0.5 * np.sum(np.square(noise) + log_var, axis=1)
-    offset = np.sum(np.square(mean) * precision + log_var, axis=1)
-    gains = []
-    for start in range(0, len(z), _ROWS):
-        some = z[start : start + _ROWS]
-        # All pairs at once: (z - mean)^2 multiplied out, in float64, where it does not cancel.
-        squared = np.square(some) @ precision.T - 2 * some @ (mean * precision).T + offset[None]
-        log_sum = np.asarray(scipy.special.logsumexp(-0.5 * squared, axis=1))
-        gains.append(own[start : start + _ROWS] - log_sum + math.log(len(z)))
-    return float(np.clip(np.concatenate(gains).mean(), 0.0, math.log(len(z))))
-
-
-def verdict(
-    *, kl: float, active_units: float, error_encoded_mm: float, error_sampled_mm: float, spread_mm: float
-) -> str:
-    """Which of the two known failures a trained SMPL-CVAE shows, if any.
-
-    "cheats", the paper's word (section 5): the encoder transports the truth itself, not only the mode of ambiguity.
-    A mode can be found by chance, so that among M samples one is about as good as the decoder with the encoded z. The
-    error with the encoded z below half of the best sample's means that most of what z says cannot be found so.
-
-    "collapsed" (Bowman et al., 2016): z says nothing, so that all samples are alike. Each of these is enough: less than
-    log 2 nats, which cannot even tell two modes apart; no active unit; or samples spread by less than 2 % of their
-    error, which the choice of the best can then hardly lower (the paper's gains 3 % from n = 1 to 25: 70.1 to 68.1 mm).
-
-    Cheating comes first: a decoder that gains from the encoded z listens to it, even if its samples are alike because
-    the encodings lie far from the prior.
-
-    Args:
-      kl, active_units: of `information`.
-      error_encoded_mm: mean error with z the encoder's mean, held-out examples.
-      error_sampled_mm: mean over the same examples of the best of M samples' error, M as in evaluation.
-      spread_mm: mean distance of the joints of samples to their mean over the samples.
-
-    Returns:
-      One of `VERDICTS`.
-
-    Raises:
-      ValueError: a number that is negative or not finite.
-    """
-    numbers = {"kl": kl, "active_units": active_units, "error_encoded_mm": error_encoded_mm}
-    numbers |= {"error_sampled_mm": error_sampled_mm, "spread_mm": spread_mm}
-    bad = {name: value for name, value in numbers.items() if not (math.isfinite(value) and value >= 0)}
-    if bad:
-        raise ValueError(f"A verdict on SMPL-CVAE needs finite numbers that are not negative, got {bad}.")
-    if error_encoded_mm < 0.5 * error_sampled_mm:
-        return "cheats"
-    collapsed = kl < math.log(2) or active_units < 1 or spread_mm < 0.02 * error_sampled_mm
-    return "collapsed" if collapsed else "neither"

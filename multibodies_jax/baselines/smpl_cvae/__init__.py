@@ -1,0 +1,67 @@
+"""SMPL-CVAE, a baseline of the paper (appendix C): `network`, what it trains (`objective`), what z says (`latents`)."""
+
+from typing import Any
+
+import flax.linen as nn
+
+from multibodies_jax.baselines.smpl_cvae import latents, network, objective
+from multibodies_jax.body import smpl
+from multibodies_jax.models import build
+from multibodies_jax.training import config_checks
+
+
+def _build(
+    *,
+    trunk: nn.Module,
+    mean_state: tuple[float, ...],
+    num_hypotheses: int,
+    iterations: int,
+    hidden: int,
+    dropout: float,
+    activation: str,
+    init_noise: float,
+    frozen: str,
+    own: Any,
+    body: smpl.SmplModel | None,
+) -> network.CVAE:
+    if body is None:
+        raise ValueError("SMPL-CVAE reads vertices of a body: pass `body` and its part of the config as `own`.")
+    return network.CVAE(
+        trunk=trunk,
+        mean_state=mean_state,
+        num_hypotheses=num_hypotheses,
+        iterations=iterations,
+        hidden=hidden,
+        dropout=dropout,
+        activation=activation,
+        init_noise=init_noise,
+        frozen=frozen,
+        vertices=len(objective.encoded_vertices(own, body)),
+        z_size=own.z_size,
+        width=own.width,
+    )
+
+
+def _check(config: Any) -> None:
+    for field in ("z_size", "width", "vertex_stride"):
+        config_checks.check_least(config, f"cvae.{field}", 1)
+    for field in ("weight", "anneal_steps"):
+        config_checks.check_least(config, f"cvae.{field}", 0)
+
+
+build.NETWORKS.register(
+    "smpl_cvae",
+    build.Network(
+        label="SMPL-CVAE",
+        exchangeable=True,
+        build=_build,
+        # Its head is HMR's own, whatever M is: the hypotheses are samples of z.
+        expand=lambda variables, num_hypotheses, noise, key: dict(variables),
+        own_parameters=("encoder/", "fuse_in/", "fuse_out/"),
+        config_part="cvae",
+        check=_check,
+        training_inputs=objective.encoded_mesh,
+        states_and_extra_terms=objective.states_and_extra_terms,
+        inspect=latents.inspect,
+    ),
+)

@@ -1,0 +1,67 @@
+"""SMPL-MDN, a baseline of the paper (appendix C): `network`, and what it trains (`objective`, eq 9)."""
+
+from typing import Any
+
+import flax.linen as nn
+
+from multibodies_jax.baselines.smpl_mdn import network, objective
+from multibodies_jax.body import smpl
+from multibodies_jax.models import build
+from multibodies_jax.training import config_checks
+
+
+def _build(
+    *,
+    trunk: nn.Module,
+    mean_state: tuple[float, ...],
+    num_hypotheses: int,
+    iterations: int,
+    hidden: int,
+    dropout: float,
+    activation: str,
+    init_noise: float,
+    frozen: str,
+    own: Any,
+    body: smpl.SmplModel | None,
+) -> network.MDN:
+    del body
+    return network.MDN(
+        trunk=trunk,
+        mean_state=mean_state,
+        num_hypotheses=num_hypotheses,
+        iterations=iterations,
+        hidden=hidden,
+        dropout=dropout,
+        activation=activation,
+        init_noise=init_noise,
+        frozen=frozen,
+        root=own.root,
+        sigma=own.sigma,
+        sigma_means=own.sigma_means,
+        learn_sigma=own.learn_sigma,
+        learn_alpha=own.learn_alpha,
+        draw=own.draw,
+    )
+
+
+def _check(config: Any) -> None:
+    for field, choices in (("root", network.ROOTS), ("sigma_means", network.SIGMA_MEANS), ("draw", network.DRAWS)):
+        config_checks.check_choice(config, f"mdn.{field}", choices)
+    if not config.mdn.sigma > 0:
+        raise ValueError(f"config.mdn.sigma is {config.mdn.sigma}; a variance or standard deviation is above 0.")
+    config_checks.check_least(config, "mdn.weight", 0)
+
+
+build.NETWORKS.register(
+    "smpl_mdn",
+    build.Network(
+        label="SMPL-MDN",
+        exchangeable=True,
+        build=_build,
+        own_parameters=("alpha/", "sigma_change/"),
+        config_part="mdn",
+        free_fields=("draw",),
+        check=_check,
+        states_and_extra_terms=objective.states_and_extra_terms,
+    ),
+)

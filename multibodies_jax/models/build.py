@@ -1,0 +1,339 @@
+"""The trainable models and the heads of ours, by name; a model is built of a trunk, a head and the mean body.
+
+A model that is not in this package (a baseline, say) describes itself in a `Network` and registers it in `NETWORKS`; so
+does a head in `HEADS`. Nothing else has to change for `config.model.name` or `config.model.head` to choose it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from multibodies_jax.body import smpl
+from multibodies_jax.models import folding, hmr
+from multibodies_jax.models.keypoint_trunk import KeypointTrunk
+from multibodies_jax.models.resnet import ResNet50, ResNetSmall
+from multibodies_jax.registry import Registry
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+TRUNKS = ("resnet50", "resnet_small", "keypoints")
+
+Variables = Mapping[str, Any]  # "params" and, where a trunk has batch norms, "batch_stats".
+Inputs = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+@runtime_checkable
+class HeadBuilder(Protocol):
+    """Makes the flax module of M hypotheses; the fields are those of `hmr.HMR` and have its names."""
+
+    def __call__(
+        self,
+        *,
+        trunk: nn.Module,
+        mean_state: tuple[float, ...],
+        num_hypotheses: int,
+        iterations: int,
+        hidden: int,
+        dropout: float,
+        activation: str,
+        init_noise: float,
+        frozen: str,
+    ) -> nn.Module: ...
+
+
+@runtime_checkable
+class NetworkBuilder(Protocol):
+    """Makes the flax module of a model that is not ours: the fields of `HeadBuilder`, and two.
+
+    `own` is the part of the config that only this model has (`Network.config_part`); `body` is the experiment's.
+    """
+
+    def __call__(
+        self,
+        *,
+        trunk: nn.Module,
+        mean_state: tuple[float, ...],
+        num_hypotheses: int,
+        iterations: int,
+        hidden: int,
+        dropout: float,
+        activation: str,
+        init_noise: float,
+        frozen: str,
+        own: Any,
+        body: smpl.SmplModel | None,
+    ) -> nn.Module: ...
+
+
+@runtime_checkable
+class Expand(Protocol):
+    """Makes the variables of M hypotheses from those of a trained single-hypothesis `HMR` (appendix D)."""
+
+    def __call__(
+        self, variables: Variables, num_hypotheses: int, noise: float, key: Key[Array, ""]
+    ) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class StatesAndExtraTerms(Protocol):
+    """What a model trains beside the total loss (eq 8).
+
+    Args:
+      own: the model's part of the config.
+      states: what its module returned in training, (B, M, 157).
+      extras: what the module sowed into the collection "extras", the last value of each name.
+      batch: the training batch.
+      step: of the training, for weights that change.
+
+    Returns:
+      The states (B, K, 157) that the total loss takes; terms by name, (B,) each; and the weight of each term.
+    """
+
+    def __call__(
+        self,
+        own: Any,
+        states: Float[Array, "B M 157"],
+        extras: Mapping[str, Array],
+        batch: Mapping[str, Array],
+        step: Array,
+    ) -> tuple[Float[Array, "B K 157"], Mapping[str, Float[Array, "B"]], Mapping[str, float | Array]]: ...
+
+
+def no_extra_terms(
+    own: Any,
+    states: Float[Array, "B M 157"],
+    extras: Mapping[str, Array],
+    batch: Mapping[str, Array],
+    step: Array,
+) -> tuple[Float[Array, "B M 157"], Mapping[str, Float[Array, "B"]], Mapping[str, float | Array]]:
+    """`StatesAndExtraTerms` of a model that trains the total loss alone."""
+    del own, extras, batch, step
+    return states, {}, {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """One way of predicting M hypotheses in model.name="multibodies", registered in `HEADS`.
+
+    Attributes:
+      build: makes the module.
+      expand: makes its variables from those of a trained single hypothesis.
+      fold: (module, variables) -> the same states in evaluation from fewer products; see `folding.fold`.
+      own_parameters: prefixes of the parameters that a single hypothesis lacks or has M times smaller ("head/dec/");
+        with `freeze="loaded"` they alone are trained.
+      trunk: the only `config.model.trunk` that the head can read; None: any.
+    """
+
+    build: HeadBuilder
+    expand: Expand
+    fold: Callable[[nn.Module, Variables], tuple[nn.Module, dict[str, Any]]]
+    own_parameters: tuple[str, ...]
+    trunk: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One trainable model, registered in `NETWORKS`.
+
+    Attributes:
+      label: its row in tables.
+      exchangeable: its hypotheses have no order of their own, so that its set of n is the first n of them, without
+        quantization, and per-index statistics are not reported.
+      single: it has one hypothesis, whatever M is.
+      build: makes the module; None: the head of `config.model.head` does, and only then can that be another head than
+        the paper's.
+      expand: as `Head.expand`; None: the head's.
+      own_parameters: as in `Head`, beside those of the head.
+      config_part: name of the part of the config that only this model reads; None: it has no such part.
+      free_fields: fields of that part that decide evaluation alone, and may differ from those of the training.
+      check: raises ValueError where a field of that part is out of range; called with the whole config.
+      training_inputs: (own part of the config, body, its J24 joints) -> a function that makes what the module reads in
+        training beside the batch, from the batch.
+      states_and_extra_terms: what it trains.
+      inspect: (config, regressor, batches of the validation split) -> what evaluation reports of this model alone,
+        under the name of `config_part` or, without one, of the model.
+    """
+
+    label: str
+    exchangeable: bool = False
+    single: bool = False
+    build: NetworkBuilder | None = None
+    expand: Expand | None = None
+    own_parameters: tuple[str, ...] = ()
+    config_part: str | None = None
+    free_fields: tuple[str, ...] = ()
+    check: Callable[[Any], None] | None = None
+    training_inputs: Callable[[Any, smpl.SmplModel, smpl.JointModel], Inputs] | None = None
+    states_and_extra_terms: StatesAndExtraTerms = no_extra_terms
+    inspect: Callable[[Any, Any, Iterable[dict[str, Array]]], dict[str, Any]] | None = None
+
+    def own(self, config: Any) -> Any:
+        """The part of a config that only this model reads; None where there is none."""
+        return config.get(self.config_part) if self.config_part else None
+
+
+NETWORKS: Registry[Network] = Registry("model.name")
+HEADS: Registry[Head] = Registry("model.head")
+
+
+def build_trunk(
+    *, name: str, crop_size: int, width: int, keypoint_width: int, keypoint_blocks: int, dtype: str
+) -> nn.Module:
+    """The trunk `name` for crops of `crop_size` pixels; fields that it lacks are ignored.
+
+    Raises:
+      ValueError: no such trunk or type, with the choices, or crops that the trunk cannot take.
+    """
+    _check_choice("model.dtype", dtype, DTYPES)
+    _check_choice("model.trunk", name, TRUNKS)
+    if name == "keypoints":
+        return KeypointTrunk(width=keypoint_width, blocks=keypoint_blocks)
+    multiple = 32 if name == "resnet50" else 16
+    if crop_size < multiple or crop_size % multiple:
+        raise ValueError(f"model.crop_size of {name} must be a multiple of {multiple} pixels, got {crop_size}.")
+    return ResNet50(dtype=DTYPES[dtype]) if name == "resnet50" else ResNetSmall(width=width, dtype=DTYPES[dtype])
+
+
+def build(
+    *,
+    mean_state: Float[np.ndarray, "157"],
+    name: str = "multibodies",
+    trunk: str = "resnet50",
+    head: str = "paper",
+    num_hypotheses: int = 100,
+    iterations: int = 3,
+    hidden: int = 1024,
+    dropout: float = 0.5,
+    activation: str = "none",
+    init_noise: float = 0.1,
+    frozen: str = "",
+    crop_size: int = 224,
+    width: int = 16,
+    keypoint_width: int = 1024,
+    keypoint_blocks: int = 3,
+    dtype: str = "float32",
+    own: Any = None,
+    body: smpl.SmplModel | None = None,
+) -> nn.Module:
+    """The model `name`, which maps `(batch, train)` to states (B, M, 157); fields have the names of `config.model`.
+
+    With one hypothesis every model and head is HMR on a whole trunk: SPIN's network, from which all start.
+
+    Args:
+      mean_state: the mean body and camera (144 rot6d, 10 betas, 3 camera) from which every hypothesis starts.
+      name, trunk, head: which model, trunk and head.
+      num_hypotheses, iterations, hidden, dropout, activation, init_noise, frozen: as in `hmr.HMR`.
+      crop_size, width, keypoint_width, keypoint_blocks, dtype: as in `build_trunk`.
+      own: the part of the config that only this model has (`Network.config_part`).
+      body: of the experiment, for models whose sizes depend on its mesh.
+
+    Raises:
+      ValueError: a name that does not exist, with the choices; a head with a model or trunk that it does not fit; see
+        also `build_trunk`.
+    """
+    network, chosen = NETWORKS[name], HEADS[head]
+    module = build_trunk(
+        name=trunk,
+        crop_size=crop_size,
+        width=width,
+        keypoint_width=keypoint_width,
+        keypoint_blocks=keypoint_blocks,
+        dtype=dtype,
+    )
+    start = tuple(np.asarray(mean_state, float).tolist())
+    single = network.single or num_hypotheses == 1
+    if network.build is not None and not single and head != "paper":
+        raise ValueError(f"model.head={head!r} is of model.name='multibodies', got {name!r}: use head='paper'.")
+    if chosen.trunk not in (None, trunk):
+        raise ValueError(f"model.head={head!r} reads a map of model.trunk={chosen.trunk!r}, got model.trunk={trunk!r}.")
+    if network.build is not None and not single:
+        return network.build(
+            trunk=module,
+            mean_state=start,
+            num_hypotheses=num_hypotheses,
+            iterations=iterations,
+            hidden=hidden,
+            dropout=dropout,
+            activation=activation,
+            init_noise=init_noise,
+            frozen=frozen,
+            own=own,
+            body=body,
+        )
+    make = hmr.HMR if single else chosen.build
+    return make(
+        trunk=module,
+        mean_state=start,
+        num_hypotheses=1 if single else num_hypotheses,
+        iterations=iterations,
+        hidden=hidden,
+        dropout=dropout,
+        activation=activation,
+        init_noise=init_noise,
+        frozen=frozen,
+    )
+
+
+def expand(
+    variables: Variables,
+    num_hypotheses: int,
+    noise: float,
+    key: Key[Array, ""],
+    *,
+    name: str = "multibodies",
+    head: str = "paper",
+) -> dict[str, Any]:
+    """Makes the variables of a network with M hypotheses from those of a trained HMR (appendix D).
+
+    Layers that an HMR lacks (those of a baseline alone) are left out.
+
+    Args:
+      variables: "params" and "batch_stats" of an `HMR` with one hypothesis.
+      num_hypotheses: M.
+      noise: how much hypotheses differ; at 0, and without dropout, each equals the source.
+      key: of the noise.
+      name, head: of the model and its head.
+
+    Raises:
+      ValueError: the source is no single-hypothesis HMR, or of another trunk than the head needs.
+    """
+    how = NETWORKS[name].expand or HEADS[head].expand
+    return how(variables, num_hypotheses, noise, key)
+
+
+def trained(params: Mapping[str, Any], freeze: str, *, name: str = "multibodies", head: str = "paper") -> Any:
+    """Which parameters learn, as a tree of booleans.
+
+    Args:
+      params: "params" of a network.
+      freeze: "" all learn; "trunk": all but the trunk; "loaded": only what the model or head calls its own.
+      name, head: of the model and its head.
+    """
+    own = NETWORKS[name].own_parameters + HEADS[head].own_parameters
+
+    def learns(path: tuple, _: Any) -> bool:
+        parameter = "".join(f"{entry.key}/" for entry in path)
+        if freeze == "loaded":
+            return parameter.startswith(own)
+        return not (freeze and parameter.startswith("trunk/"))
+
+    return jax.tree_util.tree_map_with_path(learns, params)
+
+
+def _expand_hmr(variables: Variables, num_hypotheses: int, noise: float, key: Key[Array, ""]) -> dict[str, Any]:
+    return {**variables, "params": hmr.expand_to_hypotheses(variables["params"], num_hypotheses, noise, key)}
+
+
+def _check_choice(field: str, name: str, choices: Collection[str]) -> None:
+    if name not in choices:
+        raise ValueError(f"Unknown {field} {name!r}; choose one of {', '.join(choices)}.")
+
+
+HEADS.register("paper", Head(build=hmr.HMR, expand=_expand_hmr, fold=folding.fold, own_parameters=("head/dec/",)))
+NETWORKS.register("multibodies", Network(label="ours"))
+NETWORKS.register("hmr", Network(label="HMR (M = 1)", single=True))
