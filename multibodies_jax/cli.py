@@ -1,73 +1,227 @@
-"""What `run.py` calls: turns flags into one of the modes and errors into messages."""
+"""The console script `multibodies`: one command for each thing to do; errors become messages and exit statuses.
+
+    multibodies train --config=configs/demo.py --workdir=runs/demo [--config.FIELD=VALUE ...]
+
+`python -m multibodies_jax` is the same, and `python run.py --mode=train ...` the same as `multibodies train ...`. Every
+import that costs time happens after the arguments are read, so that `--help` and a misspelt flag answer at once.
+"""
 
 import ast
+import dataclasses
+import importlib
 import pathlib
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-from absl import flags, logging
-
-import tfds_builders
-from multibodies_jax import io
-from multibodies_jax.training import config_checks, multihost, setup
+import multibodies_jax
 
 MODES = ("train", "evaluate", "predict", "all")
-_BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError)
-_FAILURES = (OSError, FloatingPointError, tfds_builders.BuildError)
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+# The other commands: a module whose `main(argv)` returns the exit status, and what they do.
+_PROGRAMS = {
+    "requantize": ("multibodies_jax.prediction.requantize", "Choose another number of bodies of a saved prediction."),
+    "report": ("multibodies_jax.reporting.__main__", "Print tables of many evaluated work directories."),
+    "tables": (
+        "multibodies_jax.reporting.paper_runs",
+        "Train and evaluate every method, then print the paper's tables.",
+    ),
+    "convert": (
+        "multibodies_jax.convert.__main__",
+        "Convert published PyTorch checkpoints to work directories, and back.",
+    ),
+    "data": ("tfds_builders.__main__", "Build, list or verify datasets."),
+}
+_ABOUT_MODES = {
+    "train": "Build the data that are missing and train, from the last checkpoint on.",
+    "evaluate": "Evaluate a trained work directory: results.json, results.md, figures.",
+    "predict": "Predict weighted bodies for the people in images.",
+    "all": "Build the data that are missing, train, evaluate and draw.",
+}
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses absl flags; a misspelt or ill-typed config field is a message with exit status 2, not a traceback."""
+@dataclasses.dataclass(frozen=True)
+class _Flag:
+    """A flag of the commands in `modes`: its name, the form of its value, and its help."""
+
+    name: str
+    value: str
+    help: str
+    modes: tuple[str, ...] = MODES
+
+
+_FLAGS = (
+    _Flag("config", "FILE[:ARGUMENT]", "Experiment (default: configs/demo.py); files of configs/ are also installed."),
+    _Flag("config.FIELD", "VALUE", "Set a field of it, after --config; all are explained in configs/default.py."),
+    _Flag("workdir", "DIR", "Folder of checkpoints and results (default: runs/NAME of configs/NAME.py)."),
+    _Flag("distributed", "", "One process of several (Slurm, Open MPI, TPU pods, or JAX_... variables).", ("train",)),
+    _Flag("images", "PATH", "An image or a folder of images.", ("predict",)),
+    _Flag("people", "FILE", "Boxes and keypoints, COCO-style JSON (default: one person an image).", ("predict",)),
+    _Flag("n", "NUMBER", "Number of bodies per person, 1 to M (default: 5).", ("predict",)),
+    _Flag("out", "DIR", "Folder for the results (default: WORKDIR/predictions).", ("predict",)),
+)
+_HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program `multibodies`.
+
+    Args:
+      argv: the arguments, without the program's name; None takes those of the process.
+
+    Returns:
+      The exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted, 75 out of time (`tables`).
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if command in MODES:
+        return run(rest, mode=command)
+    if command in _PROGRAMS:
+        return importlib.import_module(_PROGRAMS[command][0]).main(rest)
+    if command in _HELP:
+        print(_usage())
+        return OK
+    if command == "--version":
+        print(f"multibodies_jax {multibodies_jax.__version__}")
+        return OK
+    wrong = f"there is no command {command!r}" if command else "a command is missing"
+    return _tell(f"{wrong}; choose one of {', '.join((*MODES, *_PROGRAMS))} (multibodies --help explains them).")
+
+
+def run(argv: Sequence[str], mode: str | None = None) -> int:
+    """Trains, evaluates or predicts; the program run.py, and the commands of `multibodies` in `MODES`.
+
+    Args:
+      argv: flags.
+      mode: what to do; None takes it from the flag --mode (default: all).
+
+    Returns:
+      The exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted.
+    """
+    program = f"multibodies {mode}" if mode else "python run.py"
+    if any(argument in _HELP for argument in argv):
+        print(_usage_of(program, mode))
+        return OK
     try:
-        rest = flags.FLAGS(argv)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error) as e:
-        _exit(
-            f"{_text(e)}\nEvery field of a config is listed and explained in configs/default.py; `python run.py --help` lists the flags."
-        )
-    path = pathlib.Path(_config_file())
-    if not path.is_file():
-        known = (
-            ", ".join(f"configs/{p.name}" for p in sorted(pathlib.Path("configs").glob("[!_]*.py")))
-            or "none here: run from the project's folder"
-        )
-        _exit(f"there is no config file {path}. Known: {known}.")
-    if len(rest) > 1:
-        _exit(f"unknown arguments {rest[1:]}: values are set with --config.FIELD=VALUE; see `python run.py --help`.")
-    return rest
-
-
-def main(argv: list[str]) -> None:
-    """Runs the mode asked for; returns normally or exits with 1 (failure), 2 (bad input) or 130 (interrupted)."""
-    del argv  # Nothing positional: parse_flags refused it.
-    values = flags.FLAGS
-    config_file = pathlib.Path(_config_file())
-    workdir = pathlib.Path(values.workdir or pathlib.Path("runs") / config_file.stem)
-    logging.set_verbosity(logging.WARNING)
-    setup.enable_compilation_cache()
+        values = _parse(program, argv, mode)
+    except _RefusedError as error:
+        return _tell(str(error))
+    chosen: str = mode or values.mode
+    workdir = pathlib.Path(values.workdir or pathlib.Path("runs") / pathlib.Path(_config_file(values)).stem)
     try:
-        if values.distributed:
-            multihost.initialize()
-        _run(values.mode, values.config, workdir, values)
-    except (*_BAD_INPUT, *_FAILURES) as e:
-        _exit(f"{e}{_keep_traceback(workdir)}", 2 if isinstance(e, _BAD_INPUT) else 1)
+        return _run(chosen, values, workdir)
     except KeyboardInterrupt:
-        _exit("interrupted; the same command continues from the last checkpoint.", 130)
+        return _tell("interrupted; the same command continues from the last checkpoint.", INTERRUPTED)
+    except Exception as error:
+        status = _status(error)
+        if status is None:
+            raise
+        return _tell(f"{error}{_keep_traceback(workdir)}", status)
 
 
-def _run(mode: str, config, workdir: pathlib.Path, values) -> None:
-    # Imported late: `--help` and misspelt flags answer at once.
+class _RefusedError(Exception):
+    """Wrong arguments; the message says what is wrong and what is right."""
+
+
+def _parse(program: str, argv: Sequence[str], mode: str | None) -> Any:
+    """The values of the flags; flags of their own, so that several calls in one process do not see each other."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    arguments = [program, *_with_config_file(argv)]
+    values = flags.FlagValues()
+    strings = {"workdir", "images", "people", "out"}
+    config_flags.DEFINE_config_file("config", None, "", values, sys_argv=arguments)
+    if mode is None:
+        flags.DEFINE_enum("mode", "all", MODES, "", flag_values=values)
+    for flag in _FLAGS:
+        if mode is not None and mode not in flag.modes:
+            continue
+        if flag.name in strings:
+            flags.DEFINE_string(flag.name, None, flag.help, flag_values=values)
+        elif flag.name == "n":
+            flags.DEFINE_integer(flag.name, 5, flag.help, lower_bound=1, flag_values=values)
+        elif flag.name == "distributed":
+            flags.DEFINE_bool(flag.name, False, flag.help, flag_values=values)
+    try:
+        rest = values(arguments)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error) as error:
+        raise _RefusedError(
+            f"{_text(error)}\nEvery field of a config is listed and explained in configs/default.py; "
+            f"`{program} --help` lists the flags."
+        ) from None
+    path = pathlib.Path(_config_file(values))
+    if not path.is_file():
+        raise _RefusedError(f"there is no config file {path}. Known: {', '.join(_known_configs())}.")
+    if len(rest) > 1:
+        raise _RefusedError(
+            f"unknown arguments {rest[1:]}: values are set with --config.FIELD=VALUE; see `{program} --help`."
+        )
+    return values
+
+
+def _with_config_file(argv: Sequence[str]) -> list[str]:
+    """Replaces --config=configs/NAME.py by the installed file where the current folder has none; the demo by default."""
+    found, given = list(argv), False
+    for place, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config", "-config"):
+            continue
+        given = True
+        if equals:
+            found[place] = f"{flag}={_installed(value)}"
+        elif place + 1 < len(argv):
+            found[place + 1] = _installed(argv[place + 1])
+    return found if given else [f"--config={_installed('configs/demo.py')}", *found]
+
+
+def _installed(config: str) -> str:
+    """The path of a config, FILE[:ARGUMENT]: in the current folder, or else in the installed package `configs`."""
+    name, colon, argument = config.partition(":")
+    path = pathlib.Path(name)
+    if path.is_file() or path.parts[:1] != ("configs",):
+        return config
+    installed = _configs_folder().joinpath(*path.parts[1:])
+    return f"{installed}{colon}{argument}" if installed.is_file() else config
+
+
+def _configs_folder() -> pathlib.Path:
+    import configs
+
+    return pathlib.Path(configs.__path__[0])
+
+
+def _known_configs() -> list[str]:
+    here = pathlib.Path("configs")
+    folder = here if here.is_dir() else _configs_folder()
+    return [f"configs/{path.name}" for path in sorted(folder.glob("[!_]*.py"))]
+
+
+def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
+    import jax
+    from absl import flags, logging
+
     from multibodies_jax.evaluation import evaluate
     from multibodies_jax.prediction import predict
-    from multibodies_jax.training import loop
+    from multibodies_jax.training import config_checks, loop, multihost, setup
 
+    flags.FLAGS.mark_as_parsed()  # absl's logging warns of its own flags otherwise.
+    logging.set_verbosity(logging.WARNING)
+    setup.enable_compilation_cache()
+    if "distributed" in values and values.distributed:
+        multihost.initialize()
+    config = values.config
     config_checks.validate(config)
     if jax.process_count() > 1 and mode != "train":
         raise ValueError(
-            f"Several processes only train: use --mode=train, and --mode={mode} in one process afterwards."
+            f"Several processes only train: use `multibodies train`, and `multibodies {mode}` in one process afterwards."
         )
+    if mode == "predict" and not values.images:
+        raise ValueError("predict needs --images=FILE_OR_FOLDER (and --people=coco.json for boxes and keypoints).")
     if multihost.is_first():
         print(f"{mode}: {workdir} ({jax.device_count()} {jax.devices()[0].platform} device(s))", flush=True)
     if mode in ("train", "all"):
@@ -75,17 +229,21 @@ def _run(mode: str, config, workdir: pathlib.Path, values) -> None:
     if mode in ("evaluate", "all"):
         evaluate.evaluate(config, workdir)
     if mode == "predict":
-        if not values.images:
-            raise ValueError(
-                "--mode=predict needs --images=FILE_OR_FOLDER (and --people=coco.json for boxes and keypoints)."
-            )
-        failed = predict.predict(config, workdir, values.images, values.people, values.n, values.out)
-        if failed:
-            sys.exit(1)
+        return FAILED if predict.predict(config, workdir, values.images, values.people, values.n, values.out) else OK
+    return OK
 
 
-def _config_file() -> str:
-    flag: Any = flags.FLAGS["config"]  # A flag of ml_collections, which knows where its value came from.
+def _status(error: Exception) -> int | None:
+    """The exit status of an error that is a message to the user; None for a fault of the program."""
+    if isinstance(error, (ValueError, FileNotFoundError, NotADirectoryError)):
+        return BAD_INPUT
+    from tfds_builders import building
+
+    return FAILED if isinstance(error, (OSError, FloatingPointError, building.BuildError)) else None
+
+
+def _config_file(values: Any) -> str:
+    flag = values["config"]  # A flag of ml_collections, which knows where its value came from.
     return (flag.config_filename or "").partition(":")[0]  # configs/NAME.py:ARGUMENT
 
 
@@ -105,6 +263,8 @@ def _text(error: BaseException) -> str:
 
 def _keep_traceback(workdir: pathlib.Path) -> str:
     """Writes the traceback of the error being handled where it does no harm, and says where."""
+    from multibodies_jax import io
+
     try:
         path = (workdir if workdir.is_dir() else pathlib.Path(tempfile.gettempdir())) / "multibodies_jax_error.log"
         io.write_text(path, traceback.format_exc())
@@ -113,6 +273,36 @@ def _keep_traceback(workdir: pathlib.Path) -> str:
         return ""
 
 
-def _exit(message: str, code: int = 2) -> None:
+def _usage() -> str:
+    about = _ABOUT_MODES | {name: text for name, (_, text) in _PROGRAMS.items()}
+    lines = [f"  {name:12}{text}" for name, text in about.items()]
+    return "\n".join(
+        (
+            "usage: multibodies COMMAND [arguments]",
+            "",
+            multibodies_jax.__doc__ or "",
+            "",
+            *lines,
+            "",
+            "`multibodies COMMAND --help` explains the arguments of one; --version prints the version.",
+        )
+    )
+
+
+def _usage_of(program: str, mode: str | None) -> str:
+    flags = [flag for flag in _FLAGS if mode is None or mode in flag.modes]
+    if mode is None:
+        flags.insert(0, _Flag("mode", "|".join(MODES), "What to do (default: all)."))
+    lines = []
+    for flag in flags:
+        only = f"{', '.join(flag.modes)}: " if mode is None and flag.modes != MODES else ""
+        form = f"--{flag.name}={flag.value}" if flag.value else f"--{flag.name}"
+        lines.append(f"  {form:28}{only}{flag.help}")
+    about = [_ABOUT_MODES[mode]] if mode else [f"{name}: {text}" for name, text in _ABOUT_MODES.items()]
+    statuses = "Exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted (the same command continues)."
+    return "\n".join((f"usage: {program} [flags]", "", *about, "", *lines, "", statuses))
+
+
+def _tell(message: str, status: int = BAD_INPUT) -> int:
     print(f"error: {message}", file=sys.stderr, flush=True)
-    sys.exit(code)
+    return status

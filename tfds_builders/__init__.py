@@ -1,6 +1,6 @@
 """TFDS builders of this project's datasets. Importing registers them: `tfds.data_source("synthetic_bodies")` works.
 
-python -m tfds_builders NAME[/CONFIG] --data_dir=DIR
+multibodies data NAME[/CONFIG] --data_dir=DIR
 """
 
 import dataclasses

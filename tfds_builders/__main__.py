@@ -1,4 +1,4 @@
-"""Command line: `python -m tfds_builders NAME[/CONFIG] --data_dir=DIR`."""
+"""Command line: `multibodies data NAME[/CONFIG] --data_dir=DIR`."""
 
 import argparse
 import dataclasses
@@ -10,9 +10,9 @@ import tfds_builders
 from tfds_builders import archives, building, listing, verification
 
 USAGE = """
-  python -m tfds_builders list [--manual_dir=DIR] [--data_dir=DIR]
-  python -m tfds_builders NAME[/CONFIG] --data_dir=DIR [--manual_dir=DIR] [options]
-  python -m tfds_builders verify NAME[/CONFIG] --data_dir=DIR [options]"""
+  multibodies data list [--manual_dir=DIR] [--data_dir=DIR]
+  multibodies data NAME[/CONFIG] --data_dir=DIR [--manual_dir=DIR] [options]
+  multibodies data verify NAME[/CONFIG] --data_dir=DIR [options]"""
 
 EPILOG = """Builds a dataset that is missing (one that is there is checked); lists what every set needs and what of it is
 under --manual_dir; or verifies a built one: checksums, counts, ranges, projections, a picture of examples. Options that are not at their defaults rename the config, so
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tfds_builders",
+        prog="multibodies data",
         usage=USAGE.strip(),
         description="Datasets: " + ", ".join(tfds_builders.known_names()) + ".",
         epilog=EPILOG,
@@ -113,7 +113,7 @@ def _verify(name: str, data_dir: str, options: dict[str, Any]) -> int:
     _check_options(name, options)
     builder = tfds_builders.make_builder(name, data_dir, **options)
     if not builder.data_path.exists():
-        raise building.BuildError(f"{builder.data_path} does not exist. Build it: python -m tfds_builders {name} ...")
+        raise building.BuildError(f"{builder.data_path} does not exist. Build it: multibodies data {name} ...")
     report = verification.verify(builder)
     print("\n".join(report.lines))
     return OK if report.passed else FAILED

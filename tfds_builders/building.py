@@ -152,7 +152,7 @@ class _Rgb(tfds.decode.Decoder):
     def decode_example(self, encoded: bytes) -> np.ndarray:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None:
-            raise BuildError("A stored image cannot be decoded. `python -m tfds_builders verify` names damaged files.")
+            raise BuildError("A stored image cannot be decoded. `multibodies data verify` names damaged files.")
         return image
 
 

@@ -1,15 +1,17 @@
-"""python -m multibodies_jax.convert {spin,multibodies,resnet50} FILE OUT"""
+"""multibodies convert {spin,multibodies,resnet50} FILE OUT"""
 
 import argparse
 import pathlib
 import sys
 
-from multibodies_jax.convert import backward, forward
+from multibodies_jax import convert
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one conversion; returns the exit status: 0, 1 (cannot write), 2 (bad input, nothing was written)."""
     arguments = _parser().parse_args(argv)
+    from multibodies_jax.convert import backward, forward  # Late: --help answers at once.
+
     try:
         _check(arguments)
         if arguments.reverse:
@@ -36,10 +38,10 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m multibodies_jax.convert",
-        description="Converts PyTorch checkpoints to work directories for run.py, and back. PyTorch is not needed.",
+        prog="multibodies convert",
+        description="Converts PyTorch checkpoints to work directories, and back. PyTorch is not needed.",
     )
-    parser.add_argument("kind", choices=forward.KINDS, help="SPIN, 3D-Multibodies, or torchvision's ResNet-50")
+    parser.add_argument("kind", choices=convert.KINDS, help="SPIN, 3D-Multibodies, or torchvision's ResNet-50")
     parser.add_argument(
         "file", type=pathlib.Path, metavar="FILE", help="the checkpoint (with --reverse: a work directory)"
     )

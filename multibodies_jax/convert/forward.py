@@ -17,7 +17,6 @@ from multibodies_jax.convert import body_buffers, layouts, placing, report, torc
 from multibodies_jax.models import hmr
 from multibodies_jax.training import checkpoints
 
-KINDS = ("spin", "multibodies", "resnet50")
 _FLOW, _BODY = "model_realnvp.", "smpl_mini."
 _LAST_CONV = "layer5.2.conv3.weight"  # Its outputs tell M.
 # What the weights decide, for the config.json of the work directory.
@@ -60,7 +59,7 @@ def convert(
     """Makes a work directory of a file of torch.save; nothing is written unless all of it fits.
 
     Args:
-      kind: one of `KINDS`.
+      kind: one of `convert.KINDS`.
       path: the file.
       out: the work directory, absent or empty.
       flow: multibodies only: another file of the same layout, whose flow is taken (their `init_flow`).
@@ -203,9 +202,7 @@ def _advice(source: _Source, layout: layouts.Layout, found: Mapping[str, Any]) -
         return "It is of no architecture known here: convert SPIN's, 3D-Multibodies' or torchvision's ResNet-50."
     if kind == source.kind:
         return f"The other {count} tensors are right: what would fit is this file as it was published."
-    return (
-        f"What would fit: `python -m multibodies_jax.convert {kind}`; {count} of its {size} tensors are of that kind."
-    )
+    return f"What would fit: `multibodies convert {kind}`; {count} of its {size} tensors are of that kind."
 
 
 def _fits(found: Mapping[str, Any]) -> dict[str, tuple[int, float]]:

@@ -1,13 +1,12 @@
 r"""Predicts weighted bodies for people in images: files with all hypotheses, and pictures of the chosen ones.
 
-    python run.py --mode=predict --config=CONFIG --workdir=DIR --images=FILE_OR_FOLDER [--people=coco.json] --n=5
+    multibodies predict --config=CONFIG --workdir=DIR --images=FILE_OR_FOLDER [--people=coco.json] --n=5
 
 A saved prediction is quantized to another n without the network:
 
-    python -m multibodies_jax.prediction.predict requantize FILE.npz --n=3 --out=OTHER.npz
+    multibodies requantize FILE.npz --n=3 --out=OTHER.npz
 """
 
-import argparse
 import functools
 import json
 import os
@@ -32,7 +31,7 @@ from multibodies_jax.vis import overlays
 
 Infer = Callable[[dict[str, jax.Array]], Hypotheses]
 
-_HEADER = (
+HEADER = (
     f"{'person':24} {'keypoints':>9} {'box':>9} {'all M: px':>10} {'best px':>8}   probability and error of each body"
 )
 
@@ -130,7 +129,7 @@ def predict_people(
     out.mkdir(parents=True, exist_ok=True)
     see = functools.partial(evidence, crop_size=crop_size, crop=crop, contrast_stretch=contrast_stretch)
     failures = done = 0
-    print(_HEADER)
+    print(HEADER)
     for name, image, person, index, problem in _tasks(files, listed):
         if problem is None:
             try:
@@ -144,7 +143,7 @@ def predict_people(
         stem = out / f"{pathlib.Path(name).stem}_{index}"
         prediction_file.save(stem.with_name(stem.name + ".npz"), record)
         _save_picture(stem.with_name(stem.name + ".png"), overlays.draw(image, record, body))
-        print(_row(stem.name, record), flush=True)
+        print(row(stem.name, record), flush=True)
         done += 1
     print(f"{done} people written to {out}" + (f"; {failures} skipped (named above)" if failures else ""))
     return failures
@@ -240,7 +239,7 @@ def _quantizer_settings(config: Any, workdir: pathlib.Path, num_hypotheses: int)
         if chosen is None:
             raise ValueError(
                 f"config.quantizer.temperature = 0 takes the one chosen by evaluation, and {results} has none: "
-                "run --mode=evaluate first, or set a temperature."
+                "run `multibodies evaluate` first, or set a temperature."
             )
         settings["temperature"] = float(chosen)
     return settings | {"starts": q.starts, "iterations": q.iterations}
@@ -251,7 +250,8 @@ def _save_picture(path: pathlib.Path, picture: Any) -> None:
         picture.save(temporary, format="PNG")
 
 
-def _row(name: str, record: prediction_file.Record) -> str:
+def row(name: str, record: prediction_file.Record) -> str:
+    """One line of the table under `HEADER`: keypoints and box of a person, errors in pixels, probabilities of the bodies."""
     known = int((record["keypoints"][:, 2] > 0).sum())
     errors = record["all_error_px"]
     mean, best = (f"{errors.mean():.1f}", f"{errors.min():.1f}") if known else ("-", "-")
@@ -259,28 +259,3 @@ def _row(name: str, record: prediction_file.Record) -> str:
     bodies = "  ".join(f"{p:.2f} ({e:.1f} px)" if known else f"{p:.2f}" for p, e in each)
     side = f"{boxes.SIDE * float(record['box_scale']):.0f} px"
     return f"{name:24} {known:>9} {side:>9} {mean:>10} {best:>8}   {bodies}"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line of this module; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m multibodies_jax.prediction.predict",
-        description="Works on saved predictions, without the network.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    again = commands.add_parser("requantize", help="choose another number of bodies from all M hypotheses of a file")
-    again.add_argument("file", help="an .npz that --mode=predict wrote")
-    again.add_argument("--n", type=int, required=True, help="number of bodies, 1 to M")
-    again.add_argument("--out", required=True, help="the .npz to write; may be the same file")
-    values = parser.parse_args(argv)
-    try:
-        record = prediction_file.requantize(values.file, values.n, values.out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{_HEADER}\n{_row(pathlib.Path(values.out).stem, record)}\nWritten to {values.out}.")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

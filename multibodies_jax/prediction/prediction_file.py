@@ -188,7 +188,7 @@ def load(path: str | os.PathLike) -> Record:
     sizes: dict[str, int] = {}
     for name, shape in _STORED.items():
         if name not in record:
-            raise PredictionError(f"{path}: {name} is missing; is it a file that --mode=predict wrote?")
+            raise PredictionError(f"{path}: {name} is missing; is it a file that `multibodies predict` wrote?")
         value = record[name]
         if (value.dtype.kind == "U") != (name in _TEXTS) or value.ndim != len(shape):
             raise PredictionError(f"{path}: {name} is {value.dtype} {value.shape}, expected the shape {shape}.")

@@ -1,15 +1,15 @@
 r"""Tables of many work directories: Markdown on the screen; Markdown, CSV, JSON and figures in a folder.
 
-python -m multibodies_jax.reporting table1 --workdirs=runs/hmr_0,runs/ours_0 --out=report/
-python -m multibodies_jax.reporting all --workdirs='runs/tables/*/*' --out=report/
-python -m multibodies_jax.reporting pages            # the generated pages of docs/, in a checkout
+multibodies report table1 --workdirs=runs/hmr_0,runs/ours_0 --out=report/
+multibodies report all --workdirs='runs/tables/*/*' --out=report/
+multibodies report pages            # the generated pages of docs/, in a checkout
 """
 
 import argparse
 import pathlib
 import sys
 
-from multibodies_jax.reporting import document, files, pages, runs
+from multibodies_jax import reporting
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,6 +18,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["pages"]:
         return _pages(argv[1:])
     arguments = _parser().parse_args(argv)
+    from multibodies_jax.reporting import document, files, runs  # Late: --help answers at once.
+
     try:
         paths, left_out = runs.find(arguments.workdirs)
         cast = runs.cast(paths)
@@ -46,11 +48,13 @@ def main(argv: list[str] | None = None) -> int:
 def _pages(argv: list[str]) -> int:
     """Writes the generated pages of the documentation, or compares them; 1 where `--check` finds a difference."""
     parser = argparse.ArgumentParser(
-        prog="python -m multibodies_jax.reporting pages", description="Generated pages of the documentation."
+        prog="multibodies report pages", description="Generated pages of the documentation."
     )
     parser.add_argument("--root", type=pathlib.Path, default=pathlib.Path("."), metavar="DIR", help="the checkout (.)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 where a page is out of date")
     arguments = parser.parse_args(argv)
+    from multibodies_jax.reporting import pages
+
     if not (arguments.root / pages.RESULTS).is_dir():
         sys.stderr.write(f"error: {arguments.root} has no {pages.RESULTS}; --root is the folder of a checkout.\n")
         return 2
@@ -69,21 +73,21 @@ def _pages(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m multibodies_jax.reporting",
+        prog="multibodies report",
         description="Tables of evaluated work directories, with intervals, paired tests and figures.",
         epilog="Directories that differ in their seed only are one method. Refused, with the reason: directories without "
         "checkpoint or results, and those that differ in protocol, split, images, body, or in the images seen in training.",
     )
     parser.add_argument(
         "what",
-        choices=document.WHATS,
+        choices=reporting.WHATS,
         help="table1: methods and controls; table2: ablations; all: both, calibration, diagnostics and all figures",
     )
     parser.add_argument(
         "--workdirs",
         required=True,
         metavar="DIR,DIR,...",
-        help="work directories of run.py after --mode=evaluate; commas between them, * and ? as in a shell",
+        help="evaluated work directories; commas between them, * and ? as in a shell",
     )
     parser.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path("report"), metavar="DIR", help="folder to write to (report)"

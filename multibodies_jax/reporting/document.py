@@ -8,15 +8,13 @@ from multibodies_jax.evaluation import ablations, judge
 from multibodies_jax.released import published
 from multibodies_jax.reporting import extras, runs, statistics, tables
 
-WHATS = ("table1", "table2", "all")
-
 
 def build(cast: runs.Cast, what: str, left_out: Sequence[pathlib.Path] = ()) -> dict[str, Any]:
     """All numbers of a report.
 
     Args:
       cast: the work directories.
-      what: one of `WHATS`; "all" has both tables and what stands beside them.
+      what: one of `reporting.WHATS`; "all" has both tables and what stands beside them.
       left_out: work directories that were not evaluated, to be named in the notes.
 
     Returns:

@@ -1,9 +1,9 @@
 """Trains and evaluates every method on equal terms, for several seeds, and prints the paper's two tables: `make tables`.
 
-    python -m multibodies_jax.reporting.paper_runs --workdir=runs/tables --seeds=0,1,2
+    multibodies tables --workdir=runs/tables --seeds=0,1,2
 
-Each run is a call of run.py with a work directory of its own, WORKDIR/seedS/NAME, and can be repeated alone: the command is
-printed. What is finished is left as it is, so that the same command continues after any interruption.
+Each run is a call of `multibodies` with a work directory of its own, WORKDIR/seedS/NAME, and can be repeated alone:
+the command is printed. What is finished is left as it is, so that the same command continues after any interruption.
 """
 
 import argparse
@@ -23,7 +23,6 @@ from typing import Any
 from ml_collections.config_flags import config_path
 
 from configs import default
-from multibodies_jax.training import config_checks, loop
 
 STOPPED = 75  # Exit status when the time is over (sysexits: try again).
 _SECONDS_TO_SAVE = 120
@@ -32,7 +31,7 @@ _BUDGET = ("train.steps", "train.batch", "optim.learning_rate")  # Of all method
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One call of run.py.
+    """One call of `multibodies`.
 
     Attributes:
       name: of its work directory, below the seed's.
@@ -104,14 +103,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"finished: {folder}", flush=True)
             continue
         print(f"\n$ {shlex.join(command)}", flush=True)
-        status = _call([sys.executable, *command[1:]], end - time.monotonic())
+        status = call([sys.executable, "-m", "multibodies_jax", *command[1:]], end - time.monotonic())
         if status == STOPPED:
             print(f"\nOut of time ({args.minutes:g} minutes): the same command continues.", flush=True)
         if status:
             return status
     found = ",".join(str(p.parent) for p in sorted(args.workdir.glob("seed*/*/results.json")))
-    command = [sys.executable, "-m", "multibodies_jax.reporting", "all", f"--workdirs={found}", f"--out={args.out}"]
-    return _call(command, float("inf"))
+    command = [sys.executable, "-m", "multibodies_jax", "report", "all", f"--workdirs={found}", f"--out={args.out}"]
+    return call(command, float("inf"))
 
 
 def _everything(args: argparse.Namespace) -> Iterator[tuple[pathlib.Path, Run]]:
@@ -126,7 +125,7 @@ def _everything(args: argparse.Namespace) -> Iterator[tuple[pathlib.Path, Run]]:
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser = argparse.ArgumentParser(
-        prog="python -m multibodies_jax.reporting.paper_runs",
+        prog="multibodies tables",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit status: 0 all is done, 75 out of time (the same command continues), 130 interrupted, 2 wrong input.",
@@ -153,6 +152,8 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
         help="work directory of a trained M = 1 model ({seed} in it is replaced) instead of a trunk",
     )
     args, rest = parser.parse_known_args(argv)
+    from multibodies_jax.training import config_checks, loop  # Late: --help answers at once.
+
     overrides = {}
     for text in rest:
         match = re.fullmatch(r"--config\.([\w.]+)=(.*)", text, flags=re.DOTALL)
@@ -178,7 +179,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
                 f"the base is ours, the baselines are made from it; this one is of config.model.name={name!r}"
             )
         for run in runs:
-            config = _config(run, overrides)
+            config = config_of(run, overrides)
             config_checks.validate(config)
             if args.init:
                 loop.source_folder(config)
@@ -198,17 +199,17 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _command(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> list[str]:
-    """The call of run.py, as a person would type it."""
+    """The call of the console script, as a person would type it."""
     name, _, argument = run.config.partition(":")
     config = f"configs/{name}.py" + (f":{argument}" if argument else "")
     fields = [f"--config.{path}={value}" for path, value in (run.fields | overrides).items()]
     mode = "all" if run.evaluated else "train"
-    return ["python", "run.py", f"--mode={mode}", f"--config={config}", f"--workdir={folder}", *fields]
+    return ["multibodies", mode, f"--config={config}", f"--workdir={folder}", *fields]
 
 
 def _finished(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> bool:
     """Whether the run stands there complete, made by the config that it would have now."""
-    config = _config(run, overrides)
+    config = config_of(run, overrides)
     wanted = json.loads(config.to_json_best_effort())
     try:
         if run.evaluated:
@@ -219,8 +220,8 @@ def _finished(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> bool
         return False
 
 
-def _config(run: Run, overrides: dict[str, str]) -> Any:
-    """The config that run.py will make of the command."""
+def config_of(run: Run, overrides: dict[str, str]) -> Any:
+    """The config that `multibodies` will make of the command."""
     config = default.of(run.config)
     for path, value in (run.fields | overrides).items():
         try:
@@ -232,7 +233,7 @@ def _config(run: Run, overrides: dict[str, str]) -> Any:
     return config
 
 
-def _call(command: list[str], seconds: float) -> int:
+def call(command: list[str], seconds: float) -> int:
     """Runs a command for at most so long; out of time it may save first."""
     if seconds <= 0:
         return STOPPED

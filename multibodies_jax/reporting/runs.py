@@ -165,7 +165,7 @@ def find(patterns: str) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
         taken = [path for path in paths if not glob.has_magic(pattern) or (path / "results.json").exists()]
         if not taken:
             kind = "evaluated work directory" if paths else "folder"
-            raise RefusedError(f"--workdirs: {pattern!r} names no {kind}; give those of run.py --mode=evaluate.")
+            raise RefusedError(f"--workdirs: {pattern!r} names no {kind}; give those of `multibodies evaluate`.")
         found |= {path.resolve(): path for path in taken}
         left |= {path.resolve(): path for path in paths}
     if not found:
@@ -198,7 +198,7 @@ def load(path: pathlib.Path) -> Run:
             if (path.parent / "config.json").is_file():
                 raise RefusedError(f"{path} is a part of the work directory {path.parent}: name that one.")
             raise RefusedError(
-                f"{path} has no {name}: run --mode={mode} with this work directory first, or leave it out."
+                f"{path} has no {name}: run `multibodies {mode}` with this work directory first, or leave it out."
             )
     step = checkpoints.latest_step(path / "checkpoints")
     if step is None:
@@ -254,7 +254,9 @@ def _check_result(run: Run) -> None:
     if run.role not in ROLES:
         raise RefusedError(f"{where} is of a model {run.role!r}; tables know {', '.join(ROLES)}.")
     if not isinstance(run.config.get("model"), dict):
-        raise RefusedError(f"{run.path / 'config.json'} has no model: this is no work directory of run.py.")
+        raise RefusedError(
+            f"{run.path / 'config.json'} has no model: this is no work directory of `multibodies train`."
+        )
 
 
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

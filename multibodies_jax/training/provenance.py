@@ -40,7 +40,9 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
         raise ValueError("config.model.num_hypotheses=0 takes M from a checkpoint; training needs a number.")
     if not path.exists():
         if not create:
-            raise ValueError(f"Nothing was trained in {workdir}: check --workdir, or run --mode=train with it first.")
+            raise ValueError(
+                f"Nothing was trained in {workdir}: check --workdir, or run `multibodies train` with it first."
+            )
         io.write_json(path, json.loads(config.to_json_best_effort()))
         return
     stored = json.loads(path.read_text())

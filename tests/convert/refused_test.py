@@ -67,7 +67,7 @@ def _of(kind: str) -> dict[str, np.ndarray]:
 def test_another_architecture_is_named(small, tmp_path, capsys, kind, told):
     torch_writer.save(tmp_path / "file.pth", _of(kind))
     status, text = peer_files.run(capsys, told, tmp_path / "file.pth", tmp_path / "out")
-    assert status == 2 and f"What would fit: `python -m multibodies_jax.convert {kind}`" in text
+    assert status == 2 and f"What would fit: `multibodies convert {kind}`" in text
     assert not (tmp_path / "out").exists()
 
 

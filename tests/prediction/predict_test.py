@@ -14,7 +14,7 @@ from multibodies_jax.body import smpl
 from multibodies_jax.data import crops, images, spin_crops
 from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.prediction import people, predict, prediction_file
+from multibodies_jax.prediction import people, predict, prediction_file, requantize
 
 M = 6
 SETTINGS = {"reading": "paper", "weights": "prior", "temperature": 1.0, "starts": 2, "iterations": 5}
@@ -237,7 +237,7 @@ def test_requantizing_equals_predicting_with_that_n(tmp_path, body, capsys):
     _predict(body, folder, listed, tmp_path / "two")
     _predict(body, folder, listed, tmp_path / "three", n=3)
     out = tmp_path / "again" / "a.npz"
-    assert predict.main(["requantize", str(tmp_path / "two" / "a_0.npz"), "--n=3", f"--out={out}"]) == 0
+    assert requantize.main([str(tmp_path / "two" / "a_0.npz"), "--n=3", f"--out={out}"]) == 0
     assert "Written to" in capsys.readouterr().out
     again, three = prediction_file.load(out), prediction_file.load(tmp_path / "three" / "a_0.npz")
     assert set(again) == set(three)
@@ -250,12 +250,12 @@ def test_requantize_refuses_what_it_cannot_do(tmp_path, body, capsys):
     _predict(body, folder, None, tmp_path / "out")
     file = tmp_path / "out" / "a_0.npz"
     before = file.read_bytes()
-    assert predict.main(["requantize", str(file), "--n=7", f"--out={file}"]) == 2
+    assert requantize.main([str(file), "--n=7", f"--out={file}"]) == 2
     assert "choose 1 to 6" in capsys.readouterr().err and file.read_bytes() == before
-    assert predict.main(["requantize", str(folder / "a.png"), "--n=1", f"--out={file}"]) == 2
+    assert requantize.main([str(folder / "a.png"), "--n=1", f"--out={file}"]) == 2
     assert "a.png: cannot be read as a prediction" in capsys.readouterr().err and file.read_bytes() == before
     with pytest.raises(SystemExit) as leave:
-        predict.main(["--help"])
+        requantize.main(["--help"])
     assert leave.value.code == 0 and "requantize" in capsys.readouterr().out
 
 

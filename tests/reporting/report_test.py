@@ -342,7 +342,7 @@ def test_a_missing_or_damaged_file_is_named(copy, name):
     (copy / "b" / name).write_text("[1, 2")
     assert f"{name} cannot be read" in refused(copy / "b")
     (copy / "b" / name).unlink()
-    assert f"has no {name}: run --mode=" in refused(copy / "b")
+    assert f"has no {name}: run `multibodies " in refused(copy / "b")
 
 
 def test_a_file_with_objects_is_not_opened(copy):
@@ -386,7 +386,7 @@ def test_a_glob_leaves_out_what_was_not_evaluated_and_says_so_but_a_name_does_no
     doc = document.build(runs.cast([copy / "b"]), "table1", [copy / "a"])
     assert f"Not evaluated and left out: {copy / 'a'}." in doc["notes"]
     assert command.main(["table1", f"--workdirs={copy}/a,{copy}/b", f"--out={copy}/out"]) == 2
-    assert "has no results.json: run --mode=evaluate" in capsys.readouterr().err
+    assert "has no results.json: run `multibodies evaluate`" in capsys.readouterr().err
     (copy / "b" / "results.json").unlink()
     with pytest.raises(runs.RefusedError, match="names no evaluated work directory"):
         runs.find(f"{copy}/*")

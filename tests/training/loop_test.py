@@ -185,24 +185,5 @@ def test_eight_devices_give_the_losses_of_one(trained, tmp_path):
     np.testing.assert_allclose(eight, one, rtol=2e-4)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--config.model.num_hypothesis=5"], "num_hypothesis"),
-        (["--config.train.steps=many"], "many"),
-        (["--config=configs/hmr.py:nonsense"], "no config 'nonsense' to build upon"),
-        (["--config.model.trunk=resnet"], "choose one of"),
-        (["--config.eval.ns=(1,500)"], "n = \\[500\\]"),
-        (["stray"], "unknown arguments"),
-        (["--mode=predict"], "--images"),
-    ],
-)
-def test_bad_flags_are_messages_with_status_2(arguments, message, tmp_path):
-    command = [sys.executable, "run.py", "--config=configs/demo.py", f"--workdir={tmp_path}", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert pytest.importorskip("re").search(message, done.stderr)
-
-
 def test_config_json_holds_the_whole_config(trained):
     assert json.loads((trained / "config.json").read_text())["loss"]["best"] == 25.0

@@ -1,0 +1,33 @@
+"""Chooses another number of bodies of a saved prediction, without the network.
+
+multibodies requantize FILE.npz --n=3 --out=OTHER.npz
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 0, or 2 for a file or an n that cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="multibodies requantize", description="Chooses another number of bodies from all M hypotheses of a file."
+    )
+    parser.add_argument("file", help="an .npz that `multibodies predict` wrote")
+    parser.add_argument("--n", type=int, required=True, help="number of bodies, 1 to M")
+    parser.add_argument("--out", required=True, help="the .npz to write; may be the same file")
+    values = parser.parse_args(argv)
+    from multibodies_jax.prediction import predict, prediction_file  # Late: --help answers at once.
+
+    try:
+        record = prediction_file.requantize(values.file, values.n, values.out)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{predict.HEADER}\n{predict.row(pathlib.Path(values.out).stem, record)}\nWritten to {values.out}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""The console script `multibodies`, run.py and `python -m multibodies_jax`: arguments, help, messages and statuses."""
+
+import importlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from multibodies_jax import cli
+from multibodies_jax.evaluation import evaluate
+from multibodies_jax.prediction import predict
+from multibodies_jax.training import loop
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _python(*arguments: str, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """What training, evaluation and prediction were called with, instead of running them."""
+    calls = []
+    monkeypatch.setattr(loop, "train", lambda config, workdir: calls.append(("train", config, workdir)))
+    monkeypatch.setattr(evaluate, "evaluate", lambda config, workdir: calls.append(("evaluate", config, workdir)))
+    monkeypatch.setattr(predict, "predict", lambda *arguments: calls.append(("predict", *arguments)))
+    monkeypatch.chdir(ROOT)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.model.num_hypothesis=5"], "num_hypothesis"),
+        (["--config.train.steps=many"], "many"),
+        (["--config=configs/hmr.py:nonsense"], "no config 'nonsense' to build upon"),
+        (["--config=configs/nonsense.py"], "there is no config file configs/nonsense.py. Known: .*configs/demo.py"),
+        (["--config.model.trunk=resnet"], "choose one of"),
+        (["--config.eval.ns=(1,500)"], "n = \\[500\\]"),
+        (["stray"], "unknown arguments"),
+        (["--mode=predict"], "--images"),
+        (["--mode=nonsense"], "mode"),
+        (["--n=0"], "--n=0: 0 is not a positive integer"),
+    ],
+)
+def test_bad_flags_are_messages_with_status_2(arguments, message, tmp_path, capsys, called):
+    assert cli.run([f"--workdir={tmp_path}", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and re.search(message, error) and "Traceback (" not in error
+    assert not called
+
+
+@pytest.mark.parametrize("program", [("run.py", "--mode=train"), ("-m", "multibodies_jax", "train")])
+def test_the_programs_refuse_alike(program, tmp_path):
+    done = _python(*program, f"--workdir={tmp_path}", "--config.model.num_hypothesis=5")
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    assert "num_hypotheses" in done.stderr  # What was probably meant.
+
+
+@pytest.mark.parametrize("mode", cli.MODES)
+def test_a_command_does_what_run_py_does_in_that_mode(mode, tmp_path, called):
+    flags = ["--config=configs/hmr.py:synthetic", f"--workdir={tmp_path}", "--config.train.steps=7"]
+    images = ["--images=some.png", "--n=3"] if mode == "predict" else []
+    assert cli.main([mode, *flags, *images]) == cli.run([f"--mode={mode}", *flags, *images]) == 0
+    half = len(called) // 2
+    assert [repr(call) for call in called[:half]] == [repr(call) for call in called[half:]]
+    assert {call[0] for call in called} == ({"train", "evaluate"} if mode == "all" else {mode})
+    assert called[0][1].train.steps == 7 and called[0][1].model.name == "hmr" and called[0][2] == tmp_path
+    if mode == "predict":
+        assert called[0][3:] == ("some.png", None, 3, None)
+
+
+def test_the_work_directory_is_named_after_the_config(called):
+    assert cli.main(["train", "--config=configs/synthetic.py"]) == 0 and cli.main(["train"]) == 0
+    assert [call[2] for call in called] == [pathlib.Path("runs/synthetic"), pathlib.Path("runs/demo")]
+
+
+def test_a_config_is_found_in_the_installed_package_from_another_folder(called, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    for config in ("--config=configs/hmr.py:synthetic", "--config=configs/hmr.py"):
+        assert cli.main(["train", config]) == 0
+    assert cli.main(["train", "--config", "configs/hmr.py"]) == 0 and cli.main(["train"]) == 0
+    assert [call[1].model.name for call in called] == ["hmr", "hmr", "hmr", "multibodies"]
+    assert [call[1].model.trunk for call in called] == ["resnet_small", "keypoints", "keypoints", "keypoints"]
+    assert [call[2].name for call in called] == ["hmr", "hmr", "hmr", "demo"]
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "hmr.py").write_text("from configs import demo\nget_config = demo.get_config\n")
+    assert cli.main(["train", "--config=configs/hmr.py"]) == 0  # The one in the current folder comes first.
+    assert called[-1][1].model.name == "multibodies"
+    assert cli.main(["train", "--config=configs/other.py"]) == 2
+    assert "there is no config file configs/other.py. Known: configs/hmr.py." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError("bad"), 2), (FileNotFoundError("bad"), 2), (OSError("bad"), 1), (FloatingPointError("bad"), 1)],
+)
+def test_failures_are_messages_with_a_status_and_the_traceback_in_a_file(
+    error, status, called, monkeypatch, tmp_path, capsys
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(loop, "train", fail)
+    assert cli.main(["train", f"--workdir={tmp_path}"]) == status
+    assert "error: bad" in capsys.readouterr().err
+    assert "Traceback" in (tmp_path / "multibodies_jax_error.log").read_text()
+
+
+def test_a_fault_of_the_program_is_a_traceback_and_an_interruption_has_status_130(called, monkeypatch, capsys):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(loop, "train", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["train"])
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "train", interrupt)
+    assert cli.main(["train"]) == 130 and "continues from the last checkpoint" in capsys.readouterr().err
+
+
+def test_people_that_could_not_be_predicted_give_status_1(called, monkeypatch):
+    monkeypatch.setattr(predict, "predict", lambda *_: 2)
+    assert cli.main(["predict", "--images=some.png"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        ("report", "multibodies_jax.reporting.__main__"),
+        ("tables", "multibodies_jax.reporting.paper_runs"),
+        ("convert", "multibodies_jax.convert.__main__"),
+        ("data", "tfds_builders.__main__"),
+        ("requantize", "multibodies_jax.prediction.requantize"),
+    ],
+)
+def test_other_commands_are_the_modules_of_python_m(command, module, monkeypatch, capsys):
+    given = []
+    monkeypatch.setattr(importlib.import_module(module), "main", lambda argv: given.append(argv) or 5)
+    assert cli.main([command, "a", "--b=c"]) == 5 and given == [["a", "--b=c"]]
+
+
+def test_their_help_names_the_command(capsys):
+    for command in ("report", "tables", "convert", "data", "requantize"):
+        try:
+            status = cli.main([command, "--help"])
+        except SystemExit as leave:
+            status = leave.code
+        shown = capsys.readouterr().out
+        assert status == 0 and f"usage: multibodies {command}" in shown, shown
+
+
+@pytest.mark.parametrize("mode", cli.MODES)
+def test_help_lists_the_flags_of_a_command_and_each_is_taken(mode, called, capsys):
+    assert cli.main([mode, "--help"]) == 0
+    names = re.findall(r"^  --([a-z]+)", capsys.readouterr().out, flags=re.MULTILINE)
+    assert {"config", "workdir"} <= set(names) and ("images" in names) == (mode == "predict")
+    values = {"config": "configs/demo.py", "n": "2", "distributed": "false"}
+    given = [f"--{name}={values.get(name, 'x')}" for name in names]
+    assert cli.main([mode, *given]) == 0 and called
+
+
+def test_a_flag_of_another_command_is_refused(called, capsys):
+    assert cli.main(["train", "--images=x"]) == 2
+    assert "images" in capsys.readouterr().err and not called
+
+
+def test_the_help_of_run_py_explains_modes_and_flags():
+    done = _python("run.py", "--help")
+    assert done.returncode == 0
+    for words in ("--mode=train|evaluate|predict|all", "--config=FILE", "predict: An image", "evaluate: Evaluate"):
+        assert words in done.stdout
+
+
+def test_the_overview_names_every_command(capsys):
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for command in ("train", "evaluate", "predict", "all", "report", "tables", "convert", "data", "requantize"):
+        assert re.search(rf"^  {command} ", shown, flags=re.MULTILINE)
+    assert cli.main(["--version"]) == 0 and re.search(r"\d+\.\d+\.\d+", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"]])
+def test_a_missing_or_unknown_command_lists_the_choices(argv, capsys):
+    assert cli.main(argv) == 2
+    assert "choose one of train, evaluate, predict" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "train", "predict", "report", "tables", "convert", "requantize"])
+def test_help_answers_before_anything_slow_is_imported(command):
+    code = (
+        "import sys; from multibodies_jax import cli\n"
+        "try: cli.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "slow = {'jax', 'numpy', 'tensorflow', 'tensorflow_datasets'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    done = _python("-c", code, *([command] if command else []), "--help")
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout

@@ -1,0 +1,47 @@
+"""A temporary folder of the test run below the checkout, so that a run that is killed leaves nothing in the system's."""
+
+import fcntl
+import os
+import pathlib
+import shutil
+import tempfile
+
+_LOCK = ".lock"
+
+
+class Scratch:
+    """The folder of one run; several runs in one checkout have one each.
+
+    Creating it removes the folders of runs that have ended, killed or not, and makes it the temporary folder of this
+    process and of its children.
+
+    Attributes:
+      path: of the folder.
+    """
+
+    def __init__(self, root: pathlib.Path):
+        root.mkdir(parents=True, exist_ok=True)
+        for old in root.iterdir():
+            if not _in_use(old):
+                shutil.rmtree(old, ignore_errors=True)
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=root))
+        self._lock = open(self.path / _LOCK, "w")  # noqa: SIM115  # Held until the process ends, however it ends.
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(self.path)
+
+    def remove(self) -> None:
+        """Removes the folder; what is still open in it does not matter."""
+        self._lock.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _in_use(folder: pathlib.Path) -> bool:
+    """Whether the process that made a folder still runs; one without a lock yet is just being made."""
+    try:
+        with open(folder / _LOCK) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

@@ -1,0 +1,42 @@
+"""The temporary folder of a test run: children write into it, and the next run removes what a killed one left."""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[2]
+_RUN = """
+import os, pathlib, signal, sys, tempfile
+from tests.helpers import scratch
+made = scratch.Scratch(pathlib.Path(sys.argv[1]))
+pathlib.Path(tempfile.mkdtemp(), "big.npz").write_bytes(b"0")
+print(made.path, flush=True)
+if sys.argv[2] == "wait":
+    input()
+os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2] == "killed" else made.remove()
+"""
+
+
+def _start(root: pathlib.Path, how: str) -> subprocess.Popen:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", _RUN, str(root), how], cwd=ROOT, text=True, **pipes)
+
+
+def test_a_killed_run_is_cleared_by_the_next_and_a_running_one_is_left_alone(tmp_path):
+    running = _start(tmp_path, "wait")
+    assert running.stdout is not None
+    alive = pathlib.Path(running.stdout.readline().strip())
+    killed = pathlib.Path(_start(tmp_path, "killed").communicate()[0].strip())
+    assert len(list(killed.rglob("big.npz"))) == 1
+    ended = pathlib.Path(_start(tmp_path, "ends").communicate()[0].strip())
+    assert sorted(tmp_path.iterdir()) == [alive] and ended.parent == killed.parent == tmp_path
+    running.communicate("\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_this_run_has_its_temporary_files_below_the_checkout(tmp_path):
+    assert pathlib.Path(tempfile.gettempdir()).is_relative_to(ROOT / ".cache" / "tests")
+    code = "import tempfile; print(tempfile.gettempdir())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == tempfile.gettempdir()

@@ -1,0 +1,102 @@
+"""The plan of `multibodies tables`: what it runs, what it repeats, and what it refuses."""
+
+import json
+import pathlib
+import sys
+
+import pytest
+
+from multibodies_jax.reporting import paper_runs
+from multibodies_jax.training import config_checks
+
+
+def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
+    where = ("tables", pathlib.Path("w"), 3, "")
+    runs = {run.name: run for run in (*paper_runs.methods(*where), *paper_runs.open_choices(*where))}
+    assert set(runs) > {"trunk", "hmr", "ours", "smpl_mdn", "smpl_cvae", "no_reprojection", "m25", "released_losses"}
+    budgets = set()
+    for name, run in runs.items():
+        config = paper_runs.config_of(run, {})
+        config_checks.validate(config)
+        assert config.seed == 3
+        if name != "trunk":
+            assert config.init == "w/seed3/trunk" and config.freeze == "trunk"
+            budgets.add((config.train.steps, config.train.batch, config.optim.learning_rate, config.data.cached_passes))
+    assert len(budgets) == 1
+    names = {run.name for run in paper_runs.methods("synthetic", pathlib.Path("w"), 3, "given")}
+    assert names == {"hmr", "ours", "smpl_mdn", "smpl_cvae", "no_reprojection"}
+    for base in ("synthetic", "demo"):
+        budgets = set()
+        for run in paper_runs.methods(base, pathlib.Path("w"), 3, "given"):
+            config = paper_runs.config_of(run, {})
+            assert not config.train.baseline
+            budgets.add((config.train.steps, config.train.batch, config.optim.learning_rate))
+        assert len(budgets) == 1
+    for run in paper_runs.methods("mixture:paper", pathlib.Path("w"), 3, "spin"):
+        config = paper_runs.config_of(run, {})
+        config_checks.validate(config)
+        assert config.data.sets[0] == "h36m/official" and config.init == "spin" and not config.freeze
+
+
+def test_the_plan_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    """Runs that stand there complete are not repeated; out of time it says how to go on."""
+    calls = []
+
+    def call(command, seconds):
+        calls.append(command)
+        if "report" in command:
+            return 0
+        if len(calls) > 3:
+            return paper_runs.STOPPED
+        folder = pathlib.Path(next(c for c in command if c.startswith("--workdir=")).partition("=")[2])
+        run = next(r for r in paper_runs.methods("tables", tmp_path, 0, "") if r.name == folder.name)
+        config = paper_runs.config_of(run, {"flow.steps": "5", "eval.batch": "5"})
+        (folder / "checkpoints" / str(config.train.steps)).mkdir(parents=True)
+        stored = json.loads(config.to_json_best_effort())
+        (folder / "config.json").write_text(json.dumps(stored))
+        (folder / "results.json").write_text(json.dumps({"config": stored}))
+        return 0
+
+    monkeypatch.setattr(paper_runs, "call", call)
+    arguments = [f"--workdir={tmp_path}", "--seeds=0", "--config.flow.steps=5", "--config.eval.batch=5"]
+    assert paper_runs.main(arguments) == paper_runs.STOPPED
+    assert "the same command continues" in capsys.readouterr().out
+    assert [c[5].rpartition("/")[2] for c in calls] == ["trunk", "hmr", "ours", "smpl_mdn"]
+    calls.clear()
+    assert paper_runs.main(arguments) == paper_runs.STOPPED or calls
+    assert calls[0][5].endswith("smpl_mdn")
+
+
+def test_a_call_that_takes_too_long_is_asked_to_save(tmp_path):
+    code = (
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[1], 'w').close(), sys.exit(1)));"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    status = paper_runs.call([sys.executable, "-c", code, str(tmp_path / "saved")], 5.0)
+    assert status == paper_runs.STOPPED and (tmp_path / "saved").exists()
+    assert paper_runs.call([sys.executable, "-c", "raise SystemExit(3)"], 60.0) == 3
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--seeds=0,0", "'0,0' has a number twice"),
+        ("--seeds=a", "'a' is no list of whole numbers"),
+        ("--base=nonsense", "no config 'nonsense'"),
+        ("--base=released", "--base=released"),
+        ("--base=smpl_mdn", "the base is ours"),
+        ("--base=demo:x", "configs/demo.py takes no argument, got 'x'"),
+        ("--init=nowhere", "'nowhere' holds no checkpoint"),
+        ("--confg.seed=1", "unknown argument '--confg.seed=1'"),
+        ("--config.nope=1", "there is no field config.nope"),
+        ("--config.eval=5", "--config.eval=5"),
+        ("--config.model.num_hypotheses=25", "is set for them"),
+        ("--minutes=-1", "--minutes=-1"),
+        (f"--workdir={__file__}", "has to be a folder"),
+    ],
+)
+def test_bad_arguments_are_messages_with_status_2(argument, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(paper_runs, "call", lambda *_: pytest.fail("ran"))
+    with pytest.raises(SystemExit) as stopped:
+        paper_runs.main([f"--workdir={tmp_path}", argument])
+    assert stopped.value.code == 2 and message in capsys.readouterr().err.partition("error: ")[2]
