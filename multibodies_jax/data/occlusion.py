@@ -42,7 +42,11 @@ HIDDEN = _hidden_table()
 
 
 def draw(rng: np.random.Generator, n: int | None = None) -> Int[np.ndarray, "*n"] | np.int32:
-    """Draws `n` strategies (indices into `STRATEGIES`) with the paper's probabilities, or one where `n` is None."""
+    """Appendix B: p(none) = 0.1, p(legs) = p(arms and head) = p(head) = 0.3; draws `n` strategies.
+
+    Returns:
+      Indices into `STRATEGIES` (n,), or one index where `n` is None.
+    """
     return _from_uniform(rng.random(n))
 
 
@@ -65,7 +69,9 @@ def strategy_for(example_id: str, seed: int) -> int:
 def hide(
     strategy: Int[Array, "*batch"] | int | np.integer, kp2d_valid: Float[Array, "*batch 24"]
 ) -> tuple[Float[Array, "*batch 24"], Int[Array, "*batch"] | np.integer]:
-    """Hides the keypoints of a strategy; where nothing would stay visible, none are hidden.
+    """Appendix B: visible_k = valid_k (1 - hidden_k), where `HIDDEN` lists the keypoints that the strategy hides.
+
+    Where no keypoint would stay visible, none is hidden.
 
     Args:
       strategy: indices into `STRATEGIES`.

@@ -20,7 +20,10 @@ _PCK_MM, _AUC_STEPS = 150.0, 31  # Threshold of 3DPCK; thresholds from 0 to it o
 
 
 def mpjpe_mm(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Float[Array, "*b"]:
-    """Mean distance of joints, as they are: root them first. Leading axes broadcast."""
+    """Appendix A: MPJPE = 1/J sum_j |x_j - y_j| of joints, millimetres.
+
+    The joints are compared as they are, so that the caller roots both sets first. Leading axes broadcast.
+    """
     return _MM * jnp.mean(_norm(pred - target), axis=-1)
 
 
@@ -30,7 +33,10 @@ def vertex_error_mm(pred: Float[Array, "*#b V 3"], target: Float[Array, "*#b V 3
 
 
 def pa_mpjpe_mm(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Float[Array, "*b"]:
-    """Mean distance of joints after `align` (RE in the paper); its gradient holds the alignment fixed."""
+    """Appendix A: RE = min over s, R, t of 1/J sum_j |s R x_j + t - y_j|^2, then MPJPE of the aligned joints, millimetres.
+
+    The gradient holds the alignment (`align`) fixed.
+    """
     return mpjpe_mm(align(pred, target), target)
 
 

@@ -55,7 +55,9 @@ class Flow(nn.Module):
         return self.log_prob(X, train)
 
     def log_prob(self, X: Float[Array, "*batch D"], train: bool = False) -> Float[Array, "*batch"]:
-        """Log-density in nats, per cubic metre of every joint (eq (4)).
+        """Eq (4): log p(X) = log N(f(X); 0, I) + log |det df(X)/dX|, in nats, per cubic metre of every joint.
+
+        f standardises X and undoes the couplings (`Couplings`); the log-determinants of its layers add up.
 
         Args:
           X: see the class; training data need noise, for centred joints are singular without it.
@@ -110,7 +112,12 @@ class Conditioner(nn.Module):
 
 
 class Couplings(distrax.Bijector):
-    """A chain of affine couplings, scanned so that it compiles as one; forwards is from noise to data."""
+    """Appendix F: x_l = b x + (1 - b) (x exp(s_l(b x)) + t_l(b x)), with x = x_{l-1} and b the mask of coupling l.
+
+    The log-determinant of a coupling is the sum of (1 - b) s_l(b x). Forwards, from noise to data, the couplings run
+    from the first to the last; the inverse runs from the last to the first: x = b y + (1 - b) (y - t(b y)) exp(-s(b y)).
+    They are scanned, so that a chain compiles as one coupling.
+    """
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ _CHOICES = {
     "loss.reading": ("paper", "released"),
     "loss.reduce": ("mean", "sum"),
     "loss.vertex_set": ("all", "regressed"),
-    "quantizer.reading": quantize.READINGS,
+    "quantizer.reading": quantize.QUANTIZERS,
     "quantizer.weights": ("prior", "uniform"),
     "optim.schedule": ("cosine", "constant", "step"),
     "data.occlusion": ("none", "paper"),

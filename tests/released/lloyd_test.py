@@ -1,14 +1,12 @@
-"""Plain Lloyd against scikit-learn and a float64 loop from the same rows, and the released choice of hypotheses."""
+"""Plain Lloyd against scikit-learn and a float64 loop from the same rows."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.cluster
 
-from multibodies_jax.hypotheses import quantize
 from multibodies_jax.released import lloyd
-from tests.hypotheses.quantize_test import keys, make_hypotheses, poses, softmax
+from tests.helpers.random_hypotheses import poses, softmax
 
 
 def loop(points, log_weights, rows, iterations):
@@ -73,32 +71,3 @@ def test_one_point_may_be_the_nearest_of_two_centroids():
     points = jnp.array([[[0.0], [1.0], [5.0]]])
     np.testing.assert_array_equal(lloyd.nearest_points(points, jnp.array([[[0.3], [0.1]]])), [[0, 0]])
     np.testing.assert_array_equal(lloyd.nearest_points(points, jnp.array([[[4.0], [0.9]]])), [[2, 1]])
-
-
-@pytest.mark.parametrize("weights", ["prior", "uniform"])
-def test_released_choice_by_its_definition(weights):
-    h = make_hypotheses(3, num=30)
-    found = quantize.select(h, 6, keys(3), reading="released", weights=weights, temperature=1.0)
-    points = np.asarray(h.joints24).reshape(3, 30, 72)[:, 1:]
-    log_weights = np.asarray(h.log_prior)[:, 1:] * (weights == "prior")
-    for b in range(3):
-        rows = np.asarray(jax.random.choice(keys(3)[b], 29, (5,), replace=False))
-        labels, centroids = loop(points[b], log_weights[b], rows, 30)
-        nearest = [1 + int(np.argmin(np.sum((points[b] - c) ** 2, axis=1))) for c in centroids]
-        assert len(set(nearest)) == 5
-        assert set(np.asarray(found.medoid[b])) == {0, *nearest}
-        medoid = list(np.asarray(found.medoid[b]))
-        assert [medoid[k] for k in np.asarray(found.assignment[b])] == [0, *(nearest[k] for k in labels)]
-        share = softmax(np.asarray(h.log_prior[b], np.float64) * (weights == "prior"))
-        expected = [share[0] if m == 0 else share[1:][labels == nearest.index(m)].sum() for m in medoid]
-        np.testing.assert_allclose(found.prob[b], expected, atol=1e-5)
-
-
-def test_released_keeps_all_with_n_m_and_the_first_alone_with_n_1():
-    h = make_hypotheses(4)
-    h = h.replace(joints24=h.joints24.at[:, 3:6].set(h.joints24[:, 2:3]))  # Clustering would put these together.
-    every = quantize.select(h, 12, keys(3), reading="released")
-    np.testing.assert_array_equal(np.sort(every.medoid), np.tile(np.arange(12), (3, 1)))
-    expected = np.take_along_axis(softmax(h.log_prior), np.asarray(every.medoid), axis=1)
-    np.testing.assert_allclose(every.prob, expected, atol=1e-6)
-    np.testing.assert_array_equal(quantize.select(h, 1, keys(3), reading="released").medoid, [[0]] * 3)

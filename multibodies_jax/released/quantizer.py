@@ -1,0 +1,108 @@
+"""The readings of section 4.1 that keep hypothesis 0: "keep_first", and the authors' own, "released".
+
+Both return hypothesis 0, with its own weight as its probability, and n - 1 representatives of hypotheses 1 to M - 1.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from multibodies_jax.hypotheses.quantize import (
+    QUANTIZERS,
+    Quantized,
+    likeliest_first,
+    quantize,
+    random_subset,
+)
+from multibodies_jax.hypotheses.weights import posterior_weights
+from multibodies_jax.released import lloyd
+
+
+def keep_first(
+    points: Float[Array, "B M D"],
+    log_weights: Float[Array, "B M"],
+    n: int,
+    keys: Key[Array, "B"],
+    starts: int = 4,
+    iterations: int = 30,
+) -> Quantized:
+    """Hypothesis 0 and the n - 1 medoids of the paper's K-means over the other hypotheses.
+
+    Arguments and errors are those of `quantize.quantize`.
+    """
+    if n == 1:
+        return first_alone(points, log_weights)
+    others = quantize(points[:, 1:], log_weights[:, 1:], n - 1, keys, starts, iterations)
+    return with_first(points, log_weights, others)
+
+
+def released(
+    points: Float[Array, "B M D"],
+    log_weights: Float[Array, "B M"],
+    n: int,
+    keys: Key[Array, "B"],
+    starts: int = 1,
+    iterations: int = 30,
+) -> Quantized:
+    """The authors' choice (original code, A.5 and B.6): hypothesis 0 and n - 1 medoids of hypotheses 1 to M - 1.
+
+    Medoids are the hypotheses nearest to the centroids of plain Lloyd steps, whichever cluster they are in, so that
+    one of them may stand for two clusters. With n = M every hypothesis is kept. Each example draws its own first rows
+    from its key, where the original draws one unseeded permutation for a whole batch.
+
+    Args:
+      points: as of `quantize.quantize`, like `log_weights`, `n` and `keys`.
+      starts: has no effect: the original starts once.
+      iterations: most steps of Lloyd.
+    """
+    del starts
+    if n == 1:
+        return first_alone(points, log_weights)
+    return _lloyd_medoids(points, log_weights, n, keys, iterations)
+
+
+def first_alone(points, log_weights) -> Quantized:
+    """Hypothesis 0 stands for all."""
+    batch, num, _ = points.shape
+    squared = jnp.sum(jnp.square(points - points[:, :1]), axis=2)
+    energy = jnp.sum(posterior_weights(log_weights) * squared, axis=1)
+    first, everything = jnp.zeros((batch, 1), jnp.int32), jnp.zeros((batch, num), jnp.int32)
+    return Quantized(first, points[:, :1], jnp.ones((batch, 1)), everything, energy)
+
+
+@functools.partial(jax.jit, static_argnames=("n", "iterations"))
+def _lloyd_medoids(points, log_weights, n: int, keys, iterations: int) -> Quantized:
+    """`released` for n > 1."""
+    rest, weights = points[:, 1:], log_weights[:, 1:]
+    if n == points.shape[1]:
+        medoid = assignment = jnp.broadcast_to(jnp.arange(n - 1, dtype=jnp.int32)[None], weights.shape)
+        centroid = rest
+    else:
+        first_rows = random_subset(rest.shape[1], n - 1, keys)
+        assignment, centroid = lloyd.lloyd(rest, weights, first_rows, iterations)
+        medoid = lloyd.nearest_points(rest, centroid)
+    share = posterior_weights(weights)
+    own = jax.nn.one_hot(assignment, n - 1)
+    squared = jnp.sum(jnp.square(rest - jnp.take_along_axis(centroid, assignment[..., None], axis=1)), axis=2)
+    prob = jnp.einsum("bm,bmk->bk", share, own, precision="highest")
+    found = Quantized(medoid, centroid, prob, assignment, jnp.sum(share * squared, axis=1))
+    return with_first(points, log_weights, found)
+
+
+def with_first(points, log_weights, others: Quantized) -> Quantized:
+    """Hypothesis 0, a cluster of its own, beside the clusters of hypotheses 1 to M - 1."""
+    weights = posterior_weights(log_weights)
+    rest = jnp.sum(weights[:, 1:], axis=1)
+    first = jnp.zeros((len(points), 1), jnp.int32)
+    medoid = jnp.concatenate([first, others.medoid + 1], axis=1)
+    centroid = jnp.concatenate([points[:, :1], others.centroid], axis=1)
+    prob = jnp.concatenate([weights[:, :1], rest[:, None] * others.prob], axis=1)
+    assignment = jnp.concatenate([first, others.assignment + 1], axis=1)
+    together = Quantized(medoid, centroid, prob, assignment, rest * others.energy)
+    return jax.vmap(likeliest_first)(together)
+
+
+QUANTIZERS.register("keep_first", keep_first)
+QUANTIZERS.register("released", released)

@@ -1,0 +1,83 @@
+"""The parts of weighted K-means from pairwise distances against float64 loops over the points themselves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.cluster
+
+from multibodies_jax.hypotheses import kmeans, weights
+from tests.helpers.random_hypotheses import poses, softmax
+
+N = 4
+LABELS = np.array([0, 1, 2, 3, 0, 0, 1, 1, 2, 2, 2, 3, 3, 0, 1, 2, 3, 3, 3, 0])
+
+
+@pytest.fixture(scope="module")
+def problem():
+    points = poses(0, 1, len(LABELS), 6)[0]
+    log_weights = np.float32(np.random.default_rng(0).normal(size=len(LABELS)) * 3)
+    return points, log_weights, np.asarray(kmeans.squared_distances(jnp.array(points)))
+
+
+def centroids(points, share_of_all):
+    """The weighted mean of each cluster of LABELS, and its mass."""
+    points, means, masses = np.float64(points), [], []
+    for k in range(N):
+        own = k == LABELS
+        masses.append(share_of_all[own].sum())
+        means.append(share_of_all[own] @ points[own] / masses[-1])
+    return np.stack(means), np.array(masses)
+
+
+def test_squared_distances_are_exact_far_from_the_origin(problem):
+    points, _, squared = problem
+    points = np.float64(points)
+    expected = [[((a - b) ** 2).sum() for b in points] for a in points]
+    np.testing.assert_allclose(squared, expected, rtol=1e-5, atol=1e-9)
+    far = np.float32(points + 1000)
+    expected = [[((a - b) ** 2).sum() for b in np.float64(far)] for a in np.float64(far)]
+    np.testing.assert_allclose(kmeans.squared_distances(jnp.array(far)), expected, rtol=1e-5)
+
+
+def test_shares_masses_distances_and_energy_are_those_of_the_centroids(problem):
+    points, log_weights, squared = problem
+    share_of_all = softmax(log_weights)
+    means, masses = centroids(points, share_of_all)
+    log_w, _ = weights.floored(jnp.array(log_weights))
+    own, share = kmeans.shares(log_w, jnp.array(LABELS), N)
+    np.testing.assert_array_equal(own, LABELS[:, None] == np.arange(N))
+    np.testing.assert_allclose(share, np.asarray(own) * share_of_all[:, None] / masses, rtol=1e-5)
+    np.testing.assert_allclose(kmeans.masses(log_w, own), masses, rtol=1e-5)
+    distance, within = kmeans.to_centroids(jnp.array(squared), share)
+    expected = ((np.float64(points)[:, None] - means) ** 2).sum(axis=2)
+    np.testing.assert_allclose(distance, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(within, (np.asarray(share) * expected).sum(axis=0), rtol=1e-4)
+    energy = kmeans.energy(jnp.array(squared), log_w, jnp.array(LABELS), N)
+    np.testing.assert_allclose(energy, share_of_all @ expected[np.arange(len(LABELS)), LABELS], rtol=1e-4)
+
+
+def test_shares_of_a_cluster_whose_weights_underflow():
+    log_w = jnp.array([0.0, -1.0, -5000.0, -5001.0])
+    _, share = kmeans.shares(log_w, jnp.array([0, 0, 1, 1]), 2)
+    expected = 1 / (1 + np.exp(-1))
+    np.testing.assert_allclose(share[:, 0], [expected, 1 - expected, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(share[:, 1], [0, 0, expected, 1 - expected], rtol=1e-4)
+
+
+def test_a_partition_cannot_be_improved_by_a_single_move_and_is_near_the_best_of_scikit_learn(problem):
+    points, log_weights, squared = problem
+    log_w, _ = weights.floored(jnp.array(log_weights))
+    noise = jax.random.gumbel(jax.random.key(0), (8, N, len(points)))
+    labels = kmeans.partition(jnp.array(squared), log_w, noise, 30)
+    assert sorted(set(np.asarray(labels))) == list(range(N))
+    energy = jax.jit(lambda labels: kmeans.energy(jnp.array(squared), log_w, labels, N))
+    found = float(energy(labels))
+    for point in range(len(points)):
+        for k in range(N):
+            moved = labels.at[point].set(k)
+            if set(np.asarray(moved)) == set(range(N)):
+                assert float(energy(moved)) > found * (1 - 1e-4)
+    fit = sklearn.cluster.KMeans(N, n_init=20, random_state=0)
+    fit.fit(np.float64(points), sample_weight=softmax(log_weights))
+    assert found < 1.02 * fit.inertia_
