@@ -17,7 +17,8 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Named entries of one kind, in the order of their registration; the extensions are loaded at the first look-up.
+    """Named entries of one kind, in the order of their registration; the extensions are loaded when a name is not known
+    yet, or the names are listed.
 
     Attributes:
       field: the config field whose values are the names, for messages.
@@ -43,7 +44,8 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
           ValueError: there is no such entry; the message lists the choices.
         """
-        load_extensions()
+        if name not in self._entries:
+            load_extensions()
         if name not in self._entries:
             raise ValueError(f"Unknown {self.field} {name!r}; choose one of {', '.join(self._entries)}.")
         return self._entries[name]
