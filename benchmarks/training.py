@@ -27,7 +27,7 @@ def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **field
     """One step of training, compiled, as a function that runs it again and waits for its result."""
     config = default.get_config()
     config.model.update({"trunk": trunk, "crop_size": size, **fields})
-    config.data.virtual_cameras = False
+    config.data.sets = ("synthetic_bodies/clean",)
     bodies = setup.load_bodies(config)
     rng = np.random.default_rng(0)
     poses, betas = rng.normal(scale=0.2, size=(batch_size, 24, 3)), rng.normal(size=(batch_size, 10))

@@ -12,10 +12,9 @@ from configs import default
 
 def get_config() -> Any:
     c = default.get_config()
-    c.data.virtual_cameras = True
+    c.data.sets = None
     c.data.augment = "mild"
-    c.data.num_train = 1000
-    c.data.num_people = 30000
+    c.data.options = "num_train=1000,num_people=30000"
 
     c.model.trunk = "keypoints"
     c.model.hidden = 256

@@ -25,10 +25,10 @@ _EVALUATIONS = {
 def get_config(name: str = "3dpw") -> Any:
     if name not in _EVALUATIONS:
         raise ValueError(f"configs/released.py:{name}: choose one of {', '.join(_EVALUATIONS)}.")
-    c = default.get_config()
+    c = default.add_authors_fields(default.get_config())
     images, protocol, weights = _EVALUATIONS[name]
     c.model.head = "released"
-    c.model.num_hypotheses = 0  # 25 or 100: the checkpoint knows.
+    c.model.num_hypotheses = None  # 25 or 100: the checkpoint knows.
 
     c.data.crop = "spin"
     c.data.contrast_stretch = True

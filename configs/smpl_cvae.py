@@ -6,10 +6,19 @@ python run.py --config=configs/smpl_cvae.py:multibodies --workdir=...         # 
 
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from configs import default
 
 
 def get_config(base: str = "demo") -> Any:
     c = default.of(base)
     c.model.name = "smpl_cvae"
-    return c
+    c.unlock()
+    c.cvae = ConfigDict()
+    c.cvae.weight = 0.01  # Of the KL divergence, nats.
+    c.cvae.anneal_steps = 0  # It rises linearly over this many steps.
+    c.cvae.z_size = 64
+    c.cvae.width = 512  # Of the encoder's and the decoder's own layers.
+    c.cvae.vertex_stride = 20  # The encoder reads every k-th vertex of the true mesh.
+    return c.lock()

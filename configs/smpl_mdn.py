@@ -6,10 +6,21 @@ python run.py --config=configs/smpl_mdn.py:multibodies --workdir=...          # 
 
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from configs import default
 
 
 def get_config(base: str = "demo") -> Any:
     c = default.of(base)
     c.model.name = "smpl_mdn"
-    return c
+    c.unlock()
+    c.mdn = ConfigDict()
+    c.mdn.weight = 0.0001  # Of the mixture's negative log-likelihood, nats, beside the losses of eq (8).
+    c.mdn.root = "shared"  # Global rotation: shared by all components (the paper's text) | mixture.
+    c.mdn.sigma = 0.001
+    c.mdn.sigma_means = "variance"  # Of sigma: variance (the paper's word, square radians) | std.
+    c.mdn.learn_sigma = False  # The paper: both fixed was best.
+    c.mdn.learn_alpha = False
+    c.mdn.draw = "means"  # The M hypotheses that are evaluated: means (in random order) | samples of the mixture.
+    return c.lock()

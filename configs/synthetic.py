@@ -10,9 +10,8 @@ from configs import demo
 
 def get_config() -> Any:
     c = demo.get_config()
-    c.data.virtual_cameras = False
-    c.data.num_train = 20000
-    c.data.num_people = 30000
+    c.data.sets = ("synthetic_bodies/clean",)
+    c.data.options = "num_people=30000"
 
     c.model.trunk = "resnet_small"
     c.model.crop_size = 64

@@ -31,7 +31,11 @@ def get_config(part: str = "heads") -> Any:
         c.eval.ns = (1,)
         return c
     c.freeze = "trunk"
+    c.unlock()
+    # The features of this many augmented passes over `data.sets` are computed once, kept in data.dir/features and shared
+    # by all trainings that start from the same trunk. Without this field the trunk runs in every step.
     c.data.cached_passes = 5
+    c.lock()
     c.train.baseline = False  # HMR is a method of its own.
     c.train.steps = 1000
     c.train.batch = 64

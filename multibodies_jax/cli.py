@@ -215,6 +215,7 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     if "distributed" in values and values.distributed:
         multihost.initialize()
     config = values.config
+    _set_nones(config)
     config_checks.validate(config)
     if jax.process_count() > 1 and mode != "train":
         raise ValueError(
@@ -240,6 +241,17 @@ def _status(error: Exception) -> int | None:
     from tfds_builders import building
 
     return FAILED if isinstance(error, (OSError, FloatingPointError, building.BuildError)) else None
+
+
+def _set_nones(config: Any) -> None:
+    """Makes --config.FIELD=None the value None, which ml_collections reads as a text or a tuple with nothing in it."""
+    from ml_collections import ConfigDict
+
+    for name in config:
+        if isinstance(config[name], ConfigDict):
+            _set_nones(config[name])
+        elif config[name] in ("None", (None,)):
+            config[name] = None
 
 
 def _config_file(values: Any) -> str:

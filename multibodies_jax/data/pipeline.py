@@ -4,6 +4,7 @@ Threads do the work; what they yield depends on the seed and the position only. 
 records: `tfds.data_source(...)` or a list of dictionaries.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def train_batches(
     batch_size: int,
     seed: int,
     make_example: Callable[[Record, np.random.Generator], Example],
-    threads: int = 2,
+    threads: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
 ) -> grain.DatasetIterator[Batch]:
@@ -65,7 +66,7 @@ def train_batches(
       batch_size: examples per batch of this shard.
       seed: of the order and of all augmentation.
       make_example: record, generator -> row, for instance a partial `augment.training_example`.
-      threads: reader threads; each makes whole batches.
+      threads: reader threads; each makes whole batches. None: one per core, at most 8; 0 reads in the calling thread.
       shard_index: of this process.
       shard_count: number of processes.
 
@@ -99,8 +100,8 @@ def evaluation_batches(
     source: Source,
     batch_size: int,
     make_example: Callable[[Record], Example],
-    threads: int = 2,
-    max_examples: int = 0,
+    threads: int | None = None,
+    max_examples: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
 ) -> Iterator[Batch]:
@@ -113,8 +114,8 @@ def evaluation_batches(
       source: random-access records.
       batch_size: examples per batch of this shard.
       make_example: record -> row, for instance a partial `augment.evaluation_example`.
-      threads: reader threads; each makes whole batches.
-      max_examples: only the first so many; 0 = all.
+      threads: reader threads; each makes whole batches. None: one per core, at most 8; 0 reads in the calling thread.
+      max_examples: only this many from the start; None: all.
       shard_index: of this process.
       shard_count: number of processes.
 
@@ -126,7 +127,7 @@ def evaluation_batches(
     """
     _check_source(source, "the evaluation set")
     _check_batches(batch_size, shard_index, shard_count)
-    count = min(len(source), max_examples) if max_examples > 0 else len(source)
+    count = len(source) if max_examples is None else min(len(source), max_examples)
     padded = -(-count // (batch_size * shard_count)) * batch_size * shard_count
 
     def example_at(position: int) -> Example:
@@ -143,7 +144,8 @@ def collate(examples: Sequence[Example]) -> Batch:
     return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
 
 
-def _read_options(threads: int) -> grain.ReadOptions:
+def _read_options(threads: int | None) -> grain.ReadOptions:
+    threads = min(os.cpu_count() or 1, 8) if threads is None else threads
     return grain.ReadOptions(
         num_threads=threads, prefetch_buffer_size=max(_BUFFERED_BATCHES, threads) if threads else 0
     )

@@ -1,5 +1,6 @@
 """The one door to datasets: a TFDS set, built if it is missing, or a list in SPIN's format, by its name in the config."""
 
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,23 @@ def dataset_options(config: Any) -> dict[str, Any]:
     """The builder options of all sets of a config."""
     import tfds_builders
 
-    d = config.data
-    return tfds_builders.parse_options(d.options) | {
-        "num_train": d.num_train,
-        "num_people": d.num_people,
-        "image_size": d.image_size,
-        "poses": d.poses,
-        "pose_mix": d.pose_mix,
-        "body_dir": config.body.dir,
-    }
+    options = tfds_builders.parse_options(config.data.options)
+    return options | {"poses": _people(config)[1], "body_dir": config.body.dir or ""}
+
+
+def _people(config: Any) -> tuple[str, str]:
+    """The dataset of the people and the file of poses that it is drawn from, or ""."""
+    import tfds_builders
+
+    people = config.data.people
+    if people.partition("/")[0] in tfds_builders.BUILDERS:
+        return people, ""
+    if pathlib.Path(people).exists():
+        return "synthetic_poses", people
+    raise ValueError(
+        f"config.data.people={people!r} is neither a file or folder of poses nor a dataset; the datasets of people are "
+        f"{', '.join(tfds_builders.known_names('synthetic_poses') + tfds_builders.known_names('amass'))}."
+    )
 
 
 def open_source(config: Any, name: str, split: str) -> Any:
@@ -31,7 +40,7 @@ def open_source(config: Any, name: str, split: str) -> Any:
     if "," in name:
         return pipeline.Concatenated([open_source(config, one.strip(), split) for one in name.split(",")])
     if name.startswith(spin_lists.PREFIX):
-        return spin_lists.open_set(name, split, config.data.npz_dir, config.data.image_dir)
+        return spin_lists.open_set(name, split, config.data.get("npz_dir"), config.data.get("image_dir"))
     import tfds_builders
 
     return tfds_builders.source(name, split, config.data.dir, **dataset_options(config))
@@ -39,14 +48,14 @@ def open_source(config: Any, name: str, split: str) -> Any:
 
 def build_data(config: Any) -> None:
     """Builds what training reads, if it is missing."""
-    for name in (config.data.people, *(() if config.data.virtual_cameras else config.data.sets)):
+    for name in (_people(config)[0], *(config.data.sets or ())):
         open_source(config, name, "train")
 
 
 def source_name(config: Any, name: str) -> str:
     """The full name of a set, with its version and every option not at its default, or its files' fingerprints."""
     if name.startswith(spin_lists.PREFIX):
-        return spin_lists.describe(name, config.data.npz_dir)
+        return spin_lists.describe(name, config.data.get("npz_dir"))
     import tfds_builders
 
     return tfds_builders.make_builder(name, config.data.dir, **dataset_options(config)).info.full_name
@@ -54,6 +63,6 @@ def source_name(config: Any, name: str) -> str:
 
 def load_people(config: Any, split: str) -> tuple[Float[np.ndarray, "N 24 3"], Float[np.ndarray, "N 10"]]:
     """Poses (axis-angle, upright root) and shapes of all people of a split, in memory."""
-    source = open_source(config, config.data.people, split)
+    source = open_source(config, _people(config)[0], split)
     rows = source.__getitems__(range(len(source)))  # All at once: many times faster than one by one.
     return np.stack([r["pose"] for r in rows]), np.stack([r["betas"] for r in rows])

@@ -206,7 +206,7 @@ def split_of(name: str) -> str:
     return next((split for split in ("train", "validation") if split in stem), "test")
 
 
-def open_set(name: str, split: str, npz_dir: str, image_dir: str) -> Source:
+def open_set(name: str, split: str, npz_dir: str | None, image_dir: str | None) -> Source:
     """Opens `spin/<list>`, or `spin/<list>+<crops>` with the authors' ambiguous crops.
 
     Args:
@@ -234,9 +234,10 @@ def open_set(name: str, split: str, npz_dir: str, image_dir: str) -> Source:
     return Source(rows, layout, crops)
 
 
-def describe(name: str, npz_dir: str) -> str:
+def describe(name: str, npz_dir: str | None) -> str:
     """The name of a set with the fingerprints of its files, for results."""
-    paths = [pathlib.Path(npz_dir) / f"{stem}.npz" for stem in _stems(name)]
+    folder = _folder(npz_dir, "data.npz_dir", "the lists")
+    paths = [folder / f"{stem}.npz" for stem in _stems(name)]
     prints = [io.sha256_of_file(path)[:8] for path in paths]
     return f"{name} (sha256 {', '.join(prints)})"
 
@@ -337,7 +338,7 @@ def _stems(name: str) -> list[str]:
     return stems
 
 
-def _folder(path: str, field: str, what: str) -> pathlib.Path:
+def _folder(path: str | None, field: str, what: str) -> pathlib.Path:
     if not path or not pathlib.Path(path).is_dir():
         raise ListError(
             f"config.{field} = {path!r} is no folder; sets that start with spin/ need the folder of {what}."

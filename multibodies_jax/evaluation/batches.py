@@ -18,7 +18,7 @@ def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
         config.model.crop_size,
         with_image=with_image,
         crop=config.data.crop,
-        contrast_stretch=config.data.contrast_stretch,
+        contrast_stretch=config.data.get("contrast_stretch", False),
     )
     hint = record["protocol_hint"]
     protocols.check_example(

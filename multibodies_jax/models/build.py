@@ -181,10 +181,10 @@ NETWORKS: Registry[Network] = Registry("model.name")
 HEADS: Registry[Head] = Registry("model.head")
 
 
-def build_trunk(
-    *, name: str, crop_size: int, width: int, keypoint_width: int, keypoint_blocks: int, dtype: str
-) -> nn.Module:
-    """The trunk `name` for crops of `crop_size` pixels; fields that it lacks are ignored.
+def build_trunk(*, name: str, crop_size: int, width: int | None, dtype: str) -> nn.Module:
+    """The trunk `name` for crops of `crop_size` pixels, `width` channels wide (None: its usual width).
+
+    A field that a trunk lacks is ignored.
 
     Raises:
       ValueError: no such trunk or type, with the choices, or crops that the trunk cannot take.
@@ -192,11 +192,23 @@ def build_trunk(
     _check_choice("model.dtype", dtype, DTYPES)
     _check_choice("model.trunk", name, TRUNKS)
     if name == "keypoints":
-        return KeypointTrunk(width=keypoint_width, blocks=keypoint_blocks)
+        return KeypointTrunk(width=trunk_width(name, width))
     multiple = 32 if name == "resnet50" else 16
     if crop_size < multiple or crop_size % multiple:
         raise ValueError(f"model.crop_size of {name} must be a multiple of {multiple} pixels, got {crop_size}.")
-    return ResNet50(dtype=DTYPES[dtype]) if name == "resnet50" else ResNetSmall(width=width, dtype=DTYPES[dtype])
+    if name == "resnet50":
+        return ResNet50(dtype=DTYPES[dtype])
+    return ResNetSmall(width=trunk_width(name, width), dtype=DTYPES[dtype])
+
+
+def trunk_width(name: str, width: int | None) -> int:
+    """The width of a trunk: of every layer of "keypoints", of the first stage of "resnet_small".
+
+    Args:
+      name: of the trunk.
+      width: as in the config; None: the usual one of that trunk.
+    """
+    return width if width is not None else {"keypoints": 1024, "resnet_small": 16, "resnet50": 64}[name]
 
 
 def build(
@@ -213,9 +225,7 @@ def build(
     init_noise: float = 0.1,
     frozen: str = "",
     crop_size: int = 224,
-    width: int = 16,
-    keypoint_width: int = 1024,
-    keypoint_blocks: int = 3,
+    width: int | None = None,
     dtype: str = "float32",
     own: Any = None,
     body: smpl.SmplModel | None = None,
@@ -228,7 +238,7 @@ def build(
       mean_state: the mean body and camera (144 rot6d, 10 betas, 3 camera) from which every hypothesis starts.
       name, trunk, head: which model, trunk and head.
       num_hypotheses, iterations, hidden, dropout, activation, init_noise, frozen: as in `hmr.HMR`.
-      crop_size, width, keypoint_width, keypoint_blocks, dtype: as in `build_trunk`.
+      crop_size, width, dtype: as in `build_trunk`.
       own: the part of the config that only this model has (`Network.config_part`).
       body: of the experiment, for models whose sizes depend on its mesh.
 
@@ -237,14 +247,7 @@ def build(
         also `build_trunk`.
     """
     network, chosen = NETWORKS[name], HEADS[head]
-    module = build_trunk(
-        name=trunk,
-        crop_size=crop_size,
-        width=width,
-        keypoint_width=keypoint_width,
-        keypoint_blocks=keypoint_blocks,
-        dtype=dtype,
-    )
+    module = build_trunk(name=trunk, crop_size=crop_size, width=width, dtype=dtype)
     start = tuple(np.asarray(mean_state, float).tolist())
     single = network.single or num_hypotheses == 1
     if network.build is not None and not single and head != "paper":

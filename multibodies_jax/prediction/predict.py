@@ -82,7 +82,7 @@ def predict(
         crop_size=0 if config.model.trunk == "keypoints" else config.model.crop_size,
         about={"body": metadata["body"], "commit": metadata["commit"], "trained_on": trained_on(config.data.sets)},
         crop=config.data.crop,
-        contrast_stretch=config.data.contrast_stretch,
+        contrast_stretch=config.data.get("contrast_stretch", False),
     )
 
 

@@ -225,11 +225,11 @@ def config_of(run: Run, overrides: dict[str, str]) -> Any:
     config = default.of(run.config)
     for path, value in (run.fields | overrides).items():
         try:
-            before = config_path.get_value(path, config)
+            kind: Any = config_path.get_type(path, config)
         except (KeyError, AttributeError, TypeError):
             raise ValueError(f"there is no field config.{path}; all are in configs/default.py.") from None
-        text = isinstance(value, str) and not isinstance(before, str)
-        config_path.set_value(path, config, type(before)(ast.literal_eval(value) if text else value))
+        text = isinstance(value, str) and kind is not str
+        config_path.set_value(path, config, kind(ast.literal_eval(value) if text else value))
     return config
 
 

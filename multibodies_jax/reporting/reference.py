@@ -126,7 +126,7 @@ def _added_fields(folder: pathlib.Path, comments: Mapping[str, str], common: Map
         get = importlib.import_module(f"configs.{path.stem}").get_config
         if any(parameter.default is parameter.empty for parameter in inspect.signature(get).parameters.values()):
             continue
-        own = comments | {
+        own = dict(comments) | {
             name: text for name, text in config_comments(path.read_text(encoding="utf-8")).items() if text
         }
         for name, value in _fields(get()):

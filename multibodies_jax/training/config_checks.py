@@ -14,7 +14,6 @@ _CHOICES = {
     "model.activation": ("none", "relu"),
     "model.dtype": ("float32", "bfloat16"),
     "loss.reading": ("paper", "released"),
-    "loss.reduce": ("mean", "sum"),
     "loss.vertex_set": ("all", "regressed"),
     "quantizer.reading": quantize.QUANTIZERS,
     "quantizer.weights": ("prior", "uniform"),
@@ -22,25 +21,18 @@ _CHOICES = {
     "data.occlusion": ("none", "paper"),
     "data.augment": ("none", "mild", "spin"),
     "data.crop": augment.CROPS,
-    "freeze": ("", "trunk", "loaded"),
+    "freeze": (None, "trunk", "loaded"),
     "eval.protocol": tuple(protocols.PROTOCOLS),
-    "eval.published": ("", *published.NAMES),
+    "eval.published": (None, *published.NAMES),
     "eval.split": ("train", "validation", "test"),
 }
 
 
 _POSITIVE = (
-    *("model.iterations", "train.steps", "train.batch", "train.accumulate", "train.log_every"),
-    *(
-        "train.checkpoint_every",
-        "train.keep",
-        "stage1.steps",
-        "stage1.batch",
-        "flow.layers",
-        "flow.steps",
-        "flow.batch",
-    ),
-    *("quantizer.starts", "quantizer.iterations", "eval.batch", "eval.vertex_stride"),
+    *("train.steps", "train.batch", "train.accumulate", "train.log_every", "train.checkpoint_every"),
+    *("stage1.steps", "stage1.batch", "flow.layers", "flow.steps", "flow.batch", "model.width"),
+    *("quantizer.starts", "quantizer.iterations", "eval.batch", "eval.vertex_stride", "eval.curve"),
+    *("data.cached_passes", "optim.decay_step"),
 )
 
 
@@ -49,32 +41,37 @@ def validate(config: Any) -> None:
     check_choice(config, "model.name", build.NETWORKS)
     check_choice(config, "model.head", build.HEADS)
     for path, choices in _CHOICES.items():
-        check_choice(config, path, choices)
+        if _has(config, path):
+            check_choice(config, path, choices)
     for path in _POSITIVE:
-        check_least(config, path, 1)
+        if _has(config, path) and _field(config, path) is not None:
+            check_least(config, path, 1)
     if config.train.batch % config.train.accumulate:
         raise ValueError(
             f"config.train.accumulate = {config.train.accumulate} must divide config.train.batch = {config.train.batch}."
         )
-    if config.data.virtual_cameras and config.model.trunk != "keypoints":
-        raise ValueError("config.data.virtual_cameras makes no images: it needs config.model.trunk='keypoints'.")
+    if config.data.sets is None and config.model.trunk != "keypoints":
+        raise ValueError(
+            "config.data.sets=None trains on virtual views of config.data.people, which have no images: it needs "
+            "config.model.trunk='keypoints'; or name image sets."
+        )
     if config.data.crop == "spin" and config.model.trunk == "keypoints":
         raise ValueError("config.data.crop='spin' is about images: config.model.trunk='keypoints' sees none.")
-    if config.data.contrast_stretch and config.data.crop != "spin":
+    if config.data.get("contrast_stretch") and config.data.crop != "spin":
         raise ValueError("config.data.contrast_stretch is a part of SPIN's crops: it needs config.data.crop='spin'.")
     _check_network(config)
     _check_cached_passes(config)
-    if config.optim.schedule == "step" and config.optim.decay_step < 1:
+    if config.optim.get("schedule") == "step" and config.optim.decay_step is None:
         raise ValueError(
             "config.optim.schedule='step' needs the step of the decay: config.optim.decay_step, at least 1."
         )
     if config.eval.max_examples == 1 or not config.eval.ns:
         raise ValueError(
-            "Intervals need config.eval.max_examples of 2 or more (0 = all) and config.eval.ns at least one n."
+            "Intervals need config.eval.max_examples of 2 or more (None: all) and config.eval.ns at least one n."
         )
-    if config.model.num_hypotheses < 0:
+    if config.model.num_hypotheses is not None and config.model.num_hypotheses < 1:
         raise ValueError(
-            f"config.model.num_hypotheses is {config.model.num_hypotheses}; it is 1 or more, or 0: the checkpoint's."
+            f"config.model.num_hypotheses is {config.model.num_hypotheses}; it is 1 or more, or None: the checkpoint's."
         )
     most = config.model.num_hypotheses or max(config.eval.ns)
     too_many = [n for n in config.eval.ns if not 1 <= n <= most]
@@ -84,7 +81,7 @@ def validate(config: Any) -> None:
         )
 
 
-def check_choice(config: Any, path: str, choices: Collection[str]) -> None:
+def check_choice(config: Any, path: str, choices: Collection[str | None]) -> None:
     """Refuses a field ("model.trunk") whose value is none of the choices, and lists them.
 
     Raises:
@@ -115,7 +112,7 @@ def _check_network(config: Any) -> None:
             f"config.model.name={name!r} has several hypotheses and the paper's head: set config.model.num_hypotheses "
             f"to 2 or more (it is {m}) and config.model.head='paper'."
         )
-    if network.single and m > 1:
+    if network.single and m != 1:
         raise ValueError(
             f"config.model.name={name!r} has one hypothesis: set config.model.num_hypotheses to 1 (it is {m})."
         )
@@ -125,15 +122,26 @@ def _check_network(config: Any) -> None:
 
 
 def _check_cached_passes(config: Any) -> None:
-    check_least(config, "data.cached_passes", 0)
-    check_least(config, "eval.curve", 0)
-    if config.data.cached_passes and (
-        config.freeze != "trunk" or not config.freeze_statistics or not config.init or config.data.virtual_cameras
+    if config.data.get("cached_passes") and (
+        config.freeze != "trunk"
+        or not config.get("freeze_statistics", True)
+        or not config.init
+        or config.data.sets is None
     ):
         raise ValueError(
             "config.data.cached_passes keeps the features of a trunk that does not change: it needs config.freeze='trunk', "
-            "config.freeze_statistics=True, config.init=WORKDIR of a trained trunk, and config.data.virtual_cameras=False."
+            "config.init=WORKDIR of a trained trunk, image sets in config.data.sets, and no "
+            "config.freeze_statistics=False."
         )
+
+
+def _has(config: Any, path: str) -> bool:
+    """Whether a config has a field: some have more than configs/default.py."""
+    try:
+        _field(config, path)
+    except KeyError:
+        return False
+    return True
 
 
 def _field(config: Any, path: str) -> Any:

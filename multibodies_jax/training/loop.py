@@ -103,7 +103,7 @@ def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
     M > 1 is trained in the two stages of appendix D, then the baseline: stage one, trained on for as many steps, of the
     same batch size and learning rate, as stage two.
     """
-    if config.data.cached_passes and jax.process_count() > 1:
+    if config.data.get("cached_passes") and jax.process_count() > 1:
         raise ValueError(
             f"config.data.cached_passes={config.data.cached_passes} works with one process, and there are "
             f"{jax.process_count()}: set it to 0, and every process reads its share of the images."
@@ -190,7 +190,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
             "mean_state": list(model.mean_state),
             "data_position": None if data.batches is None else data.batches.get_state(),
         }
-        checkpoints.save(directory, done, {"state": state}, metadata, keep=config.train.keep)
+        checkpoints.save(directory, done, {"state": state}, metadata)
 
     stop = _StopOnTerm()
     bar = tqdm(
@@ -226,7 +226,7 @@ def _restore(config: Any, bodies: setup.Bodies, folder: pathlib.Path) -> Source:
 
 def _open_data(config: Any, bodies: setup.Bodies, stage: Stage, source: Source | None, seed: int) -> training_data.Data:
     """The training data of a stage, as images or, with `data.cached_passes`, as features of the trunk it starts from."""
-    if not config.data.cached_passes:
+    if not config.data.get("cached_passes"):
         return training_data.open_data(config, bodies, stage.batch, seed)
     assert source is not None  # `config_checks.validate` asks for config.init.
     images = functools.partial(training_data.stored_data, config, _FEATURE_BATCH, config.seed)
@@ -240,8 +240,10 @@ def _open_data(config: Any, bodies: setup.Bodies, stage: Stage, source: Source |
         "sets": [sources.source_name(config, n.strip()) for text in config.data.sets for n in text.split(",")],
         "seed": config.seed,
         "rows": count,
-        "data": {k: config.data[k] for k in ("weights", "occlusion", "augment", "crop", "contrast_stretch")},
-        "model": {k: config.model[k] for k in ("trunk", "crop_size", "width", "dtype")},
+        "data": {k: config.data[k] for k in ("weights", "occlusion", "augment", "crop")}
+        | {"contrast_stretch": config.data.get("contrast_stretch", False)},
+        "model": {k: config.model[k] for k in ("trunk", "crop_size", "dtype")}
+        | {"width": build.trunk_width(config.model.trunk, config.model.width)},
     }
     description = json.loads(json.dumps(description))
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,5 +1,6 @@
 """The optimiser of the regressor: Adam, its schedule, weight decay and clipping (`optim` of the config)."""
 
+import math
 from typing import Any
 
 import jax
@@ -20,8 +21,8 @@ def make_optimizer(config: Any, trained: Any, steps: int, learning_rate: float) 
       learning_rate: after the warm-up.
     """
     o = config.optim
-    chain = [optax.clip_by_global_norm(o.clip)] if o.clip else []
-    chain += [optax.add_decayed_weights(o.l2)] if o.l2 else []
+    chain = [optax.clip_by_global_norm(o.clip)] if math.isfinite(o.clip) else []
+    chain += [optax.add_decayed_weights(o.get("l2"))] if o.get("l2") else []
     optimizer = optax.chain(*chain, optax.adamw(_schedule(o, steps, learning_rate), weight_decay=o.weight_decay))
     if all(jax.tree.leaves(trained)):
         return optimizer
@@ -31,9 +32,9 @@ def make_optimizer(config: Any, trained: Any, steps: int, learning_rate: float) 
 
 def _schedule(o: Any, steps: int, learning_rate: float) -> optax.ScalarOrSchedule:
     warmup = min(o.warmup, steps // 10)
-    if o.schedule == "cosine":
+    if o.get("schedule", "cosine") == "cosine":
         return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps)
     start = optax.linear_schedule(0.0, learning_rate, warmup) if warmup else optax.constant_schedule(learning_rate)
     if o.schedule == "constant":
         return start if warmup else learning_rate
-    return lambda step: jnp.where(step < o.decay_step, 1.0, 0.1) * start(step)
+    return lambda step: jnp.where(step < o.get("decay_step"), 1.0, 0.1) * start(step)

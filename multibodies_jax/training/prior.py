@@ -106,7 +106,6 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
             # As NumPy: every process trains the same prior on its own device, and one copy is written.
             jax.device_get({"params": params, "fixed": fixed, "opt_state": opt_state}),
             metadata,
-            keep=config.train.keep,
         )
 
     with (

@@ -2,12 +2,13 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from configs import default
 from multibodies_jax import io
 from multibodies_jax.models import build
-from multibodies_jax.training import checkpoints
+from multibodies_jax.training import checkpoints, config_versions
 from multibodies_jax.training.setup import Bodies
 
 # Fields that may differ between the run that trained a work directory and one that uses it.
@@ -16,11 +17,9 @@ _FREE_FIELDS = (
     "quantizer",
     "train.log_every",
     "train.checkpoint_every",
-    "train.keep",
     "data.dir",
     "data.npz_dir",
     "data.image_dir",
-    "data.threads",
     "body.dir",  # The fingerprint of the body guards this one.
     "body.allow_other",
 )
@@ -36,8 +35,8 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
     """
     path = workdir / "config.json"
     ours = training_fields(json.loads(config.to_json_best_effort()))
-    if create and not config.model.num_hypotheses:
-        raise ValueError("config.model.num_hypotheses=0 takes M from a checkpoint; training needs a number.")
+    if create and config.model.num_hypotheses is None:
+        raise ValueError("config.model.num_hypotheses=None takes M from a checkpoint; training needs a number.")
     if not path.exists():
         if not create:
             raise ValueError(
@@ -57,7 +56,7 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
     ):  # By a later version: what is not stored was as it is by default.
         usual = default_fields(config.model.name)
         theirs |= {field: usual[field] for field in added & set(usual)}
-    if not config.model.num_hypotheses:
+    if config.model.num_hypotheses is None:
         ours["model.num_hypotheses"] = theirs.get("model.num_hypotheses")
     if converted:
         ours = {field: value for field, value in ours.items() if field in theirs}
@@ -74,27 +73,25 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
         )
 
 
-def training_fields(tree: dict, prefix: str = "") -> dict[str, Any]:
-    """The fields of a config (as in config.json) that decide what is trained, flat: "loss.best" -> 25.0."""
-    free = {f"{its.config_part}.{field}" for its in build.NETWORKS.values() for field in its.free_fields}
-    free.update(_FREE_FIELDS)
-    if not prefix:  # The part of the config that only another model reads decides nothing here.
-        name = tree["model"].get("name")
-        own = build.NETWORKS[name].config_part if name in build.NETWORKS else None
-        others = {network.config_part for network in build.NETWORKS.values()} - {own}
-        tree = {part: value for part, value in tree.items() if part not in others}
-    flat = {}
-    for key, value in tree.items():
-        path = prefix + key
-        if path in free:
-            continue
-        flat.update(training_fields(value, path + ".") if isinstance(value, dict) else {path: value})
-    return flat
+def training_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a config (as in config.json, of any version) that decide what is trained, flat: "loss.best" -> 25.0."""
+    fields = config_versions.modern(tree)
+    networks = build.NETWORKS.values()
+    own = {network.config_part for name, network in build.NETWORKS.items() if name == fields.get("model.name")}
+    others = {network.config_part for network in networks} - {None} - own  # Parts that this model does not read.
+    free = {f"{network.config_part}.{field}" for network in networks for field in network.free_fields}
+    places = (*_FREE_FIELDS, *others, *free)
+    return {
+        name: value
+        for name, value in fields.items()
+        if not any(name == place or name.startswith(f"{place}.") for place in places)
+    }
 
 
 def default_fields(model: str) -> dict[str, Any]:
-    """The `training_fields` of configs/default.py for a model, by `config.model.name`."""
-    config = default.get_config()
+    """The `training_fields` of the default config of a model, by `config.model.name`."""
+    part = build.NETWORKS[model].config_part if model in build.NETWORKS else None
+    config = default.of(f"{model}:default" if part else "default")
     config.model.name = model
     return training_fields(json.loads(config.to_json_best_effort()))
 

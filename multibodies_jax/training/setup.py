@@ -8,7 +8,6 @@ from typing import Any
 import flax.linen as nn
 import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -29,7 +28,7 @@ class Bodies(flax.struct.PyTreeNode):
 
 def load_bodies(config: Any) -> Bodies:
     """Loads the body of a config and contracts it with its regressors."""
-    files = body_files.load(config.body.dir, config.body.shape_components)
+    files = body_files.load(config.body.dir or "")
     return Bodies(
         smpl=files.smpl,
         j24=smpl_lib.contract(files.smpl, files.j24_regressor),
@@ -55,16 +54,13 @@ def build_model(
         trunk=config.model.trunk,
         head=config.model.head,
         num_hypotheses=num_hypotheses,
-        iterations=config.model.iterations,
         hidden=config.model.hidden,
         dropout=config.model.dropout,
         activation=config.model.activation,
         init_noise=config.model.init_noise,
-        frozen=freeze(config, num_hypotheses) if config.freeze_statistics else "",
+        frozen=freeze(config, num_hypotheses) if config.get("freeze_statistics", True) else "",
         crop_size=config.model.crop_size,
         width=config.model.width,
-        keypoint_width=config.model.keypoint_width,
-        keypoint_blocks=config.model.keypoint_blocks,
         dtype=config.model.dtype,
         own=build.NETWORKS[config.model.name].own(config),
         body=bodies.smpl,
@@ -81,7 +77,7 @@ def training_inputs(config: Any, num_hypotheses: int, bodies: Bodies) -> build.I
 
 def freeze(config: Any, num_hypotheses: int) -> str:
     """What `config.freeze` means for a stage with M = `num_hypotheses`: one hypothesis has nothing beside what it loaded."""
-    return "" if config.freeze == "loaded" and num_hypotheses == 1 else config.freeze
+    return "" if config.freeze == "loaded" and num_hypotheses == 1 else config.freeze or ""
 
 
 def zero_root_skeletons(

@@ -31,7 +31,7 @@ class TrainState(flax.struct.PyTreeNode):
 def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, split) -> Callable:
     """Builds `train_step(state, batch, key) -> (state, metrics)`."""
     loss_fn = _make_loss(config, model, bodies, num_hypotheses, prepare, split)
-    resident = config.data.virtual_cameras or config.data.cached_passes
+    resident = config.data.sets is None or config.data.get("cached_passes")
     parts, ema = config.train.accumulate, config.optim.ema
 
     def train_step(state: TrainState, batch: dict, key: Array) -> tuple[TrainState, dict]:
@@ -69,7 +69,6 @@ def _make_loss(config, model, bodies, num_hypotheses, prepare, split) -> Callabl
     options = {
         "weights": {term: config.loss[term] for term in losses.TERMS},
         "reading": reading,
-        "reduce": config.loss.reduce,
         "mode0": config.loss.mode0 and num_hypotheses > 1 and not network.exchangeable,
         "vertices": _centred_mesh(config, bodies),
     }
@@ -116,7 +115,7 @@ def _stop_frozen(config: Any, num_hypotheses: int, params: Any) -> Any:
 def _centred_mesh(config: Any, bodies: setup.Bodies) -> Callable[[Array, Array], Array]:
     """The vertices that the loss compares, `loss.vertex_set` and `loss.vertex_stride`, mid-hip centred."""
     every = np.arange(len(bodies.smpl.v_template))
-    chosen = bodies.files.regressed_vertices if config.loss.vertex_set == "regressed" else every
+    chosen = bodies.files.regressed_vertices if config.loss.get("vertex_set") == "regressed" else every
     some = smpl.subset(bodies.smpl, chosen[:: config.loss.vertex_stride])
     return lambda rotmats, betas: smpl.mesh(some, rotmats, betas) - setup.centred_joints(bodies, rotmats, betas)[1]
 

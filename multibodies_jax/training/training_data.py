@@ -32,7 +32,7 @@ class Data(flax.struct.PyTreeNode):
 
 def open_data(config: Any, bodies: setup.Bodies, batch_size: int, seed: int) -> Data:
     """Opens the training data of a config: people seen by virtual cameras, or a mixture of image sets."""
-    if config.data.virtual_cameras:
+    if config.data.sets is None:
         return _virtual(config, bodies, batch_size)
     return stored_data(config, batch_size, seed)
 
@@ -78,7 +78,7 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
             with_image=config.model.trunk != "keypoints",
             strength=augment.SPIN if config.data.augment == "spin" else augment.MILD,
             crop=config.data.crop,
-            contrast_stretch=config.data.contrast_stretch,
+            contrast_stretch=config.data.get("contrast_stretch", False),
         )
 
     opened = [sources.open_source(config, name, "train") for name in config.data.sets]
@@ -88,7 +88,6 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
         batch_size // jax.process_count(),
         seed,
         make_example,
-        threads=config.data.threads,
         shard_index=jax.process_index(),
         shard_count=jax.process_count(),
     )

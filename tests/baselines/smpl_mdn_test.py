@@ -252,6 +252,6 @@ def test_baselines_refuse_one_hypothesis_and_the_released_head(name, field):
 
     config = tiny.config(model__name=name).unlock()
     config.model[field] = {"num_hypotheses": 1, "head": "released"}[field]
-    config.model.trunk, config.data.virtual_cameras = "resnet50", False
+    config.model.trunk, config.data.sets = "resnet50", ("synthetic_bodies/clean",)
     with pytest.raises(ValueError, match=r"2 or more.*head='paper'"):
         config_checks.validate(config)

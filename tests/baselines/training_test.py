@@ -14,7 +14,12 @@ from multibodies_jax.training import checkpoints, config_checks, feature_cache, 
 from tests.helpers import tiny
 
 _OPTIONS = {"num_train": 12, "num_validation": 4, "num_test": 7, "num_people": 40, "image_size": 64}
-_IMAGES = {"model__trunk": "resnet_small", "model__crop_size": 32, "model__width": 4, "data__virtual_cameras": False}
+_IMAGES = {
+    "model__trunk": "resnet_small",
+    "model__crop_size": 32,
+    "model__width": 4,
+    "data__sets": ("synthetic_bodies/clean",),
+}
 _SET = "synthetic_bodies/ambiguous"
 
 
@@ -129,7 +134,7 @@ def test_a_cache_that_was_stopped_is_not_there(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.parametrize("field", [{"freeze": ""}, {"freeze_statistics": False}, {"init": ""}])
+@pytest.mark.parametrize("field", [{"freeze": None}, {"freeze_statistics": False}, {"init": None}])
 def test_features_of_a_trunk_that_changes_are_refused(tmp_path, field):
     config = _config(tmp_path, **{"freeze": "trunk", "data__cached_passes": 1, "init": "trunk"} | field)
     with pytest.raises(ValueError, match="a trunk that does not change"):

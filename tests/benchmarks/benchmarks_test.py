@@ -152,6 +152,6 @@ def test_steps_of_both_take_turns_and_medians_count(monkeypatch):
 
 
 def test_a_training_step_of_a_tiny_model_runs():
-    small = {"hidden": 8, "keypoint_width": 8, "keypoint_blocks": 1}
+    small = {"hidden": 8, "width": 8}
     _, metrics = training.prepare("keypoints", 64, 2, 3, **small)()
     assert np.isfinite(metrics["loss"]) and metrics["loss_vertices"] > 0

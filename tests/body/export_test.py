@@ -40,9 +40,7 @@ BATCH = {"image": shaped(2, 32, 32, 3, dtype=jnp.uint8), "kp2d": shaped(2, 24, 2
     ("trunk", "dtype"), [("resnet50", "bfloat16"), ("resnet_small", "float32"), ("keypoints", "float32")]
 )
 def test_a_training_step_of_the_model(trunk, dtype):
-    model = build.build(
-        mean_state=MEAN, trunk=trunk, dtype=dtype, crop_size=32, width=4, num_hypotheses=3, hidden=8, keypoint_width=8
-    )
+    model = build.build(mean_state=MEAN, trunk=trunk, dtype=dtype, crop_size=32, width=4, num_hypotheses=3, hidden=8)
     variables = jax.eval_shape(model.init, jax.random.key(0), BATCH)
 
     def gradient(variables, batch, key):
@@ -60,7 +58,7 @@ def test_a_training_step_of_the_model(trunk, dtype):
 
 
 def test_inference_and_picking():
-    model = build.build(mean_state=MEAN, trunk="keypoints", num_hypotheses=3, hidden=8, keypoint_width=8)
+    model = build.build(mean_state=MEAN, trunk="keypoints", num_hypotheses=3, hidden=8, width=8)
     variables = jax.eval_shape(model.init, jax.random.key(0), BATCH)
 
     def infer(variables, batch, index):

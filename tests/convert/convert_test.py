@@ -304,7 +304,7 @@ def test_a_converted_folder_binds_what_its_weights_decide(small, bodies, tmp_pat
     peer_files.spin(tmp_path / "spin.pt")
     peer_files.run(capsys, "spin", tmp_path / "spin.pt", tmp_path / "out")
     fields = {"model__trunk": "resnet50", "model__hidden": 8, "model__activation": "none", "model__num_hypotheses": 1}
-    config = tiny.config(**fields, train__steps=77, model__keypoint_width=5)
+    config = tiny.config(**fields, train__steps=77, model__width=5)
     provenance.check_workdir(config, tmp_path / "out")
     with pytest.raises(ValueError, match=r"config\.init"):
         provenance.check_workdir(config, tmp_path / "out", create=True)

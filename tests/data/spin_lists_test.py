@@ -318,8 +318,8 @@ def test_a_list_can_be_trained_on(folders, crop):
 def test_an_experiment_trains_on_spins_crops(folders):
     _save(folders[0] / "mpii_train.npz", **_arrays(_H36M, keys=("part",)))
     _write_images(folders[1], _H36M)
-    dirs = {"data__npz_dir": str(folders[0]), "data__image_dir": str(folders[1]), "data__threads": 0}
-    still = {"data__augment": "none", "data__occlusion": "none", "data__virtual_cameras": False}
+    dirs = {"data__npz_dir": str(folders[0]), "data__image_dir": str(folders[1])}
+    still = {"data__augment": "none", "data__occlusion": "none", "data__sets": ("synthetic_bodies/clean",)}
     sets = {"data__sets": ("spin/mpii_train",), "data__weights": (1.0,)}
     crop = {
         "data__crop": "spin",

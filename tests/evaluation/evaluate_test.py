@@ -114,7 +114,12 @@ def test_a_damaged_checkpoint_and_an_untrained_folder_are_refused(run, tmp_path)
 
 
 def test_images_train_and_evaluate_too(run, tmp_path):
-    fields = {"model__trunk": "resnet_small", "model__crop_size": 32, "model__width": 4, "data__virtual_cameras": False}
+    fields = {
+        "model__trunk": "resnet_small",
+        "model__crop_size": 32,
+        "model__width": 4,
+        "data__sets": ("synthetic_bodies/clean",),
+    }
     config = _config(
         pathlib.Path(run[0].data.dir), **fields, eval__sets=("synthetic_bodies/ambiguous",), optim__ema=0.9
     )

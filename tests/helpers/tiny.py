@@ -3,14 +3,24 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import demo
+from configs import default
+
+_AUTHORS_FIELDS = {
+    *("freeze_statistics", "data__contrast_stretch", "data__npz_dir", "data__image_dir", "loss__vertex_set"),
+    *("optim__schedule", "optim__decay_step", "optim__l2", "eval__published"),
+}
 
 
 def config(**overrides) -> ConfigDict:
     """The demo with tiny networks; overrides are dotted paths with "__" for ".": `tiny.config(train__steps=3)`."""
-    c = demo.get_config().unlock()
-    c.model.keypoint_width = 32
-    c.model.keypoint_blocks = 1
+    name = overrides.get("model__name", "")
+    c = default.of(f"{name}:demo" if name in ("smpl_mdn", "smpl_cvae") else "demo")
+    if not _AUTHORS_FIELDS.isdisjoint(overrides):
+        c = default.add_authors_fields(c)
+    c.unlock()
+    if "data__cached_passes" in overrides:
+        c.data.cached_passes = 1
+    c.model.width = 32
     c.model.hidden = 16
     c.model.num_hypotheses = 6
     c.flow.layers, c.flow.width, c.flow.batch, c.flow.steps = 2, 16, 16, 4

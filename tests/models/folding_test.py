@@ -31,7 +31,7 @@ def random_tree(model):
     ],
 )
 def test_states_are_those_of_the_source(fields, layers):
-    sizes = {"crop_size": 64, "width": 4, "keypoint_width": 24, "keypoint_blocks": 1}
+    sizes = {"crop_size": 64, "width": 4}
     model = build.build(mean_state=released_test.MEAN, **{"hidden": 16} | sizes | fields)
     variables = random_tree(model)
     batch = BATCH if fields["trunk"] == "keypoints" else released_test.IMAGE
@@ -49,7 +49,7 @@ def test_states_are_those_of_the_source(fields, layers):
 
 
 def test_what_is_not_affine_stays():
-    fields = {"trunk": "keypoints", "keypoint_width": 16, "keypoint_blocks": 1, "hidden": 16, "num_hypotheses": 2}
+    fields = {"trunk": "keypoints", "width": 16, "hidden": 16, "num_hypotheses": 2}
     model = build.build(mean_state=released_test.MEAN, activation="relu", **fields)
     variables = random_tree(model)
     assert folding.fold(model, variables) == (model, variables)

@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
 def scored(folder, images, protocol, published, **other):
     config = tiny.config(
         **_FIELDS,
-        model__num_hypotheses=0,
+        model__num_hypotheses=None,
         data__npz_dir=str(folder),
         data__image_dir=str(folder / "images"),
         eval__sets=(f"spin/{images}",),

@@ -35,7 +35,7 @@ def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
     for run in paper_runs.methods("mixture:paper", pathlib.Path("w"), 3, "spin"):
         config = paper_runs.config_of(run, {})
         config_checks.validate(config)
-        assert config.data.sets[0] == "h36m/official" and config.init == "spin" and not config.freeze
+        assert config.data.sets[0] == "h36m/official" and config.init == "spin" and config.freeze is None
 
 
 def test_the_plan_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):

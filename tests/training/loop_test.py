@@ -147,7 +147,7 @@ def test_gradient_accumulation_equals_the_whole_batch():
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
     results = []
     for parts in (1, 4):
-        config = tiny.config(data__virtual_cameras=False, train__accumulate=parts)
+        config = tiny.config(data__sets=("synthetic_bodies/clean",), train__accumulate=parts)
         model = setup.build_model(config, 6, bodies)
         params = model.init(jax.random.key(1), batch)["params"]
         optimizer = optax.sgd(1e-2)

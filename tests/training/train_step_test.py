@@ -18,7 +18,7 @@ key = jax.random.key
 
 def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
     released = {"loss__reading": "released", "loss__vertex_set": "regressed", "optim__warmup": 0}
-    config = tiny.config(freeze="loaded", data__virtual_cameras=False, **released)
+    config = tiny.config(freeze="loaded", data__sets=("synthetic_bodies/clean",), **released)
     poses, betas = tiny.load_people(config, "train")
     bodies = setup.load_bodies(config)
     keys = jax.random.split(key(0), 4)
@@ -65,7 +65,7 @@ def test_statistics_are_frozen_with_the_layers_unless_they_shall_drift(fields, n
     [
         ({"optim__schedule": "step"}, "config.optim.decay_step"),
         ({"model__head": "released"}, "config.model.trunk='resnet50'"),
-        ({"freeze": "all"}, "choose one of '', 'trunk', 'loaded'"),
+        ({"freeze": "all"}, "choose one of None, 'trunk', 'loaded'"),
         ({"loss__vertex_set": "mini"}, "choose one of 'all', 'regressed'"),
     ],
 )

@@ -1,0 +1,29 @@
+"""The configs: few fields, each with a comment or a plain name, and every file builds."""
+
+import pathlib
+
+import pytest
+
+from configs import default
+from multibodies_jax.training import config_checks, config_versions
+
+_NAMES = sorted(path.stem for path in pathlib.Path(default.__file__).parent.glob("[!_]*.py"))
+
+
+def test_default_has_at_most_70_fields():
+    assert len(config_versions.flatten(default.get_config().to_dict())) <= 70
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_every_config_is_valid_and_locked(name):
+    config = default.of(name)
+    config.init = "trunk" if config.freeze else None  # What a frozen trunk starts from is said on the command line.
+    config_checks.validate(config)
+    with pytest.raises(AttributeError):
+        config.misspelt = 1
+
+
+def test_a_baseline_has_its_own_fields_and_no_other():
+    fields = set(config_versions.flatten(default.get_config().to_dict()))
+    added = set(config_versions.flatten(default.of("smpl_mdn:default").to_dict())) - fields
+    assert added and all(name.startswith("mdn.") for name in added)
