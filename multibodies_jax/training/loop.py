@@ -98,10 +98,10 @@ def train(config: Any, workdir: pathlib.Path) -> None:
 
 
 def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
-    """The trainings of a config.
+    """Appendix D: HMR (M = 1) is trained first, then the network with M hypotheses that starts from its weights.
 
-    M > 1 is trained in the two stages of appendix D, then the baseline: stage one, trained on for as many steps, of the
-    same batch size and learning rate, as stage two.
+    Returns the trainings of a config in their order. The baseline follows the two stages: it is stage one, trained on
+    for as many steps, of the same batch size and learning rate, as stage two.
     """
     if config.data.get("cached_passes") and jax.process_count() > 1:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -41,6 +42,19 @@ class Prior(flax.struct.PyTreeNode):
 
 def _flow(config: Any) -> flow_lib.Flow:
     return flow_lib.Flow(layers=config.flow.layers, width=config.flow.width, dropout=config.flow.dropout)
+
+
+def loss_nf(flow: flow_lib.Flow, variables: Mapping[str, Any], x: Float[Array, "N 72"], key: Array) -> Float[Array, ""]:
+    """L_nf: -1/N sum_i log p(X_i), the mean negative log-likelihood of the skeletons, nats (section 4.1, eq 4).
+
+    Args:
+      flow: the density p.
+      variables: of the flow.
+      x: skeletons X with noise, metres.
+      key: draws the dropout of the flow's networks.
+    """
+    log_p: Any = flow.apply(variables, x, train=True, rngs={"dropout": key}, method="log_prob")
+    return -jnp.mean(log_p)
 
 
 def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> None:
@@ -83,11 +97,9 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
         x = data[jax.random.randint(k_pick, (config.flow.batch,), 0, len(data))]
         x = x + noise * jax.random.normal(k_noise, x.shape)
 
-        def loss_fn(params):
-            log_p = flow.apply({"params": params, **fixed}, x, train=True, rngs={"dropout": k_drop}, method="log_prob")
-            return -jnp.mean(log_p)
-
-        loss, gradient = jax.value_and_grad(loss_fn)(params)
+        loss, gradient = jax.value_and_grad(lambda params: loss_nf(flow, {"params": params, **fixed}, x, k_drop))(
+            params
+        )
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, loss
 

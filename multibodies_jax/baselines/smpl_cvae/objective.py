@@ -59,7 +59,10 @@ def encoded_mesh(
 
 
 def kl_divergence(mean: Float[Array, "B Z"], log_var: Float[Array, "B Z"]) -> Float[Array, "B Z"]:
-    """KL(N(mean, exp(log_var)) || N(0, 1)) of each number of the latent, nats (Kingma and Welling, 2014, appendix B)."""
+    """Appendix C: KL(N(mu, exp(s)) || N(0, 1)) = (mu^2 + exp(s) - 1 - s) / 2, of each number of the latent, nats.
+
+    Source: Kingma and Welling, "Auto-encoding variational Bayes", 2014, appendix B.
+    """
     return 0.5 * (jnp.square(mean) + (jnp.expm1(log_var) - log_var))  # exp(x) - 1 would cancel near 0.
 
 

@@ -90,7 +90,7 @@ def log_density(
 
 
 def virtual_prediction(means: Float[Array, "B M D"], log_density: Float[Array, "B M"]) -> Float[Array, "B D"]:
-    """The means weighted by the posterior of their components given the truth (eq 9).
+    """Eq (9): theta^ = sum_m r_m mu_m, with r_m = p(theta | m) / sum_k p(theta | k), the posterior of component m.
 
     The weights are constants of the gradient, as in a step of EM: at sigma^2 = 0.001 their own derivative is a
     thousand times the distance of two components, and only says which of two near ones to take.
