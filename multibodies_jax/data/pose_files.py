@@ -10,8 +10,8 @@ from absl import logging
 from jaxtyping import Bool, Float, Int
 
 from multibodies_jax.data import pose_readers
-from multibodies_jax.embedded.mannequin.skeleton import joint
-from multibodies_jax.embedded.synthetic.kinematics import about, axis_angle_to_matrix, matrix_to_axis_angle
+from multibodies_jax.geometry import joints
+from multibodies_jax.geometry.rotations_np import about, axis_angle_to_matrix, matrix_to_axis_angle
 
 SPLITS = ("train", "validation", "test")
 
@@ -213,11 +213,13 @@ def glitches(poses: Float[np.ndarray, "N 24 3"]) -> np.ndarray:
     for name, largest in _LARGEST_ANGLE.items():
         sides = [name] if name in ("spine1", "spine2", "spine3", "neck", "head") else [f"left_{name}", f"right_{name}"]
         _blame(
-            reason, (degrees[:, [joint(side) for side in sides]] > largest).any(1), f"{name} beyond {largest} degrees"
+            reason,
+            (degrees[:, [joints.SMPL24.index(side) for side in sides]] > largest).any(1),
+            f"{name} beyond {largest} degrees",
         )
     for side, outwards in (("left", 1.0), ("right", -1.0)):
-        shank = axis_angle_to_matrix(poses[:, joint(f"{side}_knee")]) @ np.array([0.0, -1, 0])
-        forearm = axis_angle_to_matrix(poses[:, joint(f"{side}_elbow")]) @ np.array([outwards, 0, 0])
+        shank = axis_angle_to_matrix(poses[:, joints.SMPL24.index(f"{side}_knee")]) @ np.array([0.0, -1, 0])
+        forearm = axis_angle_to_matrix(poses[:, joints.SMPL24.index(f"{side}_elbow")]) @ np.array([outwards, 0, 0])
         knee = np.degrees(np.arctan2(-shank[:, 2], -shank[:, 1]))
         elbow = np.degrees(np.arctan2(forearm[:, 2], outwards * forearm[:, 0]))
         for name, flexion in (("knee", knee), ("elbow", elbow)):

@@ -7,8 +7,8 @@ from hypothesis import given
 from scipy.spatial.transform import Rotation
 
 from multibodies_jax.data import pose_files, pose_readers
-from multibodies_jax.embedded.synthetic import kinematics, poses
-from multibodies_jax.geometry import joints
+from multibodies_jax.embedded.synthetic import poses
+from multibodies_jax.geometry import joints, rotations_np
 
 Z_UP = Rotation.from_euler("x", 90, degrees=True)  # From a world with y up to one with z up.
 
@@ -16,7 +16,7 @@ Z_UP = Rotation.from_euler("x", 90, degrees=True)  # From a world with y up to o
 @pytest.fixture(scope="module")
 def people():
     """Possible poses of standing people, facing +z, without hands."""
-    got = poses.sample_pose_block(0, 0, 60)[0]
+    got = poses.sample_poses(60, np.random.default_rng([0, 0]))[0]
     got[:, 22:] = 0
     got[:, 0] = 0
     return got
@@ -68,7 +68,7 @@ def test_the_up_axis_of_arrays_is_found(tmp_path, people, up):
     lean = Rotation.from_euler("x", 20, degrees=True)
     np.save(tmp_path / "p.npy", with_root(people, world * lean))
     got = pose_files.load(tmp_path / "p.npy").poses
-    tilt = np.degrees(np.arccos(kinematics.axis_angle_to_matrix(got[:, 0])[:, 1, 1]))
+    tilt = np.degrees(np.arccos(rotations_np.axis_angle_to_matrix(got[:, 0])[:, 1, 1]))
     np.testing.assert_allclose(tilt, 20, atol=0.01)
     np.testing.assert_allclose(got[:, 1:], people[:, 1:], atol=1e-6)
 
@@ -193,7 +193,7 @@ def test_a_frame_is_dropped_for_one_reason(tmp_path, people):
 
 
 def test_no_parametric_pose_is_dropped(tmp_path):
-    np.save(tmp_path / "p.npy", poses.sample_pose_block(1, 0, 2000)[0])
+    np.save(tmp_path / "p.npy", poses.sample_poses(2000, np.random.default_rng([1, 0]))[0])
     assert pose_files.load(tmp_path / "p.npy").dropped == {}
 
 

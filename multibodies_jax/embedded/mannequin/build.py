@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from multibodies_jax import io
-from multibodies_jax.embedded.mannequin import clinical, correctives, regressors, shape, skinning, surface
+from multibodies_jax.embedded.mannequin import correctives, poses, regressors, shape, skinning, surface
 from multibodies_jax.embedded.mannequin.skeleton import PELVIS_ORIGIN
 from multibodies_jax.geometry import joints
 
@@ -19,7 +19,7 @@ def mean_rot6d() -> Float[np.ndarray, "144"]:
 
     Per joint the first two columns of the matrix, interleaved (the identity is 1, 0, 0, 1, 0, 0).
     """
-    rotmats = clinical.pose(clinical.STANDING)
+    rotmats = poses.pose(poses.STANDING)
     rotmats[0] = np.diag([1.0, -1.0, -1.0])
     return rotmats[:, :, :2].reshape(-1)
 
@@ -48,8 +48,8 @@ def build(progress: Callable[[str], None], num_poses: int = 600) -> tuple[dict, 
     h36m_rows, extra_rows = regressors.keypoint_regressors(verts, joint_rows, mirror_map)
     progress("regressors done")
     rest = joint_rows @ verts
-    poses = correctives.training_poses(num_poses, np.random.default_rng(0))
-    posedirs = correctives.fit_posedirs(verts, faces, weights, rest, mirror_map, poses, progress)
+    rotmats = correctives.training_poses(num_poses, np.random.default_rng(0))
+    posedirs = correctives.fit_posedirs(verts, faces, weights, rest, mirror_map, rotmats, progress)
     shift = (PELVIS_ORIGIN - rest[0]) * [0, 1, 1]  # Not in x, where rounding would break the exact symmetry.
     body = {
         "v_template": verts + shift,

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from multibodies_jax.embedded.mannequin import clinical, posing
+from multibodies_jax.embedded.mannequin import poses, posing
 from multibodies_jax.embedded.mannequin.skeleton import moving_joints
 from multibodies_jax.embedded.mannequin.triangles import Faces, Verts
-from multibodies_jax.geometry import joints
+from multibodies_jax.geometry import joints, rotations_np
 
 # Standard deviation of random rotations, degrees: wide enough that no direction of any joint is extrapolated.
 _SPREAD = {
@@ -37,14 +37,14 @@ _SPREAD = {
 def _random_rotations(rng: np.random.Generator, factor: float) -> Float[np.ndarray, "24 3 3"]:
     """Independent rotations of all joints but the root."""
     spread = [0.0] + [_SPREAD[name.split("_")[-1]] for name in joints.SMPL24[1:]]
-    return posing.axis_angle_to_matrix(rng.normal(size=(24, 3)) * np.radians(factor * np.array(spread))[:, None])
+    return rotations_np.axis_angle_to_matrix(rng.normal(size=(24, 3)) * np.radians(factor * np.array(spread))[:, None])
 
 
 def training_poses(num: int, rng: np.random.Generator) -> Float[np.ndarray, "N 24 3 3"]:
     """A third in the range of motion, a third of such poses disturbed, and a third of independent rotations."""
-    within = [clinical.pose(clinical.random_angles(rng)) for _ in range(num // 3)]
+    within = [poses.pose(poses.random_angles(rng)) for _ in range(num // 3)]
     disturbed = [
-        clinical.pose(clinical.random_angles(rng)) @ _random_rotations(rng, 1.0) for _ in range((num - num // 3) // 2)
+        poses.pose(poses.random_angles(rng)) @ _random_rotations(rng, 1.0) for _ in range((num - num // 3) // 2)
     ]
     free = [_random_rotations(rng, 1.5) for _ in range(num - len(within) - len(disturbed))]
     return np.stack(within + disturbed + free)
@@ -125,10 +125,10 @@ def fit_posedirs(
     cross = np.zeros((207, len(bent) * 3))
     chunk = 100
     for start in range(0, len(rotmats), chunk):
-        poses = rotmats[start : start + chunk]
-        targets = [_rest_targets(verts[bent], centers, weights[bent], rest, pose) for pose in poses]
-        cross += features[start : start + chunk].T @ np.stack(targets).reshape(len(poses), -1)
-        progress(f"pose correctives: {start + len(poses)}/{len(rotmats)} poses")
+        some = rotmats[start : start + chunk]
+        targets = [_rest_targets(verts[bent], centers, weights[bent], rest, pose) for pose in some]
+        cross += features[start : start + chunk].T @ np.stack(targets).reshape(len(some), -1)
+        progress(f"pose correctives: {start + len(some)}/{len(rotmats)} poses")
     posedirs = np.zeros((len(verts), 3, 207))
     posedirs[bent] = _solve_by_joints(gram, cross.reshape(207, len(bent), 3), moving_joints(weights)[bent])
     return _symmetric(posedirs, mirror_map)

@@ -8,46 +8,14 @@ import numpy as np
 from jaxtyping import Float
 
 from multibodies_jax.embedded.mannequin.triangles import Faces, Verts, areas
-from multibodies_jax.geometry import joints
-
-
-def axis_angle_to_matrix(axis_angle: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b 3 3"]:
-    """Rodrigues' formula."""
-    angle = np.linalg.norm(axis_angle, axis=-1)[..., None, None]
-    x, y, z = np.moveaxis(axis_angle / np.maximum(angle[..., 0], 1e-12), -1, 0)
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
-
-
-def matrix_to_quaternion(R: Float[np.ndarray, "*b 3 3"]) -> Float[np.ndarray, "*b 4"]:
-    """Unit quaternions, w first; from the largest of four equivalent forms, so that none divides by a small number."""
-    x, y, z = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
-    trace = x + y + z
-    xy, yx, xz, zx, yz, zy = R[..., 0, 1], R[..., 1, 0], R[..., 0, 2], R[..., 2, 0], R[..., 1, 2], R[..., 2, 1]
-    forms = np.stack(
-        [
-            np.stack([1 + trace, zy - yz, xz - zx, yx - xy], -1),
-            np.stack([zy - yz, 1 + 2 * x - trace, xy + yx, xz + zx], -1),
-            np.stack([xz - zx, xy + yx, 1 + 2 * y - trace, yz + zy], -1),
-            np.stack([yx - xy, xz + zx, yz + zy, 1 + 2 * z - trace], -1),
-        ],
-        -2,
-    )
-    largest = np.stack([trace, x, y, z], -1).argmax(-1)
-    chosen = np.take_along_axis(forms, largest[..., None, None], -2)[..., 0, :]
-    return chosen / np.linalg.norm(chosen, axis=-1, keepdims=True)
+from multibodies_jax.geometry import rotations_np
 
 
 def pose_bones(
     rotmats: Float[np.ndarray, "24 3 3"], rest: Float[np.ndarray, "24 3"]
 ) -> tuple[Float[np.ndarray, "24 3 3"], Float[np.ndarray, "24 3"]]:
     """World rotation and offset of each bone: it takes a rest-pose point p to R p + t."""
-    R_world, position = rotmats.copy(), rest.copy()
-    for j, parent in enumerate(joints.SMPL_PARENTS):
-        if parent >= 0:
-            R_world[j] = R_world[parent] @ rotmats[j]
-            position[j] = position[parent] + R_world[parent] @ (rest[j] - rest[parent])
+    R_world, position = rotations_np.forward_kinematics(rotmats, rest)
     return R_world, position - np.einsum("jab,jb->ja", R_world, rest)
 
 
@@ -81,7 +49,7 @@ def rotate_about_centers(
     offset: Float[np.ndarray, "24 3"],
 ) -> Float[np.ndarray, "n 3"]:
     """Skinning that keeps volume: the centre moves linearly, the vertex turns rigidly about it (Le and Hodgins)."""
-    quaternion = matrix_to_quaternion(R_world)
+    quaternion = rotations_np.matrix_to_quaternion(R_world)
     # q and -q are the same rotation: blend them on the side of the strongest bone.
     side = np.where(quaternion[weights.argmax(1)] @ quaternion.T < 0, -1.0, 1.0)
     blend = (side * weights) @ quaternion

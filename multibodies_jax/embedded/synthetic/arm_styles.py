@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from multibodies_jax.embedded.synthetic.articulation import Angles
+from multibodies_jax.embedded.clinical_angles import Angles
 
 # Each angle is mean + a normal + b |normal| + c uniform, given as (mean, a, b, c) with trailing zeros left out.
 _DEFAULT = {"wrist_flexion": (0, 14), "wrist_deviation": (0, 7), "finger_flexion": (12, 12)}

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from multibodies_jax.embedded.mannequin.skeleton import rest_joints
-from multibodies_jax.embedded.synthetic.kinematics import axis_angle_to_matrix, forward_kinematics
+from multibodies_jax.geometry.rotations_np import axis_angle_to_matrix, forward_kinematics
 
 
 @dataclass(frozen=True, eq=False)

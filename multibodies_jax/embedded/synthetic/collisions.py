@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from multibodies_jax.embedded.mannequin.skeleton import joint, rest_joints
-from multibodies_jax.embedded.synthetic.kinematics import forward_kinematics
+from multibodies_jax.geometry.rotations_np import forward_kinematics
 
 # From joint, to joint, radius in metres. Arms come first.
 _BONES = (("elbow", "wrist", 0.034), ("wrist", "hand", 0.040), ("knee", "ankle", 0.050), ("hip", "knee", 0.066))

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from multibodies_jax.embedded.clinical_angles import LIMBS, LIMITS, Angles
 from multibodies_jax.embedded.synthetic.arm_styles import draw_arms
-from multibodies_jax.embedded.synthetic.articulation import LIMBS, LIMITS, Angles
 
 
 def _half(rng, sd, shape):

@@ -3,32 +3,16 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from multibodies_jax.embedded.clinical_angles import to_rotations
 from multibodies_jax.embedded.synthetic import families
-from multibodies_jax.embedded.synthetic.articulation import to_rotations
 from multibodies_jax.embedded.synthetic.collisions import penetration
-from multibodies_jax.embedded.synthetic.kinematics import matrix_to_axis_angle
 from multibodies_jax.geometry import joints
+from multibodies_jax.geometry.rotations_np import matrix_to_axis_angle
 
 MAX_PENETRATION = 0.035  # Metres: deeper overlaps of body parts are drawn again.
 MAX_BETA = 2.0  # Beyond, shapes stop looking like people.
 
 _TRIES = 12
-
-
-def sample_pose_block(
-    seed: int, block: int, size: int
-) -> tuple[Float[np.ndarray, "size 24 3"], Int[np.ndarray, "size"]]:
-    """Draws the poses of one block; the same whatever process asks for it, and in whatever order.
-
-    Args:
-      seed: of the whole set.
-      block: index of the block.
-      size: poses in each block. Another size gives other poses.
-
-    Returns:
-      As `sample_poses`.
-    """
-    return sample_poses(size, np.random.default_rng([seed, block]))
 
 
 def sample_poses(n: int, rng: np.random.Generator) -> tuple[Float[np.ndarray, "n 24 3"], Int[np.ndarray, "n"]]:

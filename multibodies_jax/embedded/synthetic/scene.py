@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from multibodies_jax.embedded.synthetic import appearance, backgrounds, bodies
-from multibodies_jax.embedded.synthetic.kinematics import about, axis_angle_to_matrix, matrix_to_axis_angle
 from multibodies_jax.geometry import boxes
+from multibodies_jax.geometry.rotations_np import about, axis_angle_to_matrix, matrix_to_axis_angle
 from multibodies_jax.vis import render
 
 _SUPERSAMPLING = 2

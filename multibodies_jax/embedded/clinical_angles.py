@@ -21,8 +21,8 @@ movement.
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax.embedded.mannequin.skeleton import joint
-from multibodies_jax.embedded.synthetic.kinematics import about
+from multibodies_jax.geometry import joints
+from multibodies_jax.geometry.rotations_np import about
 
 Angles = dict[str, np.ndarray]
 
@@ -54,27 +54,29 @@ def limit(name: str, angle_deg: Float[np.ndarray, "*batch"]) -> Float[np.ndarray
     return inner + margin * np.tanh(over / margin) - margin * np.tanh(under / margin)
 
 
-def to_rotations(angles: Angles) -> Float[np.ndarray, "n 24 3 3"]:
+def to_rotations(angles: Angles, limited: bool = True) -> Float[np.ndarray, "n 24 3 3"]:
     """Turns clinical angles into SMPL rotations, relative to the parents.
 
     Args:
-      angles: degrees, see above; all of `TRUNK`, `LIMBS`, `root_pitch` and `root_roll`. Angles outside `LIMITS` are
-        brought within.
+      angles: degrees, see above; all of `TRUNK`, `LIMBS`, `root_pitch` and `root_roll`.
+      limited: brings angles within `LIMITS` first, see `limit`; False takes them as they are.
 
     Returns:
       Rotations of the 24 joints; the root is upright: y up, facing +z, up to its pitch and roll.
     """
-    a = {name: limit(name, angles[name]) for name in LIMITS}
+    a = {name: limit(name, angles[name]) if limited else angles[name] for name in LIMITS}
     n = len(angles["root_pitch"])
     rotmats = np.tile(np.eye(3), (n, 24, 1, 1))
     rotmats[:, 0] = about("x", angles["root_pitch"]) @ about("z", angles["root_roll"])
     for part, shares in (("spine", _SPINE_SHARES), ("neck", _NECK_SHARES)):
         flexion, bend, twist = (a[f"{part}_{k}"] for k in ("flexion", "bend", "twist"))
         for name, (f, b, t) in shares.items():
-            rotmats[:, joint(name)] = about("y", t * twist) @ about("z", -b * bend) @ about("x", f * flexion)
+            rotmats[:, joints.SMPL24.index(name)] = (
+                about("y", t * twist) @ about("z", -b * bend) @ about("x", f * flexion)
+            )
     for name, both in (_leg(a) | _arm(a)).items():
-        rotmats[:, joint(f"left_{name}")] = both[:, 0]
-        rotmats[:, joint(f"right_{name}")] = both[:, 1] * _MIRROR
+        rotmats[:, joints.SMPL24.index(f"left_{name}")] = both[:, 0]
+        rotmats[:, joints.SMPL24.index(f"right_{name}")] = both[:, 1] * _MIRROR
     return rotmats
 
 
@@ -94,10 +96,12 @@ def _leg(a: Angles) -> dict[str, Float[np.ndarray, "n 2 3 3"]]:
 def _arm(a: Angles) -> dict[str, Float[np.ndarray, "n 2 3 3"]]:
     """Rotations of the arm's joints as if both arms were left ones; the T-pose is the zero of the rotations."""
     elevation, plane = a["shoulder_elevation"], a["shoulder_plane"]
-    raised = about("y", -plane) @ about("z", elevation) @ about("y", plane)
-    upper_arm = raised @ about("z", np.full_like(elevation, -90)) @ about("x", a["shoulder_rotation"])
+    azimuth = np.radians(plane)
+    # Level, and at right angles to the plane in which the arm is raised.
+    axis = np.stack([-np.sin(azimuth), np.zeros_like(azimuth), np.cos(azimuth)], axis=-1)
+    upper_arm = about(axis, elevation) @ about("z", -90.0) @ about("x", a["shoulder_rotation"])
     # Scapulo-humeral rhythm (Inman et al., 1944): the collar takes a share of what the arm is raised above 60 degrees.
-    shrug = (0.26 * np.maximum(elevation - 60, 0) - 4) * np.cos(np.radians(plane)) ** 2
+    shrug = (0.26 * np.maximum(elevation - 60, 0) - 4) * np.cos(azimuth) ** 2
     reach = -0.12 * np.maximum(plane, -40) * np.sin(np.radians(np.clip(elevation, 0, 120)))
     collar = about("z", shrug) @ about("y", reach)
     half_pronation = about("x", 0.5 * a["pronation"])
