@@ -63,7 +63,7 @@ def warp(
       size: side of the crop in pixels.
       angle: radians; turns the content from x (right) towards y (down).
       origin: x, y of the window in the original image.
-      stretch: the historic contrast stretch (`stretch_contrast`) before the first resampling, as released.
+      stretch: the historic contrast stretch (`stretch_contrast`) before the first resampling, as in the authors' code.
 
     Returns:
       The crop.

@@ -142,7 +142,7 @@ class Source(Sequence):
     """The examples of a list: section 1 of docs/interfaces.md, with the whole image as the window.
 
     Boxes and keypoints are float64, as the lists have them. The crop files do not say which joints were to be hidden,
-    and the released code hides none: `occlusion` is 0 and `kp2d_input` equals `kp2d_valid` also with them.
+    and the authors' code hides none: `occlusion` is 0 and `kp2d_input` equals `kp2d_valid` also with them.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,8 +135,3 @@ def example(person: Row, image: np.ndarray, task: Any) -> dict[str, Any] | Skip:
         dataset=task.dataset,
         **person.more,
     )
-
-
-def images_of(rows: Iterable[Row | Skip]) -> list[str]:
-    """The files that rows need, each once, in their order."""
-    return list(dict.fromkeys(r.image for r in rows if isinstance(r, Row)))
