@@ -3,15 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo tables test lint lock clean
+.PHONY: help demo tables test test-fast lint lock clean
 
 help:  ## Show this help.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .  # The command `multibodies`.
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
@@ -22,10 +23,13 @@ demo: $(VENV)/installed  ## Build the data, train, evaluate and draw: the whole 
 	$(BIN)/python run.py --config=configs/demo.py --workdir=runs/demo
 
 tables: $(VENV)/installed  ## Train and evaluate every method for three seeds, print the paper's two tables; go on after a stop. MINUTES=40 stops.
-	$(BIN)/python -m multibodies_jax.reporting.paper_runs --workdir=runs/tables --out=runs/tables/report --minutes=$(or $(MINUTES),0)
+	$(BIN)/python -m multibodies_jax tables --workdir=runs/tables --out=runs/tables/report --minutes=$(or $(MINUTES),0)
 
 test: $(VENV)/installed-dev  ## Run the whole test suite.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(VENV)/installed-dev  ## Run the tests that train nothing long and start no processes.
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(VENV)/installed-dev  ## Formatting, lint and types.
 	$(BIN)/ruff format --check .

@@ -1,3 +1,108 @@
-"""3D Multi-bodies in JAX: sets of plausible 3D human bodies from one ambiguous image (NeurIPS 2020)."""
+"""3D Multi-bodies in JAX: sets of plausible 3D human bodies from one ambiguous image (NeurIPS 2020).
+
+    import multibodies_jax as mb
+
+    model = mb.load("runs/demo")                             # what `multibodies train` left there
+    hyps = model.hypotheses(keypoints=points)                # M bodies of one person, scored by the prior
+    chosen = model.quantize(hyps, n=5)                       # the n that stand for them, with probabilities
+    vertices = model.mesh(mb.pick(hyps, chosen.medoid))      # (1, 5, V, 3), metres
+
+The names in `__all__` are public and imported at their first use, so that `import multibodies_jax` costs nothing. What
+is not among them is internal and may move.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multibodies_jax.body.body_files import load as load_body
+    from multibodies_jax.body.smpl import SmplModel, contract, joints, mesh
+    from multibodies_jax.evaluation.evaluate import evaluate
+    from multibodies_jax.evaluation.metrics import align, mpjpe_mm, pa_mpjpe_mm, vertex_error_mm
+    from multibodies_jax.geometry.cameras import project_crop
+    from multibodies_jax.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle, rot6d_to_matrix
+    from multibodies_jax.hypotheses.hypotheses import Hypotheses, decode, pick
+    from multibodies_jax.hypotheses.quantize import Quantized, select
+    from multibodies_jax.hypotheses.weights import posterior_weights
+    from multibodies_jax.losses.total import total as total_loss
+    from multibodies_jax.models.flow import Flow
+    from multibodies_jax.models.hmr import HMR
+    from multibodies_jax.prediction.predict import predict
+    from multibodies_jax.prediction.predictor import Predictor, load
+    from multibodies_jax.training.loop import train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "HMR",
+    "Flow",
+    "Hypotheses",
+    "Predictor",
+    "Quantized",
+    "SmplModel",
+    "align",
+    "axis_angle_to_matrix",
+    "contract",
+    "decode",
+    "evaluate",
+    "joints",
+    "load",
+    "load_body",
+    "matrix_to_axis_angle",
+    "mesh",
+    "mpjpe_mm",
+    "pa_mpjpe_mm",
+    "pick",
+    "posterior_weights",
+    "predict",
+    "project_crop",
+    "rot6d_to_matrix",
+    "select",
+    "total_loss",
+    "train",
+    "vertex_error_mm",
+]
+
+# Public name -> module below this package and the name in it; as the imports for type checkers above.
+_PLACES = {
+    "HMR": "models.hmr:HMR",
+    "Flow": "models.flow:Flow",
+    "Hypotheses": "hypotheses.hypotheses:Hypotheses",
+    "Predictor": "prediction.predictor:Predictor",
+    "Quantized": "hypotheses.quantize:Quantized",
+    "SmplModel": "body.smpl:SmplModel",
+    "align": "evaluation.metrics:align",
+    "axis_angle_to_matrix": "geometry.rotations:axis_angle_to_matrix",
+    "contract": "body.smpl:contract",
+    "decode": "hypotheses.hypotheses:decode",
+    "evaluate": "evaluation.evaluate:evaluate",
+    "joints": "body.smpl:joints",
+    "load": "prediction.predictor:load",
+    "load_body": "body.body_files:load",
+    "matrix_to_axis_angle": "geometry.rotations:matrix_to_axis_angle",
+    "mesh": "body.smpl:mesh",
+    "mpjpe_mm": "evaluation.metrics:mpjpe_mm",
+    "pa_mpjpe_mm": "evaluation.metrics:pa_mpjpe_mm",
+    "pick": "hypotheses.hypotheses:pick",
+    "posterior_weights": "hypotheses.weights:posterior_weights",
+    "predict": "prediction.predict:predict",
+    "project_crop": "geometry.cameras:project_crop",
+    "rot6d_to_matrix": "geometry.rotations:rot6d_to_matrix",
+    "select": "hypotheses.quantize:select",
+    "total_loss": "losses.total:total",
+    "train": "training.loop:train",
+    "vertex_error_mm": "evaluation.metrics:vertex_error_mm",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its public names: {', '.join(__all__)}")
+    module, _, attribute = _PLACES[name].partition(":")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

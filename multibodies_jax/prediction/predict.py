@@ -8,7 +8,6 @@ A saved prediction is quantized to another n without the network:
 """
 
 import functools
-import json
 import os
 import pathlib
 import sys
@@ -18,15 +17,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from multibodies_jax import io
 from multibodies_jax.body import smpl
-from multibodies_jax.data import augment, images
+from multibodies_jax.data import images
 from multibodies_jax.geometry import boxes
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
-from multibodies_jax.prediction import people, prediction_file
-from multibodies_jax.training import inference, prior, provenance, setup
+from multibodies_jax.prediction import people, prediction_file, predictor
+from multibodies_jax.prediction.evidence import evidence
+from multibodies_jax.training import provenance
 from multibodies_jax.vis import overlays
 
 Infer = Callable[[dict[str, jax.Array]], Hypotheses]
@@ -61,25 +60,21 @@ def predict(
       ValueError: no model, image or people file as expected, or n is not in 1..M.
     """
     workdir = pathlib.Path(workdir)
-    provenance.check_workdir(config, workdir)
-    bodies = setup.load_bodies(config)
-    regressor = inference.restore(config, workdir / "checkpoints", bodies)
-    if not 1 <= n <= regressor.num_hypotheses:
-        raise ValueError(f"--n={n}; choose 1 to {regressor.num_hypotheses}, the number of hypotheses M of this model.")
-    if config.model.trunk == "keypoints" and people is None:
+    model = predictor.load(workdir, config)
+    if not 1 <= n <= model.num_hypotheses:
+        raise ValueError(f"--n={n}; choose 1 to {model.num_hypotheses}, the number of hypotheses M of this model.")
+    if not model.sees_pixels and people is None:
         raise ValueError("This model sees keypoints, not pixels: give them with --people=FILE (COCO-style JSON).")
-    density = prior.load_prior(config, workdir, bodies)
-    scored = jax.jit(lambda regressor, density, batch: inference.score(regressor(batch), density))
-    metadata = provenance.metadata(config, bodies)
+    metadata = provenance.metadata(config, model.bodies)
     return predict_people(
-        lambda batch: scored(regressor, density, batch),
-        bodies.smpl,
+        model.infer,
+        model.bodies.smpl,
         images,
         people,
         n,
         workdir / "predictions" if out is None else out,
-        settings=_quantizer_settings(config, workdir, regressor.num_hypotheses),
-        crop_size=0 if config.model.trunk == "keypoints" else config.model.crop_size,
+        settings=model.quantizer_settings(),
+        crop_size=model.crop_size,
         about={"body": metadata["body"], "commit": metadata["commit"], "trained_on": trained_on(config.data.sets)},
         crop=config.data.crop,
         contrast_stretch=config.data.get("contrast_stretch", False),
@@ -154,46 +149,6 @@ def trained_on(sets: Sequence[str]) -> str:
     return "synthetic people" if all(name.startswith("synthetic") for name in sets) else ", ".join(sets)
 
 
-def evidence(
-    image: UInt8[np.ndarray, "H W 3"],
-    person: people.Person,
-    box: tuple[Float[np.ndarray, "2"], float],
-    name: str,
-    crop_size: int,
-    crop: str = "exact",
-    contrast_stretch: bool = False,
-) -> dict[str, np.ndarray]:
-    """A batch of one example as the pipeline would make it, without the truth.
-
-    Args:
-      image: upright.
-      person: its known keypoints are the evidence.
-      box: centre and scale of the crop.
-      name: stands for the example id.
-      crop_size: side of the crop in pixels; 0 for no image.
-      crop: `exact` or `spin`.
-      contrast_stretch: of `spin` crops.
-
-    Raises:
-      ValueError: neither an image is asked for nor keypoints are known.
-    """
-    known = person.keypoints[:, 2]
-    if not crop_size and not known.any():
-        raise ValueError("this model sees keypoints only, and this person has none in the people file")
-    view = augment.Box(np.asarray(box[0]), box[1], crop_size or 2, crop=crop, contrast_stretch=contrast_stretch)
-    points = view.points(person.keypoints[:, :2]).astype(np.float32)
-    batch = {
-        "kp2d": np.where(known[:, None] > 0, points, np.float32(0)),
-        "kp2d_valid": known,
-        "kp2d_input": known,
-        "example_hash": np.uint32(augment.example_hash(name)),
-        "valid": np.float32(1),
-    }
-    if crop_size:
-        batch["image"] = view.image(image, np.zeros(2, int))
-    return {key: np.asarray(value)[None] for key, value in batch.items()}
-
-
 def _tasks(files: Sequence[pathlib.Path], listed: dict[str, people.ImagePeople] | None) -> Iterator[tuple]:
     """Yields (image name, image, person, index, None), or (name, None, None, None, problem) for what cannot be used."""
     for path in files:
@@ -225,24 +180,6 @@ def _predict_person(infer, see, image, person, index, n, settings, about) -> pre
     hypotheses = jax.tree.map(lambda leaf: leaf[0], infer({k: jnp.asarray(v) for k, v in batch.items()}))
     facts = about | {"image_size": np.array(size), "person": np.array(index)}
     return prediction_file.choose(prediction_file.describe(hypotheses, person, box, facts), n, settings)
-
-
-def _quantizer_settings(config: Any, workdir: pathlib.Path, num_hypotheses: int) -> dict[str, Any]:
-    """Settings of `quantize.select`; a temperature of 0 means the one that evaluation tuned on validation."""
-    q = config.quantizer
-    settings = {"reading": q.reading, "weights": q.weights, "temperature": float(q.temperature)}
-    if num_hypotheses == 1:
-        settings["temperature"] = 1.0  # Nothing is weighted.
-    elif not q.temperature:
-        results = workdir / "results.json"
-        chosen = json.loads(results.read_text()).get("temperature") if results.exists() else None
-        if chosen is None:
-            raise ValueError(
-                f"config.quantizer.temperature = 0 takes the one chosen by evaluation, and {results} has none: "
-                "run `multibodies evaluate` first, or set a temperature."
-            )
-        settings["temperature"] = float(chosen)
-    return settings | {"starts": q.starts, "iterations": q.iterations}
 
 
 def _save_picture(path: pathlib.Path, picture: Any) -> None:

@@ -68,8 +68,8 @@ def test_a_run_that_stopped_continues_to_the_same_weights_and_losses(trained, tm
 
 
 def test_a_killed_run_continues_to_the_same_weights(trained, tmp_path):
-    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.data import sources; from multibodies_jax.training import loop as train; sources.load_people = tiny.load_people; "
-    code += "train.train(tiny.config(), pathlib.Path(sys.argv[1]))"
+    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.data import sources; from multibodies_jax.training import loop; sources.load_people = tiny.load_people; "
+    code += "loop.train(tiny.config(), pathlib.Path(sys.argv[1]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "w")], cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}
     )
@@ -176,7 +176,7 @@ def test_frozen_trunk_does_not_move(trained, tmp_path):
 
 
 def test_eight_devices_give_the_losses_of_one(trained, tmp_path):
-    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.data import sources; from multibodies_jax.training import loop as train; sources.load_people = tiny.load_people; "
+    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.data import sources; from multibodies_jax.training import loop; sources.load_people = tiny.load_people; "
     code += "import jax; assert jax.device_count() == 8; loop.train(tiny.config(train__baseline=False), pathlib.Path(sys.argv[1]))"
     flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
     env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}

@@ -1,0 +1,47 @@
+"""What a network sees of one person: a batch of one example as the data pipeline would make it."""
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from multibodies_jax.data import augment
+from multibodies_jax.prediction import people
+
+
+def evidence(
+    image: UInt8[np.ndarray, "H W 3"],
+    person: people.Person,
+    box: tuple[Float[np.ndarray, "2"], float],
+    name: str,
+    crop_size: int,
+    crop: str = "exact",
+    contrast_stretch: bool = False,
+) -> dict[str, np.ndarray]:
+    """A batch of one example as the pipeline would make it, without the truth.
+
+    Args:
+      image: upright.
+      person: its known keypoints are the evidence.
+      box: centre and scale of the crop.
+      name: stands for the example id.
+      crop_size: side of the crop in pixels; 0 for no image.
+      crop: `exact` or `spin`.
+      contrast_stretch: of `spin` crops.
+
+    Raises:
+      ValueError: neither an image is asked for nor keypoints are known.
+    """
+    known = person.keypoints[:, 2]
+    if not crop_size and not known.any():
+        raise ValueError("this model sees keypoints only, and this person has none in the people file")
+    view = augment.Box(np.asarray(box[0]), box[1], crop_size or 2, crop=crop, contrast_stretch=contrast_stretch)
+    points = view.points(person.keypoints[:, :2]).astype(np.float32)
+    batch = {
+        "kp2d": np.where(known[:, None] > 0, points, np.float32(0)),
+        "kp2d_valid": known,
+        "kp2d_input": known,
+        "example_hash": np.uint32(augment.example_hash(name)),
+        "valid": np.float32(1),
+    }
+    if crop_size:
+        batch["image"] = view.image(image, np.zeros(2, int))
+    return {key: np.asarray(value)[None] for key, value in batch.items()}

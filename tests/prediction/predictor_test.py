@@ -1,0 +1,101 @@
+"""A work directory restored from nothing but its folder predicts what it was trained to, and refuses what it cannot."""
+
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import multibodies_jax
+from multibodies_jax.body import smpl
+from multibodies_jax.data import sources
+from multibodies_jax.geometry import joints
+from multibodies_jax.prediction import people, predictor
+from multibodies_jax.prediction.evidence import evidence
+from multibodies_jax.training import inference, loop, prior, setup
+from tests.helpers import tiny
+
+KEYPOINTS = np.array([[30 + 9 * (k % 5), 20 + 4 * k, k % 3 > 0] for k in range(24)], np.float32)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The tiny experiment, with a temperature so that no evaluation has to choose one."""
+    workdir = tmp_path_factory.mktemp("predictor") / "w"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "load_people", tiny.load_people)
+        patch.setattr(sources, "build_data", lambda config: None)
+        loop.train(_config(), workdir)
+    return workdir
+
+
+def _config():
+    return tiny.config(train__baseline=False, train__steps=2, quantizer__temperature=0.5)
+
+
+def test_the_folder_alone_gives_the_hypotheses_of_regressor_and_prior(trained):
+    model = multibodies_jax.load(trained)
+    found = model.hypotheses(keypoints=KEYPOINTS, name="a")
+    config = _config()
+    assert model.config.to_json_best_effort() == config.to_json_best_effort()
+    bodies = setup.load_bodies(config)
+    person = people.Person(KEYPOINTS * KEYPOINTS[:, 2:])
+    batch = evidence(np.zeros((1, 1, 3), np.uint8), person, people.box(person, (1, 1)), "a", 0)
+    regressor = inference.restore(config, trained / "checkpoints", bodies)
+    expected = inference.score(
+        regressor({k: jnp.asarray(v) for k, v in batch.items()}), prior.load_prior(config, trained, bodies)
+    )
+    assert found.joints24.shape == (1, 6, 24, 3) and model.num_hypotheses == 6
+    np.testing.assert_allclose(found.joints24, expected.joints24, atol=1e-5)
+    np.testing.assert_allclose(found.log_prior, expected.log_prior, rtol=1e-4)
+
+
+def test_quantized_bodies_have_probabilities_and_meshes_on_their_joints(trained):
+    model = multibodies_jax.load(trained)
+    found = model.hypotheses(keypoints=KEYPOINTS)
+    chosen = model.quantize(found, n=2)
+    assert chosen.medoid.shape == (1, 2)
+    np.testing.assert_allclose(chosen.prob.sum(), 1.0, rtol=1e-5)
+    bodies = multibodies_jax.pick(found, chosen.medoid)
+    vertices = model.mesh(bodies)
+    assert vertices.shape == (1, 2, len(model.bodies.smpl.v_template), 3)
+    regressed = jnp.einsum("kv,bnvd->bnkd", jnp.asarray(model.bodies.files.j24_regressor), vertices)
+    np.testing.assert_allclose(regressed, bodies.joints24, atol=1e-4)
+    midhip = regressed[..., list(joints.MIDHIP_J24), :].mean(axis=-2)
+    np.testing.assert_allclose(midhip, jnp.zeros((1, 2, 3)), atol=1e-5)
+    assert isinstance(model.bodies.smpl, smpl.SmplModel)
+
+
+def test_what_the_network_reads_has_to_be_given(trained):
+    model = multibodies_jax.load(trained)
+    assert not model.sees_pixels and model.crop_size == 0
+    for known in (None, KEYPOINTS * (np.arange(24) == 1)[:, None]):
+        with pytest.raises(ValueError, match="two or more known keypoints"):
+            model.hypotheses(keypoints=known)
+    with pytest.raises(ValueError, match="n=7"):
+        model.quantize(model.hypotheses(keypoints=KEYPOINTS), n=7)
+
+
+def test_a_tuned_temperature_is_read_from_the_evaluation(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "w")
+    config = tiny.config(train__baseline=False, train__steps=2)
+    model = multibodies_jax.load(tmp_path / "w", config)
+    with pytest.raises(ValueError, match="run `multibodies evaluate` first"):
+        model.quantizer_settings()
+    (tmp_path / "w" / "results.json").write_text(json.dumps({"temperature": 0.25}))
+    assert model.quantizer_settings()["temperature"] == 0.25
+
+
+def test_fields_that_the_stored_config_lacks_are_at_their_defaults(trained, tmp_path):
+    stored = json.loads((trained / "config.json").read_text())
+    del stored["data"]["crop"]
+    stored["converted"] = {"kind": "spin"}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    config = predictor.stored_config(tmp_path)
+    assert config.data.crop == "exact" and config.eval.ns == (1, 2, 5) and config.train.steps == 2
+
+
+def test_a_folder_without_a_training_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        multibodies_jax.load(tmp_path)
