@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from multibodies_jax.body import smpl
-from multibodies_jax.models import folding, hmr
+from multibodies_jax.models import folding, hmr, hmr_preactivated
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
 from multibodies_jax.models.resnet import ResNet50, ResNetSmall
 from multibodies_jax.registry import Registry
@@ -268,7 +268,7 @@ def build(
             own=own,
             body=body,
         )
-    make = hmr.HMR if single else chosen.build
+    make = _build_hmr if single else chosen.build
     return make(
         trunk=module,
         mean_state=start,
@@ -328,6 +328,32 @@ def trained(params: Mapping[str, Any], freeze: str, *, name: str = "multibodies"
     return jax.tree_util.tree_map_with_path(learns, params)
 
 
+def _build_hmr(
+    *,
+    trunk: nn.Module,
+    mean_state: tuple[float, ...],
+    num_hypotheses: int,
+    iterations: int,
+    hidden: int,
+    dropout: float,
+    activation: str,
+    init_noise: float,
+    frozen: str,
+) -> hmr.HMR:
+    return hmr.HMR(
+        trunk=trunk,
+        mean_state=mean_state,
+        num_hypotheses=num_hypotheses,
+        iterations=iterations,
+        hidden=hidden,
+        dropout=dropout,
+        activation=activation,
+        init_noise=init_noise,
+        frozen=frozen,
+        head_class=hmr_preactivated.PreactivatedHead,
+    )
+
+
 def _expand_hmr(variables: Variables, num_hypotheses: int, noise: float, key: Key[Array, ""]) -> dict[str, Any]:
     return {**variables, "params": hmr.expand_to_hypotheses(variables["params"], num_hypotheses, noise, key)}
 
@@ -337,6 +363,6 @@ def _check_choice(field: str, name: str, choices: Collection[str]) -> None:
         raise ValueError(f"Unknown {field} {name!r}; choose one of {', '.join(choices)}.")
 
 
-HEADS.register("paper", Head(build=hmr.HMR, expand=_expand_hmr, fold=folding.fold, own_parameters=("head/dec/",)))
+HEADS.register("paper", Head(build=_build_hmr, expand=_expand_hmr, fold=folding.fold, own_parameters=("head/dec/",)))
 NETWORKS.register("multibodies", Network(label="ours"))
 NETWORKS.register("hmr", Network(label="HMR (M = 1)", single=True))

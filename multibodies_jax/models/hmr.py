@@ -12,9 +12,50 @@ from jaxtyping import Array, Float, Key
 from multibodies_jax.hypotheses.hypotheses import STATE_SIZE, split_state
 
 ACTIVATIONS = {"none": lambda x: x, "relu": nn.relu}
-_HIGHEST = jax.lax.Precision.HIGHEST
+_HIGHEST = jax.lax.Precision.HIGHEST  # The state is geometry.
 # How hypotheses differ at the start, per unit of noise: on biases, absolute. Cameras must stay in front of the body.
 _BIAS_SPREAD = np.concatenate([np.full(154, 0.3), np.full(3, 0.03)]).astype(np.float32)
+
+
+class IterativeHead(nn.Module):
+    """Iterative error feedback on the stacked state of all hypotheses (docs/interfaces.md, "Network heads").
+
+      state <- state + dec(drop(act(fc2(drop(act(fc1([feature, state / M])))))))      `iterations` times
+
+    (Kanazawa et al., 2018, section 3.2; 3D Multi-bodies, section 4). Rows of fc1's kernel: the F of the feature, then for
+    each hypothesis its 157 in the order of a state; columns of dec's kernel: the same 157 for each hypothesis. With M = 1
+    these are SPIN's fc1, fc2 and its decpose, decshape and deccam side by side. The state is divided by M: hypotheses
+    that agree then push fc1 as one would, and so does a step of Adam, whose size does not scale with M.
+    """
+
+    mean_state: tuple[float, ...]
+    num_hypotheses: int
+    iterations: int
+    hidden: int
+    dropout: float
+    activation: str
+    init_noise: float
+
+    @nn.compact
+    def __call__(self, feature: Float[Array, "B F"], train: bool = False) -> Float[Array, "B M 157"]:
+        """States of all hypotheses from the feature; `train` switches dropout on, which needs the rng "dropout"."""
+        check_head(self.mean_state, self.num_hypotheses, self.iterations, self.activation)
+        M, B = self.num_hypotheses, feature.shape[0]
+        fc1 = nn.Dense(self.hidden, precision=_HIGHEST, name="fc1")
+        fc2 = nn.Dense(self.hidden, precision=_HIGHEST, name="fc2")
+        dec = nn.Dense(
+            M * STATE_SIZE,
+            precision=_HIGHEST,
+            kernel_init=decoder_init(M),
+            bias_init=decoder_bias_init(M, self.init_noise),
+            name="dec",
+        )
+        act, drop = ACTIVATIONS[self.activation], nn.Dropout(self.dropout, deterministic=not train)
+        state = jnp.tile(jnp.array(self.mean_state, jnp.float32), (B, M))
+        for _ in range(self.iterations):
+            x = jnp.concatenate([feature, state / M], axis=1)
+            state = state + dec(drop(act(fc2(drop(act(fc1(x)))))))
+        return state.reshape(B, M, STATE_SIZE)
 
 
 class HMR(nn.Module):
@@ -30,6 +71,7 @@ class HMR(nn.Module):
       activation: after each of them: "none" (SPIN) or "relu" (HMR 2018).
       init_noise: spread of the hypotheses at the start; see `expand_to_hypotheses`.
       frozen: unless "", the trunk's batch norms keep their running statistics in training.
+      head_class: the textbook loop, or `hmr_preactivated.PreactivatedHead`, which computes the same with fewer products.
     """
 
     trunk: nn.Module
@@ -41,6 +83,7 @@ class HMR(nn.Module):
     activation: str = "none"
     init_noise: float = 0.1
     frozen: str = ""
+    head_class: type[IterativeHead] = IterativeHead
 
     @nn.compact
     def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B M 157"]:
@@ -58,9 +101,9 @@ class HMR(nn.Module):
             return batch["feature"]
         return self.trunk(batch, train and not self.frozen)
 
-    def make_head(self, num_hypotheses: int) -> "IterativeHead":
+    def make_head(self, num_hypotheses: int) -> IterativeHead:
         """The head; only from compact methods, once."""
-        return IterativeHead(
+        return self.head_class(
             mean_state=self.mean_state,
             num_hypotheses=num_hypotheses,
             iterations=self.iterations,
@@ -70,47 +113,6 @@ class HMR(nn.Module):
             init_noise=self.init_noise,
             name="head",
         )
-
-
-class IterativeHead(nn.Module):
-    """Iterative error feedback on the stacked state of all hypotheses (docs/interfaces.md, "Network heads").
-
-    Each iteration adds `dec(fc2(fc1([feature, state])))` to the state. Rows of fc1's kernel: the F of the feature, then
-    for each hypothesis its 157 in the order of a state; columns of dec's kernel: the same 157 for each hypothesis. With
-    M = 1 these are SPIN's fc1, fc2 and its decpose, decshape and deccam side by side. The layer divides fc1's state rows
-    by M: hypotheses that agree then push fc1 as one would, and so does a step of Adam, whose size knows nothing of M.
-    """
-
-    mean_state: tuple[float, ...]
-    num_hypotheses: int
-    iterations: int
-    hidden: int
-    dropout: float
-    activation: str
-    init_noise: float
-
-    @nn.compact
-    def __call__(self, feature: Float[Array, "B F"], train: bool = False) -> Float[Array, "B M 157"]:
-        _check_head(self.mean_state, self.num_hypotheses, self.iterations, self.activation)
-        M, (B, F) = self.num_hypotheses, feature.shape
-        size = M * STATE_SIZE
-        fc1, fc1_bias = _Affine((F + size, self.hidden), nn.initializers.lecun_normal(), name="fc1")()
-        fc2, fc2_bias = _Affine((self.hidden, self.hidden), nn.initializers.lecun_normal(), name="fc2")()
-        dec, dec_bias = _Affine((self.hidden, size), _decoder_init(M), _bias_init(M, self.init_noise), name="dec")()
-        act, drop = ACTIVATIONS[self.activation], nn.Dropout(self.dropout, deterministic=not train)
-
-        start = jnp.tile(jnp.array(self.mean_state, jnp.float32), M)
-        fc1_state = fc1[F:] / M
-        total, pre = jnp.zeros((B, self.hidden)), _dot(feature, fc1[:F]) + (_dot(start, fc1_state) + fc1_bias)[None]
-        feed_back = _feed_back(fc1_state, dec, dec_bias, B)
-        for iteration in range(self.iterations):
-            if iteration > 0:
-                pre = pre + feed_back(x)
-            x = drop(act(_dot(drop(act(pre)), fc2) + fc2_bias[None]))
-            total = total + x
-        # The sum of all corrections, decoded at once.
-        state = _dot(total, dec) + (start + self.iterations * dec_bias)[None]
-        return state.reshape(B, M, STATE_SIZE)
 
 
 def expand_to_hypotheses(params: Mapping[str, Any], num_hypotheses: int, noise: float, key: Key[Array, ""]) -> dict:
@@ -159,54 +161,23 @@ def expand_to_hypotheses(params: Mapping[str, Any], num_hypotheses: int, noise: 
     }
 
 
-class _Affine(nn.Module):
-    """The parameters of a dense layer, named as those of `nn.Dense`, for products in another order."""
-
-    shape: tuple[int, int]
-    kernel_init: Callable
-    bias_init: Callable = nn.initializers.zeros
-
-    @nn.compact
-    def __call__(self) -> tuple[Float[Array, "I O"], Float[Array, "O"]]:
-        kernel = self.param("kernel", self.kernel_init, self.shape)
-        return kernel, self.param("bias", self.bias_init, self.shape[1:])
-
-
-def _feed_back(
-    fc1_state: Float[Array, "S H"], dec: Float[Array, "H S"], dec_bias: Float[Array, "S"], batch: int
-) -> Callable[[Float[Array, "B H"]], Float[Array, "B H"]]:
-    """What a correction `x` of the state adds to the next iteration's fc1: nothing nonlinear lies between dec and fc1.
-
-    Multiplying the weights first is exact too. It costs 2 H^2 S once and then only H^2 per example instead of 4 H S;
-    with both gradients of all iterations they are equal at 4 B = H.
-    """
-    if 4 * batch < dec.shape[0]:
-        return lambda x: _dot(_dot(x, dec) + dec_bias[None], fc1_state)
-    loop, loop_bias = _dot(dec, fc1_state), _dot(dec_bias, fc1_state)
-    return lambda x: _dot(x, loop) + loop_bias[None]
-
-
-def _dot(x: Array, y: Array) -> Array:
-    return jnp.dot(x, y, precision=_HIGHEST)  # The state is geometry.
-
-
-def _decoder_init(num_hypotheses: int) -> Callable:
+def decoder_init(num_hypotheses: int) -> Callable:
     """SPIN's: Xavier with gain 0.01 for the layer of one hypothesis, drawn for each."""
 
-    def init(key: Key[Array, ""], shape: tuple[int, int]) -> Array:
+    def init(key: Key[Array, ""], shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
         bound = 0.01 * np.sqrt(6.0 / (shape[0] + shape[1] // num_hypotheses))
-        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+        return jax.random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
 
     return init
 
 
-def _bias_init(num_hypotheses: int, noise: float) -> Callable:
+def decoder_bias_init(num_hypotheses: int, noise: float) -> Callable:
     """Zero for one hypothesis; several must not start alike, or the same one is always the best."""
 
-    def init(key: Key[Array, ""], shape: tuple[int]) -> Array:
+    def init(key: Key[Array, ""], shape: tuple[int], dtype: Any = jnp.float32) -> Array:
         if num_hypotheses == 1:
-            return jnp.zeros(shape)
-        return noise * jnp.tile(_BIAS_SPREAD, num_hypotheses) * jax.random.normal(key, shape)
+            return jnp.zeros(shape, dtype)
+        return noise * jnp.tile(_BIAS_SPREAD, num_hypotheses) * jax.random.normal(key, shape, dtype)
 
     return init
 
@@ -217,7 +188,12 @@ def _spread_of_parts(kernel: Float[Array, "H 157"]) -> Float[Array, "157"]:
     return jnp.concatenate([jnp.full(part.shape[1], part.std()) for part in parts])
 
 
-def _check_head(mean_state: Sequence[float], num_hypotheses: int, iterations: int, activation: str) -> None:
+def check_head(mean_state: Sequence[float], num_hypotheses: int, iterations: int, activation: str) -> None:
+    """Refuses fields of a head that are out of range.
+
+    Raises:
+      ValueError: an unknown activation, a mean state that is not of 157 numbers, no hypothesis or no iteration.
+    """
     if activation not in ACTIVATIONS:
         raise ValueError(f"Unknown model.activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}.")
     if len(mean_state) != STATE_SIZE:

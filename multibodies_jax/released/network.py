@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from multibodies_jax.models import resnet
-from multibodies_jax.models.hmr import IterativeHead
+from multibodies_jax.models.hmr_preactivated import PreactivatedHead
 
 WIDTH, CHANNELS = 512, 2048
 _MOMENTUM = 0.9
@@ -49,7 +49,7 @@ class Released(nn.Module):
     def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B M 157"]:
         """States of all hypotheses, as `HMR` returns them; dropout differs among hypotheses."""
         modes = Modes(self.num_hypotheses, self.init_noise, self.frozen == "loaded", self.dtype, name="modes")
-        head = IterativeHead(
+        head = PreactivatedHead(
             mean_state=self.mean_state,
             num_hypotheses=1,
             iterations=self.iterations,

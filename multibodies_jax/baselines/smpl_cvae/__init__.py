@@ -6,7 +6,7 @@ import flax.linen as nn
 
 from multibodies_jax.baselines.smpl_cvae import latents, network, objective
 from multibodies_jax.body import smpl
-from multibodies_jax.models import build
+from multibodies_jax.models import build, hmr_preactivated
 from multibodies_jax.training import config_checks
 
 
@@ -36,6 +36,7 @@ def _build(
         activation=activation,
         init_noise=init_noise,
         frozen=frozen,
+        head_class=hmr_preactivated.PreactivatedHead,
         vertices=len(objective.encoded_vertices(own, body)),
         z_size=own.z_size,
         width=own.width,

@@ -1,0 +1,127 @@
+r"""What the two optimisations of the network save: the head by its pre-activation, and folding for inference.
+
+    python -m benchmarks.heads [--hypotheses=100] [--batch=64] [--repeats=15] [--crops=1]
+
+Prints the time of the textbook head (`hmr.IterativeHead`) over that of `hmr_preactivated.PreactivatedHead`, for the
+states and for the states with all gradients, at the demo's hidden width (256) and the paper's (1024); then the time of
+evaluation without folding (`folding.fold`) over that with it: of both heads, and of a ResNet-50 with its head. Weights are
+random; the two of a ratio take turns and medians count. XLA's count of operations does not depend on the machine's load.
+"""
+
+import argparse
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from multibodies_jax.models import build, folding, hmr, hmr_preactivated
+from multibodies_jax.models.keypoint_trunk import KeypointTrunk
+
+MEAN = tuple(np.linspace(-1.0, 1.0, 157).tolist())
+Run = Callable[[], Any]
+
+
+def heads(
+    num_hypotheses: int, batch: int, hidden: int, features: int
+) -> dict[str, tuple[tuple[Run, Run], list[float]]]:
+    """Compiled calls (textbook head, pre-activated head) of evaluation and of a training step's two passes.
+
+    Returns:
+      For each of the two the calls, and XLA's count of the operations of both, billions.
+    """
+    feature = jnp.asarray(np.random.default_rng(0).normal(size=(batch, features)), jnp.float32)
+    calls: dict[str, list[Run]] = {"states": [], "states and gradients": []}
+    billions: dict[str, list[float]] = {name: [] for name in calls}
+    for kind in (hmr.IterativeHead, hmr_preactivated.PreactivatedHead):
+        head = kind(
+            mean_state=MEAN,
+            num_hypotheses=num_hypotheses,
+            iterations=3,
+            hidden=hidden,
+            dropout=0.5,
+            activation="none",
+            init_noise=0.1,
+        )
+        variables = jax.jit(head.init)(jax.random.key(0), feature)
+
+        def squares(variables: Any, feature: Any, head: Any = head) -> Any:
+            return jnp.sum(jnp.square(head.apply(variables, feature, True, rngs={"dropout": jax.random.key(1)})))
+
+        gradients = jax.value_and_grad(squares, argnums=(0, 1))
+        for name, function in (("states", head.apply), ("states and gradients", gradients)):
+            lowered = jax.jit(function).lower(variables, feature)
+            billions[name].append(lowered.cost_analysis()["flops"] / 1e9)
+            calls[name].append(functools.partial(lowered.compile(), variables, feature))
+    return {name: ((first, second), billions[name]) for name, (first, second) in calls.items()}
+
+
+def folded(model: Any, batch: dict[str, Any]) -> tuple[Run, Run]:
+    """Compiled calls of a network in evaluation: (as it is, folded)."""
+    variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, batch, train=False))(jax.random.key(0))
+    runs = []
+    for module, its in ((model, variables), folding.fold(model, variables)):
+        runs.append(functools.partial(jax.jit(module.apply), jax.tree.map(jnp.asarray, its), batch))
+    return runs[0], runs[1]
+
+
+def ratio(pair: tuple[Run, Run], repeats: int) -> tuple[float, float]:
+    """Median seconds of both; they take turns."""
+    seconds = np.zeros((repeats, 2))
+    for call in pair:
+        jax.block_until_ready(call())
+    for row in seconds:
+        for i, call in enumerate(pair):
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            row[i] = time.perf_counter() - start
+    slow, fast = np.median(seconds, axis=0).tolist()
+    return slow, fast
+
+
+def line(name: str, slow: float, fast: float) -> str:
+    """One row of what is printed: milliseconds of both and their ratio."""
+    return f"{name:58s}{1e3 * slow:9.2f} ms {1e3 * fast:9.2f} ms   x {slow / fast:.2f}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.heads", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--hypotheses", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--crops", type=int, default=1, help="images at once in evaluation")
+    args = parser.parse_args(argv)
+    M = args.hypotheses
+    print(f"M = {M}, {jax.devices()[0].device_kind}: before, after, ratio")
+    for hidden, features in ((256, 256), (1024, 2048)):
+        for batch in (args.batch, args.crops):
+            for name, (pair, billions) in heads(M, batch, hidden, features).items():
+                text = line(f"head, hidden {hidden}, batch {batch}, {name}", *ratio(pair, args.repeats))
+                print(f"{text}   operations {billions[0]:.2f}e9 {billions[1]:.2f}e9", flush=True)
+    keypoints = {"kp2d": jnp.zeros((args.crops, 24, 2)), "kp2d_input": jnp.ones((args.crops, 24))}
+    small = hmr.HMR(
+        KeypointTrunk(width=256, blocks=2), MEAN, M, hidden=256, head_class=hmr_preactivated.PreactivatedHead
+    )
+    print(
+        line(f"folded head, keypoints, hidden 256, batch {args.crops}", *ratio(folded(small, keypoints), args.repeats)),
+        flush=True,
+    )
+    image = {"image": jnp.zeros((args.crops, 224, 224, 3), jnp.uint8)}
+    for m in (1, M):
+        paper = build.build(mean_state=np.array(MEAN), num_hypotheses=m)
+        print(
+            line(
+                f"folded head and norms, ResNet-50, M = {m}, batch {args.crops}",
+                *ratio(folded(paper, image), args.repeats),
+            ),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
