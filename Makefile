@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo tables test test-fast lint lock clean
+.PHONY: help demo tables test test-fast lint docs lock clean
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,10 @@ $(VENV)/installed: requirements.txt
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.txt
 	@touch $@
 
 demo: $(VENV)/installed  ## Build the data, train, evaluate and draw: the whole method in minutes, without any licence.
@@ -36,10 +40,14 @@ lint: $(VENV)/installed-dev  ## Formatting, lint and types.
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-lock: $(VENV)/installed-dev  ## Renew requirements{,-dev,-beam}.txt from pyproject.toml.
+docs: $(VENV)/installed-docs  ## The documentation site, into site/; stops at a broken link.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+lock: $(VENV)/installed-dev  ## Renew requirements{,-dev,-docs,-beam}.txt from pyproject.toml.
 	$(BIN)/python -m pip install --quiet uv
 	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes pyproject.toml -o requirements.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra docs -c requirements.txt pyproject.toml -o requirements-docs.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra beam pyproject.toml -o requirements-beam.txt
 
 clean:  ## Remove the virtual environment and caches, not your data or runs.

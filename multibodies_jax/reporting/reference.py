@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import prediction_file
 from multibodies_jax.reporting import markdown
 from tfds_builders import features
@@ -31,7 +32,11 @@ def pages(root: pathlib.Path) -> dict[pathlib.Path, str]:
     Returns:
       Path relative to `root` -> Markdown.
     """
-    return {FOLDER / "config.md": _config_page(root), FOLDER / "prediction.md": _prediction_page()}
+    return {
+        FOLDER / "config.md": _config_page(root),
+        FOLDER / "datasets.md": _datasets_page(),
+        FOLDER / "prediction.md": _prediction_page(),
+    }
 
 
 def parts() -> dict[str, str]:
@@ -103,6 +108,24 @@ def _config_page(root: pathlib.Path) -> str:
     return "\n".join([*lines, *markdown.table(["file", "what it is"], rows)]) + "\n"
 
 
+def _datasets_page() -> str:
+    lines = [
+        "# Features of a dataset",
+        "",
+        "Every set of images fills the same features. What a set does not annotate is stored as zeros with its `valid` at "
+        "0. The camera frame is x right, y down, z forward; pixels are those of the original image. `tfds_builders/README.md` "
+        "has the commands that build the sets.",
+        "",
+        parts()["features"],
+        "",
+        f"Sets of people without images have {', '.join(f'`{name}`' for name in features.person_features())}; there the root "
+        "is upright (y up, facing +z).",
+        "",
+        f"J24, in order: {', '.join(joints.J24)}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _prediction_page() -> str:
     lines = [
         "# Arrays of a prediction",
@@ -126,8 +149,9 @@ def _added_fields(folder: pathlib.Path, comments: Mapping[str, str], common: Map
         get = importlib.import_module(f"configs.{path.stem}").get_config
         if any(parameter.default is parameter.empty for parameter in inspect.signature(get).parameters.values()):
             continue
-        own = dict(comments) | {
-            name: text for name, text in config_comments(path.read_text(encoding="utf-8")).items() if text
+        own = {
+            **comments,
+            **{name: text for name, text in config_comments(path.read_text(encoding="utf-8")).items() if text},
         }
         for name, value in _fields(get()):
             if name not in common:
