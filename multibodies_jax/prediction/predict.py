@@ -94,7 +94,7 @@ def predict_people(
     crop: str = "exact",
     contrast_stretch: bool = False,
 ) -> int:
-    """The part of `predict` that knows no experiment.
+    """As `predict`, with a function that infers instead of a config and a work directory.
 
     Args:
       infer: a batch of one example (docs/interfaces.md, section 2) -> scored hypotheses (1, M).

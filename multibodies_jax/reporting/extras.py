@@ -44,7 +44,7 @@ def diagnostics(cast: runs.Cast, dataset: str) -> list[Row]:
 
 
 def numbers(cast: runs.Cast, dataset: str) -> list[Row]:
-    """What is one number of a whole run: hypotheses that are (n)ever best or in use, root of the quantization energy."""
+    """Numbers that describe a whole run: hypotheses ever and never best or in use, root of the quantization energy."""
     rows = []
     for group in cast.groups:
         found = [run.result["diagnostics"].get(dataset, {}) for run in group.runs]

@@ -110,7 +110,7 @@ def verdict(low: float, high: float, more_is_better: bool = False) -> str:
 
 
 def _over_seeds(values: Values) -> Float[np.ndarray, "N"]:
-    """Mean over the seeds; what an image lacks, it lacks for every seed."""
+    """Mean over the seeds; an image without a value in one seed is without one in all."""
     return np.asarray(values, np.float64).mean(axis=0)
 
 

@@ -120,7 +120,7 @@ def figure2(
     truth: Float[np.ndarray, "V 3"] | None,
     faces: Integer[np.ndarray, "F 3"],
 ) -> None:
-    """Figure 2's point: a single hypothesis regresses to the mean where the set does not; the truth, if it is known."""
+    """Figure 2: a single hypothesis regresses to the mean where the set does not; the truth, if it is known."""
     figure, axes = _grid(2, len(bodies) + 3)
     _draw_evidence(axes[0, 0], evidence)
     _draw_body(axes[:, 1], single, faces, GREY)
