@@ -137,7 +137,7 @@ class Cast:
 
 
 def unlike(cast: Cast) -> list[str]:
-    """What the references of two methods were trained with that is not the same, one line a method."""
+    """Shared settings in which the reference of a method differs from the first one; one line per method."""
     first, *others = [group for role in reversed(ROLES) if (group := cast.reference(role))]
     lines = []
     for group in others:

@@ -156,7 +156,7 @@ def against_reference(cast: runs.Cast, dataset: str) -> list[Row]:
 
 
 def order(cast: runs.Cast, dataset: str, tested: Sequence[Row], ablated: Sequence[Row]) -> list[Row]:
-    """The order that the paper lets expect, claim by claim, in MPJPE and RE.
+    """The paper's claims about the order of methods, each against the intervals, in MPJPE and RE.
 
     Args:
       cast: of the tables.

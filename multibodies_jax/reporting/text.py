@@ -137,7 +137,7 @@ def _table2(part: Mapping[str, Any]) -> list[str]:
 def _order(part: Mapping[str, Any]) -> list[str]:
     if not part["order"]:
         return []
-    lines = ["", "### The order that the paper lets expect", ""]
+    lines = ["", "### The paper's claims about the order of methods", ""]
     lines += [
         "The difference that should not be above 0 [95 % interval]. A claim does not hold where the interval lies above "
         "0; of falling and of being below it is not shown where the interval contains 0.",
