@@ -4,6 +4,9 @@ import ast
 import pathlib
 import re
 
+from configs import default
+from multibodies_jax.training import config_versions
+
 ROOT = pathlib.Path(__file__).parents[1]
 FORBIDDEN = {
     r"\bnobody's\b": "state what does not hold",
@@ -20,10 +23,13 @@ SOURCES = (
 _LINK = re.compile(r"(?<!\!)\[[^\]]*\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"|\!\[[^\]]*\]\(([^)\s]+)\)")
 
 
+_CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py"))
+
+
 def _documents():
     found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     found += (ROOT / "tfds_builders").rglob("*.md")
-    return [path for path in found if path.name != "config.md"]
+    return found
 
 
 def _prose(markdown):
@@ -65,6 +71,17 @@ def test_links_and_images_of_documents_lead_to_files():
             if not re.match(r"https?:|#|mailto:", target) and not (path.parent / target.partition("#")[0]).exists():
                 broken.append((str(path.relative_to(ROOT)), target))
     assert not broken
+
+
+def test_config_fields_that_documents_name_exist():
+    known = {field for name in _CONFIGS for field in config_versions.flatten(default.of(name).to_dict())}
+    groups = "|".join({field.partition(".")[0] for field in known if "." in field})
+    named = re.compile(rf"(?:--config\.|`)((?:{groups})\.[a-z0-9_]+)\b(?![(.])")
+    missing = set()
+    for path in _documents():
+        if path.parent.name not in ("results", "templates"):  # They name the fields of the commit that was measured.
+            missing |= {(path.name, field) for field in named.findall(path.read_text()) if field not in known}
+    assert not {(name, field) for name, field in missing if not field.endswith((".md", ".py", ".json"))}
 
 
 def test_the_python_of_the_readme_runs(capsys):
