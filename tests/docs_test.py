@@ -15,11 +15,9 @@ FORBIDDEN = {
     r"\b(has|have) not\b(?! (been|yet|changed))": "lacks",
     r"\bso many\b": "a number, or 'this many'",
 }
-SOURCES = (
-    *(f"multibodies_jax/{name}" for name in ("vis", "reporting", "convert", "prediction")),
-    "tfds_builders",
-    "benchmarks",
-)
+_PACKAGES = ("body", "baselines", "convert", "data", "embedded", "geometry", "hypotheses", "losses", "models")
+_PACKAGES += ("prediction", "released", "reporting", "training", "vis")
+SOURCES = (*(f"multibodies_jax/{name}" for name in _PACKAGES), "configs", "tfds_builders", "benchmarks")
 _LINK = re.compile(r"(?<!\!)\[[^\]]*\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"|\!\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -81,7 +79,7 @@ def test_config_fields_that_documents_name_exist():
     for path in _documents():
         if path.parent.name not in ("results", "templates"):  # They name the fields of the commit that was measured.
             missing |= {(path.name, field) for field in named.findall(path.read_text()) if field not in known}
-    assert not {(name, field) for name, field in missing if not field.endswith((".md", ".py", ".json"))}
+    assert not {(name, field) for name, field in missing if not field.endswith((".md", ".py", ".json", ".h5"))}
 
 
 def test_the_python_of_the_readme_runs(capsys):

@@ -25,7 +25,10 @@ DETECTORS: Bool[np.ndarray, "3 24"] = np.stack(
 )
 DETECTOR_PROBABILITIES = (0.5, 0.25, 0.25)
 CROPS = ("exact", "spin")
-MISS_PROBABILITY, MISS_RATE = 0.3, 0.15  # In so many examples a detector misses each keypoint at this rate.
+MISS_PROBABILITY, MISS_RATE = (
+    0.3,
+    0.15,
+)  # Share of examples in which a detector misses keypoints, and its rate per keypoint.
 EVIDENCE_NOISE = 0.02  # Std of detected keypoints in [-1, 1] of the crop: 1 % of its side.
 
 

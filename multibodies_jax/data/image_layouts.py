@@ -19,7 +19,7 @@ _H36M_SHORT = {
     "TakingPhoto": "Photo",
     "WalkingDog": "WalkDog",
     "WalkingTogether": "WalkTogether",
-}  # But for S1's first two.
+}  # Except the first two of S1.
 _H36M_CAMERAS = ("54138969", "55011271", "58860488", "60457274")  # ca_01 to ca_04.
 # What the files of an action's two takes are called behind its name, where it is not "_1" and "" (metadata.xml).
 _H36M_TAKES = {
@@ -190,7 +190,7 @@ def find(image_dir: pathlib.Path, stem: str, names: Sequence[str]) -> Layout:
 
 
 def parse(name: str, dataset: Dataset) -> dict[str, int | str]:
-    """What an image's name says (subject, take, camera, frame, ...), numbers as such but for cameras; {} if nothing."""
+    """What an image's name says (subject, take, camera, frame, ...), numbers as integers, except takes and cameras; {} if nothing."""
     for pattern in dataset.patterns:
         if match := re.search(rf"(?:^|/){pattern}$", name):
             said: dict[str, int | str] = {

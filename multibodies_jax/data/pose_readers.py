@@ -29,7 +29,7 @@ class Clip:
       poses: axis-angle, radians.
       up: the axis of the file's world that points up ("y" or "z"), "any" if the file does not say, or "none" if there
         was no root.
-      step: every so many frames of the file are here.
+      step: every step-th frame of the file is here.
     """
 
     name: str

@@ -30,7 +30,7 @@ def lloyd(
 
     Returns:
       The nearest centroid of each point, and the centroids: those of scikit-learn's KMeans(init=points[first_rows],
-      n_init=1, algorithm="lloyd", max_iter=iterations, tol=0) but for ties and clusters that it finds empty.
+      n_init=1, algorithm="lloyd", max_iter=iterations, tol=0) except for ties and clusters that it finds empty.
     """
     run = functools.partial(_lloyd_one, iterations=iterations)
     return jax.vmap(run)(points, log_weights, first_rows)

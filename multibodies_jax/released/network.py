@@ -30,7 +30,7 @@ class Released(nn.Module):
       iterations, hidden, dropout, activation: of the head, which is that of `HMR` with M = 1.
       init_noise: spread of the hypotheses at the start; see `expand`.
       frozen: "trunk": the trunk's batch norms keep their running statistics in training; "loaded": those of `modes`
-        do, too, but for the last; "": none.
+        do, too, except the last; "": none.
       dtype: of the convolutions of `modes`.
     """
 

@@ -30,10 +30,10 @@ def _kintree() -> np.ndarray:
 
 
 def build(progress: Callable[[str], None], num_poses: int = 600) -> tuple[dict, dict]:
-    """Makes the body from nothing; deterministic but for the last bits of floating point.
+    """Makes the body from nothing; deterministic except for the last bits of floating point.
 
     Args:
-      progress: is told about each step.
+      progress: called with a text at each step.
       num_poses: training poses of the correctives.
 
     Returns:

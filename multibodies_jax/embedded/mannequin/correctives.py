@@ -112,7 +112,7 @@ def fit_posedirs(
       rest: its joints.
       mirror_map: the mirror image of each vertex.
       rotmats: training poses with an upright root.
-      progress: is told now and then.
+      progress: called with a text from time to time.
       ridge: regularisation per pose.
 
     Returns:

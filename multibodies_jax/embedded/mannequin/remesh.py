@@ -54,7 +54,7 @@ def split(
       verts, faces: the half mesh.
       size: the wanted edge length at a point.
       above: threshold on length / size.
-      limit: at most so many edges.
+      limit: largest number of edges.
       rim: only edges on the rim (True) or off it (False).
 
     Returns:
@@ -295,7 +295,7 @@ def remesh_half(
       size: the wanted edge length at a point, up to a common factor that is found here.
       project: moves points onto the surface.
       num_verts: of the mirrored mesh.
-      progress: is told about each round.
+      progress: called with a text in each round.
 
     Returns:
       The half mesh.

@@ -104,7 +104,7 @@ def build_surface(progress: Callable[[str], None], cell: float = 0.012) -> tuple
     """Meshes the body.
 
     Args:
-      progress: is told about each step.
+      progress: called with a text at each step.
       cell: edge of the marching cubes, metres.
 
     Returns:

@@ -27,7 +27,7 @@ def _connected(i: int, j: int) -> bool:
     return bool(set(_CAPSULES[i][:2]) & set(_CAPSULES[j][:2]))
 
 
-# Arms against all other limbs, and the legs against each other, but for the thighs, which meet when one sits.
+# Arms against all other limbs, and the legs against each other, except the thighs, which meet when one sits.
 _PAIRS = np.array(
     [
         (i, j)
