@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from multibodies_jax.hypotheses.hypotheses import Hypotheses, decode, pick
     from multibodies_jax.hypotheses.quantize import Quantized, select
     from multibodies_jax.hypotheses.weights import posterior_weights
-    from multibodies_jax.losses.total import total as total_loss
+    from multibodies_jax.losses.total import total_loss
     from multibodies_jax.models.flow import Flow
     from multibodies_jax.models.hmr import HMR
     from multibodies_jax.prediction.predict import predict
@@ -89,7 +89,7 @@ _PLACES = {
     "project_crop": "geometry.cameras:project_crop",
     "rot6d_to_matrix": "geometry.rotations:rot6d_to_matrix",
     "select": "hypotheses.quantize:select",
-    "total_loss": "losses.total:total",
+    "total_loss": "losses.total:total_loss",
     "train": "training.loop:train",
     "vertex_error_mm": "evaluation.metrics:vertex_error_mm",
 }

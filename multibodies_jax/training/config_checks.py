@@ -6,6 +6,7 @@ from typing import Any
 from multibodies_jax.data import augment
 from multibodies_jax.evaluation import protocols
 from multibodies_jax.hypotheses import quantize
+from multibodies_jax.losses import objective
 from multibodies_jax.models import build
 from multibodies_jax.released import published
 
@@ -13,7 +14,6 @@ _CHOICES = {
     "model.trunk": ("resnet50", "resnet_small", "keypoints"),
     "model.activation": ("none", "relu"),
     "model.dtype": ("float32", "bfloat16"),
-    "loss.reading": ("paper", "released"),
     "loss.vertex_set": ("all", "regressed"),
     "quantizer.reading": quantize.QUANTIZERS,
     "quantizer.weights": ("prior", "uniform"),
@@ -40,6 +40,7 @@ def validate(config: Any) -> None:
     """Checks the fields whose values are names or bounded numbers; the message lists the choices."""
     check_choice(config, "model.name", build.NETWORKS)
     check_choice(config, "model.head", build.HEADS)
+    check_choice(config, "loss.reading", objective.OBJECTIVES)
     for path, choices in _CHOICES.items():
         if _has(config, path):
             check_choice(config, path, choices)

@@ -306,7 +306,7 @@ def _check_finite(metrics: dict, step: int) -> None:
 class _StopOnTerm:
     """While active, SIGTERM asks the loop to save and stop instead of killing it.
 
-    With several processes JAX takes the signal, so that all stop at one step (`hosts.asked_to_stop`).
+    With several processes JAX takes the signal, so that all stop at one step (`multihost.asked_to_stop`).
     """
 
     def __init__(self):

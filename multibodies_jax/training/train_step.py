@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.losses import total as losses
+from multibodies_jax.losses import objective, total
 from multibodies_jax.models import build
-from multibodies_jax.training import setup
+from multibodies_jax.training import setup, step_metrics
 
 
 @no_type_check  # Restoring fills it with NumPy arrays, templates with shapes.
@@ -28,76 +29,125 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: Any
 
 
-def make_train_step(config, model, bodies, optimizer, num_hypotheses, prepare, split) -> Callable:
-    """Builds `train_step(state, batch, key) -> (state, metrics)`."""
-    loss_fn = _make_loss(config, model, bodies, num_hypotheses, prepare, split)
-    resident = config.data.sets is None or config.data.get("cached_passes")
-    parts, ema = config.train.accumulate, config.optim.ema
+def make_train_step(
+    config: Any,
+    model: Any,
+    bodies: setup.Bodies,
+    optimizer: optax.GradientTransformation,
+    num_hypotheses: int,
+    prepare: Callable[[Any, Array], dict[str, Array]],
+    split: NamedSharding,
+) -> Callable[[TrainState, Any, Array], tuple[TrainState, dict[str, Array]]]:
+    """Builds `train_step(state, batch, key) -> (state, metrics)`; the losses among the metrics are not weighted.
 
-    def train_step(state: TrainState, batch: dict, key: Array) -> tuple[TrainState, dict]:
-        keys = jax.random.split(jax.random.fold_in(key, state.step), parts)
+    Args:
+      config: of the experiment.
+      model: the network, (batch, train) -> states (B, M, 157).
+      bodies: the body and its joint regressors.
+      optimizer: of the parameters that learn.
+      num_hypotheses: M.
+      prepare: (batch, key) -> the batch that the network sees (`training_data.Data.prepare`).
+      split: how a batch is split over the devices.
+    """
+    network = setup.network(config, num_hypotheses)
+    inputs, own_config = setup.training_inputs(config, num_hypotheses, bodies), network.own(config)
+    mode0 = config.loss.mode0 and num_hypotheses > 1 and not network.exchangeable
+    loss_of = make_objective(config, bodies, mode0)
+    resident = bool(config.data.sets is None or config.data.get("cached_passes"))
 
-        def part(carry, xs):
-            batch_stats, total, gradient = carry
-            (loss, (batch_stats, metrics)), g = jax.value_and_grad(loss_fn, has_aux=True)(
-                state.params, batch_stats, *xs, state.step
-            )
-            return (batch_stats, total + loss / parts, jax.tree.map(lambda a, b: a + b / parts, gradient, g)), metrics
+    def train_step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Array]]:
+        def loss_fn(
+            params: Any, batch_stats: Any, batch: Any, key: Array
+        ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
+            k_prepare, k_dropout = jax.random.split(key)
+            batch = prepare(batch, k_prepare)
+            batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
 
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
-        start = (state.batch_stats, jnp.zeros(()), zeros)
-        if parts == 1:  # Not through `scan`: on CPUs XLA runs convolutions inside a loop many times slower.
-            (batch_stats, loss, gradient), metrics = part(start, (batch, keys[0]))
-        elif resident:  # It stays whole: every part draws its own views or rows.
-            (batch_stats, loss, gradient), metrics = jax.lax.scan(lambda c, k: part(c, (batch, k)), start, keys)
-        else:
-            shaped = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), batch)
-            (batch_stats, loss, gradient), metrics = jax.lax.scan(part, start, (shaped, keys))
-        metrics = {k: jnp.mean(v) for k, v in metrics.items()}
+            # Forward pass: M bodies of every example.
+            variables = {"params": _stop_frozen(config, num_hypotheses, params), "batch_stats": batch_stats}
+            seen = batch | inputs(batch)
+            rngs = {"dropout": k_dropout, "latent": jax.random.fold_in(key, 2)}
+            out, changed = model.apply(variables, seen, train=True, rngs=rngs, mutable=["batch_stats", "extras"])
+            extras = {name: values[-1] for name, values in changed.get("extras", {}).items()}
+            states, own, own_weights = network.states_and_extra_terms(own_config, out, extras, batch, state.step)
+            hyps = hypotheses.decode(states, bodies.j24)
+
+            # Losses: eq (8), and the terms that only this network has.
+            loss, terms, best = loss_of(hyps, batch)
+            loss = loss + sum(own_weights[term] * value for term, value in own.items())
+
+            metrics = {f"loss_{term}": jnp.mean(value) for term, value in (terms | dict(own)).items()}
+            metrics |= step_metrics.annotated_shares(batch)
+            metrics["best_mm"] = 1000 * step_metrics.best_error(hyps, batch, best)
+            if states.shape[1] == num_hypotheses:  # Some baselines train one prediction, whatever M is.
+                metrics["used_hypotheses"] = step_metrics.used_hypotheses(best, num_hypotheses)
+            return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)
+
+        # Gradient, the mean over the parts of the batch.
+        keys = jax.random.split(jax.random.fold_in(key, state.step), config.train.accumulate)
+        loss, gradient, batch_stats, metrics = accumulated_gradient(
+            loss_fn, state.params, state.batch_stats, batch, keys, whole=resident
+        )
+
+        # Update of the parameters and of their running mean.
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        averaged = optax.incremental_update(params, state.ema, 1 - ema) if ema else {}
-        new = TrainState(step=state.step + 1, params=params, batch_stats=batch_stats, ema=averaged, opt_state=opt_state)
+        ema = optax.incremental_update(params, state.ema, 1 - config.optim.ema) if config.optim.ema else {}
+        new = TrainState(step=state.step + 1, params=params, batch_stats=batch_stats, ema=ema, opt_state=opt_state)
         return new, metrics | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
 
     return train_step
 
 
-def _make_loss(config, model, bodies, num_hypotheses, prepare, split) -> Callable:
-    """Builds `loss_fn(params, batch_stats, batch, key, step) -> loss, (batch_stats, metrics)` of a micro-batch."""
-    reading, network = config.loss.reading, setup.network(config, num_hypotheses)
-    options = {
-        "weights": {term: config.loss[term] for term in losses.TERMS},
-        "reading": reading,
-        "mode0": config.loss.mode0 and num_hypotheses > 1 and not network.exchangeable,
-        "vertices": _centred_mesh(config, bodies),
-    }
-    inputs, own_config = setup.training_inputs(config, num_hypotheses, bodies), network.own(config)
+def make_objective(config: Any, bodies: setup.Bodies, mode0: bool) -> objective.Objective:
+    """The loss that `loss.reading` names, with the weights, vertices and joints of this experiment."""
+    settings = objective.Settings(
+        weights={term: config.loss[term] for term in total.TERMS},
+        mode0=mode0,
+        vertices=_centred_mesh(config, bodies),
+        joints=lambda rotmats, betas: setup.centred_joints(bodies, rotmats, betas)[0],
+    )
+    return objective.OBJECTIVES[config.loss.reading](settings)
 
-    def loss_fn(params: Any, batch_stats: Any, batch: dict, key: Array, step: Array) -> tuple[Array, Any]:
-        k_prepare, k_dropout = jax.random.split(key)
-        batch = prepare(batch, k_prepare)
-        batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
-        variables = {"params": _stop_frozen(config, num_hypotheses, params), "batch_stats": batch_stats}
-        seen = batch | inputs(batch)
-        rngs = {"dropout": k_dropout, "latent": jax.random.fold_in(key, 2)}
-        out, changed = model.apply(variables, seen, train=True, rngs=rngs, mutable=["batch_stats", "extras"])
-        extras = {name: values[-1] for name, values in changed.get("extras", {}).items()}
-        out, own, weights = network.states_and_extra_terms(own_config, out, extras, batch, step)
-        hyps = hypotheses.decode(out, bodies.j24)
-        smpl_joints = (
-            setup.centred_joints(bodies, batch["rotmats"], batch["betas"])[0] if reading == "released" else None
+
+def accumulated_gradient(
+    loss_fn: Callable[[Any, Any, Any, Array], tuple[Array, tuple[Any, dict[str, Array]]]],
+    params: Any,
+    batch_stats: Any,
+    batch: Any,
+    keys: Array,
+    whole: bool,
+) -> tuple[Array, Any, Any, dict[str, Array]]:
+    """The mean loss and gradient over the parts of a batch, one part after the other.
+
+    Args:
+      loss_fn: (params, batch_stats, part of the batch, key) -> loss, (batch_stats, metrics).
+      params, batch_stats: of the network; the statistics pass from part to part.
+      batch: arrays with leading axis B, which is cut into the parts.
+      keys: one for each part; their number is the number of parts.
+      whole: every part gets the whole `batch` and draws its own examples of it.
+
+    Returns:
+      Loss, gradient, statistics, and the mean of each metric.
+    """
+    parts = len(keys)
+
+    def add_part(carry: tuple, part_and_key: tuple) -> tuple[tuple, dict[str, Array]]:
+        batch_stats, total, gradient = carry
+        (loss, (batch_stats, metrics)), g = jax.value_and_grad(loss_fn, has_aux=True)(
+            params, batch_stats, *part_and_key
         )
-        loss, terms, best = losses.total(hyps, batch, **options, smpl_joints=smpl_joints)
-        loss = loss + sum(weights[term] * value for term, value in own.items())
-        metrics = {f"loss_{term}": jnp.mean(value) for term, value in (terms | dict(own)).items()}
-        metrics |= annotated_shares(batch)
-        metrics["best_mm"] = 1000 * _best_error(hyps, batch, best)
-        if out.shape[1] == num_hypotheses:  # Some baselines train one prediction, whatever M is.
-            metrics["used_hypotheses"] = _perplexity(best, num_hypotheses)
-        return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)
+        return (batch_stats, total + loss / parts, jax.tree.map(lambda a, b: a + b / parts, gradient, g)), metrics
 
-    return loss_fn
+    start = (batch_stats, jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+    if parts == 1:  # Not through `scan`: on CPUs XLA runs convolutions inside a loop many times slower.
+        (batch_stats, loss, gradient), metrics = add_part(start, (batch, keys[0]))
+    elif whole:
+        (batch_stats, loss, gradient), metrics = jax.lax.scan(lambda c, k: add_part(c, (batch, k)), start, keys)
+    else:
+        shaped = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), batch)
+        (batch_stats, loss, gradient), metrics = jax.lax.scan(add_part, start, (shaped, keys))
+    return loss, gradient, batch_stats, {name: jnp.mean(value) for name, value in metrics.items()}
 
 
 def trained(config: Any, num_hypotheses: int, params: Any) -> Any:
@@ -118,23 +168,3 @@ def _centred_mesh(config: Any, bodies: setup.Bodies) -> Callable[[Array, Array],
     chosen = bodies.files.regressed_vertices if config.loss.get("vertex_set") == "regressed" else every
     some = smpl.subset(bodies.smpl, chosen[:: config.loss.vertex_stride])
     return lambda rotmats, betas: smpl.mesh(some, rotmats, betas) - setup.centred_joints(bodies, rotmats, betas)[1]
-
-
-def annotated_shares(batch: dict) -> dict[str, Array]:
-    """The share of the batch that feeds the losses on 2D keypoints, 3D joints and SMPL parameters."""
-    valid = {name: jnp.any(batch[f"{name}_valid"] > 0, axis=-1) for name in ("kp2d", "joints3d")}
-    return {f"annotated_{name}": jnp.mean(v) for name, v in (valid | {"smpl": batch["smpl_valid"] > 0}).items()}
-
-
-def _best_error(hyps: hypotheses.Hypotheses, batch: dict, best: Array) -> Array:
-    """Mean distance of valid J24 joints to the best hypothesis, metres."""
-    chosen = jnp.take_along_axis(hyps.joints24, best[:, None, None, None], axis=1)[:, 0]
-    valid = batch["joints3d_valid"]
-    distance = jnp.linalg.norm(jnp.where(valid[..., None] > 0, chosen - batch["joints3d"], 0.0), axis=-1)
-    return jnp.sum(distance * valid) / jnp.maximum(jnp.sum(valid), 1.0)
-
-
-def _perplexity(best: Array, num_hypotheses: int) -> Array:
-    """How many hypotheses are in use: exp of the entropy of `best` over the batch."""
-    share = jnp.mean(jax.nn.one_hot(best, num_hypotheses), axis=0)
-    return jnp.exp(-jnp.sum(share * jnp.log(jnp.maximum(share, 1e-12))))

@@ -248,3 +248,10 @@ def test_joint_names_of_j24_rows(embedded):
     for name in ("right_ankle", "right_knee", "left_knee", "left_wrist", "right_elbow", "left_shoulder"):
         np.testing.assert_array_equal(rows[name], centers[name])
     assert rows["nose"].argmax() == 332 and rows["left_eye"].argmax() == 2800 and rows["right_ear"].argmax() == 4071
+
+
+def test_regressed_vertices_are_all_that_the_joints_need(embedded):
+    largest = np.concatenate([np.asarray(embedded.smpl.J_regressor), embedded.j49_regressor]).max(axis=0)
+    landmarks = set(joints.LANDMARK_VERTICES.values())
+    expected = [vertex for vertex, weight in enumerate(largest) if weight > 1e-9 or vertex in landmarks]
+    assert list(embedded.regressed_vertices) == expected and 100 < len(expected) < 3000

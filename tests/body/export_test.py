@@ -10,7 +10,7 @@ import pytest
 
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import hypotheses, quantize
-from multibodies_jax.losses import total as losses
+from multibodies_jax.losses import objective, total
 from multibodies_jax.models import build, flow
 from tests.helpers import random_body
 
@@ -109,13 +109,17 @@ def test_the_loss(reading):
         "betas": shaped(2, 10),
         "smpl_valid": shaped(2),
     }
-    weights = dict.fromkeys(losses.TERMS, 1.0)
+    settings = objective.Settings(
+        weights=dict.fromkeys(total.TERMS, 1.0),
+        vertices=functools.partial(smpl.mesh, BODY),
+        joints=functools.partial(smpl.joints, JOINT_MODEL),
+    )
+    loss_of = objective.OBJECTIVES[reading](settings)
 
     def gradient(state, batch):
         def loss(state):
-            options = {"vertices": functools.partial(smpl.mesh, BODY), "smpl_joints": batch["joints3d"]}
             bodies = hypotheses.decode(state, JOINT_MODEL)
-            return jnp.sum(losses.total(bodies, batch, weights, reading=reading, **options)[0])
+            return jnp.sum(loss_of(bodies, batch)[0])
 
         return jax.grad(loss)(state)
 

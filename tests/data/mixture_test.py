@@ -57,8 +57,8 @@ def test_the_mixture_reads_every_set_by_its_share(data_dir):
     data = training_data.open_data(config, setup.load_bodies(config), 35, seed=0)
     batch = next(data.batches)
     assert batch["image"].shape == (35, 16, 16, 3) and np.all(batch["smpl_valid"] == 1)
-    sources = [sources.open_source(config, name, "train") for name in config.data.sets]
-    assert [len(source) for source in sources] == [6, 1]  # 1 + 3 + 2.
+    opened = [sources.open_source(config, name, "train") for name in config.data.sets]
+    assert [len(source) for source in opened] == [6, 1]  # 1 + 3 + 2.
     hashes, counts = np.unique(batch["example_hash"], return_counts=True)
     assert len(hashes) == 7 and sorted(counts) == [5] * 7  # 6 to 1, as the weights .6 to .1; in the wild all alike.
 

@@ -12,13 +12,11 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from multibodies_jax.data import sources, virtual_views
-from multibodies_jax.losses import total as losses
-from multibodies_jax.training import checkpoints, config_checks, inference, logs, loop, provenance, setup, train_step
+from multibodies_jax.data import sources
+from multibodies_jax.losses import total
+from multibodies_jax.training import checkpoints, inference, logs, loop, provenance, setup
 from tests.helpers import tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -91,13 +89,13 @@ def test_a_finished_run_is_not_trained_again(trained):
 
 
 def test_nan_stops_with_the_step_and_the_term(tmp_path, monkeypatch):
-    original = losses.total
+    original = total.total_loss
 
     def poisoned(*args, **kwargs):
         loss, terms, best = original(*args, **kwargs)
         return loss * np.nan, terms | {"pose": terms["pose"] * np.nan}, best
 
-    monkeypatch.setattr(losses, "total", poisoned)
+    monkeypatch.setattr(total, "total_loss", poisoned)
     with pytest.raises(FloatingPointError, match=r"step 1: .*loss_pose"):
         loop.train(tiny.config(), tmp_path / "w")
     assert checkpoints.latest_step(tmp_path / "w" / "stage1") is None
@@ -137,34 +135,6 @@ def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, tmp_
     np.testing.assert_allclose(many(batch).joints24, np.repeat(one(batch).joints24, 6, axis=1), atol=1e-5)
     carried = checkpoints.restore(tmp_path / "w" / "checkpoints")[1]["mean_state"]
     np.testing.assert_allclose(carried, mean_state, rtol=1e-6)
-
-
-def test_gradient_accumulation_equals_the_whole_batch():
-    poses, betas = tiny.load_people(tiny.config(), "train")
-    bodies = setup.load_bodies(tiny.config())
-    keys = jax.random.split(jax.random.key(0), 8)
-    batch = virtual_views.synthesize(jnp.asarray(poses[:8]), jnp.asarray(betas[:8]), keys, bodies.j24)
-    split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
-    results = []
-    for parts in (1, 4):
-        config = tiny.config(data__sets=("synthetic_bodies/clean",), train__accumulate=parts)
-        model = setup.build_model(config, 6, bodies)
-        params = model.init(jax.random.key(1), batch)["params"]
-        optimizer = optax.sgd(1e-2)
-        state = train_step.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, optimizer.init(params))
-        step = train_step.make_train_step(config, model, bodies, optimizer, 6, lambda batch, key: batch, split)
-        results.append(jax.jit(step)(state, batch, jax.random.key(2)))
-        # XLA runs convolutions inside a loop 12 times slower on CPUs: without parts there must be none.
-        assert ("scan[" in str(jax.make_jaxpr(step)(state, batch, jax.random.key(2)))) == (parts > 1)
-    (whole, whole_metrics), (parted, parted_metrics) = results
-    np.testing.assert_allclose(parted_metrics["loss"], whole_metrics["loss"], rtol=1e-5)
-    for a, b in zip(jax.tree.leaves(parted.params), jax.tree.leaves(whole.params), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
-
-
-def test_a_batch_that_cannot_be_parted_is_refused():
-    with pytest.raises(ValueError, match="must divide"):
-        config_checks.validate(tiny.config(train__accumulate=3))
 
 
 def test_frozen_trunk_does_not_move(trained, tmp_path):

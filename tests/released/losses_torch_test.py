@@ -7,7 +7,7 @@ import pytest
 
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.losses import total as losses
+from multibodies_jax.released import losses
 from tests.helpers import random_body
 
 torch = pytest.importorskip("torch")
@@ -49,13 +49,12 @@ def ours(weights, feature, start, batch):
         midhip = points[:, 2:4].mean(axis=1, keepdims=True)
         return points - midhip, smpl.mesh(some, rotmats, betas) - midhip
 
-    loss, terms, best = losses.total(
+    loss, terms, best = losses.total_loss(
         hypotheses.decode(state, JOINTS),
         batch,
         WEIGHTS,
-        reading="released",
         vertices=lambda *body: centred(*body)[1],
-        smpl_joints=centred(batch["rotmats"], batch["betas"])[0],
+        joints=lambda *body: centred(*body)[0],
     )
     return loss.mean(), (loss, terms, best)
 

@@ -1,0 +1,65 @@
+"""What training minimises: objectives by name (`loss.reading`), made once at set-up and called in every step."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int
+
+from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.losses import total
+from multibodies_jax.registry import Registry
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A training loss of M hypotheses per example."""
+
+    def __call__(
+        self, hyps: Hypotheses, batch: Mapping[str, Array]
+    ) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]], Int[Array, "B"]]:
+        """The loss of each example, its terms before weighting by name, and the hypothesis that was trained as the best.
+
+        Args:
+          hyps: leading axes (B, M).
+          batch: a training batch (docs/interfaces.md, section 2).
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What an objective is made of; an objective reads what it needs.
+
+    Attributes:
+      weights: factor of each of `total.TERMS`.
+      reduce: over the M hypotheses of eq (5), "mean" or "sum".
+      mode0: hypothesis 0 is trained like the best one, too.
+      vertices: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, V, 3), metres, mid-hip centred.
+      joints: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, 24, 3), the J24 joints of bodies, metres, mid-hip centred.
+    """
+
+    weights: Mapping[str, float]
+    reduce: str = "mean"
+    mode0: bool = True
+    vertices: Callable[[Array, Array], Array] | None = None
+    joints: Callable[[Array, Array], Array] | None = None
+
+
+OBJECTIVES: Registry[Callable[[Settings], Objective]] = Registry("loss.reading")
+
+
+def paper(settings: Settings) -> Objective:
+    """Eq (8) with the norms that the paper prints (`total.total_loss`)."""
+    total.check_options(settings.weights, settings.reduce, settings.vertices)
+    return functools.partial(
+        total.total_loss,
+        weights=settings.weights,
+        reduce=settings.reduce,
+        mode0=settings.mode0,
+        vertices=settings.vertices,
+    )
+
+
+OBJECTIVES.register("paper", paper)

@@ -1,0 +1,131 @@
+"""The losses of the authors' released code: squares in place of the norms that the paper prints in eqs (1) and (5) to (7).
+
+Source: `losses.py` and `model.py` of the release. They differ from the paper also in the choice of the best hypothesis,
+by 3D joints alone, and in hidden keypoints, which have no part in any loss. Terms, weights and masks are those of the
+paper's reading (`multibodies_jax.losses`).
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.losses import best_of_m, terms, total
+from multibodies_jax.losses.objective import OBJECTIVES, Objective, Settings
+
+_JOINTS = 49  # The authors average over their 49 joints, of which only the 24 of J24 have a weight.
+
+
+def total_loss(
+    hyps: Hypotheses,
+    batch: Mapping[str, Array],
+    weights: Mapping[str, float],
+    *,
+    joints: Callable[[Array, Array], Array],
+    reduce: str = "mean",
+    mode0: bool = True,
+    vertices: Callable[[Array, Array], Array] | None = None,
+) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]], Int[Array, "B"]]:
+    """The released code's version of eq (8), of each example.
+
+    Args:
+      hyps, batch, weights, reduce, mode0, vertices: as in `losses.total.total_loss`; the authors have "mean" and True.
+      joints: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, 24, 3), the J24 joints of the target's SMPL parameters,
+        metres, mid-hip centred.
+
+    Returns:
+      As `losses.total.total_loss`. The best hypothesis is the nearest in 3D joints, the nearest to the joints of the
+      target's SMPL parameters where an example has no 3D joints, and 0 where it has neither.
+
+    Raises:
+      ValueError: as `losses.total.total_loss`.
+    """
+    total.check_options(weights, reduce, vertices)
+    joints3d, joints3d_valid, kp2d, kp2d_input = (
+        batch[k] for k in ("joints3d", "joints3d_valid", "kp2d", "kp2d_input")
+    )
+    rotmats, betas, smpl_valid = batch["rotmats"], batch["betas"], batch["smpl_valid"]
+
+    all_smpl_joints = jnp.repeat(smpl_valid[:, None], 24, axis=1)
+    projected = terms.projected_joints(hyps)
+    best = best_of_m.nearest_hypothesis(
+        joint_error(hyps.joints24, joints3d, joints3d_valid),
+        joint_error(hyps.joints24, joints(rotmats, betas), all_smpl_joints),
+        joints3d_valid,
+    )
+    of_all = {
+        "reprojection_all": terms.over_hypotheses(reprojection_error(projected, kp2d, kp2d_input), reduce),
+        "camera": terms.camera_loss(hyps.cam),
+    }
+    chosen = best_of_m.pick(hyps, best, mode0)
+    of_chosen = {
+        "best": joint_error(chosen.joints24, joints3d, joints3d_valid),
+        "reprojection_best": reprojection_error(terms.projected_joints(chosen), kp2d, kp2d_input),
+        "pose": pose_error(chosen.rotmats, rotmats, smpl_valid),
+        "betas": betas_error(chosen.betas, betas, smpl_valid),
+    }
+    if weights["vertices"] and vertices is not None:
+        of_chosen["vertices"] = vertex_error(*terms.meshes(chosen, rotmats, betas, vertices), smpl_valid)
+    values = of_all | total.named_terms(of_chosen)
+    return total.weighted_sum(weights, values), values, best
+
+
+def joint_error(
+    pred: Float[Array, "B M J 3"], target: Float[Array, "B J 3"], valid: Float[Array, "B J"]
+) -> Float[Array, "B M"]:
+    """In place of the distance of eq (1): sum_j v_j |x_j - x_mj|^2 / 3J, square metres (`keypoint_3d_loss`)."""
+    difference = terms.masked_difference(pred, target, valid)
+    return jnp.mean(valid[:, None, :, None] * jnp.square(difference), axis=(2, 3))
+
+
+def reprojection_error(
+    pred: Float[Array, "B M K 2"], target: Float[Array, "B K 2"], valid: Float[Array, "B K"]
+) -> Float[Array, "B M"]:
+    """In place of the distance of eqs (5) and (7): sum_k v_k |y_k - pi(x_mk)|^2 / (2 x 49) (`keypoint_loss`)."""
+    difference = terms.masked_difference(pred, target, valid)
+    return jnp.sum(valid[:, None, :, None] * jnp.square(difference), axis=(2, 3)) / (2 * _JOINTS)
+
+
+def pose_error(
+    pred: Float[Array, "B M J 3 3"], target: Float[Array, "B J 3 3"], valid: Float[Array, "B"]
+) -> Float[Array, "B M"]:
+    """In place of L_theta of eq (6): mean_j |R_j - R_mj|_F^2 / 9 (`smpl_losses`)."""
+    return jnp.mean(jnp.square(terms.masked_difference(pred, target, valid)), axis=(2, 3, 4))
+
+
+def vertex_error(
+    pred: Float[Array, "B M V 3"], target: Float[Array, "B V 3"], valid: Float[Array, "B"]
+) -> Float[Array, "B M"]:
+    """In place of L_V of eq (6): mean_v |s_v - s_mv|_1 / 3, metres (`shape_loss`)."""
+    return jnp.mean(jnp.abs(terms.masked_difference(pred, target, valid)), axis=(2, 3))
+
+
+def betas_error(
+    pred: Float[Array, "B M S"], target: Float[Array, "B S"], valid: Float[Array, "B"]
+) -> Float[Array, "B M"]:
+    """In place of L_beta of eq (7): |beta - beta_m|^2 / S (`smpl_losses`)."""
+    return jnp.mean(jnp.square(terms.masked_difference(pred, target, valid)), axis=2)
+
+
+def released(settings: Settings) -> Objective:
+    """The objective of the released code (`total_loss`).
+
+    Raises:
+      ValueError: as `losses.total.total_loss`, or the function of the joints is missing.
+    """
+    total.check_options(settings.weights, settings.reduce, settings.vertices)
+    if settings.joints is None:
+        raise ValueError("The released reading chooses by the joints of the SMPL target: pass `joints`.")
+    return functools.partial(
+        total_loss,
+        weights=settings.weights,
+        joints=settings.joints,
+        reduce=settings.reduce,
+        mode0=settings.mode0,
+        vertices=settings.vertices,
+    )
+
+
+OBJECTIVES.register("released", released)
