@@ -193,7 +193,7 @@ def examples(config: Any, name: str, split: str, others: bool = True) -> Iterato
         other = batches.evaluation_row(config, pair["other"]())
         return row | {judge.OTHER + key: other[key] for key in judge.EVIDENCE if key in other}
 
-    return pipeline.evaluation_batches(source, config.eval.batch, make, config.data.threads, config.eval.max_examples)
+    return pipeline.evaluation_batches(source, config.eval.batch, make, max_examples=config.eval.max_examples)
 
 
 def _run(config: Any, panel: judge.Panel, name: str, settings: judge.Settings) -> summaries.Scores:

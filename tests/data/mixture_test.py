@@ -52,7 +52,7 @@ def test_the_mixture_reads_every_set_by_its_share(data_dir):
         sets.replace("spin", built) for sets in config.data.sets[1:]
     )  # Human3.6M is tested elsewhere.
     config.data.weights = config.data.weights[1:]
-    config.model.crop_size, config.data.threads = 16, 0
+    config.model.crop_size = 16
     config_checks.validate(config)
     data = training_data.open_data(config, setup.load_bodies(config), 35, seed=0)
     batch = next(data.batches)
