@@ -56,7 +56,7 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
             batches = map(_arrays, examples(config, name, "validation", others=False))
             part = network.config_part or config.model.name
             result.setdefault(part, {})[name] = network.inspect(config, panel.ours, batches)
-        if config.eval.published:
+        if config.eval.get("published"):
             rows = published.compare(config.eval.published, result["metrics"][name][settings.method])
             result.setdefault("published", {})[name] = rows
         per_example |= summaries.per_example(name, scores[name])

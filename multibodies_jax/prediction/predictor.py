@@ -86,7 +86,13 @@ class Predictor:
         person = people.Person(known)
         box = people.box(person, (image.shape[1], image.shape[0]))
         batch = evidence(
-            image, person, box, name, self.crop_size, self.config.data.crop, self.config.data.contrast_stretch
+            image,
+            person,
+            box,
+            name,
+            self.crop_size,
+            self.config.data.crop,
+            self.config.data.get("contrast_stretch", False),
         )
         return self.infer({key: jnp.asarray(value) for key, value in batch.items()})
 
