@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
+from ml_collections import ConfigDict
 
 from configs import default
 from multibodies_jax.body import smpl
@@ -25,7 +26,7 @@ from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.prediction import people
 from multibodies_jax.prediction.evidence import evidence
-from multibodies_jax.training import inference, prior, provenance, setup
+from multibodies_jax.training import config_versions, inference, prior, provenance, setup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,25 +117,30 @@ class Predictor:
         return vertices - hypotheses.midhip[..., None, :]
 
     def quantizer_settings(self) -> dict[str, Any]:
-        """Settings of `quantize.select`; a temperature of 0 means the one that evaluation tuned on validation.
+        """Settings of `quantize.select`; without a temperature in the config, the one that evaluation tuned on validation.
 
         Raises:
           ValueError: the temperature is to be tuned, and no evaluation did so.
         """
         q = self.config.quantizer
-        settings = {"reading": q.reading, "weights": q.weights, "temperature": float(q.temperature)}
+        temperature = q.temperature
         if self.num_hypotheses == 1:
-            settings["temperature"] = 1.0  # Nothing is weighted.
-        elif not q.temperature:
+            temperature = 1.0  # Nothing is weighted.
+        elif not temperature:
             results = self.workdir / "results.json"
-            chosen = json.loads(results.read_text()).get("temperature") if results.exists() else None
-            if chosen is None:
+            temperature = json.loads(results.read_text()).get("temperature") if results.exists() else None
+            if temperature is None:
                 raise ValueError(
-                    f"config.quantizer.temperature = 0 takes the one chosen by evaluation, and {results} has none: "
+                    f"config.quantizer.temperature = None takes the one chosen by evaluation, and {results} has none: "
                     "run `multibodies evaluate` first, or set a temperature."
                 )
-            settings["temperature"] = float(chosen)
-        return settings | {"starts": q.starts, "iterations": q.iterations}
+        return {
+            "reading": q.reading,
+            "weights": q.weights,
+            "temperature": float(temperature),
+            "starts": q.starts,
+            "iterations": q.iterations,
+        }
 
 
 def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
@@ -161,7 +167,7 @@ def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
 
 
 def stored_config(workdir: pathlib.Path) -> Any:
-    """The config of a work directory; fields that its version lacked are at their defaults.
+    """The config of a work directory, of any version; fields that are not stored are at their defaults.
 
     Raises:
       ValueError: there is none.
@@ -169,16 +175,15 @@ def stored_config(workdir: pathlib.Path) -> Any:
     path = workdir / "config.json"
     if not path.is_file():
         raise ValueError(f"{workdir} has no config.json: give a folder that `multibodies train` or `convert` made.")
-    config = default.get_config()
-    _fill(config, json.loads(path.read_text()))
-    return config
-
-
-def _fill(config: Any, stored: dict[str, Any]) -> None:
-    for name, value in stored.items():
-        if name not in config:
-            continue  # Of an earlier version, or the origin of converted weights; `check_workdir` compares the rest.
-        if isinstance(value, dict):
-            _fill(config[name], value)
-        else:
-            config[name] = tuple(value) if isinstance(value, list) else value
+    stored = json.loads(path.read_text())
+    stored.pop("converted", None)  # The origin of converted weights.
+    config = default.get_config().unlock()
+    for field, value in config_versions.modern(stored).items():
+        *parents, name = field.split(".")
+        part = config
+        for parent in parents:
+            if parent not in part:
+                part[parent] = ConfigDict()
+            part = part[parent]
+        part[name] = tuple(value) if isinstance(value, list) else value
+    return config.lock()
