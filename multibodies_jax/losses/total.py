@@ -60,9 +60,10 @@ def total_loss(
         "camera": terms.camera_loss(hyps.cam),
     }
     chosen = best_of_m.pick(hyps, best, mode0)
+    chosen_projected = terms.projected_joints(chosen)
     of_chosen = {
         "best": terms.joint_error(chosen.joints24, joints3d, joints3d_valid),
-        "reprojection_best": terms.reprojection_error(terms.projected_joints(chosen), kp2d, kp2d_valid),
+        "reprojection_best": terms.reprojection_error(chosen_projected, kp2d, kp2d_valid),
         "pose": terms.pose_error(chosen.rotmats, rotmats, smpl_valid),
         "betas": terms.betas_error(chosen.betas, betas, smpl_valid),
     }
