@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIBRARY = "multibodies_jax"
-BELOW_EVERYTHING = {"registry", "io", "batch"}
+BELOW_EVERYTHING = {"registry", "io"}
 
 # What each sub-package may import, besides itself and `BELOW_EVERYTHING`.
 GEOMETRY = {"geometry"}
@@ -23,7 +23,6 @@ TRAINING = DATA | {"training"}
 ALLOWED = {
     "registry": set(),
     "io": set(),
-    "batch": set(),
     "geometry": GEOMETRY,
     "body": BODY,
     "hypotheses": HYPOTHESES,
