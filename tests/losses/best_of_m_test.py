@@ -1,6 +1,5 @@
 """The choice of the nearest hypothesis (eq 1) and the picking of it."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,17 +14,6 @@ VALID = jnp.array([[0.0, 0.2], [0.0, 0.0], [0.0, 0.0]])
 
 def test_one_valid_joint_decides_then_the_fallback_then_the_first():
     assert best_of_m.nearest_hypothesis(ERROR, FALLBACK, VALID).tolist() == [1, 2, 0]
-
-
-def test_no_gradient_passes_through_the_choice():
-    def chosen_square(error):
-        best = best_of_m.nearest_hypothesis(error, error, VALID)
-        return jnp.sum(jnp.take_along_axis(error, best[:, None], axis=1) ** 2)
-
-    expected = np.zeros((3, 3))
-    for b, m in ((0, 1), (1, 1), (2, 0)):
-        expected[b, m] = 2 * ERROR[b, m]
-    np.testing.assert_array_equal(jax.grad(chosen_square)(ERROR), expected)
 
 
 def test_the_best_comes_first_and_hypothesis_0_second():
