@@ -12,7 +12,7 @@ $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .  # The command `multibodies`.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .  # The command `multibodies`.
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
@@ -45,8 +45,8 @@ docs: $(VENV)/installed-docs  ## The documentation site, into site/; stops at a 
 
 lock: $(VENV)/installed-dev  ## Renew requirements{,-dev,-docs,-beam}.txt from pyproject.toml.
 	$(BIN)/python -m pip install --quiet uv
-	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes pyproject.toml -o requirements.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --group build pyproject.toml -o requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --group build --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra docs -c requirements.txt pyproject.toml -o requirements-docs.txt
 	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra beam pyproject.toml -o requirements-beam.txt
 

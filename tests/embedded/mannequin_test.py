@@ -292,6 +292,16 @@ def test_the_command_explains_itself(monkeypatch, capsys):
     assert "--out DIR" in capsys.readouterr().out
 
 
+def test_without_scikit_image_the_generator_names_the_extra_that_has_it(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(ImportError, match=r"scikit-image.*the extra `generate`.*pip install"):
+        surface.build_surface(lambda line: None)
+    monkeypatch.setattr(sys, "argv", ["mannequin", f"--out={tmp_path / 'body'}"])
+    with pytest.raises(SystemExit, match=r"scikit-image.*the extra `generate`") as stop:
+        runpy.run_module("multibodies_jax.embedded.mannequin", run_name="__main__")
+    assert stop.value.code and not (tmp_path / "body").exists()
+
+
 def test_remeshing_a_sphere_hits_the_count_and_stays_on_it():
     def project(p):
         return 0.3 * p / np.linalg.norm(p, axis=-1, keepdims=True)

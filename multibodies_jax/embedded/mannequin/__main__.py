@@ -18,7 +18,10 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder that receives the files")
     directory = parser.parse_args().out
-    body, companions = build.build(_tell)
+    try:
+        body, companions = build.build(_tell)
+    except ImportError as e:
+        sys.exit(str(e))
     for name, value in triangles.report(body["v_template"], body["f"]).items():
         sys.stdout.write(f"{name} {value:g}\n")
     for path in build.write(body, companions, directory):

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
-from skimage.measure import marching_cubes
 
 from multibodies_jax.embedded.mannequin import anatomy, remesh
 from multibodies_jax.embedded.mannequin.triangles import Faces, Verts, volume
@@ -51,13 +50,20 @@ def edge_length(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
 
 def _left_half(cell: float) -> tuple[Verts, Faces]:
     """Marching cubes on x >= 0; the rim lies at exactly x = 0, normals point outwards."""
+    try:
+        from skimage import measure  # Late: only the generator of the body needs scikit-image.
+    except ImportError as e:
+        raise ImportError(
+            "Building the embedded body needs scikit-image, which is in the extra `generate`: "
+            "`pip install -e '.[generate]'` in a checkout of this project."
+        ) from e
     low, high = np.array([0.0, -0.03, -0.20]), np.array([0.92, 1.74, 0.24])
     xs, ys, zs = (np.arange(a, b, cell) for a, b in zip(low, high, strict=True))
     plane = np.stack(np.meshgrid(ys, zs, indexing="ij"), -1)
     values = np.empty((len(xs), len(ys), len(zs)))
     for i, x in enumerate(xs):  # Plane by plane, to keep memory small.
         values[i] = anatomy.body(np.concatenate([np.full((*plane.shape[:2], 1), x), plane], -1))
-    verts, faces, _, _ = marching_cubes(values, 0.0, spacing=(cell,) * 3)
+    verts, faces, _, _ = measure.marching_cubes(values, 0.0, spacing=(cell,) * 3)
     verts = verts.astype(float) + low
     verts[np.abs(verts[:, 0]) < 1e-7, 0] = 0.0
     inside_out = volume(verts, faces) < 0  # The open side is at x = 0, where it encloses nothing.
@@ -112,6 +118,7 @@ def build_surface(progress: Callable[[str], None], cell: float = 0.012) -> tuple
       mirror image.
 
     Raises:
+      ImportError: scikit-image is missing; the message names the extra that has it.
       RuntimeError: if the mesh has another size or is not closed.
     """
     verts, faces = _left_half(cell)
