@@ -23,10 +23,9 @@ from multibodies_jax.body import smpl
 from multibodies_jax.data import images
 from multibodies_jax.geometry import boxes
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
-from multibodies_jax.prediction import people, prediction_file, predictor
+from multibodies_jax.prediction import overlays, people, prediction_file, predictor
 from multibodies_jax.prediction.evidence import evidence
 from multibodies_jax.training import provenance
-from multibodies_jax.vis import overlays
 
 Infer = Callable[[dict[str, jax.Array]], Hypotheses]
 

@@ -49,7 +49,6 @@ IMPORTS_LEFT = {
     "evaluation/judge.py imports baselines",
     "training/config_checks.py imports evaluation",
     "training/config_checks.py imports released",
-    "vis/overlays.py imports data",
 }
 NAMES_LEFT = {
     "evaluation/ablations.py: mdn, released",

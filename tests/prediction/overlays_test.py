@@ -5,10 +5,10 @@ import pytest
 
 from multibodies_jax.body import smpl
 from multibodies_jax.geometry import joints
-from multibodies_jax.vis import overlays
+from multibodies_jax.prediction import overlays
 
 GREY = (90, 90, 90)
-SIDE = overlays.PANEL_PX + overlays._MARGIN
+SIDE = overlays.PANEL_PX + overlays.MARGIN_PX
 
 
 def _body():
@@ -51,8 +51,8 @@ def _record(translations, error=3.0):
 
 
 def _panel(sheet, column, row=0):
-    x = overlays._MARGIN + column * SIDE
-    y = overlays._MARGIN + overlays._CAPTION + row * overlays.PANEL_PX
+    x = overlays.MARGIN_PX + column * SIDE
+    y = overlays.MARGIN_PX + overlays.CAPTION_PX + row * overlays.PANEL_PX
     return np.asarray(sheet)[y : y + overlays.PANEL_PX, x : x + overlays.PANEL_PX].astype(int)
 
 
@@ -74,14 +74,14 @@ def test_bodies_lie_where_the_camera_puts_them():
 
 def test_the_region_follows_bodies_that_leave_the_crop_but_not_for_ever():
     near, far = _record([(0, 0.8, 10)]), _record([(0, 500.0, 10)])
-    assert overlays._region(_record([(0, 0, 10)]))[1] == pytest.approx(0.5 * 1.1)
-    assert overlays._region(near)[1] == pytest.approx(0.5 * (1.1 + 1.7) / 2, rel=1e-3)
-    assert overlays._region(far)[1] == pytest.approx(0.5 * (1.1 + overlays._MOST_ZOOM_OUT) / 2, rel=1e-3)
+    assert overlays.region(_record([(0, 0, 10)]))[1] == pytest.approx(0.5 * 1.1)
+    assert overlays.region(near)[1] == pytest.approx(0.5 * (1.1 + 1.7) / 2, rel=1e-3)
+    assert overlays.region(far)[1] == pytest.approx(0.5 * (1.1 + overlays.MOST_ZOOM_OUT) / 2, rel=1e-3)
     above = _record([(-500.0, -500.0, 10)])
-    center, scale = overlays._region(above)
-    assert scale == pytest.approx(0.5 * (1.1 + overlays._MOST_ZOOM_OUT) / 2, rel=1e-3) and (center < (100, 80)).all()
+    center, scale = overlays.region(above)
+    assert scale == pytest.approx(0.5 * (1.1 + overlays.MOST_ZOOM_OUT) / 2, rel=1e-3) and (center < (100, 80)).all()
     behind = _record([(0, 0, -1.0)])
-    assert overlays._region(behind)[1] == pytest.approx(0.5 * 1.1)
+    assert overlays.region(behind)[1] == pytest.approx(0.5 * 1.1)
     assert np.asarray(_draw(behind)).any()
 
 
@@ -89,7 +89,7 @@ def test_outside_of_the_image_is_light_grey():
     record = _record([(-1, 0, 10)])  # The body and the crop are centred on the left edge of the image.
     record["box_center"] = np.array([0, 80], np.float32)
     panel = _panel(_draw(record), 1)
-    assert (panel[:, :100] == overlays._BEYOND).all() and (panel[:, -100:] == GREY[0]).all()
+    assert (panel[:, :100] == overlays.OUTSIDE_GREY).all() and (panel[:, -100:] == GREY[0]).all()
 
 
 def test_known_keypoints_and_the_crop_are_drawn():
@@ -102,12 +102,12 @@ def test_known_keypoints_and_the_crop_are_drawn():
     assert np.ptp(columns) == pytest.approx(40 * 300 / 110 + 6, abs=3)
     assert np.abs(plain - marked).max(-1)[round(150 - 20 * 300 / 110), 150] > 50  # The line from knee to hip.
     corner = round(150 - 50 * 300 / 110)
-    assert (np.abs(plain[150, corner - 2 : corner + 3] - np.array(overlays._BOX)).max(-1) < 10).any()
+    assert (np.abs(plain[150, corner - 2 : corner + 3] - np.array(overlays.BOX_COLOR)).max(-1) < 10).any()
 
 
 def test_many_bodies_wrap_into_rows():
     few, many = (_draw(_record([(0, 0, 10)] * n)).size for n in (2, 6))
-    assert few[0] == 3 * SIDE + overlays._MARGIN and many[0] == 6 * SIDE + overlays._MARGIN
+    assert few[0] == 3 * SIDE + overlays.MARGIN_PX and many[0] == 6 * SIDE + overlays.MARGIN_PX
     assert many[1] > 1.9 * few[1] - 100
 
 
