@@ -11,6 +11,9 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import FieldReference, placeholder
 
+METHODS = ("main", "uniform", "temperature_1", "hypothesis_0_kept", "quantized", "random", "all", "centroids")
+CONTROLS = ("hmr", "hmr_noise", "codebook", "shuffled")  # They cost a second pass of the network; hmr_noise needs hmr.
+
 
 def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c = ConfigDict()
@@ -118,7 +121,7 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     )  # Largest n of a curve of quantized sets at every n; minutes on a CPU. None: no curve.
     c.eval.vertex_stride = 10  # Every k-th vertex counts in the vertex error.
     c.eval.hmr = placeholder(str)  # Work directory of the HMR of the controls; None: WORKDIR/hmr, if it is there.
-    c.eval.controls = True  # What the hypotheses have to beat; costs a second pass of the network.
+    c.eval.methods = METHODS + CONTROLS  # Rows of the table, by name; those that a model lacks are left out.
     return c.lock()
 
 

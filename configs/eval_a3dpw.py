@@ -6,7 +6,7 @@ r"""Scores a training of configs/mixture.py on 3DPW and on A3DPW, the same peopl
 Only the authors' crops are comparable with published numbers. Build them with `a3dpw/released_crops --crops=3dpw_amb3.npz`
 and name the set as its folder is; they have no validation split to tune anything on:
 --config.eval.sets='("a3dpw/released_crops-3dpw_amb3_1a2b3c4d",)' --config.quantizer.temperature=1.0 \
---config.eval.controls=False --config.eval.published=a3dpw
+--config.eval.methods='("main",)' --config.eval.published=a3dpw
 """
 
 from typing import Any

@@ -40,7 +40,7 @@ def get_config(name: str = "3dpw") -> Any:
     c.eval.sets = (images,)
     c.eval.protocol = protocol
     c.eval.published = name
-    c.eval.controls = False
+    c.eval.methods = default.METHODS
     c.eval.vertex_stride = 1  # The vertex errors are means of all 6890.
     c.eval.batch = 10  # So that 100 whole meshes of each image fit.
     return c

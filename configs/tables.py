@@ -10,7 +10,7 @@ activations: without them a frozen trunk leaves an affine map.
 
 from typing import Any
 
-from configs import synthetic
+from configs import default, synthetic
 
 
 def get_config(part: str = "heads") -> Any:
@@ -21,7 +21,7 @@ def get_config(part: str = "heads") -> Any:
     c.loss.reading = "paper"
     c.flow.steps = 1000
     c.eval.vertex_stride = 50
-    c.eval.controls = False
+    c.eval.methods = default.METHODS
     if part == "trunk":
         c.model.name = "hmr"
         c.model.num_hypotheses = 1

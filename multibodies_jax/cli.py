@@ -132,7 +132,7 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> Any:
     from absl import flags
     from ml_collections import config_flags
 
-    arguments = [program, *_with_config_file(argv)]
+    arguments = [program, *_with_config_file(_modern(argv))]
     values = flags.FlagValues()
     strings = {"workdir", "images", "people", "out"}
     config_flags.DEFINE_config_file("config", None, "", values, sys_argv=arguments)
@@ -162,6 +162,20 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> Any:
             f"unknown arguments {rest[1:]}: values are set with --config.FIELD=VALUE; see `{program} --help`."
         )
     return values
+
+
+def _modern(argv: Sequence[str]) -> list[str]:
+    """Reads --config.eval.controls=False of earlier versions as the rows of config.eval.methods without the controls."""
+    from configs import default
+
+    rows = {"False": default.METHODS, "True": default.METHODS + default.CONTROLS}
+    old = "--config.eval.controls="
+    return [
+        f"--config.eval.methods={rows[argument.removeprefix(old)]}"
+        if argument.startswith(old) and argument.removeprefix(old) in rows
+        else argument
+        for argument in argv
+    ]
 
 
 def _with_config_file(argv: Sequence[str]) -> list[str]:
@@ -205,7 +219,7 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     import jax
     from absl import flags, logging
 
-    from multibodies_jax.evaluation import evaluate
+    from multibodies_jax.evaluation import checks, evaluate
     from multibodies_jax.prediction import predict
     from multibodies_jax.training import config_checks, loop, multihost, setup
 
@@ -217,6 +231,7 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     config = values.config
     _set_nones(config)
     config_checks.validate(config)
+    checks.validate(config)
     if jax.process_count() > 1 and mode != "train":
         raise ValueError(
             f"Several processes only train: use `multibodies train`, and `multibodies {mode}` in one process afterwards."

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from configs import default
 from multibodies_jax import cli
 from multibodies_jax.evaluation import evaluate
 from multibodies_jax.prediction import predict
@@ -42,6 +43,8 @@ def called(monkeypatch):
         (["--config=configs/nonsense.py"], "there is no config file configs/nonsense.py. Known: .*configs/demo.py"),
         (["--config.model.trunk=resnet"], "choose one of"),
         (["--config.eval.ns=(1,500)"], "n = \\[500\\]"),
+        (["--config.eval.protocol=official"], "config.eval.protocol is 'official'; choose one of 'strict'"),
+        (["--config.eval.methods=('main','best')"], "config.eval.methods has 'best'"),
         (["stray"], "unknown arguments"),
         (["--mode=predict"], "--images"),
         (["--mode=nonsense"], "mode"),
@@ -73,6 +76,12 @@ def test_a_command_does_what_run_py_does_in_that_mode(mode, tmp_path, called):
     assert called[0][1].train.steps == 7 and called[0][1].model.name == "hmr" and called[0][2] == tmp_path
     if mode == "predict":
         assert called[0][3:] == ("some.png", None, 3, None)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_the_flag_of_earlier_versions_chooses_the_rows(value, called):
+    assert cli.main(["evaluate", f"--config.eval.controls={value}"]) == 0
+    assert called[0][1].eval.methods == default.METHODS + (default.CONTROLS if value else ())
 
 
 def test_the_work_directory_is_named_after_the_config(called):

@@ -1,30 +1,33 @@
-"""What was trained, and drawn from it, in words: how an ablation is called."""
+"""How an ablation is called: the training fields that differ from the reference, in words."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# How differences from the reference are said; any other field is said as FIELD=VALUE.
-_WORDS: dict[str, dict[Any, str]] = {
-    "loss.reprojection_all": {0: "no hypothesis re-projection"},
-    "loss.mode0": {False: "hypothesis 0 not supervised"},
-    "loss.reading": {"released": "released losses"},
-    "flow.noise_mm": {0: "prior without noise"},
-    "mdn.root": {"mixture": "global rotation in the mixture"},
-    "mdn.sigma_means": {"std": "sigma as a standard deviation"},
-    "mdn.draw": {"samples": "samples of the mixture"},
-}
+from multibodies_jax.models import build
+from multibodies_jax.registry import Registry
+
+WORDS: Registry[Mapping[Any, str]] = Registry("the field of an ablation")
+"""Field -> value -> words, of the known ablations; any other field is written as FIELD=VALUE."""
+
+WORDS.register("loss.reprojection_all", {0: "no hypothesis re-projection"})
+WORDS.register("loss.mode0", {False: "hypothesis 0 not supervised"})
+WORDS.register("flow.noise_mm", {0: "prior without noise"})
 _M = "model.num_hypotheses"
 
 
 def drawn(config: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """The field that evaluation reads and that no training of a model binds, but that makes other hypotheses."""
-    return {"mdn.draw": config.get("mdn", {}).get("draw")} if model == "smpl_mdn" else {}
+    """The fields of a model that its training does not read, but that make other hypotheses (`Network.free_fields`)."""
+    if model not in build.NETWORKS:
+        return {}
+    network = build.NETWORKS[model]
+    part = network.config_part or ""
+    return {f"{part}.{field}": config.get(part, {}).get(field) for field in network.free_fields}
 
 
 def known_words(fields: Mapping[str, Any]) -> list[str]:
     """The known ablations among training fields, in words; hypothesis 0 is supervised only beside others."""
     words = []
-    for field, known in _WORDS.items():
+    for field, known in WORDS.items():
         word = in_words(field, fields.get(field))
         if word in known.values() and not (field == "loss.mode0" and fields.get(_M) == 1):
             words.append(word)
@@ -35,4 +38,6 @@ def in_words(field: str, value: Any) -> str:
     """A field and its value as they stand in the name of a row."""
     if field == _M:
         return f"M = {value}"
-    return next((words for known, words in _WORDS.get(field, {}).items() if known == value), f"{field}={value}")
+    if field in WORDS:
+        return next((words for known, words in WORDS[field].items() if known == value), f"{field}={value}")
+    return f"{field}={value}"

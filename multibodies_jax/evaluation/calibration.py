@@ -1,12 +1,16 @@
 """Calibration of a quantized set: does the truth fall in cluster k as often as its probability says?"""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, no_type_check
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax.evaluation import set_errors
+from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.weights import posterior_weights
 
 GRID = (0.0, *(round(float(t), 5) for t in np.geomspace(1e-3, 2.0, 34)))
@@ -14,6 +18,43 @@ GRID = (0.0, *(round(float(t), 5) for t in np.geomspace(1e-3, 2.0, 34)))
 
 _BINS = 10
 _LEAST = 1e-7  # Probability that the log-loss reads instead of a smaller one: a softmax in float32 reaches 0.
+
+
+@no_type_check  # Tree operations fill it with NumPy arrays as well.
+class Calibration(flax.struct.PyTreeNode):
+    """In which of n clusters the truth falls, and what the clusters' probabilities were.
+
+    Attributes:
+      hit: see `nearest`.
+      prob: under the weights of the quantizer, then at each of `GRID`.
+    """
+
+    hit: Int[Array, "B"]
+    prob: Float[Array, "B T n"]
+
+
+@jax.jit
+def measure(
+    log_prior: Float[Array, "B M"],
+    clusters: Mapping[str, quantize.Quantized],
+    truth: set_errors.Truth,
+    temperature: Float[Array, ""],
+) -> dict[str, Calibration]:
+    """The calibration of quantized sets by their n; `temperature` is the factor that the quantizer used on the log-prior."""
+    temperatures = jnp.concatenate([temperature[None], jnp.array(GRID, jnp.float32)])
+    return {
+        n: Calibration(
+            nearest(found.centroid, truth.joints24, truth.valid24),
+            probabilities(log_prior, found.assignment, int(n), temperatures),
+        )
+        for n, found in clusters.items()
+    }
+
+
+@jax.jit
+def hits(found: quantize.Quantized, truth: set_errors.Truth) -> Int[Array, "B"]:
+    """`nearest` of quantized sets."""
+    return nearest(found.centroid, truth.joints24, truth.valid24)
 
 
 def probabilities(

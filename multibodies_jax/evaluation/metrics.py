@@ -8,6 +8,9 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Float
 
+REPORTED = ("mpjpe", "pa_mpjpe")
+"""Metrics of the paper's tables: MPJPE and RE."""
+
 _MM = 1000.0
 # B^(2^k) of a matrix B whose largest eigenvalue leads by a share g is of rank one when 2^k g is large: float32 resolves
 # no smaller g than 2^-24 anyway.

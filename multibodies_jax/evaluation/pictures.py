@@ -1,17 +1,16 @@
 """Draws the figures of a work directory: examples of the last evaluation set, the prior's samples, curves."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from multibodies_jax import io
 from multibodies_jax.body import smpl
 from multibodies_jax.data import crops, occlusion, sources
-from multibodies_jax.evaluation import batches, judge, set_errors
+from multibodies_jax.evaluation import batches, methods, outputs
 from multibodies_jax.geometry import boxes
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.training import logs
@@ -24,41 +23,44 @@ _STAGES = ("prior", "stage1", "checkpoints", "hmr")
 
 
 def draw(
-    config: Any, workdir: pathlib.Path, panel: judge.Panel, settings: judge.Settings, result: Mapping[str, Any]
+    config: Any,
+    workdir: pathlib.Path,
+    networks: outputs.Networks,
+    settings: outputs.Settings,
+    rows: Sequence[methods.Method],
+    result: Mapping[str, Any],
 ) -> None:
     """Writes figures 2, 4, 5 and 6, the error curves, the losses and examples.npz to WORKDIR/figures."""
     folder = workdir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, methods in result["metrics"].items():
-        shown = {
-            m: sets for m, sets in methods.items() if m in (settings.method, judge.UNIFORM, judge.HMR, *judge.CONTROLS)
-        }
+    drawn = {settings.label, methods.UNIFORM, methods.HMR, *(row.name for row in rows if row.compared)}
+    for name, sets in result["metrics"].items():
         curves = {
-            m: {int(n): (s["mpjpe"]["mean"], s["mpjpe"]["ci95"]) for n, s in sets.items()} for m, sets in shown.items()
+            m: {int(n): (s["mpjpe"]["mean"], s["mpjpe"]["ci95"]) for n, s in by_n.items()}
+            for m, by_n in sets.items()
+            if m in drawn
         }
         figures.error_curve(folder / f"mpjpe_{name.replace('/', '_')}.png", curves, title=f"{name}, {result['split']}")
     stages = {p.name: logs.read(p) for p in map(workdir.joinpath, _STAGES) if (p / logs.LOG).exists()}
     if any(stages.values()):  # Converted weights have no logs.
         figures.loss_curves(folder / "losses.png", stages)
-    if panel.density.variables is not None:
-        samples = panel.density.sample(jax.random.key(config.seed), _SAMPLES)
+    if networks.density.variables is not None:
+        samples = networks.density.sample(jax.random.key(config.seed), _SAMPLES)
         figures.figure4(folder / "figure4_prior_samples.png", np.asarray(samples).reshape(-1, 24, 3))
-    _draw_examples(config, folder, panel, settings)
+    _draw_examples(config, folder, networks, settings)
 
 
-def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, settings: judge.Settings) -> None:
+def _draw_examples(config: Any, folder: pathlib.Path, networks: outputs.Networks, settings: outputs.Settings) -> None:
     name, split = config.eval.sets[-1], config.eval.split
     records, rows = _choose(config, name, split)
-    batch = {k: jnp.stack([row[k] for row in rows]) for k in rows[0] if k != "example_id"}
-    hyps = judge.hypothesize(panel.ours, panel.density, batch)
-    n = min(_BODIES, panel.ours.num_hypotheses)
-    chosen = judge.quantized(hyps, n, judge.example_keys(batch, 0), settings)
-    picked = hypotheses.pick(hyps, chosen.medoid)
-    bodies = panel.ours.bodies
-    truth = set_errors.truth_of(panel.scorer, batch, settings.protocol)
-    errors = set_errors.measure(panel.scorer, picked, truth, settings.protocol)["mpjpe"]
+    batch = {k: np.stack([row[k] for row in rows]) for k in rows[0] if k != "example_id"}
+    out = outputs.Outputs(networks, settings, batch)
+    chosen = out.quantize(min(_BODIES, networks.main.num_hypotheses))
+    picked = hypotheses.pick(out.hyps, chosen.medoid)
+    bodies = networks.main.bodies
+    errors = out.measure(picked)["mpjpe"]
     meshes = np.asarray(smpl.mesh(bodies.smpl, picked.rotmats, picked.betas))
-    true_meshes = np.asarray(smpl.mesh(bodies.smpl, batch["rotmats"], batch["betas"]))
+    true_meshes = np.asarray(smpl.mesh(bodies.smpl, out.batch["rotmats"], out.batch["betas"]))
     annotated = [mesh if row["smpl_valid"] else None for mesh, row in zip(true_meshes, rows, strict=True)]
     best = np.argmin(np.asarray(errors), axis=1)
     _store(folder / "examples.npz", records, rows, picked, np.asarray(chosen.prob), best)
@@ -70,9 +72,8 @@ def _draw_examples(config: Any, folder: pathlib.Path, panel: judge.Panel, settin
     ]
     figures.figure6(folder / "figure6_hypotheses.png", examples, faces)
     hidden = int(np.argmin([row["kp2d_input"].sum() for row in rows]))  # The most ambiguous of them.
-    if panel.hmr is not None:
-        single = judge.respond(panel.hmr, batch)
-        body = np.asarray(smpl.mesh(bodies.smpl, single.rotmats[:, 0], single.betas[:, 0]))
+    if networks.hmr is not None:
+        body = np.asarray(smpl.mesh(bodies.smpl, out.hmr.rotmats[:, 0], out.hmr.betas[:, 0]))
         figures.figure2(
             folder / "figure2_single_and_set.png",
             evidence[hidden],

@@ -1,17 +1,16 @@
 """Evaluation protocols by name: what is compared with what, stored with every result.
 
-The authors' released code scores each dataset in a way of its own, with choices that later work calls faults. Its
-protocols are kept as they are, and each has a strict sibling without the faults, which is evaluated in the same pass.
+A protocol with a fault can have a strict sibling without it, which is evaluated in the same pass.
 """
 
 import dataclasses
-import types
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from multibodies_jax.geometry import joints
+from multibodies_jax.registry import Registry
 
 MESH = "SMPL mesh of the annotation"
 GENDERED = "SMPL mesh of the annotation, male or female body"
@@ -38,7 +37,7 @@ class Protocol:
       truth_root: subtracted from them for MPJPE: "pelvis" (row 0 of the regressor, or J24's) or "mid-hip".
       joints: compared by MPJPE and RE.
       metrics: "mpjpe"; "pa_mpjpe" (RE, after `alignment`); "vertex" (mean vertex error, rooted at the pelvis);
-        "pa_vertex" (the same after `alignment`, which the released code names s_error); "pck150", "auc" (3DPCK at
+        "pa_vertex" (the same after `alignment`, which the authors' code names s_error); "pck150", "auc" (3DPCK at
         150 mm and its mean over 0, 5, ..., 150 mm, percent, over the 14 joints, rooted as MPJPE).
       examples: the images that it is for.
       hint: the `protocol_hint` of sets that it scores; empty for any.
@@ -65,74 +64,13 @@ class Protocol:
     alignment: str = "similarity Procrustes (rotation, translation, scale)"
 
 
-def _h36m(name: str, cameras: str) -> Protocol:
-    return Protocol(
-        name=name,
-        selection=BY_JOINT_ERROR,
-        selected_against=GIVEN,
-        truth=GIVEN,
-        truth_root="mid-hip",  # As the dataset centres them; the prediction is rooted at the pelvis.
-        metrics=("mpjpe", "pa_mpjpe"),
-        examples=f"Human3.6M, S9 and S11, every 5th frame, {cameras}",
-        hint=name,
-    )
-
-
-_RELEASED = (
-    _h36m("h36m_p1", "all cameras"),
-    _h36m("h36m_p2", "camera 60457274"),
-    Protocol(
-        name="3dpw",
-        selection=BY_JOINT_ERROR,
-        selected_against=NEUTRAL,  # Another body than the one that the metrics use.
-        truth=GENDERED,
-        metrics=("mpjpe", "pa_mpjpe", "vertex", "pa_vertex"),
-        examples="3DPW, test",
-        hint="3dpw",
-    ),
-    dataclasses.replace(
-        _h36m("mpi_inf_3dhp", ""),
-        joints=joints.J17,
-        metrics=("mpjpe", "pa_mpjpe", "pck150", "auc"),
-        examples="MPI-INF-3DHP, test",
-    ),
-)
-
-
-def _with_sibling(released: Protocol) -> tuple[Protocol, Protocol]:
-    """A released protocol and the same without its faults: one root, the least of each metric."""
-    sibling = dataclasses.replace(
-        released, name=released.name + STRICT, selection=MINIMUM, selected_against="", truth_root="pelvis"
-    )
-    return dataclasses.replace(released, strict=sibling.name), sibling
-
-
-PROTOCOLS: Mapping[str, Protocol] = types.MappingProxyType(
-    {
-        p.name: p
-        for p in (
-            Protocol("strict", MINIMUM),
-            Protocol("released", BY_JOINT_ERROR, selected_against=NEUTRAL, strict="strict"),
-            *(p for released in _RELEASED for p in _with_sibling(released)),
-        )
-    }
-)
+PROTOCOLS: Registry[Protocol] = Registry("eval.protocol")
+PROTOCOLS.register("strict", Protocol("strict", MINIMUM))
 
 
 def both(protocol: Protocol) -> dict[str, Protocol]:
     """What one pass evaluates, by the suffix of its metrics: the protocol, and its strict sibling if it has one."""
     return {"": protocol} | ({STRICT: PROTOCOLS[protocol.strict]} if protocol.strict else {})
-
-
-def get(name: str) -> Protocol:
-    """The protocol of that name.
-
-    Raises:
-      ValueError: if there is none.
-    """
-    if name not in PROTOCOLS:
-        raise ValueError(f"Unknown evaluation protocol {name!r}: choose one of {', '.join(PROTOCOLS)}.")
-    return PROTOCOLS[name]
 
 
 def check_example(protocol: Protocol, row: Mapping[str, Any], hint: str) -> None:
@@ -165,6 +103,6 @@ def _lacks(protocol: Protocol, row: Mapping[str, Any]) -> str:
     if not row["smpl_valid"]:
         return "lacks SMPL parameters"
     if protocol.truth == GENDERED and int(row["gender"]) not in (0, 1):
-        # The released code takes the male body then, without a word.
+        # The authors' code takes the male body then, without a message.
         return f"lacks its gender ({int(row['gender'])}; 0 is male, 1 female)"
     return ""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multibodies_jax.evaluation import ablations, protocols
+from multibodies_jax.models import build
 from multibodies_jax.training import provenance
 
 _WORDS = ("visible", "hidden")
@@ -40,12 +41,21 @@ def markdown(result: Mapping[str, Any]) -> str:
         if "noise_deg" in tuned:
             noises = ", ".join(f"{k} {v['root']:g}/{v['pose']:g}" for k, v in tuned["noise_deg"].items())
             lines.append(f"- {name}: noise of the HMR control, root/pose in degrees: {noises}.")
-    for name, found in (result.get("cvae") or {}).items():
-        if "kl" in found:
-            told = f"{found['kl']:.1f} nats in z; error with the encoded z {found['error_encoded_mm']:.1f} mm, with the best sample"
-            told += f" {found['error_sampled_mm']:.1f} mm; samples spread by {found['spread_mm']:.1f} mm"
-            lines.append(f"- {name}: SMPL-CVAE, collapsed or cheating: {found['verdict']} ({told}).")
+    lines += _inspections(result)
     return "\n".join(lines)
+
+
+def _inspections(result: Mapping[str, Any]) -> list[str]:
+    """What the inspection of a network found on each set, in its own words."""
+    model = result.get("model", "")
+    if model not in build.NETWORKS:
+        return []
+    network = build.NETWORKS[model]
+    if network.describe_inspection is None:
+        return []
+    found = result.get(network.config_part or model, {})
+    sentences = {name: network.describe_inspection(one) for name, one in found.items()}
+    return [f"- {name}: {sentence}" for name, sentence in sentences.items() if sentence]
 
 
 def _unusual(result: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,7 @@
-"""Measures bodies against the truth of a protocol: each body once, every metric, then sets as choices among the measured."""
+"""What is measured of a set of bodies: the error of each body under every metric of a protocol, then that of the set.
+
+Each of the M hypotheses is measured once; a set of n of them is a choice among the measured.
+"""
 
 import functools
 from collections.abc import Callable
@@ -6,12 +9,18 @@ from collections.abc import Callable
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from multibodies_jax.body import smpl
 from multibodies_jax.evaluation import metrics, protocols
 from multibodies_jax.geometry import centring, joints
-from multibodies_jax.hypotheses import hypotheses
+from multibodies_jax.hypotheses import hypotheses, kmeans, quantize, weights
+
+SINGLE = ("first", "most probable", "expected", "random")
+"""Ways to take one hypothesis without the truth; see `single`."""
+
+Measured = dict[str, Array]
+"""Metric -> error (B, n) of each body, millimetres or percent, and "squared24" (`metrics.squared24`)."""
 
 
 class Scored(flax.struct.PyTreeNode):
@@ -98,10 +107,8 @@ _METRICS: dict[str, tuple[Callable[..., Array], str]] = {
 
 
 @functools.partial(jax.jit, static_argnames="protocol")
-def measure(
-    scorer: Scorer, hyps: hypotheses.Hypotheses, truth: Truth, protocol: protocols.Protocol
-) -> dict[str, Float[Array, "B M"]]:
-    """Every metric of every hypothesis, under the protocol and (with its suffix) the strict sibling, and `squared24`."""
+def measure(scorer: Scorer, hyps: hypotheses.Hypotheses, truth: Truth, protocol: protocols.Protocol) -> Measured:
+    """Every metric of every hypothesis, under the protocol and (with its suffix) the strict sibling."""
     joints17 = smpl.joints(scorer.neutral.h36m, hyps.rotmats, hyps.betas)
     surface = smpl.mesh(scorer.neutral.surface, hyps.rotmats, hyps.betas) - joints17[..., :1, :]
     pred = joints17[..., joints.index_map(joints.H36M17, protocol.joints), :] - joints17[..., :1, :]
@@ -118,18 +125,120 @@ def measure(
     return errors
 
 
-def of_sets(
-    errors: dict[str, Array], index: Array | None = None, *, protocol: protocols.Protocol
-) -> dict[str, Float[Array, "B"]]:
-    """Errors of the sets that `index` (B, n) chooses among the measured (None: all), under the protocol and its sibling.
+@functools.partial(jax.jit, static_argnames="protocol")
+def measure_centroids(
+    pred: Float[Array, "B M J 3"],
+    log_weights: Float[Array, "B M"],
+    found: quantize.Quantized,
+    truth: Truth,
+    protocol: protocols.Protocol,
+) -> Measured:
+    """The joint errors of each cluster's weighted mean, which is a set of joints and no body.
 
-    Metrics that were not measured are left out.
+    Args:
+      pred: the joints of the protocol of each hypothesis (`compared_joints`).
+      log_weights: of eq (2), unnormalised.
+      found: the clusters.
+      truth: of the protocol.
+      protocol: its vertex errors are left out.
     """
-    if index is not None:
-        errors = {name: jnp.take_along_axis(error, index, axis=1) for name, error in errors.items()}
+    means = centroid_joints(pred, log_weights, found.assignment, found.medoid.shape[1])
+    errors = {"squared24": metrics.squared24(found.centroid, truth.joints24, truth.valid24)}
+    for suffix, one in protocols.both(protocol).items():
+        target = truth.joints - truth.roots[one.truth_root][:, None]
+        errors["mpjpe" + suffix] = metrics.mpjpe_mm(means, target[:, None])
+        errors["pa_mpjpe" + suffix] = metrics.pa_mpjpe_mm(means, truth.joints[:, None])
+    return errors
+
+
+@functools.partial(jax.jit, static_argnames="protocol")
+def compared_joints(
+    scorer: Scorer, hyps: hypotheses.Hypotheses, protocol: protocols.Protocol
+) -> Float[Array, "B M J 3"]:
+    """The joints that a protocol compares, metres, rooted at the pelvis."""
+    points = smpl.joints(scorer.neutral.h36m, hyps.rotmats, hyps.betas)
+    return points[..., joints.index_map(joints.H36M17, protocol.joints), :] - points[..., :1, :]
+
+
+def centroid_joints(
+    points: Float[Array, "B M J 3"], log_weights: Float[Array, "B M"], assignment: Int[Array, "B M"], n: int
+) -> Float[Array, "B n J 3"]:
+    """The weighted mean of the joints of each cluster's members: the alternative to its medoid.
+
+    Args:
+      points: any set of joints of each hypothesis, rooted alike.
+      log_weights: of eq (2), unnormalised.
+      assignment: the cluster, 0 to n - 1, of each hypothesis.
+      n: number of clusters; none is empty.
+    """
+    # Above the floor, so that a cluster of excluded hypotheses has a mean.
+    log_w = weights.floored_below_peak(log_weights)
+    _, share = jax.vmap(functools.partial(kmeans.shares, n=n))(log_w, assignment)
+    return jnp.einsum("bmk,bmja->bkja", share, points, precision="highest")
+
+
+@jax.jit
+def members(errors: Measured, index: Int[Array, "B n"]) -> Measured:
+    """The errors of the bodies that `index` names among the M measured."""
+    return {name: jnp.take_along_axis(error, index, axis=1) for name, error in errors.items()}
+
+
+def of_sets(errors: Measured, protocol: protocols.Protocol) -> dict[str, Float[Array, "B"]]:
+    """The error of each set from those of its members (MPJPE-n, RE-n), under the protocol and its strict sibling.
+
+    Metrics come in the order of the protocol; those that were not measured are left out.
+    """
+    found = _of_sets(errors, protocol)
+    names = (name + suffix for suffix, one in protocols.both(protocol).items() for name in one.metrics)
+    return {name: found[name] for name in names if name in found}
+
+
+@functools.partial(jax.jit, static_argnames="protocol")
+def _of_sets(errors: Measured, protocol: protocols.Protocol) -> dict[str, Float[Array, "B"]]:
     result = {}
     for suffix, one in protocols.both(protocol).items():
         own = {name: errors[name + suffix] for name in one.metrics if name + suffix in errors}
         reduced = metrics.reduce_set(own, one.selection, errors["squared24"])
         result |= {name + suffix: value for name, value in reduced.items()}
     return result
+
+
+@jax.jit
+def single(errors: Measured, log_weights: Float[Array, "B M"]) -> dict[str, dict[str, Float[Array, "B"]]]:
+    """The error of one body, taken without the truth.
+
+    Args:
+      errors: of each body.
+      log_weights: of eq (2), unnormalised.
+
+    Returns:
+      For each of `SINGLE` metric -> (B,): hypothesis 0; the one of the largest weight (the first of equal ones); the
+      mean error under the weights; the mean over bodies drawn with equal chances.
+    """
+    share = weights.posterior_weights(log_weights)
+    likeliest = jnp.argmax(share, axis=1)[:, None]
+    found: dict[str, dict[str, Array]] = {name: {} for name in SINGLE}
+    for metric, error in errors.items():
+        if metric == "squared24":
+            continue
+        found["first"][metric] = error[:, 0]
+        found["most probable"][metric] = jnp.take_along_axis(error, likeliest, axis=1)[:, 0]
+        found["expected"][metric] = jnp.sum(share * error, axis=1)
+        found["random"][metric] = jnp.mean(error, axis=1)
+    return found
+
+
+@functools.partial(jax.jit, static_argnames="protocol")
+def growing(errors: Measured, order: Int[Array, "B M"], protocol: protocols.Protocol) -> dict[str, Float[Array, "B M"]]:
+    """Errors of the sets of the first 1, 2, ..., M bodies in an order: `of_sets` at every n in one pass.
+
+    The metrics are those of `metrics.REPORTED`.
+    """
+    ordered = {name: jnp.take_along_axis(error, order, axis=1) for name, error in errors.items()}
+    if protocol.selection == protocols.MINIMUM:
+        return {name: jax.lax.cummin(ordered[name], axis=1) for name in metrics.REPORTED}
+    least = jax.lax.cummin(ordered["squared24"], axis=1)
+    before = jnp.pad(least[:, :-1], ((0, 0), (1, 0)), constant_values=jnp.inf)
+    places = jnp.arange(least.shape[1])[None]
+    best = jax.lax.cummax(jnp.where(ordered["squared24"] < before, places, 0), axis=1)
+    return {name: jnp.take_along_axis(ordered[name], best, axis=1) for name in metrics.REPORTED}

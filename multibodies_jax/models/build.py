@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from multibodies_jax.body import smpl
+from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.models import folding, hmr, hmr_preactivated
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
 from multibodies_jax.models.resnet import ResNet50, ResNetSmall
@@ -155,8 +156,9 @@ class Network:
       training_inputs: (own part of the config, body, its J24 joints) -> a function that makes what the module reads in
         training beside the batch, from the batch.
       states_and_extra_terms: what it trains.
-      inspect: (config, regressor, batches of the validation split) -> what evaluation reports of this model alone,
-        under the name of `config_part` or, without one, of the model.
+      inspect: (config, regressor, batches of the validation split with their hypotheses (B, M)) -> what evaluation
+        reports of this model alone, under the name of `config_part` or, without one, of the model.
+      describe_inspection: what `inspect` returned in a sentence for results.md; "" where nothing was measured.
     """
 
     label: str
@@ -170,7 +172,8 @@ class Network:
     check: Callable[[Any], None] | None = None
     training_inputs: Callable[[Any, smpl.SmplModel, smpl.JointModel], Inputs] | None = None
     states_and_extra_terms: StatesAndExtraTerms = no_extra_terms
-    inspect: Callable[[Any, Any, Iterable[dict[str, Array]]], dict[str, Any]] | None = None
+    inspect: Callable[[Any, Any, Iterable[tuple[dict[str, Array], Hypotheses]]], dict[str, Any]] | None = None
+    describe_inspection: Callable[[Mapping[str, Any]], str] | None = None
 
     def own(self, config: Any) -> Any:
         """The part of a config that only this model reads; None where there is none."""

@@ -161,8 +161,7 @@ def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
     bodies = setup.load_bodies(config)
     regressor = inference.restore(config, workdir / "checkpoints", bodies)
     density = prior.load_prior(config, workdir, bodies)
-    scored = jax.jit(lambda regressor, density, batch: inference.score(regressor(batch), density))
-    infer = functools.partial(scored, regressor, density)
+    infer = functools.partial(inference.hypothesize, regressor, density)
     return Predictor(config, workdir, bodies, regressor.num_hypotheses, infer)
 
 

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from multibodies_jax.evaluation import ablations, judge
+from multibodies_jax.evaluation import ablations, methods
 from multibodies_jax.released import published
 from multibodies_jax.reporting import extras, runs, statistics, tables
 
@@ -80,11 +80,11 @@ def _notes(cast: runs.Cast, what: str, with_table2: bool) -> list[str]:
     if missing and what != "table2":
         notes.append(f"No work directory of {', '.join(missing)} was given: the rows and tests with it are left out.")
     if cast.reference("hmr") is None:
-        beside = any(row.label == judge.HMR for row in tables.table1(cast, cast.sets[0]))
+        beside = any(row.label == methods.HMR for row in tables.table1(cast, cast.sets[0]))
         instead = "its row is the one trained on beside ours" if beside else "its rows are left out"
         notes.append(f"No work directory with M = 1 was given: {instead}.")
     ours = cast.reference("multibodies")
-    if ours is not None and not tables.on_equal_terms(ours, judge.HMR):
+    if ours is not None and not tables.on_equal_terms(ours, methods.HMR):
         notes.append(
             "The HMR that was evaluated beside ours was trained on another number of images or from other weights: its "
             "rows, that with noise too, are left out."

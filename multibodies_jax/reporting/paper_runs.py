@@ -62,7 +62,7 @@ def methods(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iterator[
     c = default.of(base)  # As many images, in as many steps, for all.
     budget = {"train.steps": c.train.steps, "train.batch": c.train.batch}
     yield Run("hmr", f"hmr:{base}", common | budget | {"optim.learning_rate": c.optim.learning_rate})
-    own = {"eval.controls": True, "eval.hmr": str(folder / "hmr"), "eval.curve": 25}
+    own = {"eval.methods": default.METHODS + default.CONTROLS, "eval.hmr": str(folder / "hmr"), "eval.curve": 25}
     yield Run("ours", base, common | own)
     yield Run("smpl_mdn", f"smpl_mdn:{base}", common)
     yield Run("smpl_cvae", f"smpl_cvae:{base}", common)
@@ -152,6 +152,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
         help="work directory of a trained M = 1 model ({seed} in it is replaced) instead of a trunk",
     )
     args, rest = parser.parse_known_args(argv)
+    from multibodies_jax.evaluation import checks
     from multibodies_jax.training import config_checks, loop  # Late: --help answers at once.
 
     overrides = {}
@@ -181,6 +182,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
         for run in runs:
             config = config_of(run, overrides)
             config_checks.validate(config)
+            checks.validate(config)
             if args.init:
                 loop.source_folder(config)
     except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:

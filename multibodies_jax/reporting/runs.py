@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax.evaluation import ablations, judge
+from multibodies_jax.evaluation import ablations
+from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, provenance
 
 SCHEMA = 2
@@ -350,7 +351,9 @@ def _group(loaded: Sequence[Run]) -> list[Group]:
         for members in ranked:
             _check_seeds(members)
             differs = _differences(ranked[0][0].fields, members[0].fields)
-            label = ", ".join([judge.main(role), *(ablations.in_words(*difference) for difference in differs.items())])
+            label = ", ".join(
+                [build.NETWORKS[role].label, *(ablations.in_words(*difference) for difference in differs.items())]
+            )
             groups.append(Group(label, tuple(sorted(members, key=lambda run: run.seed)), differs))
     return groups
 

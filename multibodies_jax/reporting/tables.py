@@ -5,11 +5,12 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from multibodies_jax.evaluation import judge, metrics
+from multibodies_jax.baselines import controls
+from multibodies_jax.evaluation import methods, metrics
 from multibodies_jax.reporting import runs, statistics
 
 Row = dict[str, Any]
-TUNED = judge.TUNED
+TUNED = metrics.REPORTED
 _RESERVED = ("diagnostic", "single", "curve")  # Second part of keys that are no method's.
 _NO_REPROJECTION = {"loss.reprojection_all": 0}
 _FALLS = "error falls from n = {} to {}: {}"
@@ -55,14 +56,14 @@ def table1(cast: runs.Cast, dataset: str) -> list[Method]:
     """Its rows: single body, baselines, ours; the baselines quantized; best of all M; the controls. What is absent is left out."""
     hmr, mdn, cvae, ours = map(cast.reference, runs.ROLES)
     rows = [Method(group.label, group, group.main) for group in (hmr, mdn, cvae, ours) if group]
-    fair = ours is not None and on_equal_terms(ours, judge.HMR)
+    fair = ours is not None and on_equal_terms(ours, methods.HMR)
     if hmr is None and ours is not None and fair:
-        rows.insert(0, Method(judge.HMR, ours, judge.HMR))  # Trained on beside ours.
+        rows.insert(0, Method(methods.HMR, ours, methods.HMR))  # Trained on beside ours.
     sets = [group for group in (mdn, cvae, ours) if group]
     rows += [Method(f"{group.label}, quantized", group, f"{group.main}, quantized") for group in sets]
     rows += [Method(f"{group.label}, {_every(group)}", group, _every(group)) for group in sets]
     if ours is not None:
-        rows += [Method(control, ours, control) for control in judge.CONTROLS if fair or control != judge.NOISE]
+        rows += [Method(control, ours, control) for control in controls.COMPARED if fair or control != controls.NOISE]
     return [row for row in rows if row.keys(dataset)]
 
 
@@ -93,7 +94,7 @@ def table2(cast: runs.Cast) -> list[tuple[bool, bool, Method]]:
 def variants(cast: runs.Cast, dataset: str) -> list[Method]:
     """What the paper leaves open: other readings of our hypotheses, then the other ablations, of ours and of the baselines."""
     ours = cast.reference("multibodies")
-    left_out = (judge.UNIFORM, judge.SHUFFLED)  # A row of table 2; no method.
+    left_out = (methods.UNIFORM, methods.shuffled_of(methods.OURS))  # A row of table 2; no method.
     names = methods_of(ours, dataset) if ours else []
     same = [Method(m, ours, m) for m in names if ours and m.startswith(f"{ours.main}, ") and m not in left_out]
     other = [group for role in reversed(runs.ROLES) for group in cast.ablations(role)]
@@ -170,7 +171,7 @@ def order(cast: runs.Cast, dataset: str, tested: Sequence[Row], ablated: Sequenc
       (it lies above 0), or, where it contains 0, "not shown" of a claim "below" and "not refuted" of "not worse".
     """
     names = {role: group.label for role in runs.ROLES if (group := cast.reference(role))}
-    names.setdefault("hmr", judge.HMR)
+    names.setdefault("hmr", methods.HMR)
     rows: list[Row] = []
     for row in tested:
         if row["metric"] not in TUNED or row["method"] != names.get("multibodies"):
@@ -222,7 +223,7 @@ def _claim(row: Row, claim: str, strict: bool) -> Row:
 
 
 def _component(group: runs.Group, reprojection: bool, flow: bool) -> Method:
-    return Method(_component_label(reprojection, flow), group, group.main if flow else judge.UNIFORM)
+    return Method(_component_label(reprojection, flow), group, group.main if flow else methods.UNIFORM)
 
 
 def _component_label(reprojection: bool, flow: bool) -> str:

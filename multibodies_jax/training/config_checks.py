@@ -4,11 +4,9 @@ from collections.abc import Collection
 from typing import Any
 
 from multibodies_jax.data import augment
-from multibodies_jax.evaluation import protocols
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.losses import objective
 from multibodies_jax.models import build
-from multibodies_jax.released import published
 
 _CHOICES = {
     "model.trunk": ("resnet50", "resnet_small", "keypoints"),
@@ -22,8 +20,6 @@ _CHOICES = {
     "data.augment": ("none", "mild", "spin"),
     "data.crop": augment.CROPS,
     "freeze": (None, "trunk", "loaded"),
-    "eval.protocol": tuple(protocols.PROTOCOLS),
-    "eval.published": (None, *published.NAMES),
     "eval.split": ("train", "validation", "test"),
 }
 

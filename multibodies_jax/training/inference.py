@@ -60,3 +60,15 @@ def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypot
     """Fills `log_prior`: log p(X) of every hypothesis at zero root (eq (4))."""
     x = hypotheses.zero_root_joints(hyps)
     return dataclasses.replace(hyps, log_prior=density.log_prob(x.reshape(*x.shape[:-2], 72)))
+
+
+@jax.jit
+def hypothesize(regressor: Regressor, density: prior.Prior, batch: dict[str, Array]) -> hypotheses.Hypotheses:
+    """The scored hypotheses (B, M) of a batch."""
+    return score(regressor(batch), density)
+
+
+@jax.jit
+def respond(regressor: Regressor, batch: dict[str, Array]) -> hypotheses.Hypotheses:
+    """The hypotheses (B, M) of a batch, not scored."""
+    return regressor(batch)

@@ -8,8 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+from configs import default
 from multibodies_jax.data import sources
-from multibodies_jax.evaluation import evaluate, judge
+from multibodies_jax.evaluation import evaluate
+from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, config_checks, feature_cache, logs, loop, provenance
 from tests.helpers import tiny
 
@@ -47,7 +49,7 @@ def _config(root: pathlib.Path, **overrides):
 
 def _on_trunk(trunk, **overrides):
     fields = {"freeze": "trunk", "data__cached_passes": 2, "train__baseline": False, "init": str(trunk)}
-    return _config(trunk.parent, eval__controls=False, **fields | overrides)
+    return _config(trunk.parent, eval__methods=default.METHODS, **fields | overrides)
 
 
 @pytest.mark.parametrize("name", ["multibodies", "smpl_mdn", "smpl_cvae"])
@@ -71,9 +73,11 @@ def test_a_method_learns_on_the_cached_features_of_a_frozen_trunk(trunk, name):
     manifests = [(folder / "prior" / "4" / "manifest.json").read_bytes() for folder in (trunk, workdir)]
     assert manifests[0] == manifests[1]  # Taken over: one that was trained again would name this model.
     result = evaluate.evaluate(config, workdir)
-    errors = result["metrics"][_SET][judge.main(name)]
+    errors = result["metrics"][_SET][build.NETWORKS[name].label]
     assert errors["1"]["mpjpe"]["mean"] >= errors["5"]["mpjpe"]["mean"] > 0
-    assert result["init"]["fingerprint"] == metadata["init"]["fingerprint"] == result["inits"][judge.main(name)]
+    assert (
+        result["init"]["fingerprint"] == metadata["init"]["fingerprint"] == result["inits"][build.NETWORKS[name].label]
+    )
     assert ("collapsed or cheating" in (workdir / "results.md").read_text()) == (name == "smpl_cvae")
 
 

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from multibodies_jax.evaluation import calibration
+from multibodies_jax.evaluation import calibration, set_errors
+from multibodies_jax.hypotheses import quantize
 
 _N, _CLUSTERS = 4000, 5
 
@@ -71,3 +72,22 @@ def test_the_truth_falls_in_the_cluster_of_the_nearest_centroid_by_valid_joints(
     truth = jnp.zeros((1, 3, 3)).at[0, 0, 0].set(0.9)
     assert calibration.nearest(centroids, truth, jnp.array([[1.0, 1.0, 0.0]]))[0] == 1
     assert calibration.nearest(centroids, truth, jnp.array([[0.0, 1.0, 0.0]]))[0] == 0
+
+
+def test_probabilities_are_those_of_the_quantizers_weights_and_of_the_grid():
+    rng = np.random.default_rng(2)
+    log_prior, assignment = np.float32(10 * rng.normal(size=(3, 6))), np.int32([[0, 1, 0, 1, 1, 0]] * 3)
+    centroid = jnp.zeros((3, 2, 24, 3)).at[:, 1].set(1.0)
+    found = quantize.Quantized(
+        jnp.zeros((3, 2), jnp.int32), centroid, jnp.ones((3, 2)) / 2, jnp.array(assignment), jnp.ones(3)
+    )
+    joints24 = jnp.zeros((3, 24, 3)).at[1].set(0.9)
+    truth = set_errors.Truth(joints24, {}, joints24, jnp.ones((3, 24)), None)
+    for factor in (0.5, 0.0):
+        measured = calibration.measure(jnp.array(log_prior), {"2": found}, truth, jnp.float32(factor))["2"]
+        for place, temperature in enumerate((factor, *calibration.GRID)):
+            w = np.exp(temperature * (np.float64(log_prior) - log_prior.max(1, keepdims=True)))
+            expected = np.stack([(w * (assignment == k)).sum(1) for k in range(2)], 1) / w.sum(1, keepdims=True)
+            np.testing.assert_allclose(measured.prob[:, place], expected, rtol=1e-4, atol=1e-7)
+        np.testing.assert_array_equal(measured.hit, [0, 1, 0])
+        np.testing.assert_array_equal(calibration.hits(found, truth), [0, 1, 0])

@@ -7,9 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
+from multibodies_jax.baselines import controls
 from multibodies_jax.data import sources
-from multibodies_jax.evaluation import evaluate, judge, results_page
-from multibodies_jax.training import checkpoints, loop
+from multibodies_jax.evaluation import batches, evaluate, methods, pictures, results_page
+from multibodies_jax.released import methods as released
+from multibodies_jax.training import checkpoints, inference, loop
 from tests.helpers import tiny
 
 _OPTIONS = {"num_train": 12, "num_validation": 4, "num_test": 7, "num_people": 40, "image_size": 64}
@@ -39,14 +41,14 @@ def run(tmp_path_factory):
 def test_table_has_every_method_and_errors_fall_with_n(run):
     _, workdir, result = run
     for name in ("synthetic_bodies/clean", "synthetic_bodies/ambiguous"):
-        methods = result["metrics"][name]
-        for method in (judge.OURS, judge.UNIFORM, judge.PRINTED, judge.KEPT, *judge.CONTROLS):
-            errors = [methods[method][str(n)]["mpjpe"]["mean"] for n in (1, 2, 5)]
-            assert np.all(np.isfinite(errors)) and methods[method]["1"]["mpjpe"]["count"] == 7
-        assert methods[judge.RANDOM]["1"]["mpjpe"]["mean"] > methods["all M = 6"]["6"]["mpjpe"]["mean"]
+        table = result["metrics"][name]
+        for method in (methods.OURS, methods.UNIFORM, methods.PRINTED, released.KEPT, *controls.COMPARED):
+            errors = [table[method][str(n)]["mpjpe"]["mean"] for n in (1, 2, 5)]
+            assert np.all(np.isfinite(errors)) and table[method]["1"]["mpjpe"]["count"] == 7
+        assert table[controls.RANDOM]["1"]["mpjpe"]["mean"] > table["all M = 6"]["6"]["mpjpe"]["mean"]
         assert len(result["datasets"][name]["fingerprint"]) == 64
         assert result["diagnostics"][name]["worse_when_shuffled"] > -1
-        noisy = [methods[judge.NOISE][str(n)]["mpjpe"]["mean"] for n in (1, 2, 5)]
+        noisy = [table[controls.NOISE][str(n)]["mpjpe"]["mean"] for n in (1, 2, 5)]
         assert noisy == sorted(noisy, reverse=True)
     prints = [dataset["fingerprint"] for dataset in result["datasets"].values()]
     assert prints[0] != prints[1]  # The same people, but not the same set.
@@ -55,7 +57,7 @@ def test_table_has_every_method_and_errors_fall_with_n(run):
     assert all(np.isfinite(entry["single_mpjpe"]["mean"]) for entry in people.values())
     assert json.loads((workdir / "results.json").read_text()) == json.loads(json.dumps(result))
     text = (workdir / "results.md").read_text()
-    assert "embedded mannequin" in text and judge.CODEBOOK in text and "strict" in text
+    assert "embedded mannequin" in text and controls.CODEBOOK in text and "strict" in text
 
 
 def test_figures_are_written(run):
@@ -79,12 +81,12 @@ def test_no_number_depends_on_the_batch_size_and_both_protocols_stand_side_by_si
             np.testing.assert_allclose(after[key], values, rtol=1e-3, atol=0.05, err_msg=key)
         elif "|curve|" in key:
             assert len(values) == len(after[key]) == 7  # Of the protocol's own selection.
-        elif f"|{judge.NOISE}|" not in key:  # Its noise is tuned for the protocol.
+        elif f"|{controls.NOISE}|" not in key:  # Its noise is tuned for the protocol.
             np.testing.assert_allclose(after[key + "_strict"], values, atol=0.05, err_msg=key)
             assert "|single|" in key or np.all(after[key] >= after[key + "_strict"])
     assert {key.removesuffix("_strict") for key in after} == set(before)
     assert (result["protocol"]["name"], result["protocol_strict"]["name"]) == ("released", "strict")
-    scores = result["metrics"]["synthetic_bodies/clean"][judge.OURS]["5"]
+    scores = result["metrics"]["synthetic_bodies/clean"][methods.OURS]["5"]
     assert scores["mpjpe"]["mean"] > scores["mpjpe_strict"]["mean"]
     text = (tmp_path / "copy" / "results.md").read_text()
     assert "Protocol released: by joint error" in text and "Protocol strict: minimum per metric" in text
@@ -95,8 +97,8 @@ def test_per_example_errors_add_up_to_the_table(run):
     _, workdir, result = run
     stored = np.load(workdir / "per_example.npz")
     name = "synthetic_bodies/ambiguous"
-    values = stored[f"{name}|{judge.OURS}|2|pa_mpjpe"]
-    assert result["metrics"][name][judge.OURS]["2"]["pa_mpjpe"]["mean"] == pytest.approx(values.mean(), rel=1e-6)
+    values = stored[f"{name}|{methods.OURS}|2|pa_mpjpe"]
+    assert result["metrics"][name][methods.OURS]["2"]["pa_mpjpe"]["mean"] == pytest.approx(values.mean(), rel=1e-6)
 
 
 def test_a_damaged_checkpoint_and_an_untrained_folder_are_refused(run, tmp_path):
@@ -130,12 +132,54 @@ def test_images_train_and_evaluate_too(run, tmp_path):
     again = checkpoints.restore(tmp_path / "checkpoints")[0]["state"]
     np.testing.assert_array_equal(again["params"]["head"]["dec"]["kernel"], last["params"]["head"]["dec"]["kernel"])
     result = evaluate.evaluate(config, tmp_path)
-    assert result["metrics"]["synthetic_bodies/ambiguous"][judge.OURS]["1"]["mpjpe"]["count"] == 7
+    assert result["metrics"]["synthetic_bodies/ambiguous"][methods.OURS]["1"]["mpjpe"]["count"] == 7
     assert "| ours |" in results_page.markdown(result)
 
 
 def test_a_single_hypothesis_is_evaluated_without_sets(run, tmp_path):
     config = _config(pathlib.Path(run[0].data.dir), model__num_hypotheses=1, loss__mode0=False, eval__ns=(1,))
     loop.train(config, tmp_path)
-    methods = evaluate.evaluate(config, tmp_path)["metrics"]["synthetic_bodies/clean"]
-    assert set(methods) == {judge.OURS}
+    table = evaluate.evaluate(config, tmp_path)["metrics"]["synthetic_bodies/clean"]
+    assert set(table) == {methods.OURS}
+
+
+def test_each_split_is_read_once_and_the_network_runs_once_for_each_of_its_batches(run, tmp_path, monkeypatch):
+    """Twice where the evidence is shuffled, on the evaluated split alone; a set has 4 validation and 7 test examples."""
+    read, hypothesized, single = [], [], []
+
+    def counted(function, calls):
+        def call(*arguments):
+            calls.append(arguments)
+            return function(*arguments)
+
+        return call
+
+    config, workdir, before = run
+    shutil.copytree(workdir, tmp_path / "copy")
+    monkeypatch.setattr(batches, "examples", counted(batches.examples, read))
+    monkeypatch.setattr(inference, "hypothesize", counted(inference.hypothesize, hypothesized))
+    monkeypatch.setattr(inference, "respond", counted(inference.respond, single))
+    monkeypatch.setattr(pictures, "draw", lambda *arguments: None)
+    result = evaluate.evaluate(config, tmp_path / "copy")
+    names = [(name, split, others) for _, name, split, others in read]
+    assert names == [(name, *how) for name in config.eval.sets for how in (("validation", False), ("test", True))]
+    assert len(hypothesized) == 2 * (1 + 2 * 2) and len(single) == 2 * (1 + 2)
+    assert result["metrics"] == before["metrics"] and result["calibration"] == before["calibration"]
+
+
+def test_the_config_chooses_the_rows_and_a_tuned_quantizer_reads_no_validation_split(run, tmp_path, monkeypatch):
+    read = []
+    examples = batches.examples
+    monkeypatch.setattr(batches, "examples", lambda *arguments: read.append(arguments[2]) or examples(*arguments))
+    monkeypatch.setattr(pictures, "draw", lambda *arguments: None)
+    shutil.copytree(run[1], tmp_path / "copy")
+    fields = {"eval__methods": ("random", "main"), "quantizer__temperature": 0.3, "eval__ns": (2,)}
+    config = _config(pathlib.Path(run[0].data.dir), eval__sets=("synthetic_bodies/clean",), **fields)
+    result = evaluate.evaluate(config, tmp_path / "copy")
+    assert list(result["metrics"]["synthetic_bodies/clean"]) == [controls.RANDOM, methods.OURS]
+    assert [row["control"] for row in result["compared"]["synthetic_bodies/clean"]] == [controls.RANDOM] * 2
+    assert read == ["test"] and result["tuned_on_validation"]["synthetic_bodies/clean"] == {}
+    assert (
+        result["temperature"] == 0.3
+        and "temperature_fitted" not in result["calibration"]["synthetic_bodies/clean"]["2"]
+    )

@@ -67,7 +67,7 @@ def case():
 
 
 def measured(case, name):
-    protocol = protocols.get(name)
+    protocol = protocols.PROTOCOLS[name]
     errors = set_errors.measure(
         case.scorer, case.hyps, set_errors.truth_of(case.scorer, case.batch, protocol), protocol
     )
@@ -112,7 +112,7 @@ def by_hand(case, name):
 
 @pytest.mark.parametrize("name", ["h36m_p2", "3dpw", "mpi_inf_3dhp", "released"])
 def test_a_protocol_and_its_strict_sibling_by_hand(case, name):
-    protocol = protocols.get(name)
+    protocol = protocols.PROTOCOLS[name]
     released, strict, selection = by_hand(case, name)
     errors, sets = measured(case, name)
     np.testing.assert_allclose(errors["squared24"], selection, rtol=1e-4)
@@ -139,10 +139,10 @@ def test_vertices_after_alignment_are_the_released_s_error(case):
 
 
 def test_a_chosen_subset_is_judged_alone(case):
-    protocol = protocols.get("h36m_p2")
+    protocol = protocols.PROTOCOLS["h36m_p2"]
     errors, _ = measured(case, "h36m_p2")
     index = jnp.array([[4, 1], [0, 0], [2, 3]])
-    sets = set_errors.of_sets(errors, index, protocol=protocol)
+    sets = set_errors.of_sets(set_errors.members(errors, index), protocol)
     rows = np.arange(3)[:, None]
     best = index[np.arange(3), np.asarray(errors["squared24"])[rows, index].argmin(axis=1)]
     np.testing.assert_array_equal(sets["pa_mpjpe"], np.asarray(errors["pa_mpjpe"])[np.arange(3), best])
@@ -161,12 +161,12 @@ def test_siblings_differ_in_what_is_a_fault_and_nothing_else():
                 protocol.metrics,
             )
             assert sibling.hint == protocol.hint
-    one, two = map(protocols.get, ("h36m_p1", "h36m_p2"))
+    one, two = (protocols.PROTOCOLS[name] for name in ("h36m_p1", "h36m_p2"))
     differ = {f.name for f in dataclasses.fields(one) if getattr(one, f.name) != getattr(two, f.name)}
     assert differ == {"name", "hint", "strict", "examples"}
     assert [joints.H36M17[i] for i in _H36M_ROWS] == [joints.J24[i] for i in _J24_ROWS] == list(joints.J17)
-    with pytest.raises(ValueError, match=r"'official': choose one of strict, released, h36m_p1"):
-        protocols.get("official")
+    with pytest.raises(ValueError, match=r"'official'; choose one of strict, released, h36m_p1"):
+        protocols.PROTOCOLS["official"]
 
 
 def row(**other):
@@ -176,9 +176,9 @@ def row(**other):
 
 def test_what_a_protocol_needs():
     bare = row(smpl_valid=0.0, gender=np.int32(-1))
-    protocols.check_example(protocols.get("h36m_p2"), bare, "h36m_p2")
-    protocols.check_example(protocols.get("3dpw"), row(joints3d_valid=np.zeros(24)), "3dpw")
-    protocols.check_example(protocols.get("strict"), row(), "3dpw")
+    protocols.check_example(protocols.PROTOCOLS["h36m_p2"], bare, "h36m_p2")
+    protocols.check_example(protocols.PROTOCOLS["3dpw"], row(joints3d_valid=np.zeros(24)), "3dpw")
+    protocols.check_example(protocols.PROTOCOLS["strict"], row(), "3dpw")
     no_hip = np.ones(24)
     no_hip[[2, 14]] = 0
     for name, bad, hint, message in [
@@ -190,9 +190,9 @@ def test_what_a_protocol_needs():
         ("3dpw", row(), "strict", "belongs to a set of 'strict'"),
     ]:
         with pytest.raises(ValueError, match=message):
-            protocols.check_example(protocols.get(name), bad, hint)
+            protocols.check_example(protocols.PROTOCOLS[name], bad, hint)
 
 
 def test_gendered_truth_needs_gendered_bodies(case):
     with pytest.raises(ValueError, match="no male and female bodies"):
-        set_errors.truth_of(case.scorer.replace(gendered=None), case.batch, protocols.get("3dpw"))
+        set_errors.truth_of(case.scorer.replace(gendered=None), case.batch, protocols.PROTOCOLS["3dpw"])

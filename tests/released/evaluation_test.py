@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from multibodies_jax.evaluation import evaluate, judge, pictures
+from configs import default
+from multibodies_jax.evaluation import evaluate, methods, pictures
 from multibodies_jax.models import flow
 from multibodies_jax.training import checkpoints, config_checks, provenance, setup
 from tests.data import spin_lists_test as lists
@@ -16,7 +17,7 @@ from tests.helpers import tiny
 _FIELDS = {
     "quantizer__reading": "released",
     "quantizer__temperature": 1.0,
-    "eval__controls": False,
+    "eval__methods": default.METHODS,
     "eval__batch": 4,
     "eval__ns": (1,),
 }
@@ -67,11 +68,11 @@ def scored(folder, images, protocol, published, **other):
 def test_h36m_needs_no_body_parameters(folder):
     result = scored(folder, "h36m_valid_protocol2", "h36m_p2", "h36m", quantizer__weights="uniform")
     scores = result["metrics"]["spin/h36m_valid_protocol2"]
-    assert set(scores[judge.OURS]["1"]) == {"mpjpe", "pa_mpjpe", "mpjpe_strict", "pa_mpjpe_strict"}
-    assert scores[judge.OURS]["1"]["mpjpe"]["count"] == 3 and judge.SHUFFLED not in scores
+    assert set(scores[methods.OURS]["1"]) == {"mpjpe", "pa_mpjpe", "mpjpe_strict", "pa_mpjpe_strict"}
+    assert scores[methods.OURS]["1"]["mpjpe"]["count"] == 3 and methods.shuffled_of(methods.OURS) not in scores
     assert result["protocol_strict"]["name"] == "h36m_p2_strict" and result["num_hypotheses"] == 6
     (row,) = (r for r in result["published"]["spin/h36m_valid_protocol2"] if (r["n"], r["metric"]) == (1, "pa_mpjpe"))
-    assert row["difference"] == pytest.approx(scores[judge.OURS]["1"]["pa_mpjpe"]["mean"] - 41.626)
+    assert row["difference"] == pytest.approx(scores[methods.OURS]["1"]["pa_mpjpe"]["mean"] - 41.626)
     text = (folder / "out" / "results.md").read_text()
     assert "The authors' numbers for h36m" in text and "| ours, strict |" in text
     assert (folder / "out" / "figures" / "figure6_hypotheses.png").exists()
@@ -79,7 +80,7 @@ def test_h36m_needs_no_body_parameters(folder):
 
 def test_3dpw_has_gendered_vertices_and_another_protocol_is_refused(folder, monkeypatch):
     monkeypatch.setattr(pictures, "draw", lambda *arguments: None)
-    scores = scored(folder, "3dpw_test_all", "3dpw", "3dpw")["metrics"]["spin/3dpw_test_all"][judge.OURS]["1"]
+    scores = scored(folder, "3dpw_test_all", "3dpw", "3dpw")["metrics"]["spin/3dpw_test_all"][methods.OURS]["1"]
     assert set(scores) == {f"{m}{s}" for m in ("mpjpe", "pa_mpjpe", "vertex", "pa_vertex") for s in ("", "_strict")}
     assert scores["pa_vertex"]["mean"] < scores["vertex"]["mean"] and scores["mpjpe"]["count"] == 4
     with pytest.raises(ValueError, match=r"belongs to a set of '3dpw', and protocol 'h36m_p2' scores Human3\.6M"):

@@ -39,7 +39,7 @@ def test_readme_and_paper_agree_where_they_should():
 def test_a_config_for_every_row(name, tmp_path):
     config = released.get_config(name)
     config_checks.validate(config)
-    protocol = protocols.get(config.eval.protocol)
+    protocol = protocols.PROTOCOLS[config.eval.protocol]
     assert protocol.hint == ("h36m_p2" if "h36m" in name else "3dpw") and protocol.strict
     (images,) = config.eval.sets
     assert ("+" in images) == name.startswith("a") and spin_lists.split_of(images) == config.eval.split

@@ -13,7 +13,7 @@ from scipy import stats
 import tfds_builders
 from configs import eval_a3dpw, eval_ah36m
 from multibodies_jax.data import occlusion
-from multibodies_jax.evaluation import evaluate
+from multibodies_jax.evaluation import batches
 from multibodies_jax.training import config_checks
 from tests.helpers import h36m_fixture
 from tests.helpers import threedpw_fixture as raw
@@ -271,8 +271,7 @@ def test_the_configs_evaluate_on_them(wild, no_workers):
     config.data.dir, config.model.crop_size = str(wild[0]), 32
     config_checks.validate(config)
     clean, hidden = (
-        [batch for batch in evaluate.examples(config, name, "test") if batch["valid"].any()]
-        for name in config.eval.sets
+        [batch for batch in batches.examples(config, name, "test") if batch["valid"].any()] for name in config.eval.sets
     )
     assert sum(batch["valid"].sum() for batch in clean) == 6
     assert [b["example_id"].tolist() for b in clean] == [b["example_id"].tolist() for b in hidden]
@@ -281,7 +280,7 @@ def test_the_configs_evaluate_on_them(wild, no_workers):
     wrong.data.dir = config.data.dir
     assert wrong.eval.sets == ("h36m/official", "ah36m/paper")
     with pytest.raises(ValueError, match="usually scored by '3dpw'"):
-        list(evaluate.examples(wrong, "threedpw/official", "test"))
+        list(batches.examples(wrong, "threedpw/official", "test"))
 
 
 def test_list_says_whether_the_other_set_could_be_built(wild, tmp_path):

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 import tfds_builders
 from configs import eval_h36m, h36m_hmr
 from multibodies_jax.data import sources
-from multibodies_jax.evaluation import evaluate
+from multibodies_jax.evaluation import batches
 from multibodies_jax.training import config_checks, setup, training_data
 from tests.helpers import h36m_fixture as fixture
 from tfds_builders import archives, verification, workers
@@ -483,14 +483,14 @@ def test_the_configs_train_and_evaluate_on_it(tmp_path):
     (name,) = evaluate_p1.eval.sets
     rows = [
         name
-        for batch in evaluate.examples(evaluate_p1, name, "test")
+        for batch in batches.examples(evaluate_p1, name, "test")
         for name in batch["example_id"][batch["valid"] > 0]
     ]
     assert len(rows) == 8 + 8 + 6
     wrong = eval_h36m.get_config("p2").unlock()
     wrong.data.dir, wrong.eval.sets = str(tmp_path), ("h36m/p1",)
     with pytest.raises(ValueError, match="h36m_p1"):
-        list(evaluate.examples(wrong, "h36m/p1", "test"))
+        list(batches.examples(wrong, "h36m/p1", "test"))
 
 
 def test_experiments_name_the_options_of_a_set_as_text(official, tmp_path):

@@ -64,5 +64,6 @@ build.NETWORKS.register(
         training_inputs=objective.encoded_mesh,
         states_and_extra_terms=objective.states_and_extra_terms,
         inspect=latents.inspect,
+        describe_inspection=latents.describe,
     ),
 )

@@ -1,7 +1,7 @@
 """What the latent of an SMPL-CVAE says, on held-out examples: its information, and the errors that tell its two failures."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -21,13 +21,18 @@ _SEED = 0x3E0  # Of the samples of z that estimate the mutual information.
 _ROWS = 512  # Of the N x N densities that exist at once.
 
 
-def inspect(config: Any, regressor: inference.Regressor, batches: Iterable[dict[str, Array]]) -> dict[str, Any]:
+def inspect(
+    config: Any,
+    regressor: inference.Regressor,
+    batches: Iterable[tuple[dict[str, Array], hypotheses.Hypotheses]],
+) -> dict[str, Any]:
     """Measures the latent of a trained SMPL-CVAE.
 
     Args:
       config: of the experiment.
       regressor: the network, `model.name=smpl_cvae`.
-      batches: evaluation batches of the validation split; examples without SMPL parameters do not count.
+      batches: evaluation batches of the validation split with the hypotheses of each; examples without SMPL parameters
+        do not count.
 
     Returns:
       `information`; `error_encoded_mm`, the error of J24 (mid-hip centred) with z the encoder's mean of the truth;
@@ -36,9 +41,9 @@ def inspect(config: Any, regressor: inference.Regressor, batches: Iterable[dict[
     """
     encoded = objective.encoded_mesh(config.cvae, regressor.bodies.smpl, regressor.bodies.j24)
     rows = []
-    for batch in batches:
+    for batch, samples in batches:
         keep = np.asarray((batch["valid"] > 0) & (batch["smpl_valid"] > 0))
-        row = _measure(regressor, batch, encoded(batch)["mesh"])
+        row = _measure(regressor, batch, samples, encoded(batch)["mesh"])
         rows.append({name: np.asarray(values)[keep] for name, values in row.items()})
     if not sum(len(row["mean"]) for row in rows):
         return {"verdict": "not measured: no example of the validation split has SMPL parameters"}
@@ -49,12 +54,27 @@ def inspect(config: Any, regressor: inference.Regressor, batches: Iterable[dict[
     return result | {"verdict": verdict(**{name: result[name] for name in told})}
 
 
+def describe(found: Mapping[str, Any]) -> str:
+    """What `inspect` returned, in a sentence; "" where nothing was measured."""
+    if "kl" not in found:
+        return ""
+    return (
+        f"SMPL-CVAE, collapsed or cheating: {found['verdict']} ({found['kl']:.1f} nats in z; error with the encoded z "
+        f"{found['error_encoded_mm']:.1f} mm, with the best sample {found['error_sampled_mm']:.1f} mm; samples spread by "
+        f"{found['spread_mm']:.1f} mm)."
+    )
+
+
 @jax.jit
-def _measure(regressor: inference.Regressor, batch: dict[str, Array], mesh: Float[Array, "B V 3"]) -> dict[str, Array]:
+def _measure(
+    regressor: inference.Regressor,
+    batch: dict[str, Array],
+    samples: hypotheses.Hypotheses,
+    mesh: Float[Array, "B V 3"],
+) -> dict[str, Array]:
     model, variables, body = regressor.model, regressor.variables, regressor.bodies.j24
     mean, log_var = model.apply(variables, mesh, method="encode")
     one = hypotheses.decode(model.apply(variables, batch, mean[:, None], method="decode_with"), body)
-    samples = regressor(batch)
     truth = setup.centred_joints(regressor.bodies, batch["rotmats"], batch["betas"])[0][:, None]
     errors = metrics.mpjpe_mm(samples.joints24, truth)
     uniform = jnp.full(errors.shape, 1.0 / errors.shape[1])

@@ -6,6 +6,7 @@ import flax.linen as nn
 
 from multibodies_jax.baselines.smpl_mdn import network, objective
 from multibodies_jax.body import smpl
+from multibodies_jax.evaluation import ablations
 from multibodies_jax.models import build, hmr_preactivated
 from multibodies_jax.training import config_checks
 
@@ -66,3 +67,9 @@ build.NETWORKS.register(
         states_and_extra_terms=objective.states_and_extra_terms,
     ),
 )
+for _field, _words in {
+    "root": {"mixture": "global rotation in the mixture"},
+    "sigma_means": {"std": "sigma as a standard deviation"},
+    "draw": {"samples": "samples of the mixture"},
+}.items():
+    ablations.WORDS.register(f"mdn.{_field}", _words)

@@ -1,0 +1,189 @@
+"""The rows of a table: small objects that choose a set of n bodies for each example of a batch.
+
+`METHODS` has a maker of each row, under the name by which `config.eval.methods` lists it. A baseline or a control in a
+folder of its own registers more of them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from multibodies_jax.evaluation import set_errors
+from multibodies_jax.evaluation.outputs import Networks, Outputs, Settings
+from multibodies_jax.registry import Registry
+
+MAIN = "main"
+"""Name in `METHODS` of the row under test."""
+
+OURS = "ours"
+UNIFORM, PRINTED, CENTROIDS = f"{OURS}, uniform weights", f"{OURS}, prior at temperature 1", f"{OURS}, centroids"
+HMR = "HMR (M = 1)"
+
+
+@runtime_checkable
+class Method(Protocol):
+    """One row of a table.
+
+    Attributes:
+      name: of the row, in tables and in files.
+      ns: sizes of its sets.
+      compared: the main row is compared with it, image by image.
+      reads_others: its batches need the evidence of other examples (`batches.examples` with `others`).
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ns(self) -> tuple[int, ...]: ...
+
+    @property
+    def compared(self) -> bool: ...
+
+    @property
+    def reads_others(self) -> bool: ...
+
+    def sets(self, out: Outputs, n: int) -> set_errors.Measured:
+        """Chooses a set of n bodies for each example, and returns the errors of the members."""
+        ...
+
+
+@runtime_checkable
+class Tuned(Protocol):
+    """A row that chooses something on the validation split of a set before it is evaluated on another split."""
+
+    def observe(self, out: Outputs) -> None:
+        """Reads one batch of the validation split."""
+        ...
+
+    def choose(self) -> dict[str, Any]:
+        """Ends the split: chooses from all batches since the last choice, and returns what results.json says of it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One work directory under evaluation: what the makers of rows read."""
+
+    config: Any
+    networks: Networks
+    settings: Settings
+
+    @property
+    def several(self) -> bool:
+        """Whether there are sets to choose: M > 1."""
+        return self.networks.main.num_hypotheses > 1
+
+
+def shuffled_of(label: str) -> str:
+    """The row of a main row with the evidence of another example."""
+    return f"{label}, evidence shuffled"
+
+
+Maker = Callable[[Evaluation], Method | None]
+"""Makes a row; None where this evaluation lacks it."""
+
+METHODS: Registry[Maker] = Registry("eval.methods")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A `Method` that is a function.
+
+    Attributes:
+      choose_sets: `Method.sets`.
+    """
+
+    name: str
+    ns: tuple[int, ...]
+    choose_sets: Callable[[Outputs, int], set_errors.Measured]
+    compared: bool = False
+    reads_others: bool = False
+
+    def sets(self, out: Outputs, n: int) -> set_errors.Measured:
+        return self.choose_sets(out, n)
+
+
+def rows(evaluation: Evaluation) -> list[Method]:
+    """The rows that the config lists and that this evaluation has, in their order.
+
+    Raises:
+      ValueError: one of the names is not in `METHODS`.
+    """
+    made = (METHODS[name](evaluation) for name in evaluation.config.eval.methods)
+    return [row for row in made if row is not None]
+
+
+def main(evaluation: Evaluation) -> Method:
+    """The row under test: the quantized sets; of exchangeable hypotheses the first n; of M = 1 the hypothesis."""
+    settings = evaluation.settings
+    if evaluation.several and not settings.exchangeable:
+        return Row(settings.label, settings.ns, _quantized)
+    return Row(settings.label, settings.ns if evaluation.several else (1,), _first)
+
+
+def quantized(evaluation: Evaluation) -> Method | None:
+    """The quantized sets of exchangeable hypotheses."""
+    settings = evaluation.settings
+    if not evaluation.several or not settings.exchangeable:
+        return None
+    return Row(f"{settings.label}, quantized", settings.ns, _quantized)
+
+
+def variant(name: str, **other: Any) -> Maker:
+    """Maker of a row of quantized sets under other options of the quantizer (`Outputs.quantize`)."""
+
+    def make(evaluation: Evaluation) -> Method | None:
+        settings = evaluation.settings
+        if not evaluation.several or settings.exchangeable:
+            return None
+        return Row(name, settings.ns, lambda out, n: out.members(out.quantize(n, **other).medoid))
+
+    return make
+
+
+def centroids(evaluation: Evaluation) -> Method | None:
+    """The centroids of the clusters instead of their medoids."""
+    settings = evaluation.settings
+    if not evaluation.several or settings.exchangeable:
+        return None
+    return Row(CENTROIDS, settings.ns, _centroids)
+
+
+def every(evaluation: Evaluation) -> Method | None:
+    """All M hypotheses."""
+    m = evaluation.networks.main.num_hypotheses
+    return Row(f"all M = {m}", (m,), _first) if evaluation.several else None
+
+
+def hmr(evaluation: Evaluation) -> Method | None:
+    """The single-hypothesis HMR."""
+    if evaluation.networks.hmr is None:
+        return None
+    return Row(HMR, (1,), lambda out, _: out.measure(out.hmr))
+
+
+def _quantized(out: Outputs, n: int) -> set_errors.Measured:
+    return out.members(out.quantize(n).medoid)
+
+
+def _first(out: Outputs, n: int) -> set_errors.Measured:
+    return out.members(out.first(n))
+
+
+def _centroids(out: Outputs, n: int) -> set_errors.Measured:
+    return set_errors.measure_centroids(
+        out.compared_joints, out.log_weights, out.quantize(n), out.truth, out.settings.protocol
+    )
+
+
+for _name, _maker in {
+    MAIN: main,
+    "uniform": variant(UNIFORM, weights="uniform"),
+    "temperature_1": variant(PRINTED, weights="prior", temperature=1.0),
+    "quantized": quantized,
+    "all": every,
+    "centroids": centroids,
+    "hmr": hmr,
+}.items():
+    METHODS.register(_name, _maker)

@@ -1,0 +1,178 @@
+"""What the networks give for one batch: computed once, and shared by all rows of a table."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from multibodies_jax.evaluation import batches, protocols, set_errors
+from multibodies_jax.hypotheses import hypotheses, quantize, weights
+from multibodies_jax.training import inference, prior
+
+T = TypeVar("T")
+
+# What the random key of an example is for.
+QUANTIZER, SUBSET, NOISE = 0, 1, 2
+
+
+class Networks(flax.struct.PyTreeNode):
+    """What is evaluated, and what measures it.
+
+    Attributes:
+      main: the network of the work directory.
+      density: the prior p(X), which scores its hypotheses.
+      scorer: the bodies of the metrics.
+      hmr: the single-hypothesis HMR of the controls; None without it.
+    """
+
+    main: inference.Regressor
+    density: prior.Prior
+    scorer: set_errors.Scorer
+    hmr: inference.Regressor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How sets are made and scored.
+
+    Attributes:
+      ns: sizes of the sets.
+      protocol: what is compared with what.
+      label: name of the main row.
+      exchangeable: the hypotheses have no order (`models.build.Network`): the main row takes the first n of them, where
+        that of ordered hypotheses quantizes them.
+      reading, weights, starts, iterations: of the quantizer (`quantize.select`).
+      temperature: factor on the log-prior in the weights of eq (2).
+      curve: the errors of the quantized sets are measured at every n from 1 to this (at most M); None: at none.
+    """
+
+    ns: tuple[int, ...]
+    protocol: protocols.Protocol
+    label: str
+    exchangeable: bool
+    reading: str
+    weights: str
+    starts: int
+    iterations: int
+    temperature: float
+    curve: int | None = None
+
+    @property
+    def factor(self) -> float:
+        """The factor on the log-prior in the weights under which the quantizer clusters; 0 for uniform ones."""
+        return 0.0 if self.weights == "uniform" else self.temperature
+
+
+class Outputs:
+    """Hypotheses of one batch, their errors and their quantized sets, each computed at the first use and kept.
+
+    Attributes:
+      networks: what was run.
+      settings: of the sets.
+      batch: an evaluation batch (docs/interfaces.md, section 2), without `example_id`.
+    """
+
+    def __init__(self, networks: Networks, settings: Settings, batch: dict[str, Any]):
+        self.networks, self.settings = networks, settings
+        self.batch = {name: jnp.asarray(values) for name, values in batch.items() if name != "example_id"}
+        self._quantized: dict[tuple, quantize.Quantized] = {}
+        self._others: dict[Any, Any] = {}
+
+    @property
+    def valid(self) -> Bool[np.ndarray, "B"]:
+        """False where an example is padding."""
+        return np.asarray(self.batch["valid"]) > 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """B and M."""
+        return len(self.batch["valid"]), self.networks.main.num_hypotheses
+
+    @functools.cached_property
+    def hyps(self) -> hypotheses.Hypotheses:
+        """The scored hypotheses (B, M) of the network."""
+        return inference.hypothesize(self.networks.main, self.networks.density, self.batch)
+
+    @functools.cached_property
+    def hmr(self) -> hypotheses.Hypotheses:
+        """The bodies (B, 1) of the single-hypothesis HMR, not scored.
+
+        Raises:
+          ValueError: there is none.
+        """
+        if self.networks.hmr is None:
+            raise ValueError("There is no single-hypothesis HMR: name one with config.eval.hmr.")
+        return inference.respond(self.networks.hmr, self.batch)
+
+    @functools.cached_property
+    def truth(self) -> set_errors.Truth:
+        return set_errors.truth_of(self.networks.scorer, self.batch, self.settings.protocol)
+
+    @functools.cached_property
+    def errors(self) -> set_errors.Measured:
+        """The errors (B, M) of all hypotheses."""
+        return self.measure(self.hyps)
+
+    @functools.cached_property
+    def compared_joints(self) -> Float[Array, "B M J 3"]:
+        """The joints of all hypotheses that the protocol compares, metres, rooted at the pelvis."""
+        return set_errors.compared_joints(self.networks.scorer, self.hyps, self.settings.protocol)
+
+    @functools.cached_property
+    def log_weights(self) -> Float[Array, "B M"]:
+        """The weights under which the quantizer clusters, unnormalised, as logarithms."""
+        return weights.tempered(self.hyps.log_prior, jnp.float32(self.settings.factor))
+
+    def measure(self, bodies: hypotheses.Hypotheses) -> set_errors.Measured:
+        """The errors of other bodies (B, n) against the truth of the batch."""
+        return set_errors.measure(self.networks.scorer, bodies, self.truth, self.settings.protocol)
+
+    def members(self, index: Int[Array, "B n"]) -> set_errors.Measured:
+        """The errors of the hypotheses that `index` names."""
+        return set_errors.members(self.errors, index)
+
+    def first(self, n: int) -> Int[Array, "B n"]:
+        """Indices of the first n hypotheses."""
+        return jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32)[None], (self.shape[0], n))
+
+    def keys(self, purpose: int) -> Array:
+        """One random key (B,) per example, from its hash alone: no result depends on the batch or its order."""
+        return _example_keys(self.batch["example_hash"], purpose)
+
+    def quantize(self, n: int, **other: Any) -> quantize.Quantized:
+        """`quantize.select` of the hypotheses under the settings; `other` replaces `reading`, `weights`, `temperature`."""
+        settings = self.settings
+        fields: dict[str, Any] = {
+            name: getattr(settings, name) for name in ("reading", "weights", "temperature")
+        } | other
+        if fields["weights"] == "uniform":
+            fields["temperature"] = 1.0  # Has no effect.
+        place = (n, *fields.values())
+        if place not in self._quantized:
+            steps: dict[str, Any] = {"starts": settings.starts, "iterations": settings.iterations}
+            self._quantized[place] = quantize.select(self.hyps, n, self.keys(QUANTIZER), **fields, **steps)
+        return self._quantized[place]
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What `make` gave for this batch at the first call with this key; for rows whose sets share something."""
+        if key not in self._others:
+            self._others[key] = make()
+        return self._others[key]
+
+    def of_others(self) -> "Outputs":
+        """The same examples, with the evidence of another one each (`batches.examples` with `others`)."""
+        start = len(batches.OTHER)
+        other = {name[start:]: values for name, values in self.batch.items() if name.startswith(batches.OTHER)}
+        return Outputs(self.networks, self.settings, self.batch | other)
+
+
+@functools.partial(jax.jit, static_argnames="purpose")
+def _example_keys(example_hash: Array, purpose: int) -> Array:
+    key = jax.random.key(purpose)
+    return jax.vmap(lambda h: jax.random.fold_in(key, h))(example_hash)

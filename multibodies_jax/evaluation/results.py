@@ -1,0 +1,285 @@
+"""What is written of an evaluation: results.json, results.md and per_example.npz (docs/interfaces.md, section 8).
+
+Means over examples, paired differences, use of hypotheses, calibration and curves, from the findings of one set.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, no_type_check
+
+import jax
+import numpy as np
+
+from multibodies_jax import io
+from multibodies_jax.data import occlusion, sources
+from multibodies_jax.evaluation import calibration, methods, metrics, protocols, results_page
+from multibodies_jax.evaluation.outputs import Settings
+from multibodies_jax.registry import Registry
+from multibodies_jax.training import provenance
+
+SCHEMA = 2
+
+Values = np.ndarray | jax.Array
+
+PUBLISHED: Registry[Callable[[Mapping[str, Any]], list[dict[str, Any]]]] = Registry("eval.published")
+"""Published numbers by evaluation: from the summaries of the main row (n -> metric -> summary) to rows for results.json."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What was chosen on the validation split of one set.
+
+    Attributes:
+      settings: with the chosen temperature.
+      tuned: what results.json says of the choices.
+      calibrated: n -> the temperature that fits the probabilities of the quantized sets.
+      inspected: what the network's own inspection found (`models.build.Network.inspect`), by its part of the config.
+    """
+
+    settings: Settings
+    tuned: dict[str, Any] = dataclasses.field(default_factory=dict)
+    calibrated: dict[str, float] = dataclasses.field(default_factory=dict)
+    inspected: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@no_type_check  # Filled with the arrays of a batch, then with those of all batches.
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What the examples of one set gave, in their order, without padding; leading axis N.
+
+    Attributes:
+      ids: of the examples.
+      errors: row -> n -> metric -> (N,), millimetres or percent.
+      diagnostics: of the full set of M hypotheses; the energies of the quantized sets are `energy_mm|<n>`.
+      single: of `set_errors.SINGLE`: metric -> (N,).
+      calibration: n -> that of the quantized sets, for n > 1.
+      curves: "random": metric -> error at n = 1, ..., M (N, M); "quantized", if asked for, to the largest n asked for.
+    """
+
+    ids: Values
+    errors: Mapping[str, Mapping[str, Mapping[str, Values]]]
+    diagnostics: Mapping[str, Values]
+    single: Mapping[str, Mapping[str, Values]]
+    calibration: Mapping[str, calibration.Calibration]
+    curves: Mapping[str, Mapping[str, Values]]
+
+    @property
+    def flat_errors(self) -> dict[tuple[str, str, str], np.ndarray]:
+        """(row, n, metric) -> (N,)."""
+        tree = self.errors
+        return {
+            (m, n, k): np.asarray(v)
+            for m, sets in tree.items()
+            for n, scores in sets.items()
+            for k, v in scores.items()
+        }
+
+
+def ordered_map(function: Callable[..., Any], *trees: Any) -> Any:
+    """`jax.tree.map` over findings or parts of them that keeps the order of dictionaries, in which rows are printed."""
+    first = trees[0]
+    if isinstance(first, Mapping):
+        return {key: ordered_map(function, *(tree[key] for tree in trees)) for key in first}
+    if dataclasses.is_dataclass(first):
+        names = [field.name for field in dataclasses.fields(first)]
+        return type(first)(**{n: ordered_map(function, *(getattr(tree, n) for tree in trees)) for n in names})
+    return function(*trees)
+
+
+def join(parts: Sequence[Any]) -> Any:
+    """Several batches as one."""
+    return ordered_map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def describe(evaluation: methods.Evaluation, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """The head of results.json: what was evaluated, and how; `trained` are the metadata of its checkpoint."""
+    config, networks, settings = evaluation.config, evaluation.networks, evaluation.settings
+    named, *strict = map(dataclasses.asdict, protocols.both(settings.protocol).values())
+    regressors = {settings.label: networks.main} | ({methods.HMR: networks.hmr} if networks.hmr else {})
+    return {
+        "schema": SCHEMA,
+        **provenance.metadata(config, networks.main.bodies),
+        "model": config.model.name,
+        "label": settings.label,
+        "seed": config.seed,
+        "split": config.eval.split,
+        "protocol": named,
+        **({"protocol_strict": strict[0]} if strict else {}),
+        "num_hypotheses": networks.main.num_hypotheses,
+        "steps": {name: regressor.step for name, regressor in regressors.items()},
+        "images_seen": {name: regressor.images_seen for name, regressor in regressors.items()},
+        "inits": {name: regressor.init for name, regressor in regressors.items()},
+        "init": trained.get("init") or {"dir": "", "fingerprint": None},
+        "training_seconds": trained.get("training_seconds"),
+        "prior": {"held_out_log_prob": networks.density.held_out_log_prob, "noise_mm": config.flow.noise_mm},
+        **{part: {} for part in ("tuned_on_validation", "datasets", "metrics", "compared", "diagnostics")},
+        **{part: {} for part in ("single", "calibration")},
+    }
+
+
+def add_set(
+    result: dict[str, Any],
+    evaluation: methods.Evaluation,
+    name: str,
+    found: Findings,
+    rows: Sequence[methods.Method],
+    choices: Choices,
+) -> None:
+    """Adds what one set gave to the contents of results.json.
+
+    Args:
+      result: from `describe`; changed in place.
+      evaluation: of the work directory.
+      name: of the set.
+      found: on the evaluated split.
+      rows: of the table.
+      choices: what was chosen on the validation split.
+    """
+    config, settings = evaluation.config, choices.settings
+    result["tuned_on_validation"][name] = choices.tuned
+    result["temperature"] = settings.temperature  # Prediction uses the one of the last set.
+    result["datasets"][name] = _dataset(config, name, found.ids.tolist())
+    result["metrics"][name] = of_metrics(found)
+    result["compared"][name] = comparisons(found, settings.label, [row.name for row in rows if row.compared])
+    result["diagnostics"][name] = diagnose(found, result["num_hypotheses"], settings)
+    result["single"][name] = of_single(found)
+    result["calibration"][name] = of_calibration(found, settings.factor, choices.calibrated)
+    if found.curves:
+        result.setdefault("curves", {})[name] = of_curves(found)
+    for part, inspected in choices.inspected.items():
+        result.setdefault(part, {})[name] = inspected
+    if published := config.eval.get("published"):
+        rows_beside = PUBLISHED[published](result["metrics"][name][settings.label])
+        result.setdefault("published", {})[name] = rows_beside
+
+
+def write(workdir: pathlib.Path, result: Mapping[str, Any], arrays: Mapping[str, Values]) -> None:
+    """Replaces the three result files one by one, each atomically; results.json comes last and says that all are there."""
+    page = results_page.markdown(result) + "\n"
+    io.write_npz(workdir / "per_example.npz", {name: np.asarray(values) for name, values in arrays.items()})
+    io.write_text(workdir / "results.md", page)
+    io.write_json(workdir / "results.json", result)
+
+
+def _dataset(config: Any, name: str, ids: Sequence[str]) -> dict[str, Any]:
+    """What tells a set from every other one: its name with all its options, and its examples."""
+    built = sources.source_name(config, name)
+    digest = hashlib.sha256("\n".join([built, *ids]).encode()).hexdigest()
+    return {"name": built, "examples": len(ids), "fingerprint": digest}
+
+
+def of_metrics(found: Findings) -> dict[str, Any]:
+    """method -> n -> metric -> `metrics.summary`."""
+    return ordered_map(metrics.summary, found.errors)
+
+
+def of_single(found: Findings) -> dict[str, Any]:
+    """`set_errors.SINGLE` -> metric -> `metrics.summary`."""
+    return ordered_map(metrics.summary, found.single)
+
+
+def of_calibration(found: Findings, temperature: float, fitted: Mapping[str, float]) -> dict[str, Any]:
+    """n -> `calibration.describe` and the temperature in use, and the scores under the one `fitted` on validation."""
+    result = {}
+    for n, one in found.calibration.items():
+        hit, (tuned, *others) = np.asarray(one.hit), np.moveaxis(np.asarray(one.prob), 1, 0)
+        result[n] = {"temperature": temperature} | calibration.describe(hit, tuned, others[0])
+        if n in fitted:
+            bins = calibration.bins(others[calibration.GRID.index(fitted[n])], calibration.outcomes(hit, int(n)))
+            result[n] |= {
+                "temperature_fitted": fitted[n],
+                "ece_fitted": calibration.expected_error(bins),
+                "bins_fitted": bins,
+            }
+    return result
+
+
+def of_curves(found: Findings) -> dict[str, Any]:
+    """Mean errors at every n, of random and of quantized sets; empty where they were not asked for."""
+    means = ordered_map(lambda values: values.astype(np.float64).mean(axis=0).tolist(), found.curves)
+    if not means:
+        return {}
+    return {"n": list(range(1, len(means["random"]["mpjpe"]) + 1)), **means}
+
+
+def per_example(sets: Mapping[str, Findings]) -> dict[str, Values]:
+    """The arrays of per_example.npz (docs/interfaces.md, section 8), from what each set gave."""
+    return {key: values for name, found in sets.items() for key, values in _arrays_of(name, found).items()}
+
+
+def _arrays_of(name: str, found: Findings) -> dict[str, Values]:
+    arrays: dict[str, Values] = {f"{name}|example_id": found.ids}
+    arrays |= {f"{name}|{'|'.join(key)}": values for key, values in found.flat_errors.items()}
+    arrays |= {f"{name}|diagnostic|{key}": values for key, values in found.diagnostics.items() if _is_scalar(values)}
+    for word, tree in (("single", found.single), ("curve", found.curves)):
+        arrays |= {f"{name}|{word}|{kind}|{k}": v for kind, values in tree.items() for k, v in values.items()}
+    return arrays
+
+
+def _is_scalar(values: Values) -> bool:
+    return values.ndim == 1 and values.dtype.kind == "f"
+
+
+def comparisons(found: Findings, main: str, controls: Collection[str]) -> list[dict[str, Any]]:
+    """Paired differences main row - control at every n; an interval below 0 says that the main row is better."""
+    errors, rows = found.flat_errors, []
+    for (method, n, name), values in errors.items():
+        if method in controls and name in metrics.REPORTED:
+            row = {"control": method, "n": int(n), "metric": name}
+            rows.append(row | metrics.paired(errors[main, n, name], values))
+    return rows
+
+
+def diagnose(found: Findings, num_hypotheses: int, settings: Settings) -> dict[str, Any]:
+    """What the numbers stand on: spread, 2D error, use of hypotheses, energy of the quantized sets."""
+    diagnostics = {name: np.asarray(values) for name, values in found.diagnostics.items()}
+    result: dict[str, Any] = {}
+    for name, values in diagnostics.items():
+        if not _is_scalar(values) or not np.isfinite(values).any():
+            continue
+        word, _, n = name.partition("|")  # Energies are given for each n.
+        summary = metrics.summary(values[np.isfinite(values)])
+        result |= {word: result.get(word, {}) | {n: summary}} if n else {name: summary}
+    if not settings.exchangeable:  # The k-th of exchangeable hypotheses is a different one in each image.
+        best = np.bincount(diagnostics["best_hypothesis"], minlength=num_hypotheses)
+        share = best[best > 0] / best.sum()
+        result["hypotheses_ever_best"] = int((best > 0).sum())
+        result["hypotheses_never_best"] = int((best == 0).sum())
+        result["hypotheses_in_use"] = float(np.exp(-(share * np.log(share)).sum()))
+    errors = found.flat_errors
+    own, shuffled = ((method, "1", "mpjpe") for method in (settings.label, methods.shuffled_of(settings.label)))
+    if own in errors and shuffled in errors:
+        result["worse_when_shuffled"] = float(errors[shuffled].mean() / errors[own].mean() - 1)
+    return result
+
+
+def same_people(sets: Mapping[str, Findings], main: str) -> dict[str, Any]:
+    """What hiding does to the same people: the last set against the first, where they have the same examples.
+
+    Comparing visible with hidden joints within one set would compare trunks with limbs; here every joint of every
+    person is compared with itself.
+    """
+    plain, *_, hidden = [*sets.values()] * 2  # Twice, so that one set is both.
+    if plain is hidden or list(plain.ids) != list(hidden.ids):
+        return {}
+    result: dict[str, Any] = {}
+    seen_plain, seen = (np.asarray(found.diagnostics["seen"]) for found in (plain, hidden))
+    difference = np.asarray(hidden.diagnostics["spread_mm"]) - np.asarray(plain.diagnostics["spread_mm"])
+    single = next((m for m in (methods.HMR, main) if (m, "1", "mpjpe") in hidden.flat_errors), None)
+    occluded = np.asarray(hidden.diagnostics["occlusion"])
+    for kind in np.unique(occluded):
+        rows = occluded == kind
+        if rows.sum() < 2:
+            continue
+        entry: dict[str, Any] = {"examples": int(rows.sum())}
+        for word, where in (("hidden", (seen_plain & ~seen)[rows]), ("visible", seen[rows])):
+            if where.any():
+                means = (difference[rows] * where).sum(axis=1) / np.maximum(where.sum(axis=1), 1)
+                entry[f"spread_of_{word}_joints_mm"] = metrics.paired(means, np.zeros_like(means))
+        if single:
+            key = (single, "1", "mpjpe")
+            entry["single_mpjpe"] = metrics.paired(hidden.flat_errors[key][rows], plain.flat_errors[key][rows])
+        result[occlusion.STRATEGIES[kind]] = entry
+    return result

@@ -1,0 +1,59 @@
+"""What one pass over the validation split of a set chooses for the quantizer: two temperatures of the weights of eq (2)."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from multibodies_jax.evaluation import calibration, set_errors
+from multibodies_jax.evaluation.outputs import Outputs, Settings
+
+TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Factors on the log-prior among which the quantizer's is chosen; 1 is eq (2) as printed."""
+
+
+class Temperatures:
+    """Chooses the quantizer's temperature by the error of its sets, and the one that calibrates their probabilities.
+
+    The second depends on the clusters of the first; the clusters of all candidates are kept, so that each batch is read
+    once (integers: 4 M bytes per example, candidate and n).
+    """
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._errors: dict[float, list[np.ndarray]] = {t: [] for t in TEMPERATURES}
+        self._log_prior: list[np.ndarray] = []
+        self._clusters: dict[tuple[float, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+
+    def observe(self, outputs: Outputs) -> None:
+        """Reads one batch of the validation split."""
+        keep, ns = outputs.valid, self._settings.ns
+        mpjpe = {"mpjpe": outputs.errors["mpjpe"]}
+        self._log_prior.append(np.asarray(outputs.hyps.log_prior)[keep])
+        for t in TEMPERATURES:
+            chosen = [outputs.quantize(n, weights="prior", temperature=t).medoid for n in ns]
+            errors = [np.asarray(set_errors.members(mpjpe, index)["mpjpe"]).min(axis=1) for index in chosen]
+            self._errors[t].append(np.stack(errors)[:, keep])
+            for n in ns:
+                if n > 1:
+                    found = outputs.quantize(n, temperature=t)
+                    hit = np.asarray(calibration.hits(found, outputs.truth))[keep]
+                    self._clusters.setdefault((t, n), []).append((hit, np.asarray(found.assignment)[keep]))
+
+    def errors(self) -> dict[float, np.ndarray]:
+        """Temperature -> mean MPJPE-n (N,) of the sets under the prior's weights, millimetres, for each n."""
+        return {t: np.concatenate(parts, axis=1).mean(axis=1) for t, parts in self._errors.items()}
+
+    def calibrated(self, temperature: float) -> dict[str, float]:
+        """n -> the temperature that fits the probabilities of the sets chosen under `temperature` (`calibration.fit`)."""
+        fitted = {}
+        for (t, n), parts in self._clusters.items():
+            if t != temperature:
+                continue
+            prob = [
+                calibration.probabilities(
+                    jnp.asarray(log_prior), jnp.asarray(assignment), n, jnp.array(calibration.GRID)
+                )
+                for log_prior, (_, assignment) in zip(self._log_prior, parts, strict=True)
+            ]
+            hit = np.concatenate([hit for hit, _ in parts])
+            fitted[str(n)] = calibration.fit(np.concatenate(prob), hit, calibration.GRID)
+        return fitted

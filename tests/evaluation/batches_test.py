@@ -1,0 +1,43 @@
+"""Evaluation batches: in order, padded, and with the evidence of another example where that is asked for."""
+
+import numpy as np
+import pytest
+
+from multibodies_jax.data import sources
+from multibodies_jax.evaluation import batches
+from tests.helpers import tiny
+
+
+@pytest.fixture(autouse=True)
+def numbers(monkeypatch):
+    """Five records that are numbers, and rows that say which."""
+    monkeypatch.setattr(sources, "open_source", lambda config, name, split: [{"number": i} for i in range(5)])
+
+    def row(config, record):
+        number = record["number"]
+        kp2d = np.full((24, 2), number, np.float32)
+        return {"example_id": f"image{number}", "kp2d": kp2d, "betas": np.float32(number), "valid": np.float32(1)}
+
+    monkeypatch.setattr(batches, "evaluation_row", row)
+
+
+def read(others, **fields):
+    config = tiny.config(eval__batch=2, **fields)
+    found = list(batches.examples(config, "a set", "test", others))
+    assert len(found) == batches.count(config, "a set", "test")
+    keep = np.concatenate([batch["valid"] for batch in found]) > 0
+    return {name: np.concatenate([batch[name] for batch in found])[keep] for name in found[0]}
+
+
+def test_every_example_comes_once_and_in_order():
+    found = read(others=False)
+    assert list(found["example_id"]) == [f"image{i}" for i in range(5)]
+    assert not [name for name in found if name.startswith(batches.OTHER)]
+    assert list(read(others=False, eval__max_examples=3)["example_id"]) == ["image0", "image1", "image2"]
+
+
+def test_other_evidence_is_of_the_example_half_the_set_away_and_has_no_truth():
+    found = read(others=True)
+    np.testing.assert_array_equal(found["other_kp2d"][:, 0, 0], [2, 3, 4, 0, 1])
+    np.testing.assert_array_equal(found["kp2d"][:, 0, 0], np.arange(5))
+    assert [name for name in found if name.startswith(batches.OTHER)] == ["other_kp2d"]

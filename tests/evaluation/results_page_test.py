@@ -1,0 +1,43 @@
+"""The page of one evaluation: a row for each method, what was chosen, and what an inspection found."""
+
+import pytest
+
+from multibodies_jax.evaluation import methods, results, results_page
+from tests.evaluation import results_test
+from tests.helpers import evaluation_fixture as fixture
+
+
+@pytest.fixture
+def result(monkeypatch):
+    monkeypatch.setattr(results.sources, "source_name", lambda config, name: f"{name}-1")
+    evaluation = fixture.evaluation(fixture.made())
+    found = results.describe(evaluation, {})
+    tuned = {"temperature": {"chosen": 0.3}, "noise_deg": {"mpjpe-2": {"root": 2.5, "pose": 4.0}}}
+    choices = results.Choices(evaluation.settings, tuned, {})
+    findings = results_test.findings()
+    scalars = {name: findings.diagnostics["energy_mm|2"] for name in ("spread_visible_mm", "effective_printed")}
+    scalars |= {"effective_tuned": findings.diagnostics["energy_mm|2"]}
+    findings = results_test.findings(diagnostics=findings.diagnostics | scalars)
+    results.add_set(found, evaluation, "a", findings, methods.rows(evaluation), choices)
+    return found | {"same_people": results.same_people({"a": findings, "b": findings}, "ours")}
+
+
+def test_the_page_has_every_row_and_choice(result):
+    text = results_page.markdown(result)
+    means = result["metrics"]["a"]["ours"]["2"]
+    cell = f"{means['mpjpe']['mean']:.1f} ± {means['mpjpe']['ci95']:.1f}"
+    assert "| method | MPJPE-1 | RE-1 | MPJPE-2 | RE-2 |" in text and cell in text
+    for name in results_test.NAMES:
+        assert f"\n| {name} | " in text
+    assert "- a: temperature 0.3." in text and "mpjpe-2 2.5/4" in text
+    assert "Hypotheses ever best: 3; never: 3" in text
+
+
+def test_an_inspection_is_told_in_the_words_of_its_network(result):
+    found = {"kl": 3.0, "verdict": "neither", "error_encoded_mm": 1.0, "error_sampled_mm": 2.0, "spread_mm": 3.0}
+    text = results_page.markdown(
+        result | {"model": "smpl_cvae", "cvae": {"a": found, "b": {"verdict": "not measured"}}}
+    )
+    assert "- a: SMPL-CVAE, collapsed or cheating: neither (3.0 nats in z; error with the encoded z 1.0 mm" in text
+    assert "- b: SMPL-CVAE" not in text
+    assert "SMPL-CVAE" not in results_page.markdown(result)

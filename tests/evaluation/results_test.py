@@ -1,0 +1,149 @@
+"""What is written of findings: means, pairs, use of hypotheses, calibration, curves, arrays, and the three files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from multibodies_jax.evaluation import calibration, methods, results
+from tests.helpers import evaluation_fixture as fixture
+
+N, M = 8, 4
+NAMES = ("ours", "random n of the M", "ours, evidence shuffled")
+
+
+def findings(seed=0, **fields):
+    rng = np.random.default_rng(seed)
+
+    def scores():
+        return {"mpjpe": rng.uniform(50, 90, N), "pa_mpjpe": rng.uniform(30, 60, N), "vertex": rng.uniform(50, 90, N)}
+
+    errors = {name: {n: scores() for n in (("1",) if "shuffled" in name else ("1", "2"))} for name in NAMES}
+    prob = rng.dirichlet(np.ones(2), (N, 1 + len(calibration.GRID)))
+    usual = {
+        "ids": np.array([f"image{i}" for i in range(N)]),
+        "errors": errors,
+        "diagnostics": {
+            "spread_mm": rng.uniform(10, 20, (N, 24)).astype(np.float32),
+            "seen": rng.uniform(size=(N, 24)) < 0.5,
+            "best_hypothesis": np.array([0, 0, 0, 0, 1, 1, 3, 3]),
+            "spread_hidden_mm": np.float32([1, 2, 3, np.nan, 5, 6, 7, 8]),
+            "beta_norm": np.full(N, np.nan, np.float32),
+            "energy_mm|2": np.arange(N, dtype=np.float32),
+            "occlusion": np.array([0, 0, 0, 1, 1, 1, 2, 0]),
+        },
+        "single": {"first": {"mpjpe": rng.uniform(50, 90, N)}},
+        "calibration": {"2": calibration.Calibration(rng.integers(0, 2, N), prob)},
+        "curves": {
+            "random": {"mpjpe": np.tile(np.arange(4.0, 0, -1), (N, 1))},
+            "quantized": {"mpjpe": np.ones((N, 2))},
+        },
+    }
+    return results.Findings(**usual | fields)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return findings()
+
+
+def test_batches_are_joined_in_order_and_rows_keep_theirs(found):
+    first, second = (
+        results.ordered_map(lambda values, rows=rows: values[rows], found) for rows in (slice(3), slice(3, N))
+    )
+    joined = results.join([first, second])
+    assert joined.ids.tolist() == found.ids.tolist() and list(joined.errors) == list(NAMES)
+    np.testing.assert_array_equal(joined.errors["ours"]["2"]["vertex"], found.errors["ours"]["2"]["vertex"])
+    np.testing.assert_array_equal(joined.calibration["2"].prob, found.calibration["2"].prob)
+
+
+def test_means_and_pairs(found):
+    means = results.of_metrics(found)
+    assert means["ours"]["2"]["mpjpe"]["mean"] == pytest.approx(found.errors["ours"]["2"]["mpjpe"].mean())
+    assert results.of_single(found)["first"]["mpjpe"]["count"] == N
+    rows = results.comparisons(found, "ours", ["random n of the M"])
+    assert [(row["n"], row["metric"]) for row in rows] == [
+        (n, metric) for n in (1, 2) for metric in ("mpjpe", "pa_mpjpe")
+    ]
+    own, other = (found.errors[name]["2"]["mpjpe"] for name in NAMES[:2])
+    assert rows[2]["mean"] == pytest.approx((own - other).mean()) and rows[2]["control"] == "random n of the M"
+
+
+def test_diagnostics_are_means_of_what_was_measured_and_count_the_hypotheses_in_use(found):
+    told = results.diagnose(found, M, fixture.settings())
+    assert told["spread_hidden_mm"]["count"] == 7 and "beta_norm" not in told and "seen" not in told
+    assert told["energy_mm"]["2"]["mean"] == pytest.approx(3.5)
+    assert (told["hypotheses_ever_best"], told["hypotheses_never_best"]) == (3, 1)
+    share = np.array([0.5, 0.25, 0.25])
+    assert told["hypotheses_in_use"] == pytest.approx(np.exp(-(share * np.log(share)).sum()))
+    ratio = found.errors["ours, evidence shuffled"]["1"]["mpjpe"].mean() / found.errors["ours"]["1"]["mpjpe"].mean()
+    assert told["worse_when_shuffled"] == pytest.approx(ratio - 1)
+    assert "hypotheses_in_use" not in results.diagnose(found, M, fixture.settings(exchangeable=True))
+
+
+def test_calibration_has_a_fitted_temperature_only_where_one_was_fitted(found):
+    bare = results.of_calibration(found, 0.3, {})["2"]
+    assert bare["temperature"] == 0.3 and "temperature_fitted" not in bare
+    fitted = results.of_calibration(found, 0.3, {"2": calibration.GRID[5]})["2"]
+    one = found.calibration["2"]
+    bins = calibration.bins(one.prob[:, 6], calibration.outcomes(one.hit, 2))
+    assert fitted["bins_fitted"] == bins and fitted["ece_fitted"] == calibration.expected_error(bins)
+    assert {name: fitted[name] for name in bare} == bare
+
+
+def test_curves_have_a_mean_for_every_n(found):
+    curves = results.of_curves(found)
+    assert curves == {"n": [1, 2, 3, 4], "random": {"mpjpe": [4, 3, 2, 1]}, "quantized": {"mpjpe": [1, 1]}}
+    assert results.of_curves(findings(curves={})) == {}
+
+
+def test_hiding_is_measured_on_the_same_people(found):
+    hidden = findings(1)
+    told = results.same_people({"plain": found, "hidden": hidden}, "ours")
+    assert [entry["examples"] for entry in told.values()] == [4, 3]  # A strategy of one image has no interval.
+    rows = np.array([3, 4, 5])
+    difference = hidden.errors["ours"]["1"]["mpjpe"] - found.errors["ours"]["1"]["mpjpe"]
+    assert [*told.values()][1]["single_mpjpe"]["mean"] == pytest.approx(difference[rows].mean())
+    gone = found.diagnostics["seen"] & ~hidden.diagnostics["seen"]
+    wider = hidden.diagnostics["spread_mm"] - found.diagnostics["spread_mm"]
+    own = [wider[i][gone[i]].mean() for i in rows]
+    assert [*told.values()][1]["spread_of_hidden_joints_mm"]["mean"] == pytest.approx(np.mean(own), rel=1e-5)
+    assert results.same_people({"plain": found}, "ours") == {}
+    others = findings(ids=np.array([f"other{i}" for i in range(N)]))
+    assert results.same_people({"plain": found, "others": others}, "ours") == {}
+
+
+def test_per_example_arrays_have_every_row_and_the_scalars(found):
+    arrays = results.per_example({"a": found, "b": findings(1)})
+    assert arrays["a|example_id"].tolist() == found.ids.tolist()
+    np.testing.assert_array_equal(arrays["b|ours|2|mpjpe"], findings(1).errors["ours"]["2"]["mpjpe"])
+    assert {"a|diagnostic|spread_hidden_mm", "a|single|first|mpjpe", "a|curve|random|mpjpe"} <= set(arrays)
+    assert not {"a|diagnostic|seen", "a|diagnostic|spread_mm", "a|diagnostic|best_hypothesis"} & set(arrays)
+
+
+def test_published_numbers_stand_beside_those_of_the_main_row():
+    means = {n: {"mpjpe": {"mean": 60.0}, "pa_mpjpe": {"mean": 40.0}} for n in ("1", "5")}
+    rows = results.PUBLISHED["h36m"](means)
+    assert [(row["n"], row["metric"]) for row in rows] == [(n, m) for n in (1, 5) for m in ("mpjpe", "pa_mpjpe")]
+    assert rows[0]["difference"] == pytest.approx(60.0 - 61.517)
+
+
+def test_the_head_says_what_was_evaluated_and_the_files_are_replaced_together(tmp_path, found, monkeypatch):
+    evaluation = fixture.evaluation(fixture.made())
+    result = results.describe(evaluation, {"init": None, "training_seconds": 3.0})
+    assert result["label"] == "ours" and result["num_hypotheses"] == fixture.M and result["training_seconds"] == 3.0
+    assert list(result["steps"]) == ["ours", methods.HMR] and result["protocol"]["name"] == "strict"
+    monkeypatch.setattr(results.sources, "source_name", lambda config, name: f"{name}-1")
+    rows = methods.rows(evaluation)
+    choices = results.Choices(evaluation.settings, {"temperature": {"chosen": 0.3}}, {}, {"cvae": {"kl": 1.0}})
+    results.add_set(result, evaluation, "a", found, rows, choices)
+    assert result["tuned_on_validation"]["a"] == choices.tuned and result["cvae"]["a"] == {"kl": 1.0}
+    assert result["temperature"] == 0.5 and result["datasets"]["a"]["examples"] == N
+    monkeypatch.setattr(results.results_page, "markdown", lambda result: "page")
+    results.write(tmp_path, result, results.per_example({"a": found}))
+    assert json.loads((tmp_path / "results.json").read_text())["metrics"] == result["metrics"]
+    assert (tmp_path / "results.md").read_text() == "page\n" and len(list(tmp_path.iterdir())) == 3
+    before = (tmp_path / "results.json").read_bytes()
+    with pytest.raises(TypeError):
+        results.write(tmp_path, result | {"a number": object()}, {})
+    assert (tmp_path / "results.json").read_bytes() == before

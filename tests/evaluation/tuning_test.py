@@ -1,0 +1,38 @@
+"""The temperatures that one pass over a validation split chooses, against the sets of each batch computed again."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from multibodies_jax.evaluation import calibration, tuning
+from tests.helpers import evaluation_fixture as fixture
+
+NS = (1, 2, 5)
+
+
+@pytest.mark.parametrize("weights", ["prior", "uniform"])
+def test_errors_and_calibration_are_those_of_the_sets_under_each_temperature(weights):
+    parts = [fixture.made(seed=seed, padding=seed, weights=weights) for seed in (0, 1)]
+    search = tuning.Temperatures(parts[0].settings)
+    for out in parts:
+        search.observe(out)
+    errors = search.errors()
+    assert tuple(errors) == tuning.TEMPERATURES
+    for t, means in errors.items():
+        for place, n in enumerate(NS):
+            own = []
+            for out in parts:
+                medoid = out.quantize(n, weights="prior", temperature=t).medoid
+                own.append(np.asarray(out.members(medoid)["mpjpe"]).min(axis=1)[out.valid])
+            assert means[place] == pytest.approx(np.concatenate(own).mean(), rel=1e-6)
+    for t in (0.003, 1.0):
+        fitted = search.calibrated(t)
+        assert list(fitted) == ["2", "5"]  # A set of one body has no probabilities to calibrate.
+        for n, temperature in fitted.items():
+            prob, hit = [], []
+            for out in parts:
+                found = out.quantize(int(n), temperature=t)
+                grid = jnp.array(calibration.GRID)
+                prob.append(calibration.probabilities(out.hyps.log_prior, found.assignment, int(n), grid)[out.valid])
+                hit.append(np.asarray(calibration.hits(found, out.truth))[out.valid])
+            assert temperature == calibration.fit(np.concatenate(prob), np.concatenate(hit), calibration.GRID)
