@@ -145,6 +145,16 @@ def test_features_of_a_trunk_that_changes_are_refused(tmp_path, field):
         config_checks.validate(config)
 
 
+@pytest.mark.parametrize("name", ["smpl_mdn", "smpl_cvae"])
+@pytest.mark.parametrize("field", ["num_hypotheses", "head"])
+def test_baselines_refuse_one_hypothesis_and_the_released_head(name, field):
+    config = tiny.config(model__name=name).unlock()
+    config.model[field] = {"num_hypotheses": 1, "head": "released"}[field]
+    config.model.trunk, config.data.sets = "resnet50", ("synthetic_bodies/clean",)
+    with pytest.raises(ValueError, match=r"2 or more.*head='paper'"):
+        config_checks.validate(config)
+
+
 def test_cached_passes_with_several_processes_are_refused(trunk, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ValueError, match="cached_passes=2 works with one process, and there are 2"):

@@ -10,35 +10,14 @@ import pytest
 
 from multibodies_jax.models import build, resnet
 from multibodies_jax.released import network as released
+from tests.helpers.random_network import IMAGE, MEAN, RNG, evaluate, fill
 
 M = 3
-RNG = np.random.default_rng(0)
-MEAN = RNG.normal(size=157).astype(np.float32)
-IMAGE = {"image": jnp.asarray(RNG.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8))}
-evaluate = jax.jit(lambda model, variables, batch: model.apply(variables, batch), static_argnums=0)
 make = functools.partial(build.build, mean_state=MEAN, trunk="resnet50", crop_size=64, head="released", hidden=16)
 
 
 def random_tree(model, seed=0):
     return fill(jax.eval_shape(model.init, jax.random.key(0), IMAGE), seed)
-
-
-def fill(shapes, seed):
-    """Variables of ordinary size everywhere, statistics away from 0 and 1."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path, shape):
-        kind = path[-1].key
-        size = shape.shape
-        if kind in ("var", "scale"):
-            value = rng.uniform(0.5, 1.5, size)
-        elif kind == "kernel":
-            value = rng.standard_normal(size, np.float32) / np.sqrt(np.prod(size[:-1]))
-        else:
-            value = 0.2 * rng.standard_normal(size, np.float32)
-        return jnp.asarray(value, jnp.float32)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 @pytest.fixture(scope="module")

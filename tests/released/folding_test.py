@@ -1,0 +1,7 @@
+"""The folded network of the released head against the network that it was made of."""
+
+from tests.helpers import random_network
+
+
+def test_states_are_those_of_the_source():
+    random_network.check_folded({"trunk": "resnet50", "head": "released", "num_hypotheses": 3}, 2)
