@@ -153,7 +153,7 @@ def test_siblings_differ_in_what_is_a_fault_and_nothing_else():
     for name, protocol in protocols.PROTOCOLS.items():
         assert protocol.name == name and protocol.joints[:14] == joints.J14
         if protocol.strict and protocol.hint:
-            sibling = protocols.get(protocol.strict)
+            sibling = protocols.PROTOCOLS[protocol.strict]
             assert sibling.selection == protocols.MINIMUM and sibling.truth_root == "pelvis" and not sibling.strict
             assert (sibling.truth, sibling.joints, sibling.metrics) == (
                 protocol.truth,

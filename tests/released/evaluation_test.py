@@ -84,4 +84,4 @@ def test_3dpw_has_gendered_vertices_and_another_protocol_is_refused(folder, monk
     assert set(scores) == {f"{m}{s}" for m in ("mpjpe", "pa_mpjpe", "vertex", "pa_vertex") for s in ("", "_strict")}
     assert scores["pa_vertex"]["mean"] < scores["vertex"]["mean"] and scores["mpjpe"]["count"] == 4
     with pytest.raises(ValueError, match=r"belongs to a set of '3dpw', and protocol 'h36m_p2' scores Human3\.6M"):
-        scored(folder, "3dpw_test_all", "h36m_p2", "")
+        scored(folder, "3dpw_test_all", "h36m_p2", None)
