@@ -1,8 +1,6 @@
 """Every method on one frozen trunk, from its training to its table; and what `make tables` does about it all."""
 
-import concurrent.futures
 import pathlib
-import time
 
 import jax
 import numpy as np
@@ -12,7 +10,7 @@ from configs import default
 from multibodies_jax.data import sources
 from multibodies_jax.evaluation import evaluate
 from multibodies_jax.models import build
-from multibodies_jax.training import checkpoints, config_checks, feature_cache, logs, loop, provenance
+from multibodies_jax.training import checkpoints, config_checks, logs, loop, provenance
 from tests.helpers import tiny
 
 _OPTIONS = {"num_train": 12, "num_validation": 4, "num_test": 7, "num_people": 40, "image_size": 64}
@@ -79,63 +77,6 @@ def test_a_method_learns_on_the_cached_features_of_a_frozen_trunk(trunk, name):
         result["init"]["fingerprint"] == metadata["init"]["fingerprint"] == result["inits"][build.NETWORKS[name].label]
     )
     assert ("collapsed or cheating" in (workdir / "results.md").read_text()) == (name == "smpl_cvae")
-
-
-def test_features_are_those_of_the_images(tmp_path):
-    images = np.arange(6 * 4).reshape(6, 2, 2).astype(np.float32)
-    calls = []
-
-    def batches():
-        calls.append(1)
-        return iter({"image": images[i : i + 2], "valid": np.arange(i, i + 2)} for i in (0, 2, 4))
-
-    def opened(**description):
-        return feature_cache.open_cache(
-            tmp_path / "c", description, 6, batches, lambda batch: batch["image"].sum((1, 2))[:, None]
-        )
-
-    rows = opened(trunk="a")
-    np.testing.assert_array_equal(rows["feature"][:, 0], images.sum((1, 2)))
-    np.testing.assert_array_equal(rows["valid"], np.arange(6))
-    assert "image" not in rows
-    np.testing.assert_array_equal(opened(trunk="a")["feature"], rows["feature"])
-    assert len(calls) == 1
-    with pytest.raises(ValueError, match="cache of other features"):
-        opened(trunk="b")
-    (tmp_path / "c" / "feature.npy").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="is no cache of features"):
-        opened(trunk="a")
-
-
-def test_two_runs_that_make_the_same_cache_leave_it_whole(tmp_path):
-    calls = []
-
-    def made():
-        return feature_cache.open_cache(tmp_path / "c", {}, 4, batches, lambda batch: batch["image"])["feature"][:, 0]
-
-    def batches():
-        calls.append(1)
-        yield {"image": np.full((2, 3), 1.0)}
-        if len(calls) == 1:
-            other.append(pool.submit(made))  # Another run begins before this one is done.
-            time.sleep(0.3)
-        yield {"image": np.full((2, 3), 2.0)}
-
-    other: list = []
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        np.testing.assert_array_equal(made(), [1, 1, 2, 2])
-        np.testing.assert_array_equal(other[0].result(), [1, 1, 2, 2])
-    assert len(calls) == 1
-
-
-def test_a_cache_that_was_stopped_is_not_there(tmp_path):
-    def batches():
-        yield {"image": np.zeros((2, 3)), "valid": np.zeros(2)}
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        feature_cache.open_cache(tmp_path / "c", {}, 4, batches, lambda batch: batch["image"])
-    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize("field", [{"freeze": None}, {"freeze_statistics": False}, {"init": None}])

@@ -39,7 +39,7 @@ def config(**overrides) -> ConfigDict:
 
 
 def load_people(config: ConfigDict, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Stands in for `experiment.load_people`: 40 random people."""
+    """Stands in for `sources.load_people`: 40 random people."""
     rng = np.random.default_rng(len(split))
     poses = rng.normal(scale=0.2, size=(40, 24, 3)).astype(np.float32)
     poses[:, 0] = 0
