@@ -20,20 +20,22 @@ _CHOICES = {
     "data.augment": ("none", "mild", "spin"),
     "data.crop": augment.CROPS,
     "freeze": (None, "trunk", "loaded"),
-    "eval.split": ("train", "validation", "test"),
 }
 
 
 _POSITIVE = (
     *("train.steps", "train.batch", "train.accumulate", "train.log_every", "train.checkpoint_every"),
     *("stage1.steps", "stage1.batch", "flow.layers", "flow.steps", "flow.batch", "model.width"),
-    *("quantizer.starts", "quantizer.iterations", "eval.batch", "eval.vertex_stride", "eval.curve"),
-    *("data.cached_passes", "optim.decay_step"),
+    *("quantizer.starts", "quantizer.iterations", "data.cached_passes", "optim.decay_step"),
 )
 
 
 def validate(config: Any) -> None:
-    """Checks the fields whose values are names or bounded numbers; the message lists the choices."""
+    """Checks the fields whose values are names or bounded numbers; those of `config.eval` are in `evaluation.checks`.
+
+    Raises:
+      ValueError: a field has none of its choices, which the message lists, is out of range, or does not fit another.
+    """
     check_choice(config, "model.name", build.NETWORKS)
     check_choice(config, "model.head", build.HEADS)
     check_choice(config, "loss.reading", objective.OBJECTIVES)
@@ -62,19 +64,9 @@ def validate(config: Any) -> None:
         raise ValueError(
             "config.optim.schedule='step' needs the step of the decay: config.optim.decay_step, at least 1."
         )
-    if config.eval.max_examples == 1 or not config.eval.ns:
-        raise ValueError(
-            "Intervals need config.eval.max_examples of 2 or more (None: all) and config.eval.ns at least one n."
-        )
     if config.model.num_hypotheses is not None and config.model.num_hypotheses < 1:
         raise ValueError(
             f"config.model.num_hypotheses is {config.model.num_hypotheses}; it is 1 or more, or None: the checkpoint's."
-        )
-    most = config.model.num_hypotheses or max(config.eval.ns)
-    too_many = [n for n in config.eval.ns if not 1 <= n <= most]
-    if too_many and config.model.num_hypotheses != 1:
-        raise ValueError(
-            f"config.eval.ns asks for n = {too_many}; n goes from 1 to M = config.model.num_hypotheses = {config.model.num_hypotheses}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Names in config.eval that do not exist are refused before anything is trained, with the choices."""
+"""Fields of config.eval that do not exist or are out of range are refused before anything is trained."""
 
 import pytest
 
@@ -23,3 +23,25 @@ def test_the_default_is_valid_and_every_protocol_too():
 def test_unknown_names_are_refused_with_the_choices(field, value, message):
     with pytest.raises(ValueError, match=message):
         checks.validate(tiny.config(**{f"eval__{field}": value}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"eval__split": "dev"}, r"config\.eval\.split is 'dev'; choose one of 'train', 'validation', 'test'"),
+        ({"eval__batch": 0}, r"config\.eval\.batch is 0; it must be at least 1"),
+        ({"eval__vertex_stride": 0}, r"config\.eval\.vertex_stride is 0; it must be at least 1"),
+        ({"eval__curve": 0}, r"config\.eval\.curve is 0; it must be at least 1"),
+        ({"eval__max_examples": 1}, r"Intervals need config\.eval\.max_examples of 2 or more"),
+        ({"eval__ns": ()}, r"config\.eval\.ns at least one n"),
+        ({"eval__ns": (1, 7)}, r"config\.eval\.ns asks for n = \[7\]; n goes from 1 to M = .* = 6"),
+        ({"eval__ns": (0, 1), "model__num_hypotheses": None}, r"config\.eval\.ns asks for n = \[0\]"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        checks.validate(tiny.config(**fields))
+
+
+def test_a_single_hypothesis_may_be_asked_for_any_n():
+    checks.validate(tiny.config(model__num_hypotheses=1, eval__ns=(1, 25)))
