@@ -84,10 +84,6 @@ class BodyFiles:
         weights = np.concatenate([np.asarray(self.smpl.J_regressor), self.j49_regressor])
         return np.union1d(np.nonzero(weights > 1e-9)[1], list(joints.LANDMARK_VERTICES.values()))
 
-    @property
-    def embedded(self) -> bool:
-        return self.directory is None
-
     def gendered(self, gender: str) -> SmplModel:
         """The male, female or neutral body, read when it is asked for; the embedded mannequin has one for all.
 

@@ -95,16 +95,9 @@ def flip_map(names: Sequence[str]) -> IndexMap:
 
 SMPL_FLIP = flip_map(SMPL24)
 J24_FLIP = flip_map(J24)
-J14_FLIP = flip_map(J14)
-H36M17_FLIP = flip_map(H36M17)
-COCO17_FLIP = flip_map(COCO17)
-OPENPOSE25_FLIP = flip_map(OPENPOSE25)
 
 MIDHIP_J24 = (J24.index("right_hip"), J24.index("left_hip"))  # Joints are centred on the middle of these two.
 
-J14_FROM_H36M17 = index_map(H36M17, J14)
-J14_FROM_J24 = index_map(J24, J14)
-J24_FROM_J14 = index_map(J14, J24)
 J24_FROM_H36M17 = index_map(H36M17, J24)
 J24_FROM_COCO17 = index_map(COCO17, J24)
 J24_FROM_OPENPOSE25 = index_map(OPENPOSE25, J24)

@@ -60,16 +60,6 @@ def rot6d_to_matrix(x: Float[Array, "*b 6"]) -> Float[Array, "*b 3 3"]:
     return jnp.stack([first, second, jnp.cross(first, second)], axis=-1)
 
 
-def geodesic_angle(R: Float[Array, "*b 3 3"], S: Float[Array, "*b 3 3"]) -> Float[Array, "*b"]:
-    """Angle in [0, pi] between two rotations, radians; at 0 and pi, where it has no gradient, the gradient is 0."""
-    D = jnp.einsum("...ba,...bc->...ac", R, S, precision="highest")
-    axis = jnp.stack([D[..., 2, 1] - D[..., 1, 2], D[..., 0, 2] - D[..., 2, 0], D[..., 1, 0] - D[..., 0, 1]], axis=-1)
-    squared = jnp.sum(axis**2, axis=-1)
-    nonzero = squared > 1e-30
-    twice_sin = jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squared, 1.0)), 0.0)
-    return jnp.arctan2(twice_sin, jnp.trace(D, axis1=-2, axis2=-1) - 1)
-
-
 def _matrix_to_quaternion(R: Float[Array, "*b 3 3"]) -> Float[Array, "*b 4"]:
     """Unit quaternions (w, x, y, z) with w >= 0."""
     xx, yy, zz = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]

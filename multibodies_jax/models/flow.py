@@ -138,10 +138,6 @@ class Couplings(distrax.Bijector):
         """Runs their inverses from the last to the first."""
         return self._scan(distrax.MaskedCoupling.inverse_and_log_det, y, reverse=True)
 
-    def same_as(self, other: distrax.Bijector) -> bool:
-        """Whether both are one object; parameters are not compared."""
-        return self is other
-
     def _scan(self, direction: Callable[..., Any], x: Float[Array, "D"], reverse: bool) -> Any:
         def step(carry: tuple[Array, Array], layer: tuple[PyTree, Array, Array]) -> tuple[tuple[Array, Array], None]:
             x, log_det = carry

@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 
 def test_the_embedded_body_needs_nothing(embedded):
-    assert embedded.embedded and "no licence needed" in embedded.description
+    assert embedded.directory is None and "no licence needed" in embedded.description
     assert embedded.smpl.v_template.shape == (6890, 3)
     assert embedded.smpl.shapedirs.shape == (6890, 3, 10)
     assert embedded.j49_regressor.shape == (49, 6890)
@@ -86,7 +86,7 @@ def test_j49_rows_by_a_dumb_loop(embedded, folder):
 
 def test_a_folder_of_files_loads_like_the_embedded_body(embedded, folder):
     body = body_files.load(folder)
-    assert not body.embedded
+    assert body.directory is not None
     assert body.description == f"SMPL_NEUTRAL.npz from {folder}"
     assert body.fingerprint == embedded.fingerprint
     np.testing.assert_array_equal(body.j49_regressor, embedded.j49_regressor)

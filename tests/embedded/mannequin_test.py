@@ -122,7 +122,7 @@ def test_the_body_is_exactly_symmetric(shipped, companions):
     shapedirs = shipped["shapedirs"]
     np.testing.assert_allclose(shapedirs[mirror] * MIRROR_X[:, None], shapedirs, atol=1e-6)
     h36m, extra = companions["J_regressor_h36m"], companions["J_regressor_extra"]
-    np.testing.assert_allclose(h36m[joints.H36M17_FLIP][:, mirror], h36m, atol=1e-6)
+    np.testing.assert_allclose(h36m[joints.flip_map(joints.H36M17)][:, mirror], h36m, atol=1e-6)
     np.testing.assert_allclose(extra[joints.flip_map(joints.EXTRA9)][:, mirror], extra, atol=1e-6)
 
 

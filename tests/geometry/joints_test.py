@@ -6,13 +6,13 @@ from multibodies_jax.geometry import joints
 FLIPS = {
     "smpl24": (joints.SMPL24, joints.SMPL_FLIP),
     "j24": (joints.J24, joints.J24_FLIP),
-    "j14": (joints.J14, joints.J14_FLIP),
-    "h36m17": (joints.H36M17, joints.H36M17_FLIP),
-    "coco17": (joints.COCO17, joints.COCO17_FLIP),
-    "openpose25": (joints.OPENPOSE25, joints.OPENPOSE25_FLIP),
+    "j14": (joints.J14, joints.flip_map(joints.J14)),
+    "h36m17": (joints.H36M17, joints.flip_map(joints.H36M17)),
+    "coco17": (joints.COCO17, joints.flip_map(joints.COCO17)),
+    "openpose25": (joints.OPENPOSE25, joints.flip_map(joints.OPENPOSE25)),
 }
 MAPS_TO_J24 = {
-    "j14": joints.J24_FROM_J14,
+    "j14": joints.index_map(joints.J14, joints.J24),
     "h36m17": joints.J24_FROM_H36M17,
     "coco17": joints.J24_FROM_COCO17,
     "openpose25": joints.J24_FROM_OPENPOSE25,
@@ -34,13 +34,15 @@ def test_flips_have_the_published_values():
     openpose = [0, 1, 5, 6, 7, 2, 3, 4, 8, 12, 13, 14, 9, 10, 11, 16, 15, 18, 17, 22, 23, 24, 19, 20, 21]
     np.testing.assert_array_equal(joints.SMPL_FLIP, smpl)
     np.testing.assert_array_equal(joints.J24_FLIP, j24)
-    np.testing.assert_array_equal(joints.OPENPOSE25_FLIP, openpose)
+    np.testing.assert_array_equal(joints.flip_map(joints.OPENPOSE25), openpose)
 
 
 def test_maps_have_the_published_values():
     """Values of the released code (SPIN and 3D Multi-bodies) and of the datasets' own documentation."""
-    np.testing.assert_array_equal(joints.J14_FROM_H36M17, [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10])
-    np.testing.assert_array_equal(joints.J14_FROM_J24, [*range(12), 12, 18])
+    np.testing.assert_array_equal(
+        joints.index_map(joints.H36M17, joints.J14), [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10]
+    )
+    np.testing.assert_array_equal(joints.index_map(joints.J24, joints.J14), [*range(12), 12, 18])
     coco = [16, 14, 12, 11, 13, 15, 10, 8, 6, 5, 7, 9, -1, -1, -1, -1, -1, -1, -1, 0, 1, 2, 3, 4]
     np.testing.assert_array_equal(joints.J24_FROM_COCO17, coco)
     openpose = [11, 10, 9, 12, 13, 14, 4, 3, 2, 5, 6, 7, 1, -1, 8, -1, -1, -1, -1, 0, 16, 15, 18, 17]

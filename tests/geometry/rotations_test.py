@@ -111,19 +111,3 @@ def test_6d_vectors_come_back_whatever_their_lengths(batch, seed):
 def test_degenerate_6d_vectors_have_finite_values_and_gradients(x):
     assert all_finite(rotations.rot6d_to_matrix(jnp.array(x)))
     assert all_finite(jax.jacrev(rotations.rot6d_to_matrix)(jnp.array(x)))
-
-
-@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
-@given(seed=SEEDS, angle=st.sampled_from([0.0, 1e-6, 0.1, 2.0, np.pi - 1e-3, np.pi]))
-def test_the_geodesic_angle_is_the_angle_turned_by(batch, seed, angle):
-    R = random_matrices(seed, batch)
-    axis = random_axes(seed, 1)[0]
-    turned = R @ jnp.asarray(Rotation.from_rotvec(angle * axis).as_matrix(), jnp.float32)
-    np.testing.assert_allclose(rotations.geodesic_angle(R, turned), np.full(batch, angle), atol=1e-6)
-    gradients = jax.grad(lambda R, S: rotations.geodesic_angle(R, S).sum(), argnums=(0, 1))(R, turned)
-    assert all_finite(gradients)
-
-
-def test_half_a_turn_and_none_have_finite_angle_gradients():
-    for R in (jnp.eye(3), jnp.diag(jnp.array([1.0, -1, -1]))):
-        assert all_finite(jax.grad(rotations.geodesic_angle)(R, jnp.eye(3)))
