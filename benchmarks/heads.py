@@ -54,7 +54,8 @@ def heads(
         gradients = jax.value_and_grad(squares, argnums=(0, 1))
         for name, function in (("states", head.apply), ("states and gradients", gradients)):
             lowered = jax.jit(function).lower(variables, feature)
-            billions[name].append(lowered.cost_analysis()["flops"] / 1e9)
+            cost: Any = lowered.cost_analysis()
+            billions[name].append(cost["flops"] / 1e9)
             calls[name].append(functools.partial(lowered.compile(), variables, feature))
     return {name: ((first, second), billions[name]) for name, (first, second) in calls.items()}
 

@@ -10,6 +10,7 @@ the time of the fewest of its starts (1, 3, 10 or 30) whose median energy is at 
 import contextlib
 import json
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from absl import app, flags
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.weights import posterior_weights
 
+KMeans: Any = sklearn.cluster.KMeans  # Not annotated: the type checker takes the types of its defaults.
 _BATCH = flags.DEFINE_integer("batch", 64, "Problems.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed calls of ours; the median counts.")
 
@@ -36,7 +38,7 @@ def problems(batch: int, num: int = 100, size: int = 72, seed: int = 0) -> np.nd
         centres, width = rng.normal(size=(k, size)) * spread, rng.uniform(0.2, 0.8, (k, 1))
         turn = np.linalg.qr(rng.normal(size=(size, size)))[0]
         sets.append((centres[label] + rng.normal(size=(num, size)) * spread * width[label]) @ turn)
-    return np.float32(sets)
+    return np.array(sets, np.float32)
 
 
 def fit_loop(points: np.ndarray, weights: np.ndarray, n: int, starts: int) -> tuple[np.ndarray, float]:
@@ -46,7 +48,7 @@ def fit_loop(points: np.ndarray, weights: np.ndarray, n: int, starts: int) -> tu
         with limit:
             start = time.perf_counter()
             for b, (x, w) in enumerate(zip(points, weights, strict=True)):
-                model = sklearn.cluster.KMeans(n, n_init=starts, random_state=0)
+                model = KMeans(n, n_init=starts, random_state=0)
                 energies[b] = model.fit(x, sample_weight=w).inertia_
             seconds.append(time.perf_counter() - start)
     return energies, min(seconds)

@@ -55,7 +55,7 @@ def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
     numbers = rng.standard_normal(shape, np.float32)
     if name == "init_cam":
-        return 0.02 * numbers + np.float32([0.9, 0, 0])
+        return 0.02 * numbers + np.array([0.9, 0, 0], np.float32)
     if len(shape) < 2 or name.startswith("init"):
         return np.float32(0.2) * numbers
     # Rotations and shapes of ordinary size, and a flow near the identity.
@@ -192,6 +192,7 @@ def compare(num_hypotheses: int, batch: int, seconds: float, memory: int) -> dic
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         workers[program], results[program] = worker, []
+        assert worker.stdout is not None  # It is a pipe.
         if worker.stdout.readline().strip() != "ready":
             workers.pop(program)
     end = time.perf_counter() + seconds

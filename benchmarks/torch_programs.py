@@ -145,8 +145,9 @@ def _stride(stage: str, block: int) -> int:
 
 
 def _conv_norm(t: Tensors, conv: str, norm: str, x: torch.Tensor, stride: int = 1, pad: int = 0) -> torch.Tensor:
-    values = (t[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
-    return F.batch_norm(F.conv2d(x, t[f"{conv}.weight"], None, stride, pad), *values, eps=resnet.EPSILON)
+    mean, var, weight, bias = (t[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
+    x = F.conv2d(x, t[f"{conv}.weight"], None, stride, pad)
+    return F.batch_norm(x, mean, var, weight, bias, eps=resnet.EPSILON)
 
 
 def _stage(t: Tensors, stage: str, x: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from tfds_builders.a3dpw.a3dpw_dataset_builder import Builder as A3DPW
 from tfds_builders.ah36m.ah36m_dataset_builder import Builder as AH36M
 from tfds_builders.amass.amass_dataset_builder import Builder as Amass
-from tfds_builders.building import BuildError, check, open_split
+from tfds_builders.building import BaseBuilder, BuildError, check, open_split
 from tfds_builders.coco2014.coco2014_dataset_builder import Builder as Coco2014
 from tfds_builders.h36m.h36m_dataset_builder import Builder as Human36M
 from tfds_builders.lsp.lsp_dataset_builder import Builder as Lsp
@@ -44,7 +44,7 @@ def build(
     beam_runner: str = "",
     beam_options: str = "",
     **options: Any,
-) -> tfds.core.DatasetBuilder:
+) -> BaseBuilder:
     """Builds a set if it is missing, and checks that it is whole if it is there.
 
     Args:

@@ -25,7 +25,7 @@ PAPER, RELEASED_TRAIN, RELEASED_CROPS = "paper", "released_train", "released_cro
 RELEASED_HIDDEN = (*occlusion.HIDDEN_JOINTS[:3], (6, 7, 8, 9, 10, 11))
 NOT_DRAWN = -1  # As the seed of an example: the authors published crops, but neither strategies nor seeds.
 
-_BLOCK = 500  # Examples of a task: they are copied, not encoded again.
+BLOCK = 500  # Examples of a task: they are copied, not encoded again.
 _DESCRIPTIONS = {
     PAPER: "Strategies and probabilities of appendix B, crops around what stays visible padded by 1.1. To be tested on.",
     RELEASED_TRAIN: "What the authors' code draws in training: the type called HEAD hides the arms, and crops are tight.",
@@ -159,8 +159,8 @@ class AmbiguousBuilder(archives.ArchiveBuilder, skip_registration=True):
         changed = pathlib.Path(made_from.data_path / "metadata.json").stat().st_mtime_ns
         where = os.fspath(self.data_dir_root), self.options.made_from, made_from.options, split
         return [
-            Task(type(self), *where, first, min(_BLOCK, count - first), self.base, seed, files, changed)
-            for first in range(0, count, _BLOCK)
+            Task(type(self), *where, first, min(BLOCK, count - first), self.base, seed, files, changed)
+            for first in range(0, count, BLOCK)
         ]
 
     @staticmethod
@@ -171,7 +171,7 @@ class AmbiguousBuilder(archives.ArchiveBuilder, skip_registration=True):
         decoders = {"image": tfds.decode.SkipDecoding()} if stores_pixels else {}  # Pixels are copied as they are.
         source = building.open_split(made_from, task.split, decoders)
         for index in range(task.first, task.first + task.count):
-            yield from _ambiguous(source[index], task)
+            yield from ambiguous_example(source[index], task)
 
     def _files(self) -> released_crops.Files:
         """The authors' crops and the list that they belong to."""
@@ -221,7 +221,7 @@ def released_view(
     return visible, ((low + high) / 2, float((high - low).max()) / boxes.SIDE), strategy
 
 
-def _ambiguous(record: dict[str, Any], task: Task) -> Iterator[dict[str, Any] | Skip]:
+def ambiguous_example(record: dict[str, Any], task: Task) -> Iterator[dict[str, Any] | Skip]:
     """The example that a record becomes, after notes about it; or why there is none."""
     name = record["example_id"].decode()
     strategy, visible, box = 0, record["kp2d_valid"], None

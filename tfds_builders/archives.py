@@ -21,7 +21,7 @@ from tfds_builders.shards import Skip
 
 __all__ = ["ArchiveBuilder", "ArchiveOptions", "BuildError", "Skip", "stored_image"]
 
-_MOST_SHARDS = 256  # Of a split: a training mixture opens all shards of all its sets at once.
+MOST_SHARDS = 256  # Of a split: a training mixture opens all shards of all its sets at once.
 _LISTED = 20  # Names shown of what is there instead of what is needed.
 
 
@@ -240,7 +240,7 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
             tasks = tuple(self.tasks(split))
         except OSError as e:
             raise BuildError(f"{self.name}: the archive cannot be read: {e}") from e
-        each = -(-len(tasks) // _MOST_SHARDS) or 1
+        each = -(-len(tasks) // MOST_SHARDS) or 1
         dictionary = self.feature_dictionary()
         return [
             shards.Job(

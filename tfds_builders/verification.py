@@ -55,7 +55,7 @@ def verify(builder: building.BaseBuilder) -> Report:
     """
     building.check(builder)
     report = Report([f"{builder.info.full_name} in {builder.data_path}"])
-    _check_files(builder, report)
+    check_files(builder, report)
     ids: dict[str, set[bytes]] = {}
     for split in builder.info.splits:
         source = building.open_split(builder, split)
@@ -69,11 +69,11 @@ def verify(builder: building.BaseBuilder) -> Report:
         statistics.report_occlusion(split, report, builder.occlusion_shares())
     _compare_splits(ids, report)
     if "image" in cast(tfds.features.FeaturesDict, builder.info.features):
-        _draw(builder, report)
+        draw_sheet(builder, report)
     return report
 
 
-def _check_files(builder: building.BaseBuilder, report: Report) -> None:
+def check_files(builder: building.BaseBuilder, report: Report) -> None:
     """Compares files with their checksums and counts with those expected, for sets that have them."""
     known = cast(dict[str, Any], builder.info.metadata or {}).get("sha256", {})
     damaged = [name for name, sha256 in known.items() if io.sha256_of_file(builder.data_path / name) != sha256]
@@ -94,7 +94,8 @@ def _compare_splits(ids: dict[str, set[bytes]], report: Report) -> None:
             report.tell(f"{shared} examples are in {one} and in {other}")
 
 
-def _draw(builder: building.BaseBuilder, report: Report) -> None:
+def draw_sheet(builder: building.BaseBuilder, report: Report) -> None:
+    """Writes `contact_sheet.png` of examples spread over the test split (or the last one), and names it in the report."""
     splits = list(builder.info.splits)
     source = building.open_split(builder, "test" if "test" in splits else splits[-1])
     count = min(len(source), _SHEET_COLUMNS * _SHEET_ROWS)

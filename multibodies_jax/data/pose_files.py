@@ -138,13 +138,21 @@ def _assign(pose_file: PoseFile) -> tuple[str, Int[np.ndarray, "N"]]:
         units, unit = np.unique(names, return_inverse=True)
         if len(units) >= 3:
             mass = np.bincount(unit, pose_file.weights)
-            return level, _hold_out([str(u) for u in units], mass)[unit]
+            return level, hold_out([str(u) for u in units], mass)[unit]
     position = (np.arange(len(pose_file.poses)) + 0.5) / len(pose_file.poses)
     return "frames", np.digitize(position, [1 - 2 * _HELD_OUT, 1 - _HELD_OUT])
 
 
-def _hold_out(units: list[str], mass: Float[np.ndarray, "U"]) -> Int[np.ndarray, "U"]:
-    """Gives each of three or more units to a split."""
+def hold_out(units: list[str], mass: Float[np.ndarray, "U"]) -> Int[np.ndarray, "U"]:
+    """Gives each of three or more units to a split, whole: the split's index in `SPLITS`.
+
+    Units come in the order of their names' hashes, large ones last, and fill "test" and then "validation" up to the
+    share that is held out; each split gets at least one. A further unit therefore moves few others.
+
+    Args:
+      units: distinct names of subjects or recordings.
+      mass: share of all frames that each unit has.
+    """
     by_hash = sorted(range(len(units)), key=lambda u: hashlib.sha256(units[u].encode()).digest())
     queue = sorted(by_hash, key=lambda u: max(mass[u], _TOO_LARGE_TO_HOLD_OUT))  # Stable: large ones go last.
     result = np.full(len(units), SPLITS.index("train"))

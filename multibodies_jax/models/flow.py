@@ -73,17 +73,17 @@ class Flow(nn.Module):
             )
         flat = X.reshape(-1, self.size)
         if not train:
-            density = self._distribution(None)
+            density = self.distribution(None)
             return jax.vmap(density.log_prob)(flat).reshape(X.shape[:-1])
         keys = jax.random.split(self.make_rng("dropout"), len(flat))
-        log_prob = jax.vmap(lambda x, key: self._distribution(key).log_prob(x))(flat, keys)
+        log_prob = jax.vmap(lambda x, key: self.distribution(key).log_prob(x))(flat, keys)
         return log_prob.reshape(X.shape[:-1])
 
     def sample(self, key: Key[Array, ""], num: int) -> Float[Array, "num D"]:
         """Draws `num` skeletons X, metres."""
-        return self._distribution(None).sample(seed=key, sample_shape=(num,))
+        return self.distribution(None).sample(seed=key, sample_shape=(num,))
 
-    def _distribution(self, dropout_key: Key[Array, ""] | None) -> Any:
+    def distribution(self, dropout_key: Key[Array, ""] | None) -> Any:
         """The distrax density of one X; mapped over batches, for distrax broadcasts where ranks must agree."""
         conditioner = Conditioner(self.width, self.dropout, parent=None)
         couplings = Couplings(conditioner, self.couplings, self.masks.value, dropout_key)

@@ -8,7 +8,7 @@ import scipy.stats
 from jaxtyping import Float
 
 RESAMPLES = 10_000
-_CHUNK = 2_000_000  # Draws held at once.
+CHUNK = 2_000_000  # Draws held at once.
 
 Key = TypeVar("Key", bound=Hashable)
 Values = Float[np.ndarray, "_ N"]  # One row a seed, one column an image; NaN where an image has no such value.
@@ -37,7 +37,7 @@ def bootstrap(
     center = np.nanmean(values, axis=0)
     centered = np.where(known, values - center[None], 0.0)
     means = []
-    for start in range(0, resamples, rows := max(_CHUNK // size, 1)):
+    for start in range(0, resamples, rows := max(CHUNK // size, 1)):
         rows_now = min(rows, resamples - start)
         draws = rng.integers(size, size=(rows_now, size)) + size * np.arange(rows_now)[:, None]
         counts = np.bincount(draws.ravel(), minlength=rows_now * size).reshape(rows_now, size).astype(np.float64)

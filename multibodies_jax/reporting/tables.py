@@ -177,16 +177,16 @@ def order(cast: runs.Cast, dataset: str, tested: Sequence[Row], ablated: Sequenc
         if row["metric"] not in TUNED or row["method"] != names.get("multibodies"):
             continue
         if row["against"] == names["hmr"] and row["n"] == 1:
-            rows.append(_claim(row, f"ours not worse than {row['against']}", strict=False))
+            rows.append(decided(row, f"ours not worse than {row['against']}", strict=False))
         baselines = [names.get(role) for role in ("smpl_mdn", "smpl_cvae")]
         if row["against"] in baselines and row["n"] > 1 and is_ambiguous(dataset):
-            rows.append(_claim(row, f"ours below {row['against']}", strict=True))
+            rows.append(decided(row, f"ours below {row['against']}", strict=True))
     rows += _falls(cast, dataset)
     off = {_component_label(False, True): "re-projection loss", _component_label(True, False): "flow weights"}
     for row in ablated:
         if row["method"] in off and row["metric"] in TUNED:
             turned = row | {"mean": -row["mean"], "low": -row["high"], "high": -row["low"]}
-            rows.append(_claim(turned, f"ours not worse than without the {off[row['method']]}", strict=False))
+            rows.append(decided(turned, f"ours not worse than without the {off[row['method']]}", strict=False))
     return rows
 
 
@@ -211,10 +211,23 @@ def _falls(cast: runs.Cast, dataset: str) -> list[Row]:
                 claim = _FALLS.format(fewer, more, group.label)
                 pairs[claim, more, metric] = group.stack(keys[more, metric]), group.stack(keys[fewer, metric])
     found = statistics.compare(pairs)
-    return [_claim(_row(dataset, "", n, metric) | row, claim, strict=True) for (claim, n, metric), row in found.items()]
+    return [
+        decided(_row(dataset, "", n, metric) | row, claim, strict=True) for (claim, n, metric), row in found.items()
+    ]
 
 
-def _claim(row: Row, claim: str, strict: bool) -> Row:
+def decided(row: Row, claim: str, strict: bool) -> Row:
+    """A claim and what the interval of a difference (ours minus the other) says about it.
+
+    Args:
+      row: with `low` and `high`, the interval's ends.
+      claim: in words.
+      strict: the claim is "lower": an interval around 0 does not show it. Otherwise it is "not higher": such an interval
+        does not refute it.
+
+    Returns:
+      The row with `claim` and `outcome`: "holds", "does not hold", "not shown" or "not refuted".
+    """
     low, high = row["low"], row["high"]
     between = "not shown" if strict else "not refuted"
     outcome = "does not hold" if low > 0 else "holds" if high < 0 else between

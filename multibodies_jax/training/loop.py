@@ -32,7 +32,7 @@ from multibodies_jax.training import (
     training_data,
 )
 
-_FEATURE_BATCH = 100  # Images per pass of a trunk that only reads.
+FEATURE_BATCH = 100  # Images per pass of a trunk that only reads.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _open_data(config: Any, bodies: setup.Bodies, stage: Stage, source: Source |
     if not config.data.get("cached_passes"):
         return training_data.open_data(config, bodies, stage.batch, seed)
     assert source is not None  # `config_checks.validate` asks for config.init.
-    images = functools.partial(training_data.stored_data, config, _FEATURE_BATCH, config.seed)
+    images = functools.partial(training_data.stored_data, config, FEATURE_BATCH, config.seed)
     example = images().example
     variables = jax.tree.map(jnp.asarray, source.variables)
     model = setup.build_model(config, 1, bodies, source.metadata.get("mean_state"))

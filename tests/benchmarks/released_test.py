@@ -30,10 +30,10 @@ def test_both_pytorch_programs_agree_with_ours():
             other["joints"].reshape(2, N, 72), np.take_along_axis(joints, other["ids"][..., None], 1), atol=1e-4
         )
         # One cluster: its centroid does not depend on where K-means starts. Ours orders by probability.
-        ordered = [
+        theirs, ours = (
             np.take_along_axis(x, x[:, :, :1, :1].argsort(1), 1) for x in (other["joints"], np.asarray(chosen.joints24))
-        ]
-        np.testing.assert_allclose(*ordered, atol=1e-4)
+        )
+        np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
 def test_without_pytorch_the_message_gives_the_command(monkeypatch, capsys):

@@ -62,7 +62,7 @@ def test_inference_and_picking():
     variables = jax.eval_shape(model.init, jax.random.key(0), BATCH)
 
     def infer(variables, batch, index):
-        return hypotheses.pick(hypotheses.decode(model.apply(variables, batch), JOINT_MODEL), index)
+        return hypotheses.pick(hypotheses.decode(jnp.asarray(model.apply(variables, batch)), JOINT_MODEL), index)
 
     exported = assert_exports(infer, variables, BATCH, shaped(2, 2, dtype=jnp.int32))
     assert [aval.shape for aval in exported.out_avals][3] == (2, 2, 24, 3)
@@ -75,7 +75,7 @@ def test_the_prior(train):
 
     def gradient(variables, X, key):
         def loss(params):
-            return jnp.mean(model.apply({**variables, "params": params}, X, train, rngs={"dropout": key}))
+            return jnp.mean(jnp.asarray(model.apply({**variables, "params": params}, X, train, rngs={"dropout": key})))
 
         return jax.value_and_grad(loss)(variables["params"])
 

@@ -144,7 +144,7 @@ def test_the_flow_computes_what_the_file_says(small, bodies, embedded, tmp_path,
     config = tiny.config(model__num_hypotheses=2, flow__layers=3, flow__width=16)
     density = prior.load_prior(config, tmp_path / "out", bodies)
     x = np.random.default_rng(2).normal(scale=0.5, size=(4, 72)).astype(np.float32)
-    w = {name.removeprefix("module.model_realnvp."): np.float64(value) for name, value in state.items()}
+    w = {name.removeprefix("module.model_realnvp."): np.array(value, np.float64) for name, value in state.items()}
 
     def net(letter: str, layer: int, u: np.ndarray) -> np.ndarray:
         for place in (0, 3, 6):

@@ -5,6 +5,7 @@ import io
 import pickle
 import struct
 import zipfile
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def _dictionary(items: dict[str, bytes]) -> bytes:
     return b"}(" + b"".join(python2.encode(name) + value for name, value in items.items()) + b"u"
 
 
-def _stream(root: bytes, storages: dict[str, np.ndarray], order: str = "<") -> bytes:
+def _stream(root: bytes, storages: dict[str, np.ndarray], order: Literal["<", ">"] = "<") -> bytes:
     """A file in the format before zip archives."""
     system = {"protocol_version": _PROTOCOL, "little_endian": order == "<"}
     head = _long(_MAGIC) + _long(_PROTOCOL) + python2.dumps(system) + b"\x80\x02" + root + b"."

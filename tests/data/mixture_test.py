@@ -1,6 +1,7 @@
 """The paper's mixture of training sets: its config reads real sets by their shares."""
 
 import contextlib
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -64,10 +65,11 @@ def test_the_mixture_reads_every_set_by_its_share(data_dir):
 
 
 def test_the_mixtures_are_those_of_the_paper_and_of_the_released_code():
-    paper, released = mixture.get_config("paper"), mixture.get_config()
+    paper: Any = mixture.get_config("paper")
+    released: Any = mixture.get_config()
     wild = [set(config.data.sets[1].replace("/spin", "").split(", ")) for config in (paper, released)]
     assert wild == [{"lsp", "mpii", "coco2014"}, {"lsp", "lspet", "mpii", "coco2014"}]
-    assert released.data.weights == (0.3, 0.6, 0.1) and isinstance(released, ml_collections.ConfigDict)
+    assert released.data.weights == (0.3, 0.6, 0.1) and isinstance(mixture.get_config(), ml_collections.ConfigDict)
     names = [name for config in (paper, released) for name in ", ".join(config.data.sets).split(", ")]
     assert set(names) <= set(tfds_builders.known_names())
     with pytest.raises(ValueError, match="choose one of paper, released"):

@@ -75,6 +75,7 @@ def test_hide_batches_like_a_loop_in_numpy_and_under_jit():
     strategy = rng.integers(0, 4, (5, 7)).astype(np.int32)
     valid = (rng.random((5, 7, 24)) < 0.2).astype(np.float32)
     visible, used = occlusion.hide(strategy, valid)
+    used = np.asarray(used)
     for i in np.ndindex(5, 7):
         one, one_used = occlusion.hide(strategy[i], valid[i])
         np.testing.assert_array_equal(visible[i], one)

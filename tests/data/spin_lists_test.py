@@ -1,7 +1,5 @@
 """Lists in SPIN's format, written here as the official files are, and images in every folder layout."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,38 +8,8 @@ from scipy.spatial.transform import Rotation
 from multibodies_jax.data import augment, pipeline, sources, spin_crops, spin_lists
 from multibodies_jax.evaluation import batches
 from multibodies_jax.training import config_checks, training_data
-from tests.helpers import tiny
+from tests.helpers import list_files, tiny
 from tfds_builders import features
-
-_H36M = [f"images/S9_Directions_1.60457274_{i:06d}.jpg" for i in (1, 6, 11)]
-_3DPW = ["imageFiles/downtown_a_00/image_00000.jpg", "imageFiles/downtown_a_00/image_00001.jpg"] * 2
-
-
-def _arrays(names, seed=0, keys=("part", "S", "pose", "shape", "gender")):
-    """The arrays of a list: float64, names as unicode."""
-    rng, n = np.random.default_rng(seed), len(names)
-    one = np.ones((n, 24, 1))
-    every = {
-        "part": np.concatenate([rng.integers(10, 90, (n, 24, 2)), one], axis=-1),
-        "S": np.concatenate([rng.uniform(-1, 1, (n, 24, 3)), one], axis=-1),
-        "pose": rng.normal(size=(n, 72)),
-        "shape": rng.normal(size=(n, 10)),
-        "gender": np.array(["m", "f"] * n)[:n],
-    }
-    box = {"center": rng.integers(80, 120, (n, 2)) / 2, "scale": rng.integers(60, 90, n) * 0.9 / 200}
-    return {"imgname": np.array(names)} | box | {key: every[key] for key in keys}
-
-
-def _save(path, **arrays: Any):
-    np.savez(path, **arrays)
-
-
-def _write_images(root, names, size=(96, 88)):
-    for i, name in enumerate(dict.fromkeys(names)):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(i).integers(0, 256, (size[1] // 8, size[0] // 8, 3)).astype(np.uint8)
-        Image.fromarray(pixels).resize(size).save(path, quality=95)
 
 
 @pytest.fixture
@@ -57,12 +25,12 @@ def _open(folders, name, split="test"):
 
 
 def test_records_have_what_the_list_says(folders):
-    arrays = _arrays(_3DPW)
+    arrays = list_files.arrays(list_files.THREEDPW)
     arrays["parts_openpose_s24"] = arrays.pop("part")
     arrays["parts_openpose_s24"][1, 5] = (np.nan, 3.0, 0.0)  # Not detected.
     arrays["S"][2, 17:, 3] = 0
-    _save(folders[0] / "3dpw_test_all.npz", **arrays, openpose=np.zeros(3))
-    _write_images(folders[1] / "3DPW", _3DPW)
+    list_files.save(folders[0] / "3dpw_test_all.npz", **arrays, openpose=np.zeros(3))
+    list_files.write_images(folders[1] / "3DPW", list_files.THREEDPW)
     source = _open(folders, "spin/3dpw_test_all")
     assert len(source) == 4
     records = list(source)
@@ -71,7 +39,7 @@ def test_records_have_what_the_list_says(folders):
         assert set(record) == set(features.empty_example())
         features.example(**{**record, "image": features.encode_image(record["image"]), **_as_text(record)})
         assert record["example_id"] == b"3dpw_test_all/%06d" % i
-        with Image.open(folders[1] / "3DPW" / _3DPW[i]) as image:
+        with Image.open(folders[1] / "3DPW" / list_files.THREEDPW[i]) as image:
             np.testing.assert_array_equal(record["image"], np.asarray(image))
         assert record["image_size"].tolist() == [96, 88] and record["window"].tolist() == [0, 0, 96, 88]
         assert record["box_scale"] == arrays["scale"][i] and record["box_scale"].dtype == np.float64
@@ -98,10 +66,10 @@ def _as_text(record):
 @pytest.mark.parametrize(
     ("stem", "names", "split", "dataset", "protocol"),
     [
-        ("h36m_valid_protocol1", _H36M, "test", "h36m", b"h36m_p1"),
-        ("h36m_valid_protocol2", _H36M, "test", "h36m", b"h36m_p2"),
+        ("h36m_valid_protocol1", list_files.H36M, "test", "h36m", b"h36m_p1"),
+        ("h36m_valid_protocol2", list_files.H36M, "test", "h36m", b"h36m_p2"),
         ("mpi_inf_3dhp_valid", ["mpi_inf_3dhp_test_set/TS1/imageSequence/img_000001.jpg"], "test", "mpi_inf_3dhp", b"mpi_inf_3dhp"),
-        ("3dpw_validation", _3DPW, "validation", "threedpw", b"3dpw"),
+        ("3dpw_validation", list_files.THREEDPW, "validation", "threedpw", b"3dpw"),
         ("lsp_dataset_original_train", ["images/im0001.jpg"], "train", "lsp", b""),
         ("hr-lspet_train", ["im00001.png"], "train", "lspet", b""),
         ("mpii_train", ["images/015601864.jpg"], "train", "mpii", b""),
@@ -109,8 +77,8 @@ def _as_text(record):
     ],
 )  # fmt: skip
 def test_each_official_list_has_its_set_split_and_protocol(folders, stem, names, split, dataset, protocol):
-    _save(folders[0] / f"{stem}.npz", **_arrays(names, keys=("S",)))
-    _write_images(folders[1], names)
+    list_files.save(folders[0] / f"{stem}.npz", **list_files.arrays(names, keys=("S",)))
+    list_files.write_images(folders[1], names)
     record = _open(folders, f"spin/{stem}", split)[0]
     assert features.DATASETS[record["dataset"]] == dataset and record["protocol_hint"] == protocol
     # What this list lacks is not annotated.
@@ -120,19 +88,21 @@ def test_each_official_list_has_its_set_split_and_protocol(folders, stem, names,
 
 
 def test_names_and_genders_may_be_bytes_and_smpl_may_be_partly_there(folders):
-    arrays = _arrays(_H36M) | {"has_smpl": np.array([1, 0, 1.0])}
+    arrays = list_files.arrays(list_files.H36M) | {"has_smpl": np.array([1, 0, 1.0])}
     arrays |= {key: arrays[key].astype(bytes) for key in ("imgname", "gender")}
-    _save(folders[0] / "h36m_train.npz", **arrays)
+    list_files.save(folders[0] / "h36m_train.npz", **arrays)
     rows = spin_lists.read(folders[0] / "h36m_train.npz")
-    assert rows.imgname == _H36M and rows.gender.tolist() == [0, 1, 0] and rows.smpl_valid.tolist() == [1, 0, 1]
+    assert (
+        rows.imgname == list_files.H36M and rows.gender.tolist() == [0, 1, 0] and rows.smpl_valid.tolist() == [1, 0, 1]
+    )
 
 
 def test_ambiguous_crops_replace_the_box_alone(folders):
-    arrays = _arrays(_H36M)
-    _save(folders[0] / "h36m_valid_protocol2.npz", **arrays)
+    arrays = list_files.arrays(list_files.H36M)
+    list_files.save(folders[0] / "h36m_valid_protocol2.npz", **arrays)
     crops = {"amb_center": arrays["center"] + 1.5, "amb_scale": arrays["scale"] * 0.4}
-    _save(folders[0] / "h36m-p2_amb3.npz", **crops, imgname=arrays["imgname"])
-    _write_images(folders[1], _H36M)
+    list_files.save(folders[0] / "h36m-p2_amb3.npz", **crops, imgname=arrays["imgname"])
+    list_files.write_images(folders[1], list_files.H36M)
     plain, ambiguous = (_open(folders, f"spin/h36m_valid_protocol2{s}") for s in ("", "+h36m-p2_amb3"))
     for i, (record, other) in enumerate(zip(plain, ambiguous, strict=True)):
         np.testing.assert_array_equal(other["box_center"], crops["amb_center"][i])
@@ -143,8 +113,8 @@ def test_ambiguous_crops_replace_the_box_alone(folders):
 
 
 def test_crops_of_another_list_are_refused(folders):
-    arrays = _arrays(_H36M)
-    _save(folders[0] / "h36m_valid_protocol2.npz", **arrays)
+    arrays = list_files.arrays(list_files.H36M)
+    list_files.save(folders[0] / "h36m_valid_protocol2.npz", **arrays)
     rows = spin_lists.read(folders[0] / "h36m_valid_protocol2.npz")
     crops = {"amb_center": arrays["center"], "amb_scale": arrays["scale"]}
     cases = {
@@ -154,13 +124,13 @@ def test_crops_of_another_list_are_refused(folders):
         "lacks 'amb_scale'; it has amb_center": {"amb_center": arrays["center"]},
     }
     for message, content in cases.items():
-        _save(folders[0] / "crops.npz", **content)
+        list_files.save(folders[0] / "crops.npz", **content)
         with pytest.raises(spin_lists.ListError, match=message):
             spin_lists.read_crops(folders[0] / "crops.npz", rows)
 
 
 def test_lists_that_cannot_be_used_say_why(folders):
-    good = _arrays(_H36M)
+    good = list_files.arrays(list_files.H36M)
     path = folders[0] / "list.npz"
     far = good["S"].copy()
     far[1, :, :3] *= 1000
@@ -168,7 +138,8 @@ def test_lists_that_cannot_be_used_say_why(folders):
     hole[2, 3, 0] = np.nan
     cases = {
         "lacks 'center'; it has S, gender": {k: v for k, v in good.items() if k != "center"},
-        "'imgname' is an array of Python objects.* imgname=np.array": good | {"imgname": np.array(_H36M, object)},
+        "'imgname' is an array of Python objects.* imgname=np.array": good
+        | {"imgname": np.array(list_files.H36M, object)},
         "'imgname' should be a column of texts, got float64": good | {"imgname": np.zeros(3)},
         "has no rows": {k: v[:0] for k, v in good.items()},
         r"'center' should be numbers \(3, 2\), got float64 \(2, 2\)": good | {"center": good["center"][:2]},
@@ -181,7 +152,7 @@ def test_lists_that_cannot_be_used_say_why(folders):
         "'gender' has 2 rows": good | {"gender": np.array(["m", "f"])},
     }
     for message, content in cases.items():
-        _save(path, **content)
+        list_files.save(path, **content)
         with pytest.raises(spin_lists.ListError, match=message):
             spin_lists.read(path)
     path.write_bytes(path.read_bytes()[:200])
@@ -195,14 +166,14 @@ def test_lists_that_cannot_be_used_say_why(folders):
 
 
 def test_images_that_are_missing_are_named(folders):
-    _save(folders[0] / "3dpw_test.npz", **_arrays(_3DPW))
+    list_files.save(folders[0] / "3dpw_test.npz", **list_files.arrays(list_files.THREEDPW))
     (folders[1] / "holidays").mkdir()
     with pytest.raises(
         ValueError, match=r"(?s)None of 4 images .* expected as one of.*3DPW/imageFiles.*has 3DPW/, holidays/"
     ):
         (folders[1] / "3DPW").mkdir()
         _open(folders, "spin/3dpw_test")
-    _write_images(folders[1] / "3DPW", _3DPW[:1])
+    list_files.write_images(folders[1] / "3DPW", list_files.THREEDPW[:1])
     source = _open(folders, "spin/3dpw_test")
     assert source[2]["image"].shape == (88, 96, 3)
     with pytest.raises(spin_lists.ListError, match=r"3dpw_test.npz, row 1: the image .*image_00001.jpg' is missing"):
@@ -213,8 +184,8 @@ def test_images_that_are_missing_are_named(folders):
 
 @pytest.mark.parametrize("crop", ["exact", "spin"])
 def test_a_list_can_be_trained_on(folders, crop):
-    _save(folders[0] / "mpii_train.npz", **_arrays(_H36M, keys=("part",)))
-    _write_images(folders[1], _H36M)
+    list_files.save(folders[0] / "mpii_train.npz", **list_files.arrays(list_files.H36M, keys=("part",)))
+    list_files.write_images(folders[1], list_files.H36M)
     source, rng = _open(folders, "spin/mpii_train", "train"), np.random.default_rng(0)
     rows = [augment.training_example(r, rng, 32, strength=augment.SPIN, crop=crop) for r in source for _ in range(4)]
     batch = pipeline.collate(rows)
@@ -227,8 +198,8 @@ def test_a_list_can_be_trained_on(folders, crop):
 
 
 def test_an_experiment_trains_on_spins_crops(folders):
-    _save(folders[0] / "mpii_train.npz", **_arrays(_H36M, keys=("part",)))
-    _write_images(folders[1], _H36M)
+    list_files.save(folders[0] / "mpii_train.npz", **list_files.arrays(list_files.H36M, keys=("part",)))
+    list_files.write_images(folders[1], list_files.H36M)
     dirs = {"data__npz_dir": str(folders[0]), "data__image_dir": str(folders[1])}
     still = {"data__augment": "none", "data__occlusion": "none", "data__sets": ("synthetic_bodies/clean",)}
     sets = {"data__sets": ("spin/mpii_train",), "data__weights": (1.0,)}
@@ -238,7 +209,7 @@ def test_an_experiment_trains_on_spins_crops(folders):
         "model__trunk": "resnet_small",
         "model__crop_size": 32,
     }
-    config = tiny.config(**dirs, **still, **sets, **crop)
+    config = tiny.config(**dirs | still | sets | crop)
     found = {row.tobytes() for row in next(training_data.stored_data(config, 3, 0).batches)["image"]}
     records = _open(folders, "spin/mpii_train", "train")
     expected = [spin_crops.warp(r["image"], r["box_center"], r["box_scale"], 32, stretch=True) for r in records]
@@ -246,9 +217,9 @@ def test_an_experiment_trains_on_spins_crops(folders):
 
 
 def test_an_experiment_evaluates_on_spins_crop_of_a_list(folders):
-    arrays = _arrays(_H36M, keys=("S", "pose", "shape"))
-    _save(folders[0] / "h36m_valid_protocol2.npz", **arrays)
-    _write_images(folders[1], _H36M)
+    arrays = list_files.arrays(list_files.H36M, keys=("S", "pose", "shape"))
+    list_files.save(folders[0] / "h36m_valid_protocol2.npz", **arrays)
+    list_files.write_images(folders[1], list_files.H36M)
     dirs = {"data__npz_dir": str(folders[0]), "data__image_dir": str(folders[1]), "data__crop": "spin"}
     config = tiny.config(model__trunk="resnet_small", model__crop_size=32, data__contrast_stretch=True, **dirs)
     name = "spin/h36m_valid_protocol2"

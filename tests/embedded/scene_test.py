@@ -112,8 +112,8 @@ def test_placing_has_converged(body, people, root_deg):
         turned = pose.copy()
         turned[0] = np.radians([root_deg, 0, 0])
         verts = bodies.pose_body(body, turned, betas)
-        xy = render.project(verts + scene._place(verts, intrinsics, 64, np.random.default_rng(0)), intrinsics)
-        wanted_side = np.random.default_rng(0).uniform(*scene._FILL) * 64
+        xy = render.project(verts + scene.place(verts, intrinsics, 64, np.random.default_rng(0)), intrinsics)
+        wanted_side = np.random.default_rng(0).uniform(*scene.FILL) * 64
         assert max(np.ptp(xy, axis=0)) == pytest.approx(wanted_side, abs=0.02)
 
 
@@ -125,7 +125,7 @@ def test_the_largest_people_at_the_edge_are_inside(body, people):
     intrinsics = np.array([[160, 0, 32], [0, 160, 32], [0, 0, 1]], np.float32)
     for pose, betas in zip(*people, strict=True):
         verts = bodies.pose_body(body, pose, betas)
-        xy = render.project(verts + scene._place(verts, intrinsics, 64, Extreme(np.random.PCG64(0))), intrinsics)
+        xy = render.project(verts + scene.place(verts, intrinsics, 64, Extreme(np.random.PCG64(0))), intrinsics)
         assert xy.min() > 0.93 and xy.max() < 63.07
 
 
@@ -160,7 +160,7 @@ def test_zero_angles_of_the_camera_show_a_person_from_the_front():
         def normal(self, *_):
             return 0.0
 
-    rotation = scene._camera_rotation(Zero(np.random.PCG64(0)))
+    rotation = scene.camera_rotation(Zero(np.random.PCG64(0)))
     np.testing.assert_allclose(rotation, render.UPRIGHT_TO_CAMERA, atol=1e-12)
 
 
@@ -172,7 +172,7 @@ def test_a_positive_pitch_looks_down():
         def normal(self, mean, _):
             return 30.0 if mean == 5 else 0.0
 
-    up_in_camera = scene._camera_rotation(Down(np.random.PCG64(0))) @ [0, 1, 0]
+    up_in_camera = scene.camera_rotation(Down(np.random.PCG64(0))) @ [0, 1, 0]
     assert up_in_camera[2] == pytest.approx(-0.5)  # The head is nearer than the feet.
 
 
@@ -310,5 +310,5 @@ def test_all_of_the_bank_is_drawn_from(monkeypatch):
     for _ in range(1000):
         backgrounds.draw(rng, 4)
     assert set(asked) == set(range(backgrounds.BANK_SIZE))
-    pictures = backgrounds._compose(np.random.default_rng(0)), backgrounds._compose(np.random.default_rng(1))
+    pictures = backgrounds.compose(np.random.default_rng(0)), backgrounds.compose(np.random.default_rng(1))
     assert np.abs(pictures[0] - pictures[1]).mean() > 0.02

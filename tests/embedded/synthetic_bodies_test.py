@@ -1,8 +1,8 @@
 """The rendered set: complete annotations, the same people in both configs, seeded occlusion, and its verification."""
 
 import pathlib
+from typing import Any
 
-import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,11 +12,12 @@ import tfds_builders
 from multibodies_jax.body import body_files, smpl
 from multibodies_jax.data import occlusion
 from multibodies_jax.geometry import boxes, rotations
+from tests.helpers import training_archives
 from tests.tfds_builders.building_test import assert_same, records
 from tfds_builders import building, options, people, verification
 from tfds_builders.synthetic_bodies.synthetic_bodies_dataset_builder import occlude
 
-TINY = {"num_train": 6, "num_validation": 2, "num_test": 4, "image_size": 64}
+TINY: dict[str, Any] = {"num_train": 6, "num_validation": 2, "num_test": 4, "image_size": 64}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_verify_passes_a_good_set_and_draws_it(bodies_dir):
         "train: 6 different ids",
     ):
         assert words in text
-    sheet = cv2.imread(str(pathlib.Path(builder.data_path) / "contact_sheet.png"))
+    sheet = training_archives.read_image(pathlib.Path(builder.data_path) / "contact_sheet.png")
     assert sheet.shape == (256, 6 * 256, 3) and np.all(sheet[:, 4 * 256 :] == 0) and sheet[:, : 4 * 256].std() > 10
 
 
@@ -139,7 +140,7 @@ def test_verify_fits_joints_to_keypoints_where_no_camera_is_stored(bodies_dir, m
         others = rows[1:] + rows[:1]
         for row, other in zip([dict(r) for r in rows], others, strict=True):
             points = other["joints3d"] if wrong == "of another row" else row["joints3d"]
-            points = (points - points[2:4].mean(0)) * np.float32([-1 if wrong == "mirrored" else 1, 1, 1])
+            points = (points - points[2:4].mean(0)) * np.array([-1 if wrong == "mirrored" else 1, 1, 1], np.float32)
             nothing = {"intrinsics": np.zeros((3, 3), np.float32), "intrinsics_valid": np.float32(0)}
             yield row | nothing | {"joints3d": points}
 

@@ -67,6 +67,7 @@ def test_visible_box_batches_like_a_loop_in_numpy_and_under_jit():
     visible = (rng.random((3, 4, 24)) < 0.5).astype(np.float32)
     visible[..., 0] = 1
     center, scale = boxes.visible_box(kp2d, visible)
+    scale = np.asarray(scale)
     for i in np.ndindex(3, 4):
         one_center, one_scale = boxes.visible_box(kp2d[i], visible[i])
         np.testing.assert_array_equal(center[i], one_center)

@@ -78,7 +78,7 @@ def _example(task, path, image):
     kp2d = projected[:, :2] / projected[:, 2:]
     ones = np.ones(24, np.float32)
     center, scale = boxes.visible_box(kp2d.astype(np.float32), ones)
-    pixels, window = windows.cut(image, center, scale)
+    pixels, window = windows.cut(image, np.asarray(center), float(scale))
     return features.example(
         example_id=f"dots/{task.sequence}/{path.stem}",
         image=archives.stored_image(pixels, task.options, task.split, f"images/{task.sequence}/{path.name}"),

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import pathlib
 import pickle
+from collections.abc import Sequence
 
 import cdflib.cdfwrite
 import cv2
@@ -52,7 +53,7 @@ class Raw:
 
     mono: np.ndarray
     d2: np.ndarray
-    boxes: list[tuple[int, int, int, int]]
+    boxes: list[tuple[int, ...]]
     root: np.ndarray  # (F, 3, 3) of the body in the camera frame.
 
 
@@ -103,7 +104,7 @@ def brightness(frame: int) -> int:
     return 16 + 24 * (frame % 10)
 
 
-def write_masks(path: pathlib.Path, boxes: list[tuple[int, ...] | None]) -> None:
+def write_masks(path: pathlib.Path, boxes: Sequence[tuple[int, ...] | None]) -> None:
     """MATLAB v7.3: references to a mask (W, H) for every frame; None is a mask of zeros, () is MATLAB's []."""
     reference = h5py.special_dtype(ref=h5py.Reference)
     with h5py.File(path, "w") as file:

@@ -11,12 +11,12 @@ def keys(batch, seed=0):
     return jax.random.split(jax.random.key(seed), batch)
 
 
-def softmax(log_weights):
-    weights = np.exp(np.float64(log_weights) - np.max(log_weights, axis=-1, keepdims=True))
+def softmax(log_weights) -> np.ndarray:
+    weights = np.exp(np.asarray(log_weights, np.float64) - np.max(log_weights, axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def poses(seed, batch, num=100, size=72):
+def poses(seed, batch, num=100, size=72) -> np.ndarray:
     """Clusters in few directions of a skeleton's numbers, as the hypotheses of an image are."""
     rng = np.random.default_rng(seed)
     spread = 0.25 * np.exp(-np.arange(size) / 8)
@@ -27,7 +27,7 @@ def poses(seed, batch, num=100, size=72):
         centres, width = rng.normal(size=(k, size)) * spread, rng.uniform(0.2, 0.8, (k, 1))
         turn = np.linalg.qr(rng.normal(size=(size, size)))[0]
         sets.append((centres[label] + rng.normal(size=(num, size)) * spread * width[label]) @ turn)
-    return np.float32(sets)
+    return np.array(sets, np.float32)
 
 
 def make_hypotheses(seed=0, batch=3, num=12):
@@ -38,5 +38,5 @@ def make_hypotheses(seed=0, batch=3, num=12):
         cam=jnp.ones((batch, num, 3)),
         joints24=jnp.array(poses(seed, batch, num).reshape(batch, num, 24, 3)),
         midhip=jnp.zeros((batch, num, 3)),
-        log_prior=jnp.float32(rng.normal(size=(batch, num)) * 10),
+        log_prior=jnp.asarray(rng.normal(size=(batch, num)) * 10, jnp.float32),
     )

@@ -3,13 +3,14 @@
 import copy
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
 SETS = ("synthetic_bodies/clean", "synthetic_bodies/ambiguous")
 IMAGES, STEP, BATCH = 60, 40, 8
 LABELS = {"multibodies": "ours", "hmr": "HMR (M = 1)", "smpl_mdn": "SMPL-MDN", "smpl_cvae": "SMPL-CVAE"}
-BASE = {
+BASE: dict[str, Any] = {
     "seed": 0,
     "init": "",
     "data": {"dir": "data", "sets": ["synthetic_bodies/clean"]},
@@ -50,12 +51,12 @@ def methods_of(model: str, m: int, level: float) -> dict[tuple[str, int], float]
 
 def make(path: pathlib.Path, model: str = "multibodies", seed: int = 0, level: float = 0.0, **changes) -> pathlib.Path:
     """Writes one work directory; `changes` of its config as model__num_hypotheses=25."""
-    config = copy.deepcopy(BASE) | {"seed": seed}
+    config: dict[str, Any] = copy.deepcopy(BASE) | {"seed": seed}
     config["model"] = {"name": model, "num_hypotheses": 1 if model == "hmr" else 50}
     for field, value in changes.items():
         group, name = field.split("__")
-        config.setdefault(group, {})[name] = value
-    m = config["model"]["num_hypotheses"]
+        config[group] = config.get(group, {}) | {name: value}
+    m = int(config["model"]["num_hypotheses"])
     arrays = _arrays(model, m, level, seed)
     (path / "checkpoints" / str(STEP)).mkdir(parents=True)
     (path / "checkpoints" / str(STEP) / "manifest.json").write_text("{}")
@@ -63,7 +64,7 @@ def make(path: pathlib.Path, model: str = "multibodies", seed: int = 0, level: f
     (path / "checkpoints" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (path / "config.json").write_text(json.dumps(config))
     (path / "results.json").write_text(json.dumps(_result(model, m, seed, config, arrays)))
-    np.savez(path / "per_example.npz", **arrays)
+    np.savez(path / "per_example.npz", allow_pickle=False, **arrays)
     return path
 
 

@@ -19,8 +19,8 @@ os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2] == "killed" else made.remove
 
 
 def _start(root: pathlib.Path, how: str) -> subprocess.Popen:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", _RUN, str(root), how], cwd=ROOT, text=True, **pipes)
+    command = [sys.executable, "-c", _RUN, str(root), how]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def test_a_killed_run_is_cleared_by_the_next_and_a_running_one_is_left_alone(tmp_path):

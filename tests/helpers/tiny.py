@@ -1,5 +1,7 @@
 """A config small enough to train in a test, and people to train on without building a dataset."""
 
+from typing import Any
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -11,8 +13,11 @@ _AUTHORS_FIELDS = {
 }
 
 
-def config(**overrides) -> ConfigDict:
-    """The demo with tiny networks; overrides are dotted paths with "__" for ".": `tiny.config(train__steps=3)`."""
+def config(**overrides) -> Any:
+    """The demo with tiny networks; overrides are dotted paths with "__" for ".": `tiny.config(train__steps=3)`.
+
+    Annotated as `Any`, because the type checker does not know the fields of the ConfigDict.
+    """
     name = overrides.get("model__name", "")
     c = default.of(f"{name}:demo" if name in ("smpl_mdn", "smpl_cvae") else "demo")
     if not _AUTHORS_FIELDS.isdisjoint(overrides):

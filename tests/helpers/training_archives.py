@@ -17,7 +17,14 @@ def write_image(path, seed=0, size=SIZE):
     path.parent.mkdir(parents=True, exist_ok=True)
     coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8)
     cv2.imwrite(str(path), cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR))
-    return cv2.imread(str(path))[..., ::-1]
+    return read_image(path)
+
+
+def read_image(path) -> np.ndarray:
+    """The pixels of an image file as RGB."""
+    image = cv2.imread(str(path))
+    assert image is not None, path
+    return image[..., ::-1]
 
 
 def people(rng, count, joint_count):

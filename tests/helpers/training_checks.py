@@ -1,6 +1,7 @@
 """What the tests of the training sets share: building in this process, and values computed by loops."""
 
 import contextlib
+from typing import Any
 
 import numpy as np
 
@@ -33,10 +34,10 @@ def archive(request, tmp_path):
     return root, WRITERS[request.param](root)
 
 
-def build(name, root, **options):
+def build(name, root, **options) -> tuple[dict[str, list[dict[str, Any]]], str]:
     """Builds a set; its examples by split, and its report."""
     builder = tfds_builders.build(name, root.parent / "data", manual_dir=root, **options)
-    source = builder.as_data_source()
+    source: Any = builder.as_data_source()  # TFDS gives the type of one split, not of all.
     rows = {split: [source[split][i] for i in range(len(source[split]))] for split in source}
     return rows, "\n".join(archives.report(builder))
 

@@ -21,7 +21,7 @@ def random_state(seed, shape):
 
 def numpy_rot6d(x):
     """One rotation by Gram-Schmidt; the two columns are interleaved."""
-    a, b = np.float64(x[0::2]), np.float64(x[1::2])
+    a, b = np.array(x[0::2], np.float64), np.array(x[1::2], np.float64)
     a = a / np.linalg.norm(a)
     b = b - a @ b * a
     b = b / np.linalg.norm(b)

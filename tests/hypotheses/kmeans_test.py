@@ -1,5 +1,7 @@
 """The parts of weighted K-means from pairwise distances against float64 loops over the points themselves."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import sklearn.cluster
 from multibodies_jax.hypotheses import kmeans, weights
 from tests.helpers.random_hypotheses import poses, softmax
 
+KMeans: Any = sklearn.cluster.KMeans  # Not annotated: the type checker takes the types of its defaults.
 N = 4
 LABELS = np.array([0, 1, 2, 3, 0, 0, 1, 1, 2, 2, 2, 3, 3, 0, 1, 2, 3, 3, 3, 0])
 
@@ -16,13 +19,13 @@ LABELS = np.array([0, 1, 2, 3, 0, 0, 1, 1, 2, 2, 2, 3, 3, 0, 1, 2, 3, 3, 3, 0])
 @pytest.fixture(scope="module")
 def problem():
     points = poses(0, 1, len(LABELS), 6)[0]
-    log_weights = np.float32(np.random.default_rng(0).normal(size=len(LABELS)) * 3)
+    log_weights = np.array(np.random.default_rng(0).normal(size=len(LABELS)) * 3, np.float32)
     return points, log_weights, np.asarray(kmeans.squared_distances(jnp.array(points)))
 
 
 def centroids(points, share_of_all):
     """The weighted mean of each cluster of LABELS, and its mass."""
-    points, means, masses = np.float64(points), [], []
+    points, means, masses = np.array(points, np.float64), [], []
     for k in range(N):
         own = k == LABELS
         masses.append(share_of_all[own].sum())
@@ -32,11 +35,11 @@ def centroids(points, share_of_all):
 
 def test_squared_distances_are_exact_far_from_the_origin(problem):
     points, _, squared = problem
-    points = np.float64(points)
+    points = np.array(points, np.float64)
     expected = [[((a - b) ** 2).sum() for b in points] for a in points]
     np.testing.assert_allclose(squared, expected, rtol=1e-5, atol=1e-9)
-    far = np.float32(points + 1000)
-    expected = [[((a - b) ** 2).sum() for b in np.float64(far)] for a in np.float64(far)]
+    far = (points + 1000).astype(np.float32)
+    expected = [[((a - b) ** 2).sum() for b in far.astype(np.float64)] for a in far.astype(np.float64)]
     np.testing.assert_allclose(kmeans.squared_distances(jnp.array(far)), expected, rtol=1e-5)
 
 
@@ -50,7 +53,7 @@ def test_shares_masses_distances_and_energy_are_those_of_the_centroids(problem):
     np.testing.assert_allclose(share, np.asarray(own) * share_of_all[:, None] / masses, rtol=1e-5)
     np.testing.assert_allclose(kmeans.masses(log_w, own), masses, rtol=1e-5)
     distance, within = kmeans.to_centroids(jnp.array(squared), share)
-    expected = ((np.float64(points)[:, None] - means) ** 2).sum(axis=2)
+    expected = ((points.astype(np.float64)[:, None] - means) ** 2).sum(axis=2)
     np.testing.assert_allclose(distance, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(within, (np.asarray(share) * expected).sum(axis=0), rtol=1e-4)
     energy = kmeans.energy(jnp.array(squared), log_w, jnp.array(LABELS), N)
@@ -78,6 +81,6 @@ def test_a_partition_cannot_be_improved_by_a_single_move_and_is_near_the_best_of
             moved = labels.at[point].set(k)
             if set(np.asarray(moved)) == set(range(N)):
                 assert float(energy(moved)) > found * (1 - 1e-4)
-    fit = sklearn.cluster.KMeans(N, n_init=20, random_state=0)
-    fit.fit(np.float64(points), sample_weight=softmax(log_weights))
+    fit = KMeans(N, n_init=20, random_state=0)
+    fit.fit(points.astype(np.float64), sample_weight=softmax(log_weights))
     assert found < 1.02 * fit.inertia_

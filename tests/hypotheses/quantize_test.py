@@ -1,6 +1,8 @@
 """The quantizer against exhaustive search, scikit-learn and its own definition; ties, extremes and bad input."""
 
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +15,13 @@ from hypothesis import strategies as st
 from multibodies_jax.hypotheses import quantize
 from tests.helpers.random_hypotheses import keys, make_hypotheses, poses, softmax
 
+KMeans: Any = sklearn.cluster.KMeans  # Not annotated: the type checker takes the types of its defaults.
+
 
 def check(points, log_weights, n, found):
     """Everything that must hold of any result."""
     batch, num, _ = points.shape
-    weights, points = softmax(log_weights), np.float64(points)
+    weights, points = softmax(log_weights), np.array(points, np.float64)
     medoid, assignment, prob, centroid = (
         np.asarray(x) for x in (found.medoid, found.assignment, found.prob, found.centroid)
     )
@@ -49,7 +53,7 @@ def check(points, log_weights, n, found):
 @given(seed=st.integers(0, 10**6), n=st.sampled_from([1, 2, 5, 12]), spread=st.sampled_from([0.0, 1.0, 30.0, 1e4]))
 def test_what_always_holds(seed, n, spread):
     rng = np.random.default_rng(seed)
-    points, log_weights = poses(seed, 3, 12, 6), np.float32(spread * rng.normal(size=(3, 12)))
+    points, log_weights = poses(seed, 3, 12, 6), (spread * rng.normal(size=(3, 12))).astype(np.float32)
     found = quantize.quantize(jnp.array(points), jnp.array(log_weights), n, keys(3, seed))
     check(points, log_weights, n, found)
     if n == 12:
@@ -65,7 +69,7 @@ def test_what_always_holds(seed, n, spread):
 
 def test_finds_the_best_partition_of_few_points():
     rng = np.random.default_rng(0)
-    points, log_weights = np.float32(rng.normal(size=(40, 6, 2))), np.float32(rng.normal(size=(40, 6)))
+    points, log_weights = (rng.normal(size=shape).astype(np.float32) for shape in ((40, 6, 2), (40, 6)))
     found = quantize.quantize(jnp.array(points), jnp.array(log_weights), 2, keys(40), starts=8)
     weights, ratio = softmax(log_weights), []
     for b in range(40):
@@ -86,13 +90,13 @@ def test_finds_the_best_partition_of_few_points():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_energy_reaches_the_best_of_ten_starts_of_sklearn(n, weighted):
     points = poses(1, 16)
-    log_weights = np.float32(np.random.default_rng(2).normal(size=(16, 100)) * (2 if weighted else 0))
+    log_weights = (np.random.default_rng(2).normal(size=(16, 100)) * (2 if weighted else 0)).astype(np.float32)
     found = quantize.quantize(jnp.array(points), jnp.array(log_weights), n, keys(16))
     squared, own = check(points, log_weights, n, found)
     np.testing.assert_allclose(own, squared.min(axis=1), rtol=1e-3)  # Each to its nearest centroid.
     expected = [
-        sklearn.cluster.KMeans(n, n_init=10, random_state=0).fit(x, sample_weight=w).inertia_
-        for x, w in zip(np.float64(points), softmax(log_weights), strict=True)
+        KMeans(n, n_init=10, random_state=0).fit(x, sample_weight=w).inertia_
+        for x, w in zip(points.astype(np.float64), softmax(log_weights), strict=True)
     ]
     ratio = np.asarray(found.energy) / expected
     assert np.median(ratio) <= 1.02 and ratio.max() < 1.3
@@ -116,7 +120,7 @@ def test_a_result_does_not_depend_on_the_batch(weighted):
 
 def test_order_of_hypotheses_and_origin_change_nothing_but_luck():
     points, order = poses(6, 16), np.random.default_rng(7).permutation(100)
-    log_weights = np.float32(np.random.default_rng(8).normal(size=(16, 100)))
+    log_weights = np.random.default_rng(8).normal(size=(16, 100)).astype(np.float32)
     energy = [
         quantize.quantize(jnp.array(x), jnp.array(w), 10, keys(16)).energy
         for x, w in ((points, log_weights), (points[:, order], log_weights[:, order]), (points + 30, log_weights))
@@ -226,8 +230,8 @@ def test_bad_input_is_explained():
 def test_not_finite_raises_outside_jit_and_shows_inside(value):
     h = make_hypotheses()
     joints, prior = (
-        h.replace(joints24=h.joints24.at[1, 2, 3, 0].set(value)),
-        h.replace(log_prior=h.log_prior.at[1, 2].set(value)),
+        replace(h, joints24=h.joints24.at[1, 2, 3, 0].set(value)),
+        replace(h, log_prior=h.log_prior.at[1, 2].set(value)),
     )
     for bad in (joints, prior):
         with pytest.raises(ValueError, match="the first is example 1"):
@@ -235,4 +239,4 @@ def test_not_finite_raises_outside_jit_and_shows_inside(value):
         energy = select_inside(bad, jnp.float32(1)).energy
         assert list(np.isnan(energy)) == [False, True, False]
     with pytest.raises(ValueError, match="all -inf"):
-        quantize.select(h.replace(log_prior=h.log_prior.at[0].set(-jnp.inf)), 5, keys(3))
+        quantize.select(replace(h, log_prior=h.log_prior.at[0].set(-jnp.inf)), 5, keys(3))

@@ -18,9 +18,9 @@ def _mean_norm(pred, target, valid):
 LOOPS = losses.Loops(
     joints=_mean_norm,
     keypoints=_mean_norm,
-    pose=lambda turn: np.mean([np.linalg.norm(d) for d in turn]),
-    betas=lambda shape: np.linalg.norm(shape),
-    vertices=lambda mesh: np.mean([np.linalg.norm(d) for d in mesh]),
+    pose=lambda turn: float(np.mean([np.linalg.norm(d) for d in turn])),
+    betas=lambda shape: float(np.linalg.norm(shape)),
+    vertices=lambda mesh: float(np.mean([np.linalg.norm(d) for d in mesh])),
     best_keypoints="kp2d_valid",
     fallback=lambda joints, in_2d, example: in_2d,
 )

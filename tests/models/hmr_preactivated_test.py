@@ -40,7 +40,7 @@ def test_states_and_gradients_are_those_of_the_textbook_loop_with_the_same_dropo
     for head in heads:
 
         def value(variables, feature, head=head):
-            states = head.apply(variables, feature, True, rngs={"dropout": jax.random.key(5)})
+            states = jnp.asarray(head.apply(variables, feature, True, rngs={"dropout": jax.random.key(5)}))
             return jnp.sum(states * weight), states
 
         gradients, states = jax.jit(jax.grad(value, argnums=(0, 1), has_aux=True))(variables, feature)

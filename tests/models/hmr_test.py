@@ -28,8 +28,8 @@ def reference(params, feature, M, iterations, activation):
     params = jax.tree.map(np.float64, params)
     act = {"none": lambda x: x, "relu": lambda x: np.maximum(x, 0)}[activation]
     out = []
-    for f in np.float64(feature):
-        state = np.tile(np.float64(MEAN), M)
+    for f in np.array(feature, np.float64):
+        state = np.tile(np.array(MEAN, np.float64), M)
         for _ in range(iterations):
             x = np.concatenate([f, state / M])
             for layer in ("fc1", "fc2"):
@@ -62,7 +62,7 @@ def test_a_step_of_adam_moves_the_feedback_alike_for_every_M():
         params = hmr.expand_to_hypotheses({"trunk": {}, "head": single}, M, 0.0, jax.random.key(0))["head"]
 
         def output(params, module=module):
-            return module.apply({"params": params}, feature)
+            return jnp.asarray(module.apply({"params": params}, feature))
 
         gradient = jax.grad(lambda p: jnp.sum(output(p) ** 2))(params)
         kernel = params["fc1"]["kernel"]
@@ -75,7 +75,7 @@ def test_a_step_of_adam_moves_the_feedback_alike_for_every_M():
 def test_the_start_is_the_mean_body():
     feature = jnp.asarray(RNG.normal(size=(2, FEATURES)), jnp.float32)
     module = head(1)
-    state = module.apply(module.init(jax.random.key(0), feature), feature)
+    state = jnp.asarray(module.apply(module.init(jax.random.key(0), feature), feature))
     np.testing.assert_allclose(state[:, 0], np.tile(MEAN, (2, 1)), atol=0.1)
     assert np.abs(state[:, 0] - np.array(MEAN)[None]).max() > 1e-4  # But it depends on the evidence.
     assert np.abs(state[0] - state[1]).max() > 1e-4
@@ -85,7 +85,7 @@ def test_dropout_only_in_training_and_differs_among_examples():
     feature = jnp.tile(jnp.asarray(RNG.normal(size=(1, FEATURES)), jnp.float32), (2, 1))
     module = head(2)
     variables = {"params": random_params(module, feature)}
-    still = module.apply(variables, feature)
+    still = jnp.asarray(module.apply(variables, feature))
     np.testing.assert_allclose(still[0], still[1], atol=1e-5)
     moving = module.apply(variables, feature, True, rngs={"dropout": jax.random.key(0)})
     assert np.abs(moving[0] - moving[1]).max() > 1e-2
@@ -107,9 +107,9 @@ def evidence(batch=2, seed=0):
 def test_expanded_without_noise_every_hypothesis_equals_the_source(activation):
     batch = evidence()
     params = random_params(network(1), batch)
-    source = network(1, activation=activation).apply({"params": params}, batch)
+    source = jnp.asarray(network(1, activation=activation).apply({"params": params}, batch))
     expanded = hmr.expand_to_hypotheses(params, 4, 0.0, jax.random.key(0))
-    got = network(4, activation=activation).apply({"params": expanded}, batch)
+    got = jnp.asarray(network(4, activation=activation).apply({"params": expanded}, batch))
     assert got.shape == (2, 4, 157)
     np.testing.assert_allclose(got, np.tile(source, (1, 4, 1)), atol=1e-5 * np.abs(source).max())
 

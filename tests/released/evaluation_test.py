@@ -11,8 +11,7 @@ from configs import default
 from multibodies_jax.evaluation import evaluate, methods, pictures
 from multibodies_jax.models import flow
 from multibodies_jax.training import checkpoints, config_checks, provenance, setup
-from tests.data import spin_lists_test as lists
-from tests.helpers import tiny
+from tests.helpers import list_files, tiny
 
 _FIELDS = {
     "quantizer__reading": "released",
@@ -28,12 +27,12 @@ def folder(tmp_path_factory):
     """Lists, images, and a tiny network with random weights as `convert` leaves one."""
     root = tmp_path_factory.mktemp("released")
     for name, images, keys in (
-        ("h36m_valid_protocol2", lists._H36M, ("part", "S")),
-        ("3dpw_test_all", lists._3DPW, ("part", "pose", "shape", "gender")),
+        ("h36m_valid_protocol2", list_files.H36M, ("part", "S")),
+        ("3dpw_test_all", list_files.THREEDPW, ("part", "pose", "shape", "gender")),
     ):
-        arrays = lists._arrays(images, keys=keys)
-        lists._save(root / f"{name}.npz", **arrays)
-        lists._write_images(root / "images", images)
+        arrays = list_files.arrays(images, keys=keys)
+        list_files.save(root / f"{name}.npz", **arrays)
+        list_files.write_images(root / "images", images)
     config = tiny.config()
     bodies = setup.load_bodies(config)
     example = {"kp2d": jnp.zeros((1, 24, 2)), "kp2d_input": jnp.ones((1, 24))}

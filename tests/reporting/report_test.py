@@ -129,7 +129,7 @@ def test_a_stronger_setting_of_a_baseline_is_met_too(tmp_path):
 )
 def test_a_claim_is_decided_by_its_interval(low, high, strict, outcome):
     row = {"set": HARD, "n": 5, "metric": "mpjpe", "mean": (low + high) / 2, "low": low, "high": high}
-    assert tables._claim(row, "ours below another", strict)["outcome"] == outcome
+    assert tables.decided(row, "ours below another", strict)["outcome"] == outcome
 
 
 def test_single_hypotheses_are_told_with_their_means(cast):

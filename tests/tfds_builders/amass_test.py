@@ -1,25 +1,17 @@
 """AMASS from recordings in the official layout: split, frame rate, axes, alias names, what is passed over."""
 
-import contextlib
-
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-import tfds_builders
-from tfds_builders import archives, building, workers
+from tests.helpers import training_checks
+from tfds_builders import building
 from tfds_builders.sources import amass
 
 FRAMES, RATE = 48, 120.0  # 0.4 s: four frames at 10 fps.
 
 
-@pytest.fixture(autouse=True)
-def no_workers(monkeypatch):
-    @contextlib.contextmanager
-    def in_process(num_processes=None):
-        yield map
-
-    monkeypatch.setattr(workers, "pool", in_process)
+no_workers = pytest.fixture(autouse=True)(training_checks.no_workers)
 
 
 def recording(seed, frames=FRAMES):
@@ -70,10 +62,7 @@ def written(tmp_path):
 
 
 def build(root, **options):
-    builder = tfds_builders.build("amass", root.parent / "data", manual_dir=root, **options)
-    source = builder.as_data_source()
-    rows = {split: [source[split][i] for i in range(len(source[split]))] for split in source}
-    return rows, "\n".join(archives.report(builder))
+    return training_checks.build("amass", root, **options)
 
 
 def test_people_are_upright_thinned_and_split_by_subset(written):

@@ -70,7 +70,7 @@ def person(name="threedpw/test/x/00000/0", seed=0, missing=()) -> dict[str, Any]
 def seen(record, rule, seed=0):
     """What becomes of a record: the example, and the reasons of notes."""
     task = ambiguous.Task(a3dpw.Builder, "", "", None, "test", 0, 1, rule, seed, None, 0)
-    every = list(ambiguous._ambiguous(record, task))
+    every = list(ambiguous.ambiguous_example(record, task))
     notes = [one.reason for one in every if isinstance(one, archives.Skip)]
     return next((one for one in every if isinstance(one, dict)), {}), notes
 
@@ -177,7 +177,7 @@ def test_any_process_and_any_order_of_the_work_gives_the_same(wild, no_workers, 
     assert list(builder.info.splits) == ["validation", "test"]  # The miniature has no train split.
     stored = json.loads((builder.data_path / "metadata.json").read_text())
     assert stored["seed"] == 0 and stored["source_set"] == "threedpw/official/1.0.0"
-    monkeypatch.setattr(ambiguous, "_BLOCK", 2)
+    monkeypatch.setattr(ambiguous, "BLOCK", 2)
     tasks = pickle.loads(pickle.dumps(builder.tasks("test")))  # As a worker gets them.
     assert len(tasks) == 3
     blocks = [[one for one in a3dpw.Builder.make(task) if isinstance(one, dict)] for task in reversed(tasks)]

@@ -6,13 +6,14 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 import tfds_builders
-from tests.helpers import archive_fixture
+from tests.helpers import archive_fixture, training_archives
 from tests.tfds_builders.building_test import assert_same, in_process, largest_file, records
 from tfds_builders import __main__ as cli
 from tfds_builders import archives, building, shards, verification, workers
@@ -74,7 +75,7 @@ def test_examples_come_in_the_order_of_the_tasks_and_equal_what_the_tasks_make(t
         ids = [f"dots/seq{s}/{i:03d}" for s in sequences for i in range(3)]
         assert [row["example_id"].decode() for row in rows] == ids
         for row, name in zip(rows, ids, strict=True):
-            image = cv2.imread(f"{root}/images/{name.removeprefix('dots/')}.png")[..., ::-1]
+            image = training_archives.read_image(f"{root}/images/{name.removeprefix('dots/')}.png")
             x, y, w, h = row["window"]
             np.testing.assert_array_equal(row["image"], image[y : y + h, x : x + w])
 
@@ -150,7 +151,7 @@ def test_finished_shards_that_are_damaged_or_of_other_tasks_are_made_again(accid
 
 
 def test_many_tasks_share_shards_in_order(tmp_path, root, monkeypatch):
-    monkeypatch.setattr(archives, "_MOST_SHARDS", 1)
+    monkeypatch.setattr(archives, "MOST_SHARDS", 1)
     some = build(tmp_path / "some", root)
     assert [split.num_shards for split in some.info.splits.values()] == [1, 1]
     monkeypatch.undo()
@@ -268,7 +269,7 @@ def test_paths_give_the_same_examples_and_follow_a_moved_archive(tmp_path):
     build(tmp_path / "data", archive)
     stored = made(build(tmp_path / "data", archive, store="path"))
     assert not any(b"PNG" in shard for shard in stored.values())
-    linked = source(tmp_path / "data", "train", store="path")
+    linked: Any = source(tmp_path / "data", "train", store="path")
     windows = records(source(tmp_path / "data", "train"))
     assert_same(windows, records(linked))
     assert_same(windows[1:3], linked.__getitems__([1, 2]))
@@ -349,10 +350,10 @@ def test_verify_passes_a_good_set_and_draws_joints_and_keypoints(tmp_path, root)
     ("spoil", "words"),
     [
         (lambda r: {"joints3d": 1000 * r["joints3d"]}, "people are"),
-        (lambda r: {"joints3d": r["joints3d"] + np.float32([0.1, 0, 0])}, "joints3d land within"),
+        (lambda r: {"joints3d": r["joints3d"] + np.array([0.1, 0, 0], np.float32)}, "joints3d land within"),
         (lambda r: {"joints3d": -r["joints3d"]}, "joints3d land within inf px"),
         (lambda r: {"box_center": r["box_center"] + 500}, "3 whose box is beside the image"),
-        (lambda r: {"window": r["window"] + np.int32([90, 0, 0, 0])}, "3 whose window is not the image's"),
+        (lambda r: {"window": r["window"] + np.array([90, 0, 0, 0], np.int32)}, "3 whose window is not the image's"),
         (lambda r: {"image": r["image"][1:]}, "3 whose window is not the image's"),
         (lambda r: {"example_id": b"a"}, "1 different ids"),
         (lambda r: {"example_id": b"a"}, "1 examples are in train and in test"),
@@ -362,7 +363,7 @@ def test_verify_notices_what_is_wrong(spoil, words, tmp_path, root, monkeypatch)
     builder = build(tmp_path, root)
     rows = {split: [r | spoil(r) for r in building.open_split(builder, split)] for split in builder.info.splits}
     monkeypatch.setattr(building, "open_split", lambda builder, split: rows[split])
-    monkeypatch.setattr(verification, "_draw", lambda builder, report: None)
+    monkeypatch.setattr(verification, "draw_sheet", lambda builder, report: None)
     failed = [line for line in verification.verify(builder).lines if "FAIL" in line]
     assert failed and any(words in line and "test" in line for line in failed), failed
 
@@ -373,5 +374,5 @@ def test_verify_notices_a_flipped_bit(tmp_path, root):
     content = bytearray(path.read_bytes())
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     report = verification.Report([])
-    verification._check_files(builder, report)
+    verification.check_files(builder, report)
     assert not report.passed and f"2 of 3 files have their checksums; {path.name} does not" in report.lines[0]

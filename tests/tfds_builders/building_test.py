@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ import tfds_builders
 from tfds_builders import __main__ as cli
 from tfds_builders import building, options, people, workers
 
-TINY_PEOPLE = {"num_people": 70, "num_validation": 3, "num_test": 5}  # 70: more than a block.
+TINY_PEOPLE: dict[str, Any] = {"num_people": 70, "num_validation": 3, "num_test": 5}  # 70: more than a block.
 
 
 @contextlib.contextmanager
@@ -284,19 +285,19 @@ def test_two_builders_of_one_set_do_not_meet(tmp_path, no_workers):
 
 def test_a_killed_build_is_invisible_and_the_next_one_starts_afresh(tmp_path):
     script = f"""
+import contextlib
+import sys
 import time
 import tfds_builders
-from tfds_builders import people, workers, building
-import contextlib
+from tfds_builders import workers
 @contextlib.contextmanager
 def pool(n):
     yield slow
 def slow(function, tasks):
     for task in tasks:
         yield function(task)
-        print("half", flush=True)
+        print("half", file=sys.__stdout__, flush=True)  # The builder is silent while TFDS works.
         time.sleep(60)
-building._quiet_tfds = contextlib.nullcontext
 workers.pool = pool
 tfds_builders.build("synthetic_poses", {str(tmp_path)!r}, num_people=70, num_validation=1, num_test=1)
 """

@@ -1,5 +1,7 @@
 """MPI-INF-3DHP from tiny archives in the official formats and from a list: values against loops over what was written."""
 
+from typing import Any
+
 import h5py
 import numpy as np
 import pytest
@@ -93,14 +95,15 @@ def test_mpi_inf_3dhp_step_cameras_and_test_split(mpi):
 def test_mpi_inf_3dhp_is_scored_by_its_protocol(tmp_path):
     root = tmp_path / "archive"
     archives_lib.write_mpi_inf_3dhp_test(root)
-    config = default.get_config()
+    config: Any = default.get_config()
     config.eval.protocol, config.model.crop_size = "mpi_inf_3dhp", 16
-    for record in build("mpi_inf_3dhp", root)[0]["test"]:
+    records = build("mpi_inf_3dhp", root)[0]["test"]
+    for record in records:
         row = batches.evaluation_row(config, record)
         assert np.count_nonzero(row["joints3d_valid"]) == 17 and row["image"].shape == (16, 16, 3)
     config.eval.protocol = "strict"
     with pytest.raises(ValueError, match="SMPL"):
-        batches.evaluation_row(config, record)
+        batches.evaluation_row(config, records[-1])
 
 
 def test_mpi_inf_3dhp_short_videos_are_counted_and_missing_annotations_are_errors(mpi, monkeypatch):

@@ -136,7 +136,7 @@ def test_blocks_of_frames_cover_a_sequence_once(tmp_path, monkeypatch):
     content = raw.sequence(3, "m", frames=5)
     raw.write(tmp_path, "train", "c_00", content)
     whole = list(examples(tmp_path, tmp_path, "train")[0])
-    monkeypatch.setattr(threedpw, "_BLOCK", 2)
+    monkeypatch.setattr(threedpw, "BLOCK", 2)
     assert list(examples(tmp_path, tmp_path, "train")[0]) == whole and len(whole) == 5
 
 

@@ -1,9 +1,11 @@
 """The authors' optimiser against PyTorch's."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from multibodies_jax.training import optimizer
@@ -18,7 +20,7 @@ def test_authors_optimizer_equals_pytorch():
     )
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=6).astype(np.float32), rng.normal(size=(5, 6)).astype(np.float32)
-    params = {"w": jnp.asarray(start)}
+    params: Any = {"w": jnp.asarray(start)}
     ours = optimizer.make_optimizer(config, {"w": True}, 5, 0.05)
     state = ours.init(params)
     w = torch.nn.Parameter(torch.tensor(start))
@@ -26,7 +28,7 @@ def test_authors_optimizer_equals_pytorch():
     schedule = torch.optim.lr_scheduler.MultiStepLR(theirs, milestones=[2], gamma=0.1)
     for gradient in gradients:
         updates, state = ours.update({"w": jnp.asarray(gradient)}, state, params)
-        params = {"w": params["w"] + updates["w"]}
+        params = optax.apply_updates(params, updates)
         w.grad = torch.tensor(gradient)
         theirs.step()
         schedule.step()

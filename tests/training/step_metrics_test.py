@@ -11,9 +11,9 @@ from tests.helpers import losses
 def test_a_batch_says_what_is_annotated():
     valid = np.zeros((4, 24), np.float32)
     batch = {
-        "kp2d_valid": valid + np.float32([[1], [1], [0.5], [0]]),
-        "joints3d_valid": valid + (np.arange(24) == 3) * np.float32([[1], [0], [0], [0]]),
-        "smpl_valid": np.float32([1, 1, 0, 0]),
+        "kp2d_valid": valid + np.array([[1], [1], [0.5], [0]], np.float32),
+        "joints3d_valid": valid + (np.arange(24) == 3) * np.array([[1], [0], [0], [0]], np.float32),
+        "smpl_valid": np.array([1, 1, 0, 0], np.float32),
     }
     shares = {name: float(share) for name, share in step_metrics.annotated_shares(losses.floats(batch)).items()}
     assert shares == {"annotated_kp2d": 0.75, "annotated_joints3d": 0.25, "annotated_smpl": 0.5}

@@ -1,5 +1,7 @@
 """One step of training: what is frozen does not move, and accumulation changes nothing."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
     keys = jax.random.split(key(0), 4)
     batch = virtual_views.synthesize(jnp.asarray(poses[:4]), jnp.asarray(betas[:4]), keys, bodies.j24)
     model = setup.build_model(config, 6, bodies)
-    params = model.init(key(1), batch)["params"]
+    params: Any = model.init(key(1), batch)["params"]
     adam = optimizer.make_optimizer(config, train_step.trained(config, 6, params), 10, 1e-3)
     state = train_step.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, adam.init(params))
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))

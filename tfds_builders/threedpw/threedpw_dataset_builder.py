@@ -23,7 +23,7 @@ from tfds_builders.sources import threedpw as sequences
 PADDING = 1.2  # SPIN's box: the side is this times the longer side of the detected joints' bounds.
 _SPLITS = ("train", "validation", "test")
 _ROWS = 35_515  # Of SPIN's evaluation.
-_BLOCK = 100  # Frames of a task.
+BLOCK = 100  # Frames of a task.
 _GENDERS = ("male", "female")
 _LIST = "spin"  # The config of SPIN's list.
 _LISTS = ("3dpw_test_all.npz", "3dpw_test.npz")  # The first has keypoints.
@@ -112,8 +112,8 @@ class Builder(archives.ArchiveBuilder):
                 raise self.missing(f"imageFiles/{pickle.stem}")
             where = pickle.relative_to(root).as_posix(), folder.relative_to(root).as_posix()
             count, changed = _count_images(folder), pickle.stat().st_mtime_ns
-            for first in range(0, count, _BLOCK):
-                block = (first, min(first + _BLOCK, count))
+            for first in range(0, count, BLOCK):
+                block = (first, min(first + BLOCK, count))
                 tasks.append(Task(root, split, pickle.stem, *where, *block, count, changed, self.options))
         return tasks
 

@@ -14,7 +14,7 @@ _SIDE = 256
 @functools.cache
 def bank() -> Float[np.ndarray, "N side side 3"]:
     """The backgrounds, float32 in [0, 1]; takes about a second, once per process."""
-    return np.stack([_compose(np.random.default_rng([_BANK_SEED, i])) for i in range(BANK_SIZE)])
+    return np.stack([compose(np.random.default_rng([_BANK_SEED, i])) for i in range(BANK_SIZE)])
 
 
 def draw(rng: np.random.Generator, size: int) -> Float[np.ndarray, "size size 3"]:
@@ -29,7 +29,8 @@ def draw(rng: np.random.Generator, size: int) -> Float[np.ndarray, "size size 3"
     return np.clip((part - 0.5) * np.float32(contrast) + (0.5 + tint).astype(np.float32), 0, 1)
 
 
-def _compose(rng: np.random.Generator) -> Float[np.ndarray, "side side 3"]:
+def compose(rng: np.random.Generator) -> Float[np.ndarray, "side side 3"]:
+    """Paints one background of the bank: a colour gradient, noise, sometimes a floor, and shapes; float32 in [0, 1]."""
     y, x = np.mgrid[0:_SIDE, 0:_SIDE] / _SIDE - 0.5
     picture = np.ones((_SIDE, _SIDE, 3)) * _color(rng, 0.12)
     slope = rng.normal(size=2)

@@ -13,7 +13,7 @@ from multibodies_jax.vis import render
 
 _SUPERSAMPLING = 2
 _FOCAL = (2.5, 4.0)  # In image sides: a field of view of 14 to 23 degrees.
-_FILL = (0.74, 0.82)  # The longer side of the person's box, in image sides.
+FILL = (0.74, 0.82)  # The longer side of the person's box, in image sides.
 _MARGIN = 0.015  # Kept free around the person, in image sides.
 _LARGEST_SHIFT = 0.1  # Of the person's box from the middle of the image.
 _PLACING_TOLERANCE = 1e-4  # In image sides.
@@ -69,12 +69,12 @@ def render_person(
       image_size: side of the image, pixels.
     """
     pose = pose.astype(np.float32)
-    root = _camera_rotation(rng) @ axis_angle_to_matrix(pose[0])
+    root = camera_rotation(rng) @ axis_angle_to_matrix(pose[0])
     pose_cam = np.concatenate([matrix_to_axis_angle(root)[None].astype(np.float32), pose[1:]])
     verts = bodies.pose_body(body, pose_cam, betas)
     focal = rng.uniform(*_FOCAL) * image_size
     intrinsics = np.array([[focal, 0, image_size / 2], [0, focal, image_size / 2], [0, 0, 1]], np.float32)
-    translation = _place(verts, intrinsics, image_size, rng)
+    translation = place(verts, intrinsics, image_size, rng)
     verts_cam = verts + translation
     joints24_cam = body.j24_regressor @ verts_cam
     kp2d = render.project(joints24_cam, intrinsics)
@@ -93,14 +93,14 @@ def render_person(
     )
 
 
-def _camera_rotation(rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
+def camera_rotation(rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
     """From upright (y up, facing +z) to the camera's axes."""
     yaw, pitch, roll = rng.uniform(-180, 180), rng.normal(5, 10), rng.normal(0, 3)
     turns = [about(axis, np.array(angle)) for axis, angle in (("z", roll), ("x", pitch), ("y", yaw))]
     return turns[0] @ turns[1] @ render.UPRIGHT_TO_CAMERA @ turns[2]
 
 
-def _place(verts, intrinsics, image_size, rng: np.random.Generator) -> Float[np.ndarray, "3"]:
+def place(verts, intrinsics, image_size, rng: np.random.Generator) -> Float[np.ndarray, "3"]:
     """The translation at which the person fills its share of the image, somewhere near the middle.
 
     Each step corrects size and place as if the person were flat: three or four are enough, unless somebody lies along
@@ -108,7 +108,7 @@ def _place(verts, intrinsics, image_size, rng: np.random.Generator) -> Float[np.
     """
     focal = intrinsics[0, 0]
     low, high = verts.min(0), verts.max(0)
-    wanted_side = rng.uniform(*_FILL) * image_size
+    wanted_side = rng.uniform(*FILL) * image_size
     offset = rng.uniform(-1, 1, 2)
     depth = focal * max(high[:2] - low[:2]) / wanted_side
     translation = np.array([0, 0, depth], np.float32) - (low + high) / 2
