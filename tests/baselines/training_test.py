@@ -27,7 +27,7 @@ _SET = "synthetic_bodies/ambiguous"
 def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "dataset_options", lambda config: _OPTIONS)
-        patch.setattr(loop, "_FEATURE_BATCH", 8)
+        patch.setattr(loop, "FEATURE_BATCH", 8)
         yield
 
 
