@@ -16,7 +16,7 @@ from tqdm import tqdm
 from multibodies_jax import io
 from multibodies_jax.data import sources
 from multibodies_jax.models import flow as flow_lib
-from multibodies_jax.training import checkpoints, logs, multihost, provenance, setup
+from multibodies_jax.training import checkpoints, config_versions, logs, multihost, provenance, setup
 
 _HELD_OUT = 2000  # Validation skeletons on which the likelihood is reported.
 
@@ -150,16 +150,23 @@ def _adopt(config: Any, source: pathlib.Path, workdir: pathlib.Path, bodies: set
     if step != config.flow.steps:
         return
     metadata = checkpoints.restore(source / "prior", {})[1]
-    theirs = metadata.get("config") or {}
-    ours = provenance.metadata(config, bodies)["config"]
-    people = ("people", "num_people", "poses", "pose_mix")
-    same = all(theirs.get(part) == ours[part] for part in ("flow", "body", "seed"))
-    same = same and all(theirs["data"].get(name) == ours["data"][name] for name in people)
+    same = _deciding_fields(metadata.get("config") or {}) == _deciding_fields(config.to_dict())
     if same and metadata.get("body_fingerprint") == bodies.files.fingerprint:
         with io.new_folder(workdir / "prior") as folder:
             shutil.copytree(source / "prior" / str(step), folder / str(step))
             if (source / "prior" / logs.LOG).exists():
                 shutil.copy(source / "prior" / logs.LOG, folder)
+
+
+def _deciding_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a config of any version that decide what its prior learns, beside the body."""
+    fields = config_versions.modern(tree)
+    options = (option.partition("=") for option in fields.get("data.options", "").split(","))
+    deciding = {name: value for name, value in fields.items() if name.startswith("flow.")}
+    deciding |= {name: fields.get(name) for name in ("seed", "data.people")}
+    return deciding | {
+        f"option {name}": value for name, _, value in options if name in ("num_people", "pose_mix", "seed")
+    }
 
 
 def load_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Prior:
