@@ -1,6 +1,6 @@
 r"""The authors' released models, converted, scored as their README does: h36m, 3dpw, ah36m or a3dpw.
 
-    python -m multibodies_jax.convert multibodies model_epoch_XXXXXXXX.pth OUT --flow=model_epoch_00000412.pth --body.dir=BODY
+    multibodies convert multibodies model_epoch_XXXXXXXX.pth OUT --flow=model_epoch_00000412.pth --body.dir=BODY
     python run.py --mode=evaluate --config=configs/released.py:3dpw --workdir=OUT --config.body.dir=BODY \
         --config.data.npz_dir=LISTS --config.data.image_dir=IMAGES
 

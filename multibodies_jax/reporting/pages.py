@@ -1,6 +1,6 @@
 r"""Pages of the documentation that are made from data: results, reference tables and the tables of the README.
 
-    python -m multibodies_jax.reporting pages            # writes them; --check only compares and lists what differs
+    multibodies report pages            # writes them; --check only compares and lists what differs
 
 `docs/results/data/RUN.csv` holds the measured numbers of one run, one per line, and `runs.json` says which command
 made them. `docs/results/templates/NAME.md` is the text of the page `docs/results/NAME.md`. Numbers are never typed
@@ -38,7 +38,7 @@ MARKED = (pathlib.Path("README.md"), pathlib.Path("docs/index.md"), pathlib.Path
 STYLES = ("mean", "interval", "seeds", "verdict", "outcome")
 KEYS = ("set", "method", "against", "n", "metric")
 
-_NOTE = "<!-- Made by `python -m multibodies_jax.reporting pages` from {source}: change that file, not this one. -->"
+_NOTE = "<!-- Made by `multibodies report pages` from {source}: change that file, not this one. -->"
 _DIRECTIVE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _PART = re.compile(r"(<!-- begin ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _RELATIVE = re.compile(r"\]\((?!https?:|#)([^)]+)\)")

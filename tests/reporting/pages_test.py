@@ -134,7 +134,7 @@ def test_the_command_names_the_template_that_cannot_be_filled(checkout, capsys):
 
 def test_the_committed_pages_are_what_the_command_makes():
     differing = pages.write(ROOT, check=True)
-    assert not differing, f"run `python -m multibodies_jax.reporting pages`: {', '.join(map(str, differing))}"
+    assert not differing, f"run `multibodies report pages`: {', '.join(map(str, differing))}"
 
 
 def test_every_page_of_results_has_a_template():
