@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from multibodies_jax import io
+from multibodies_jax.body import smpl
 from multibodies_jax.body.smpl import SmplModel
-from multibodies_jax.body.smpl import load as load_smpl
 from multibodies_jax.geometry import joints
 
 ASSETS = Path(__file__).parent / "assets"
@@ -213,7 +213,7 @@ def _missing_message(folder: Path, missing: list[str]) -> str:
 
 
 def _load_model(path: Path, shape_components: int) -> SmplModel:
-    model = load_smpl(path, shape_components)
+    model = smpl.load(path, shape_components)
     if model.v_template.shape[0] != _NUM_VERTS or len(model.parents) != 24:
         raise ValueError(
             f"{path} has {model.v_template.shape[0]} vertices and {len(model.parents)} joints; SMPL has {_NUM_VERTS} "

@@ -12,8 +12,7 @@ import pytest
 from multibodies_jax.body import body_files
 from multibodies_jax.convert import body_buffers, layouts, placing, torch_reader, torch_writer
 from multibodies_jax.geometry import joints
-from multibodies_jax.models import build, hmr
-from multibodies_jax.models import flow as flow_lib
+from multibodies_jax.models import build, flow, hmr
 from multibodies_jax.training import checkpoints, inference, prior, provenance, setup
 from tests.helpers import peer_files, tiny
 
@@ -89,7 +88,7 @@ def test_every_variable_of_the_network_is_filled(head, num_hypotheses):
 
 
 def test_every_variable_of_the_flow_is_filled():
-    model = flow_lib.Flow(layers=3, width=16)
+    model = flow.Flow(layers=3, width=16)
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 72))))
     shapes = {path: leaf.shape for path, leaf in placing.flatten(variables).items() if not path.startswith("stats")}
     assert shapes == placing.target_shapes(layouts.flow(3, 16))

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 import tfds_builders
-from tests.helpers import training_archives as archives_lib
+from tests.helpers import training_archives
 from tfds_builders import archives, workers
 
 WRITERS = {
-    "lsp": archives_lib.write_lsp,
-    "lspet": archives_lib.write_lspet,
-    "mpii": archives_lib.write_mpii,
-    "coco2014": archives_lib.write_coco,
+    "lsp": training_archives.write_lsp,
+    "lspet": training_archives.write_lspet,
+    "mpii": training_archives.write_mpii,
+    "coco2014": training_archives.write_coco,
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from multibodies_jax.models import build, resnet
-from multibodies_jax.released import network as released
+from multibodies_jax.released import network
 from tests.helpers.random_network import IMAGE, MEAN, RNG, evaluate, fill
 
 M = 3
@@ -108,7 +108,7 @@ def test_batch_statistics_equal_pytorch_in_training(several):
     torch = pytest.importorskip("torch")
     variables = {kind: tree["modes"] for kind, tree in several[1].items()}
     x = RNG.uniform(size=(4, 4, 4, 1024)).astype(np.float32)
-    modes = released.Modes(M, 0.0, False, jnp.float32)
+    modes = network.Modes(M, 0.0, False, jnp.float32)
     got, changed = jax.jit(lambda v, x: modes.apply(v, x, True, mutable=["batch_stats"]))(variables, x)
     with torch.no_grad():
         features, z = Torch(torch, several[1], training=True).modes(torch.tensor(x).permute(0, 3, 1, 2))

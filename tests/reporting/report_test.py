@@ -9,13 +9,12 @@ import pytest
 from PIL import Image
 
 from multibodies_jax.body import body_files
-from multibodies_jax.evaluation import results_page as single
+from multibodies_jax.evaluation import results_page
 from multibodies_jax.reporting import __main__ as command
 from multibodies_jax.reporting import document, extras, plots, runs, tables, text
-from tests.helpers import report_fixture as fixture
-from tests.helpers import tiny
+from tests.helpers import report_fixture, tiny
 
-CLEAN, HARD = fixture.SETS
+CLEAN, HARD = report_fixture.SETS
 KINDS = {
     "ours": ("multibodies", 0.0, {}),
     "mdn": ("smpl_mdn", 6.0, {}),
@@ -30,8 +29,10 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workdirs")
     for seed in (0, 1):
         for name, (model, level, changes) in KINDS.items():
-            fixture.make(folder / f"{name}_{seed}", model, seed, level, **changes)
-    fixture.make(folder / "released_0", "multibodies", 0, 2.0, loss__reading="released", model__num_hypotheses=25)
+            report_fixture.make(folder / f"{name}_{seed}", model, seed, level, **changes)
+    report_fixture.make(
+        folder / "released_0", "multibodies", 0, 2.0, loss__reading="released", model__num_hypotheses=25
+    )
     return folder
 
 
@@ -66,7 +67,7 @@ def test_seeds_are_pooled_and_ablations_said_in_words(cast):
     ours = cast.reference("multibodies")
     assert ours is not None and ours.label == "ours" and not ours.differs
     stack = ours.stack(f"{HARD}|ours|5|mpjpe", (1,))
-    np.testing.assert_array_equal(stack[0], fixture.errors(8.0, 1))
+    np.testing.assert_array_equal(stack[0], report_fixture.errors(8.0, 1))
 
 
 def test_table_1_has_methods_controls_and_the_means_of_both_seeds(cast):
@@ -83,7 +84,7 @@ def test_table_1_has_methods_controls_and_the_means_of_both_seeds(cast):
         "image-independent",
     ]
     (ours,) = [r for r in rows if (r["method"], r["n"], r["metric"]) == ("ours", 5, "mpjpe")]
-    seeds = [fixture.errors(8.0, seed).astype(float) for seed in (0, 1)]
+    seeds = [report_fixture.errors(8.0, seed).astype(float) for seed in (0, 1)]
     assert ours["mean"] == pytest.approx(np.mean(seeds))
     assert (ours["seeds"], ours["seed_min"]) == (2, pytest.approx(min(map(np.mean, seeds))))
     assert ours["low"] < ours["mean"] < ours["high"]
@@ -93,7 +94,7 @@ def test_tests_are_paired_and_the_order_follows(cast):
     tested = tables.tests(cast, HARD)
     at = {(r["against"], r["n"], r["metric"]): r for r in tested if r["method"] == "ours"}
     row = at["SMPL-MDN", 10, "mpjpe"]
-    difference = np.mean([fixture.errors(6.0, s) - fixture.errors(12.0, s) for s in (0, 1)])
+    difference = np.mean([report_fixture.errors(6.0, s) - report_fixture.errors(12.0, s) for s in (0, 1)])
     assert row["mean"] == pytest.approx(difference, rel=1e-5)
     assert row["verdict"] == "better" and row["same_sign"] == 2 and row["p"] < 1e-6 and row["high"] - row["low"] < 3
     assert ("HMR (M = 1)", 5, "mpjpe") not in at  # Nobody measured it.
@@ -110,9 +111,12 @@ def test_tests_are_paired_and_the_order_follows(cast):
 
 
 def test_a_stronger_setting_of_a_baseline_is_met_too(tmp_path):
-    ours, plain = fixture.make(tmp_path / "a", level=0.0), fixture.make(tmp_path / "b", "smpl_mdn", 0, 6.0)
-    strong = fixture.make(tmp_path / "c", "smpl_mdn", 0, -1.0, mdn__root="mixture")
-    again = fixture.make(tmp_path / "d", seed=1, level=0.0)  # Of this seed there is ours alone.
+    ours, plain = (
+        report_fixture.make(tmp_path / "a", level=0.0),
+        report_fixture.make(tmp_path / "b", "smpl_mdn", 0, 6.0),
+    )
+    strong = report_fixture.make(tmp_path / "c", "smpl_mdn", 0, -1.0, mdn__root="mixture")
+    again = report_fixture.make(tmp_path / "d", seed=1, level=0.0)  # Of this seed there is ours alone.
     tested = tables.tests(runs.cast([ours, plain, strong, again]), HARD)
     found = {r["against"]: r["verdict"] for r in tested if (r["n"], r["metric"]) == (10, "mpjpe")}
     assert found["SMPL-MDN"] == "better" and found["SMPL-MDN, global rotation in the mixture"] == "worse"
@@ -134,13 +138,13 @@ def test_a_claim_is_decided_by_its_interval(low, high, strict, outcome):
 
 def test_single_hypotheses_are_told_with_their_means(cast):
     rows = {(r["method"], r["taken"], r["metric"]): r["mean"] for r in extras.single(cast, CLEAN)}
-    expected = np.mean([fixture.errors(7.0, seed) for seed in (0, 1)])
+    expected = np.mean([report_fixture.errors(7.0, seed) for seed in (0, 1)])
     assert rows["SMPL-MDN", "first", "mpjpe"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_diagnostics_and_dead_hypotheses_are_told_and_seeds_that_differ(cast):
     spread = {r["method"]: r["mean"] for r in extras.diagnostics(cast, HARD) if r["name"] == "spread_hidden_mm"}
-    hidden = [np.arange(fixture.IMAGES) % 2 == 1, [20.0 + fixture.errors(0, seed) for seed in (0, 1)]]
+    hidden = [np.arange(report_fixture.IMAGES) % 2 == 1, [20.0 + report_fixture.errors(0, seed) for seed in (0, 1)]]
     assert spread["ours"] == pytest.approx(np.mean([values[hidden[0]] for values in hidden[1]]), rel=1e-5)
     dead = {r["method"]: r["mean"] for r in extras.numbers(cast, HARD) if r["name"] == "hypotheses_never_best"}
     assert dead["ours"] == 7.5 and "SMPL-MDN" not in dead  # Whose k-th hypothesis is nobody's.
@@ -149,10 +153,10 @@ def test_diagnostics_and_dead_hypotheses_are_told_and_seeds_that_differ(cast):
 
 def test_what_is_not_alike_is_said(tmp_path):
     """A lone ablation, other losses, a single body by another name, a control of another budget."""
-    ours = fixture.make(tmp_path / "a", level=0.0, loss__reading="released", loss__reprojection_all=0.0)
-    mdn = fixture.make(tmp_path / "b", "smpl_mdn", 0, 6.0)
-    body = fixture.make(tmp_path / "c", "multibodies", 0, 30.0, model__num_hypotheses=1)
-    fixture.edit(ours, lambda result: result["images_seen"].update({"HMR (M = 1)": 10}))
+    ours = report_fixture.make(tmp_path / "a", level=0.0, loss__reading="released", loss__reprojection_all=0.0)
+    mdn = report_fixture.make(tmp_path / "b", "smpl_mdn", 0, 6.0)
+    body = report_fixture.make(tmp_path / "c", "multibodies", 0, 30.0, model__num_hypotheses=1)
+    report_fixture.edit(ours, lambda result: result["images_seen"].update({"HMR (M = 1)": 10}))
     cast = runs.cast([ours, mdn, body])
     assert [group.label for group in cast.groups] == ["HMR (M = 1)", "SMPL-MDN", "ours"]
     rows = tables.table1(cast, HARD)
@@ -167,7 +171,7 @@ def test_one_evaluation_says_what_is_unusual_about_it():
     def said(**changes):
         config = tiny.config(**changes)
         result = {"config": json.loads(config.to_json_best_effort()), "model": config.model.name}
-        return single._unusual(result | {"num_hypotheses": config.model.num_hypotheses})
+        return results_page._unusual(result | {"num_hypotheses": config.model.num_hypotheses})
 
     assert said() == said(model__name="smpl_mdn") == []
     assert said(model__name="hmr", model__num_hypotheses=1, loss__mode0=False, quantizer__weights="uniform") == []
@@ -187,23 +191,23 @@ def test_a_part_of_a_work_directory_and_a_file_as_folder_are_named(copy, capsys)
 
 @pytest.mark.parametrize(("of_hmr", "kept"), [("0" * 16, True), (None, True), ("1" * 16, False)])
 def test_an_hmr_beside_ours_counts_if_it_started_alike(tmp_path, of_hmr, kept):
-    path = fixture.make(tmp_path / "a")
-    fixture.edit(path, lambda result: result.update(inits={"ours": "0" * 16, "HMR (M = 1)": of_hmr}))
+    path = report_fixture.make(tmp_path / "a")
+    report_fixture.edit(path, lambda result: result.update(inits={"ours": "0" * 16, "HMR (M = 1)": of_hmr}))
     labels = [row.label for row in tables.table1(runs.cast([path]), HARD)]
     assert ("HMR (M = 1)" in labels) == ("HMR + tuned noise" in labels) == kept
 
 
 def test_of_two_settings_the_default_one_is_the_reference(tmp_path):
-    other = fixture.make(tmp_path / "a", "smpl_mdn", 0, 6.0, mdn__weight=0.01)
-    usual = fixture.make(tmp_path / "b", "smpl_mdn", 0, 6.0, mdn__weight=0.0001)
+    other = report_fixture.make(tmp_path / "a", "smpl_mdn", 0, 6.0, mdn__weight=0.01)
+    usual = report_fixture.make(tmp_path / "b", "smpl_mdn", 0, 6.0, mdn__weight=0.0001)
     assert [group.label for group in runs.cast([other, usual]).groups] == ["SMPL-MDN", "SMPL-MDN, mdn.weight=0.01"]
 
 
 def test_an_order_that_does_not_hold_is_said(tmp_path):
-    worse = fixture.make(tmp_path / "a", level=9.0)
-    equal = fixture.make(tmp_path / "b", "smpl_cvae", 0, 9.0)
-    better = fixture.make(tmp_path / "c", "smpl_mdn", 0, 3.0)
-    alone = fixture.make(tmp_path / "d", "hmr", 0, 4.0)
+    worse = report_fixture.make(tmp_path / "a", level=9.0)
+    equal = report_fixture.make(tmp_path / "b", "smpl_cvae", 0, 9.0)
+    better = report_fixture.make(tmp_path / "c", "smpl_mdn", 0, 3.0)
+    alone = report_fixture.make(tmp_path / "d", "hmr", 0, 4.0)
     cast = runs.cast([worse, equal, better, alone])
     order = tables.order(cast, HARD, tables.tests(cast, HARD), [])
     claims = {(r["claim"], r["metric"]): r["outcome"] for r in order if r["n"] in (1, 25)}
@@ -223,7 +227,7 @@ def test_table_2_crosses_the_two_components(cast):
     assert [m.label for m in tables.variants(cast, HARD)] == ["ours, centroids", "ours, released losses, M = 25"]
     ablated = {(r["method"], r["n"], r["metric"]): r for r in tables.against_reference(cast, HARD)}
     row = ablated["ours, released losses, M = 25", 5, "mpjpe"]
-    only = fixture.errors(10.0, 0).astype(float) - fixture.errors(8.0, 0)  # The one seed that both have.
+    only = report_fixture.errors(10.0, 0).astype(float) - report_fixture.errors(8.0, 0)  # The one seed that both have.
     assert (row["mean"], row["seeds"], row["against"]) == (pytest.approx(only.mean()), 1, "ours")
     assert ("both (ours)", 5, "mpjpe") not in ablated
 
@@ -261,18 +265,18 @@ def test_bodies_of_the_methods_are_drawn_for_the_same_images(root, tmp_path):
     body = body_files.load()
     for name, count in (("ours", 2), ("hmr", 1)):
         shutil.copytree(root / f"{name}_0", tmp_path / name)
-        fixture.edit(tmp_path / name, lambda r: r.update(body_fingerprint=body.fingerprint))
-        fixture.add_examples(tmp_path / name, count)
+        report_fixture.edit(tmp_path / name, lambda r: r.update(body_fingerprint=body.fingerprint))
+        report_fixture.add_examples(tmp_path / name, count)
     cast = runs.cast([tmp_path / "ours", tmp_path / "hmr"])
     assert plots.hypotheses(cast, tmp_path / "two.png")
     with Image.open(tmp_path / "two.png") as picture:
         two = picture.size
-    fixture.add_examples(tmp_path / "ours", 2, "other")  # Of other images than the first method's.
+    report_fixture.add_examples(tmp_path / "ours", 2, "other")  # Of other images than the first method's.
     assert plots.hypotheses(cast, tmp_path / "one.png")
     with Image.open(tmp_path / "one.png") as picture:
         assert picture.height < 0.6 * two[1]
-    fixture.edit(tmp_path / "ours", lambda r: r.update(body_fingerprint="0"))
-    fixture.edit(tmp_path / "hmr", lambda r: r.update(body_fingerprint="0"))
+    report_fixture.edit(tmp_path / "ours", lambda r: r.update(body_fingerprint="0"))
+    report_fixture.edit(tmp_path / "hmr", lambda r: r.update(body_fingerprint="0"))
     cast = runs.cast([tmp_path / "ours", tmp_path / "hmr"])
     assert not plots.hypotheses(cast, tmp_path / "none.png")  # Another body: no mesh that could be drawn.
 
@@ -293,7 +297,7 @@ def test_a_report_that_fails_leaves_the_old_one(root, tmp_path, monkeypatch):
 
 
 def test_the_papers_numbers_stand_below_ours_where_the_set_is_theirs(tmp_path):
-    path = fixture.make(tmp_path / "a", eval__published="3dpw")
+    path = report_fixture.make(tmp_path / "a", eval__published="3dpw")
     shown = text.markdown(document.build(runs.cast([path]), "all"))
     assert "| SMPL-CVAE, paper | 96.3 | 93.7 | 92.9 | 92.0 |  |" in shown
     assert "| SPIN, paper | 96.9 |  |  |  |  |" in shown and "| both, paper |  | 82.2 | 79.4 | 75.8 |" in shown
@@ -302,7 +306,9 @@ def test_the_papers_numbers_stand_below_ours_where_the_set_is_theirs(tmp_path):
 
 
 def test_without_a_single_body_its_rows_are_left_out_with_a_note(tmp_path):
-    path = fixture.edit(fixture.make(tmp_path / "a"), lambda r: r["images_seen"].update({"HMR (M = 1)": 1}))
+    path = report_fixture.edit(
+        report_fixture.make(tmp_path / "a"), lambda r: r["images_seen"].update({"HMR (M = 1)": 1})
+    )
     doc = document.build(runs.cast([path]), "table1")
     assert "its rows are left out" in " ".join(doc["notes"])
     assert not any("HMR" in row["method"] for row in doc["sets"][HARD]["table1"])
@@ -332,7 +338,7 @@ def test_without_a_single_body_its_rows_are_left_out_with_a_note(tmp_path):
     ],
 )
 def test_what_is_not_comparable_is_refused_with_the_reason(copy, change, message):
-    fixture.edit(copy / "b", change)
+    report_fixture.edit(copy / "b", change)
     with pytest.raises(runs.RefusedError, match=message):
         runs.cast([copy / "a", copy / "b"])
 
@@ -393,9 +399,9 @@ def test_a_glob_leaves_out_what_was_not_evaluated_and_says_so_but_a_name_does_no
 
 
 def test_an_ablation_of_a_baseline_stands_against_its_own_reference(tmp_path):
-    paths = [fixture.make(tmp_path / "ours")]
-    paths += [fixture.make(tmp_path / "mdn", "smpl_mdn", 0, 6.0)]
-    paths += [fixture.make(tmp_path / "rate", "smpl_mdn", 0, 9.0, optim__learning_rate=1e-3)]
+    paths = [report_fixture.make(tmp_path / "ours")]
+    paths += [report_fixture.make(tmp_path / "mdn", "smpl_mdn", 0, 6.0)]
+    paths += [report_fixture.make(tmp_path / "rate", "smpl_mdn", 0, 9.0, optim__learning_rate=1e-3)]
     cast = runs.cast(paths)
     rows = tables.against_reference(cast, HARD)
     (row,) = [r for r in rows if r["method"].startswith("SMPL-MDN") and (r["n"], r["metric"]) == (5, "mpjpe")]

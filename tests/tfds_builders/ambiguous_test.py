@@ -15,14 +15,13 @@ from configs import eval_a3dpw, eval_ah36m
 from multibodies_jax.data import occlusion
 from multibodies_jax.evaluation import batches
 from multibodies_jax.training import config_checks
-from tests.helpers import h36m_fixture
-from tests.helpers import threedpw_fixture as raw
+from tests.helpers import h36m_fixture, threedpw_fixture
 from tests.tfds_builders.building_test import in_process
 from tfds_builders import ambiguous, archives, building, features, listing, verification, workers
-from tfds_builders.a3dpw import a3dpw_dataset_builder as a3dpw
-from tfds_builders.ah36m import ah36m_dataset_builder as ah36m
-from tfds_builders.h36m import h36m_dataset_builder as h36m
-from tfds_builders.threedpw import threedpw_dataset_builder as threedpw
+from tfds_builders.a3dpw import a3dpw_dataset_builder
+from tfds_builders.ah36m import ah36m_dataset_builder
+from tfds_builders.h36m import h36m_dataset_builder
+from tfds_builders.threedpw import threedpw_dataset_builder
 
 # original.md, B.9: what the authors' training code removes, type by type.
 RELEASED = {0: set(), 1: {0, 1, 2, 3, 4, 5}, 2: {*range(6, 14), *range(17, 24)}, 3: {6, 7, 8, 9, 10, 11}}
@@ -46,11 +45,11 @@ def records(builder, split="test"):
 def wild(tmp_path_factory):
     """`threedpw` of six people in the test split, built, and its archive."""
     root, data_dir = tmp_path_factory.mktemp("archive"), tmp_path_factory.mktemp("data")
-    raw.archive(root)
-    raw.write(root, "test", "c_00", raw.sequence(3, "m", frames=3))
+    threedpw_fixture.archive(root)
+    threedpw_fixture.write(root, "test", "c_00", threedpw_fixture.sequence(3, "m", frames=3))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "pool", in_process)
-        base = make(threedpw, "official", data_dir, root)
+        base = make(threedpw_dataset_builder, "official", data_dir, root)
     return data_dir, base, root
 
 
@@ -69,7 +68,7 @@ def person(name="threedpw/test/x/00000/0", seed=0, missing=()) -> dict[str, Any]
 
 def seen(record, rule, seed=0):
     """What becomes of a record: the example, and the reasons of notes."""
-    task = ambiguous.Task(a3dpw.Builder, "", "", None, "test", 0, 1, rule, seed, None, 0)
+    task = ambiguous.Task(a3dpw_dataset_builder.Builder, "", "", None, "test", 0, 1, rule, seed, None, 0)
     every = list(ambiguous.ambiguous_example(record, task))
     notes = [one.reason for one in every if isinstance(one, archives.Skip)]
     return next((one for one in every if isinstance(one, dict)), {}), notes
@@ -78,7 +77,7 @@ def seen(record, rule, seed=0):
 def test_paper_hides_a_strategy_and_pads_the_crop_around_the_rest(wild, no_workers):
     data_dir, base, _ = wild
     for seed in range(3):
-        made = records(make(a3dpw, "paper", data_dir, seed=seed))
+        made = records(make(a3dpw_dataset_builder, "paper", data_dir, seed=seed))
         for record, plain in zip(made, records(base), strict=True):
             drawn = occlusion.strategy_for(plain["example_id"].decode(), seed)
             hidden = set(occlusion.HIDDEN_JOINTS[drawn])
@@ -158,21 +157,24 @@ def test_what_cannot_be_made_ambiguous_is_counted():
 
 def test_readings_have_names_of_their_own(tmp_path):
     names = [
-        a3dpw.Builder.make_config(rule, a3dpw.Options(seed=seed)).name
+        a3dpw_dataset_builder.Builder.make_config(rule, a3dpw_dataset_builder.Options(seed=seed)).name
         for rule in ("paper", "released_train")
         for seed in (0, 1)
     ]
     assert names == ["paper-seed0", "paper-seed1", "released_train-seed0", "released_train-seed1"]
-    assert a3dpw.Builder.make_config("paper", a3dpw.Options(jpeg_quality=90)).name == "paper-seed0-jpeg90"
+    assert (
+        a3dpw_dataset_builder.Builder.make_config("paper", a3dpw_dataset_builder.Options(jpeg_quality=90)).name
+        == "paper-seed0-jpeg90"
+    )
     with pytest.raises(ValueError, match="released_crops draws nothing: leave seed=1 out"):
-        a3dpw.Builder.make_config("released_crops", a3dpw.Options(seed=1))
+        a3dpw_dataset_builder.Builder.make_config("released_crops", a3dpw_dataset_builder.Options(seed=1))
     with pytest.raises(ValueError, match=r"made_from is a config of threedpw: official.*; got 'p3'"):
-        a3dpw.Builder.make_config("paper", a3dpw.Options(made_from="p3"))
+        a3dpw_dataset_builder.Builder.make_config("paper", a3dpw_dataset_builder.Options(made_from="p3"))
 
 
 def test_any_process_and_any_order_of_the_work_gives_the_same(wild, no_workers, monkeypatch):
     data_dir, _, _ = wild
-    builder = make(a3dpw, "released_train", data_dir)
+    builder = make(a3dpw_dataset_builder, "released_train", data_dir)
     whole = records(builder)
     assert list(builder.info.splits) == ["validation", "test"]  # The miniature has no train split.
     stored = json.loads((builder.data_path / "metadata.json").read_text())
@@ -180,19 +182,25 @@ def test_any_process_and_any_order_of_the_work_gives_the_same(wild, no_workers, 
     monkeypatch.setattr(ambiguous, "BLOCK", 2)
     tasks = pickle.loads(pickle.dumps(builder.tasks("test")))  # As a worker gets them.
     assert len(tasks) == 3
-    blocks = [[one for one in a3dpw.Builder.make(task) if isinstance(one, dict)] for task in reversed(tasks)]
+    blocks = [
+        [one for one in a3dpw_dataset_builder.Builder.make(task) if isinstance(one, dict)] for task in reversed(tasks)
+    ]
     for one, other in zip([one for block in reversed(blocks) for one in block], whole, strict=True):
         for key in ("kp2d_input", "box_center", "box_scale", "occlusion_seed"):
             np.testing.assert_array_equal(one[key], other[key])
 
 
 def test_verify_compares_shares_with_probabilities(wild, no_workers):
-    report = verification.verify(make(a3dpw, "paper", wild[0]))
+    report = verification.verify(make(a3dpw_dataset_builder, "paper", wild[0]))
     assert report.passed and "drawn with 0.1, 0.3, 0.3, 0.3" in "\n".join(report.lines)
     for counts, passes in (((95, 310, 305, 290), True), ((300, 95, 310, 295), False), ((250, 250, 250, 250), False)):
         statistics, report = verification._Statistics(), verification.Report([])
         statistics.count, statistics.occlusions = 1000, collections.Counter(dict(enumerate(counts)))
-        statistics.report_occlusion("test", report, a3dpw.Builder.occlusion_shares(make(a3dpw, "paper", wild[0])))
+        statistics.report_occlusion(
+            "test",
+            report,
+            a3dpw_dataset_builder.Builder.occlusion_shares(make(a3dpw_dataset_builder, "paper", wild[0])),
+        )
         assert report.passed == passes
 
 
@@ -219,7 +227,7 @@ def test_the_authors_crops_are_joined_by_row_image_and_pose(wild, tmp_path, no_w
     order = [4, 2, 1, 5, 0]  # Two of them share an image; one person is not listed.
     boxes = np.array([[60 + i, 50 + i, 0.1 + 0.01 * i] for i in range(5)])
     path = authors_files(tmp_path / "crops", base, order, boxes)
-    builder = make(a3dpw, "released_crops", data_dir, crops=str(path))
+    builder = make(a3dpw_dataset_builder, "released_crops", data_dir, crops=str(path))
     assert builder.info.config_name.startswith("released_crops-3dpw_amb3_")
     made = {record["example_id"]: record for record in records(builder)}
     plain = records(base)
@@ -240,27 +248,27 @@ def test_the_authors_crops_are_joined_by_row_image_and_pose(wild, tmp_path, no_w
 def test_without_the_authors_file_no_crops_are_called_theirs(wild, tmp_path, no_workers):
     data_dir, base, _ = wild
     with pytest.raises(archives.BuildError, match=r"needs --crops=FILE.*How they were drawn is not known.*a3dpw/paper"):
-        make(a3dpw, "released_crops", data_dir)
+        make(a3dpw_dataset_builder, "released_crops", data_dir)
     path = authors_files(tmp_path / "crops", base, [0, 1], np.ones((2, 3)))
     (path.parent / "3dpw_test_all.npz").rename(path.parent / "other.npz")
     with pytest.raises(archives.BuildError, match=r"rows of 3dpw_test_all.npz, which is neither beside it nor"):
-        make(a3dpw, "released_crops", data_dir, crops=str(path))
+        make(a3dpw_dataset_builder, "released_crops", data_dir, crops=str(path))
     (path.parent / "other.npz").rename(path.parent / "3dpw_test_all.npz")
     np.savez(path, amb_center=np.ones((3, 2)), amb_scale=np.ones(3))
     with pytest.raises(archives.BuildError, match=r"has 3 crops and 3dpw_test_all\.npz has 2 rows"):
-        make(a3dpw, "released_crops", data_dir, crops=str(path))
+        make(a3dpw_dataset_builder, "released_crops", data_dir, crops=str(path))
     listed = dict(np.load(path.parent / "3dpw_test_all.npz"))
     listed["pose"][1] += 0.5
     np.savez(path.parent / "3dpw_test_all.npz", **listed)
     np.savez(path, amb_center=np.full((2, 2), 50.0), amb_scale=np.ones(2))
     with pytest.raises(archives.BuildError, match=r"in row 1, but with another person or pose"):
-        make(a3dpw, "released_crops", data_dir, crops=str(path))
+        make(a3dpw_dataset_builder, "released_crops", data_dir, crops=str(path))
 
 
 def test_paths_instead_of_pixels_are_taken_over(wild, no_workers):
     data_dir, _, root = wild
-    linked = records(make(a3dpw, "paper", data_dir, root, store="path"))
-    stored = records(make(a3dpw, "paper", data_dir))
+    linked = records(make(a3dpw_dataset_builder, "paper", data_dir, root, store="path"))
+    stored = records(make(a3dpw_dataset_builder, "paper", data_dir))
     for one, other in zip(linked, stored, strict=True):
         for key in other:
             np.testing.assert_array_equal(one[key], other[key])
@@ -294,17 +302,20 @@ def test_list_says_whether_the_other_set_could_be_built(wild, tmp_path):
 
 def test_options_are_checked(tmp_path):
     with pytest.raises(ValueError, match=r"seed must be within \[0, 2\^31\)"):
-        a3dpw.Options(seed=-1)
+        a3dpw_dataset_builder.Options(seed=-1)
     with pytest.raises(ValueError, match="no file of crops"):
-        ah36m.Options(crops=str(tmp_path / "no.npz"))
+        ah36m_dataset_builder.Options(crops=str(tmp_path / "no.npz"))
     with pytest.raises(ValueError, match="frame_step must be at least 1"):
-        ah36m.Options(frame_step=0)
+        ah36m_dataset_builder.Options(frame_step=0)
 
 
 def test_h36m_becomes_ambiguous_too(tmp_path, no_workers):
     h36m_fixture.write(tmp_path / "archive")
-    paper = make(ah36m, "paper", tmp_path / "data", tmp_path / "archive")
-    base = h36m.Builder(data_dir=str(tmp_path / "data"), config=h36m.Builder.make_config("official", h36m.Options()))
+    paper = make(ah36m_dataset_builder, "paper", tmp_path / "data", tmp_path / "archive")
+    base = h36m_dataset_builder.Builder(
+        data_dir=str(tmp_path / "data"),
+        config=h36m_dataset_builder.Builder.make_config("official", h36m_dataset_builder.Options()),
+    )
     plain, made = records(base), records(paper)
     assert [one["example_id"] for one in made] == [one["example_id"] for one in plain] and len(made) == 6
     for one, other in zip(made, plain, strict=True):
@@ -324,7 +335,7 @@ def test_h36m_becomes_ambiguous_too(tmp_path, no_workers):
     np.savez(
         tmp_path / "h36m_valid_protocol2.npz", imgname=np.array(listed), center=np.ones((6, 2)), scale=np.ones(6), S=S
     )
-    released = records(make(ah36m, "released_crops", tmp_path / "data", crops=str(crops)))
+    released = records(make(ah36m_dataset_builder, "released_crops", tmp_path / "data", crops=str(crops)))
     np.testing.assert_allclose([one["box_scale"] for one in released], np.arange(1, 7) / 10, rtol=1e-6)
     S[2, :6, :3] += 0.05
     np.savez(
@@ -332,4 +343,4 @@ def test_h36m_becomes_ambiguous_too(tmp_path, no_workers):
     )
     files = ambiguous.released_crops.Files.at(tmp_path / "h36m_valid_protocol2.npz", crops)
     with pytest.raises(ValueError, match="in row 2, but with another person or pose"):
-        ambiguous.released_crops.box_of(files, ah36m.Builder, plain[2])
+        ambiguous.released_crops.box_of(files, ah36m_dataset_builder.Builder, plain[2])

@@ -17,7 +17,7 @@ from configs import eval_h36m, h36m_hmr
 from multibodies_jax.data import sources
 from multibodies_jax.evaluation import batches
 from multibodies_jax.training import config_checks, setup, training_data
-from tests.helpers import h36m_fixture as fixture
+from tests.helpers import h36m_fixture
 from tfds_builders import archives, verification, workers
 from tfds_builders.h36m import archive, h36m_dataset_builder, metadata, recorded
 
@@ -58,7 +58,7 @@ def no_workers(monkeypatch):
 def official(tmp_path_factory):
     """The archive, and what is in it."""
     root = tmp_path_factory.mktemp("h36m")
-    return root, fixture.write(root)
+    return root, h36m_fixture.write(root)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def ids(rows):
 
 def frame_of(image):
     """The number of the frame that an image shows; video stores brightness from 16 to 235."""
-    levels = np.array([fixture.brightness(i) for i in range(fixture.VIDEO_FRAMES)])
+    levels = np.array([h36m_fixture.brightness(i) for i in range(h36m_fixture.VIDEO_FRAMES)])
     return int(np.argmin(np.abs((levels - 16) * 255 / 219 - image.mean())))
 
 
@@ -121,7 +121,7 @@ def test_protocol_2_is_the_front_camera(official, tmp_path):
 
 def test_training_sets_have_all_cameras_and_hold_a_subject_out_on_request(tmp_path):
     root = tmp_path / "archive"
-    fixture.write(root, subjects=("S8", "S9"), cameras=fixture.CAMERAS)
+    h36m_fixture.write(root, subjects=("S8", "S9"), cameras=h36m_fixture.CAMERAS)
     whole = build(root, tmp_path, "official")
     assert {name: split.num_examples for name, split in whole.info.splits.items()} == {
         "train": 8,
@@ -167,13 +167,13 @@ def test_joints_are_those_of_the_pose_file_in_metres_and_project_to_the_keypoint
     for row in records(build(root, tmp_path, "p1")):
         _, subject, stem, camera, frame = row["example_id"].decode().split("/")
         raw, frame = written[subject, stem.replace("_", " "), camera], int(frame)
-        lens = fixture.LENS[fixture.CAMERAS.index(camera)]
+        lens = h36m_fixture.LENS[h36m_fixture.CAMERAS.index(camera)]
         for j in range(24):
             known = j in J24_FROM_32
             assert row["joints3d_valid"][j] == row["kp2d_valid"][j] == row["kp2d_input"][j] == known
             point = raw.mono[frame, J24_FROM_32[j]] if known else np.zeros(3)
             np.testing.assert_allclose(row["joints3d"][j], point / 1000, atol=1e-5)
-            pixel = fixture.project(point, lens) if known else (0, 0)
+            pixel = h36m_fixture.project(point, lens) if known else (0, 0)
             np.testing.assert_allclose(row["kp2d"][j], pixel, atol=1e-3)
         np.testing.assert_allclose(
             row["intrinsics"], [[lens[0], 0, lens[2]], [0, lens[1], lens[3]], [0, 0, 1]], rtol=1e-6
@@ -188,14 +188,14 @@ def test_the_crop_is_nine_tenths_of_the_box_and_the_window_is_its_part_of_the_fr
         x0, y0, x1, y1 = written[subject, stem.replace("_", " "), camera].boxes[int(frame)]
         np.testing.assert_allclose(row["box_center"], [(x0 + x1 + 1) / 2, (y0 + y1 + 1) / 2])
         np.testing.assert_allclose(row["box_scale"], 0.9 * max(x1 + 1 - x0, y1 + 1 - y0) / 200, rtol=1e-6)
-        assert row["image_size"].tolist() == [fixture.WIDTH, fixture.HEIGHT]
+        assert row["image_size"].tolist() == [h36m_fixture.WIDTH, h36m_fixture.HEIGHT]
         assert row["image"].shape == (row["window"][3], row["window"][2], 3)
 
 
 @pytest.mark.parametrize("offset", [0, 1])
 def test_frame_offset_shifts_the_images_of_evaluation_sets_only(offset, tmp_path):
     root = tmp_path / "archive"
-    fixture.write(root, subjects=("S8", "S9"), cameras=("60457274",))
+    h36m_fixture.write(root, subjects=("S8", "S9"), cameras=("60457274",))
     builder = build(root, tmp_path, "official", frame_offset=offset)
     assert [frame_of(row["image"]) for row in records(builder)] == [offset, 5 + offset]
     assert [frame_of(row["image"]) for row in records(builder, "validation")] == [offset, 5 + offset]
@@ -219,7 +219,7 @@ def test_a_built_set_verifies(official, tmp_path):
 @pytest.mark.parametrize("kind", ["fetched", "one folder more", "each in its own"])
 def test_other_ways_of_unpacking_give_the_same_set(kind, official, tmp_path):
     if kind == "fetched":
-        fixture.write(tmp_path / "archive", fixture.FETCHED)
+        h36m_fixture.write(tmp_path / "archive", h36m_fixture.FETCHED)
     elif kind == "one folder more":
         shutil.copytree(official[0], tmp_path / "archive" / "h36m")
     else:
@@ -228,7 +228,7 @@ def test_other_ways_of_unpacking_give_the_same_set(kind, official, tmp_path):
         for part in ("MyPoseFeatures", "MySegmentsMat"):
             shutil.copytree(official[0] / "S9" / part, tmp_path / "archive" / "S9" / "S9" / part)
         shutil.copy(official[0] / "metadata.xml", tmp_path / "archive")
-        hidden = tmp_path / "archive" / "S9" / "S9" / fixture.OFFICIAL["mono"] / "._Directions 1.60457274.cdf"
+        hidden = tmp_path / "archive" / "S9" / "S9" / h36m_fixture.OFFICIAL["mono"] / "._Directions 1.60457274.cdf"
         hidden.write_bytes(b"of some systems")
     ours, theirs = records(build(tmp_path / "archive", tmp_path / "a")), records(build(official[0], tmp_path / "b"))
     assert len(ours) == len(theirs) == 6
@@ -243,7 +243,7 @@ def test_other_ways_of_unpacking_give_the_same_set(kind, official, tmp_path):
 @pytest.mark.parametrize("step", [1, 5])
 def test_moshs_fits_are_turned_into_the_camera_frame(step, official, tmp_path):
     root, written = official
-    fixture.write_mosh(tmp_path / "mosh", written, step)
+    h36m_fixture.write_mosh(tmp_path / "mosh", written, step)
     for row in records(build(root, tmp_path, h36m_fits=str(tmp_path / "mosh"))):
         _, subject, stem, camera, frame = row["example_id"].decode().split("/")
         R = written[subject, stem.replace("_", " "), camera].root[int(frame)]
@@ -255,7 +255,7 @@ def test_moshs_fits_are_turned_into_the_camera_frame(step, official, tmp_path):
 
 def test_neural_annots_fits_are_turned_from_the_world_into_every_camera(official, tmp_path):
     root, written = official
-    fixture.write_neural_annot(tmp_path / "fits", written)
+    h36m_fixture.write_neural_annot(tmp_path / "fits", written)
     for row in records(build(root, tmp_path, "p1", h36m_fits=str(tmp_path / "fits"))):
         _, subject, stem, camera, frame = row["example_id"].decode().split("/")
         R = written[subject, stem.replace("_", " "), camera].root[int(frame)]
@@ -272,7 +272,7 @@ def test_fits_that_do_not_belong_to_the_poses_are_left_out_and_counted(wrong, of
         written = {(s, stem, camera): written[s, stem, other[camera]] for s, stem, camera in written}
     if wrong == "length":
         written = {key: dataclasses.replace(raw, root=np.tile(raw.root, (2, 1, 1))) for key, raw in written.items()}
-    fixture.write_mosh(tmp_path / "mosh", {} if wrong == "absent" else written, step=1)
+    h36m_fixture.write_mosh(tmp_path / "mosh", {} if wrong == "absent" else written, step=1)
     (tmp_path / "mosh").mkdir(exist_ok=True)
     builder = build(root, tmp_path, h36m_fits=str(tmp_path / "mosh"))
     assert [float(row["smpl_valid"]) for row in records(builder)] == [0] * 6
@@ -290,7 +290,7 @@ def write_lists(root, rows, train=False):
     for row in rows:
         _, subject, stem, camera, frame = row["example_id"].decode().split("/")
         names.append(f"images/{subject}_{stem}.{camera}_{int(frame) + 1:06d}.jpg")
-        image = np.full((fixture.HEIGHT, fixture.WIDTH, 3), fixture.brightness(int(frame)), np.uint8)
+        image = np.full((h36m_fixture.HEIGHT, h36m_fixture.WIDTH, 3), h36m_fixture.brightness(int(frame)), np.uint8)
         cv2.imwrite(str(root / names[-1]), image)
     joints = np.stack([np.append(row["joints3d"], row["joints3d_valid"][:, None], axis=1) for row in rows])
     joints[..., :3] -= joints[:, 14:15, :3]
@@ -319,7 +319,7 @@ def test_spins_lists_give_the_ids_boxes_and_joints_of_the_archive(official, tmp_
 
 def test_spins_training_list_has_keypoints_fits_and_a_validation_of_s8(tmp_path):
     root = tmp_path / "archive"
-    fixture.write(root, subjects=("S8", "S9"), cameras=fixture.CAMERAS)
+    h36m_fixture.write(root, subjects=("S8", "S9"), cameras=h36m_fixture.CAMERAS)
     whole = build(root, tmp_path, "official")
     rows = [*records(whole, "train"), *records(whole, "test")]
     write_lists(tmp_path / "lists", rows[:8], train=True)
@@ -351,13 +351,15 @@ def test_rows_without_a_box_or_a_frame_or_finite_joints_are_skipped_and_counted(
     root, written = copied
     front = "Directions 1.60457274"
     raw = written["S9", "Directions 1", "60457274"]
-    fixture.write_masks(root / "S9" / fixture.OFFICIAL["box"] / f"{front}.mat", [None, *raw.boxes[1:]])
-    fixture.write_masks(root / "S11" / fixture.OFFICIAL["box"] / "Directions.60457274.mat", [(), *raw.boxes[1:]])
-    fixture.write_video(root / "S11" / "Videos" / f"{front}.mp4", 4)
+    h36m_fixture.write_masks(root / "S9" / h36m_fixture.OFFICIAL["box"] / f"{front}.mat", [None, *raw.boxes[1:]])
+    h36m_fixture.write_masks(
+        root / "S11" / h36m_fixture.OFFICIAL["box"] / "Directions.60457274.mat", [(), *raw.boxes[1:]]
+    )
+    h36m_fixture.write_video(root / "S11" / "Videos" / f"{front}.mp4", 4)
     (root / "S11" / "Videos" / "Directions.60457274.mp4").write_bytes(b"damaged")
     mono = raw.mono.copy()
     mono[5, 31] = np.nan  # A joint that is not used.
-    fixture.write_cdf(root / "S9" / fixture.OFFICIAL["mono"] / f"{front}.cdf", mono.reshape(-1, 96))
+    h36m_fixture.write_cdf(root / "S9" / h36m_fixture.OFFICIAL["mono"] / f"{front}.cdf", mono.reshape(-1, 96))
     builder = build(root, tmp_path)
     assert ids(records(builder)) == ["h36m/S9/Directions_1/60457274/000005", "h36m/S11/Directions_1/60457274/000000"]
     assert skipped(builder) == {"no box": 2, "the video ends before the poses": 1, "unreadable video": 1}
@@ -370,8 +372,8 @@ def test_joints_that_are_not_finite_are_skipped(copied, tmp_path):
     root, written = copied
     mono = written["S9", "Directions 1", "60457274"].mono.copy()
     mono[5, 3] = np.nan
-    fixture.write_cdf(
-        root / "S9" / fixture.OFFICIAL["mono"] / "Directions 1.60457274.cdf", mono.reshape(-1, 96), compress=5
+    h36m_fixture.write_cdf(
+        root / "S9" / h36m_fixture.OFFICIAL["mono"] / "Directions 1.60457274.cdf", mono.reshape(-1, 96), compress=5
     )
     builder = build(root, tmp_path)
     assert skipped(builder) == {"a joint that is not finite": 1}
@@ -381,9 +383,9 @@ def test_joints_that_are_not_finite_are_skipped(copied, tmp_path):
 def test_a_longer_video_and_fewer_masks_cost_what_they_cost(copied, tmp_path):
     root, written = copied
     boxes = written["S9", "Directions 1", "60457274"].boxes
-    fixture.write_masks(root / "S9" / fixture.OFFICIAL["box"] / "Directions 1.60457274.mat", boxes[:5])
-    fixture.write_video(root / "S9" / "Videos" / "Directions 1.60457274.mp4", fixture.FRAMES + 18)
-    fixture.write_video(root / "S11" / "Videos" / "Directions 1.60457274.mp4", fixture.FRAMES + 17)
+    h36m_fixture.write_masks(root / "S9" / h36m_fixture.OFFICIAL["box"] / "Directions 1.60457274.mat", boxes[:5])
+    h36m_fixture.write_video(root / "S9" / "Videos" / "Directions 1.60457274.mp4", h36m_fixture.FRAMES + 18)
+    h36m_fixture.write_video(root / "S11" / "Videos" / "Directions 1.60457274.mp4", h36m_fixture.FRAMES + 17)
     builder = build(root, tmp_path)
     longer = "a video far longer than its poses: kept, as far as there are poses"
     assert skipped(builder) == {"no box": 1, longer: 1} and len(records(builder)) == 5
@@ -392,7 +394,7 @@ def test_a_longer_video_and_fewer_masks_cost_what_they_cost(copied, tmp_path):
 
 def test_without_2d_files_and_metadata_there_are_no_keypoints_and_no_intrinsics(copied, tmp_path):
     root, _ = copied
-    shutil.rmtree(root / "S9" / fixture.OFFICIAL["d2"])
+    shutil.rmtree(root / "S9" / h36m_fixture.OFFICIAL["d2"])
     (root / "metadata.xml").unlink()
     builder = build(root, tmp_path)
     rows = records(builder)
@@ -403,13 +405,13 @@ def test_without_2d_files_and_metadata_there_are_no_keypoints_and_no_intrinsics(
 
 def test_2d_of_another_camera_is_reported(copied, tmp_path):
     root, _ = copied
-    folder = root / "S9" / fixture.OFFICIAL["d2"]
+    folder = root / "S9" / h36m_fixture.OFFICIAL["d2"]
     shutil.copy(folder / "Directions 1.54138969.cdf", folder / "Directions 1.60457274.cdf")
     builder = build(root, tmp_path)
     assert skipped(builder) == {"2D joints of a recording: kept, but the 3D joints do not project to them": 1}
 
 
-POSES, BOXES = fixture.OFFICIAL["mono"], fixture.OFFICIAL["box"]
+POSES, BOXES = h36m_fixture.OFFICIAL["mono"], h36m_fixture.OFFICIAL["box"]
 
 
 @pytest.mark.parametrize(
@@ -423,7 +425,7 @@ POSES, BOXES = fixture.OFFICIAL["mono"], fixture.OFFICIAL["box"]
         (lambda root: write(root / "S9" / BOXES / "Directions 1.60457274.mat", b"MATLAB 5.0"), "no MATLAB v7.3"),
         (lambda root: cut(root / "S9" / BOXES / "Directions 1.60457274.mat"), "damaged.*BBoxes MAT"),
         (lambda root: wrong_shape(root / "S9" / POSES / "Directions 1.60457274.cdf"), r"\(1, 7, 64\), expected \(1, frames, 96\)"),
-        (lambda root: short(root / "S9" / fixture.OFFICIAL["d2"] / "Directions 1.60457274.cdf"), "has 6 frames, but the poses have 7"),
+        (lambda root: short(root / "S9" / h36m_fixture.OFFICIAL["d2"] / "Directions 1.60457274.cdf"), "has 6 frames, but the poses have 7"),
         (lambda root: write(root / "metadata.xml", b"<metadata/>"), "not Human3.6M's metadata.xml"),
         (lambda root: write(root / "S9" / POSES / "Directions 1.7.cdf", b""), "is not named <action>"),
     ],
@@ -445,11 +447,11 @@ def cut(path):
 
 
 def wrong_shape(path):
-    fixture.write_cdf(path, np.zeros((7, 64)))
+    h36m_fixture.write_cdf(path, np.zeros((7, 64)))
 
 
 def short(path):
-    fixture.write_cdf(path, np.zeros((6, 64)))
+    h36m_fixture.write_cdf(path, np.zeros((6, 64)))
 
 
 @pytest.mark.parametrize(
@@ -475,7 +477,7 @@ def test_videos_cannot_be_stored_as_paths(official, tmp_path):
 
 
 def test_the_configs_train_and_evaluate_on_it(tmp_path):
-    fixture.write(tmp_path / "archive", subjects=("S8", "S9", "S11"), cameras=fixture.CAMERAS)
+    h36m_fixture.write(tmp_path / "archive", subjects=("S8", "S9", "S11"), cameras=h36m_fixture.CAMERAS)
     for name in ("official", "p1"):
         build(tmp_path / "archive", tmp_path, name)
     train, evaluate_p1 = h36m_hmr.get_config().unlock(), eval_h36m.get_config("p1").unlock()
@@ -517,21 +519,21 @@ def test_cameras_of_metadata_turn_and_project_as_their_formulas_say(official):
     described = metadata.read(official[0] / metadata.NAME)
     rng = np.random.default_rng(0)
     for subject in ("S1", "S9", "S11"):
-        for i, camera in enumerate(fixture.CAMERAS):
-            angles = fixture.extrinsics(subject, camera)[:3]
-            np.testing.assert_allclose(described.rotation(subject, camera), fixture.rotation(angles), atol=1e-12)
+        for i, camera in enumerate(h36m_fixture.CAMERAS):
+            angles = h36m_fixture.extrinsics(subject, camera)[:3]
+            np.testing.assert_allclose(described.rotation(subject, camera), h36m_fixture.rotation(angles), atol=1e-12)
             points = rng.normal(size=(5, 3)) + np.array([0, 0, 5])
-            projected = [fixture.project(point, fixture.LENS[i]) for point in points]
+            projected = [h36m_fixture.project(point, h36m_fixture.LENS[i]) for point in points]
             np.testing.assert_allclose(described.project(points, camera), projected, atol=1e-9)
-    assert described.cameras == fixture.CAMERAS == archive.CAMERAS
+    assert described.cameras == h36m_fixture.CAMERAS == archive.CAMERAS
     assert described.sequences["S9", "Directions 1"] == ("2", "1")
 
 
 def test_camera_parameters_are_found_wherever_metadata_has_them(tmp_path):
-    text = fixture.metadata_xml()
+    text = h36m_fixture.metadata_xml()
     w0 = text[text.index("<w0>") : text.index("</w0>") + len("</w0>")]
     (tmp_path / metadata.NAME).write_text(text.replace(w0, "").replace("</dbcameras>", f"{w0}</dbcameras>"))
-    np.testing.assert_array_equal(metadata.read(tmp_path / metadata.NAME).w0[-36:], fixture.LENS.ravel())
+    np.testing.assert_array_equal(metadata.read(tmp_path / metadata.NAME).w0[-36:], h36m_fixture.LENS.ravel())
 
 
 def test_tasks_can_be_sent_to_worker_processes(official, tmp_path):

@@ -9,8 +9,7 @@ import scipy.io
 
 from configs import default
 from multibodies_jax.evaluation import batches
-from tests.helpers import training_archives as archives_lib
-from tests.helpers import training_checks
+from tests.helpers import training_archives, training_checks
 from tests.helpers.training_checks import assert_person, build, padded_box, write_list
 from tfds_builders import building
 from tfds_builders.sources import mpi_inf_3dhp, video
@@ -21,7 +20,7 @@ no_workers = pytest.fixture(autouse=True)(training_checks.no_workers)
 @pytest.fixture
 def mpi(tmp_path):
     root = tmp_path / "archive"
-    return root, archives_lib.write_mpi_inf_3dhp(root, extracted=[("S2", "Seq2")])
+    return root, training_archives.write_mpi_inf_3dhp(root, extracted=[("S2", "Seq2")])
 
 
 MPI_PLACES = dict(
@@ -39,9 +38,9 @@ def test_mpi_inf_3dhp_takes_every_tenth_visible_frame_of_everything(mpi):
     visible = [
         (subject, sequence, camera, frame)
         for subject, sequence in (("S1", "Seq1"), ("S2", "Seq2"))
-        for camera in archives_lib.CAMERAS
-        for frame in range(archives_lib.FRAMES)
-        if (subject, sequence, camera, frame) != archives_lib.OUTSIDE
+        for camera in training_archives.CAMERAS
+        for frame in range(training_archives.FRAMES)
+        if (subject, sequence, camera, frame) != training_archives.OUTSIDE
     ]
     chosen = visible[::10]
     assert [r["example_id"].decode() for r in rows["train"]] == [
@@ -69,7 +68,7 @@ def test_mpi_inf_3dhp_takes_every_tenth_visible_frame_of_everything(mpi):
 
 def test_mpi_inf_3dhp_step_cameras_and_test_split(mpi):
     root, _ = mpi
-    written = archives_lib.write_mpi_inf_3dhp_test(root)
+    written = training_archives.write_mpi_inf_3dhp_test(root)
     rows, _ = build("mpi_inf_3dhp", root, mpi_step=1)
     assert len(rows["train"]) == 47
     ids = ["TS1/activity_1/000000", "TS1/activity_3/000002", "TS5/activity_1/000000"]
@@ -94,7 +93,7 @@ def test_mpi_inf_3dhp_step_cameras_and_test_split(mpi):
 
 def test_mpi_inf_3dhp_is_scored_by_its_protocol(tmp_path):
     root = tmp_path / "archive"
-    archives_lib.write_mpi_inf_3dhp_test(root)
+    training_archives.write_mpi_inf_3dhp_test(root)
     config: Any = default.get_config()
     config.eval.protocol, config.model.crop_size = "mpi_inf_3dhp", 16
     records = build("mpi_inf_3dhp", root)[0]["test"]
@@ -113,7 +112,7 @@ def test_mpi_inf_3dhp_short_videos_are_counted_and_missing_annotations_are_error
     rows, report = build("mpi_inf_3dhp", root)
     assert len(rows["train"]) == 3 and "2 skipped: a frame that the video does not have" in report
     for frame in (13, 14, 15):
-        archives_lib.write_image(root / f"S2/Seq2/imageFrames/video_4/frame_{frame:06d}.jpg")
+        training_archives.write_image(root / f"S2/Seq2/imageFrames/video_4/frame_{frame:06d}.jpg")
     with pytest.raises(ValueError, match=r"camera 4 has a frame 14, but annot.mat only 14 rows"):
         build("mpi_inf_3dhp", root, mpi_step=2)
     monkeypatch.setitem(mpi_inf_3dhp.USABLE, (2, 2), 5)  # Beyond what the authors call usable nothing is read.
@@ -122,7 +121,7 @@ def test_mpi_inf_3dhp_short_videos_are_counted_and_missing_annotations_are_error
 
 def test_a_list_of_mpi_inf_3dhp_keeps_its_own_smpl_and_takes_fits_for_the_rest(tmp_path):
     root = tmp_path / "archive"
-    archives_lib.write_mpi_inf_3dhp(root, extracted=[("S1", "Seq1"), ("S2", "Seq2")])
+    training_archives.write_mpi_inf_3dhp(root, extracted=[("S1", "Seq1"), ("S2", "Seq2")])
     images = [f"S1/Seq1/imageFrames/video_0/frame_{i:06d}.jpg" for i in (1, 11, 12)]
     rng = np.random.default_rng(9)
     S = np.concatenate([rng.normal(size=(3, 24, 3)), rng.integers(0, 2, (3, 24, 1))], axis=-1)
@@ -172,7 +171,7 @@ def test_files_of_another_form_are_refused_by_name(mpi):
 
 def test_test_annotations_of_another_form_are_refused_and_their_images_must_be_there(tmp_path):
     root = tmp_path / "archive"
-    archives_lib.write_mpi_inf_3dhp_test(root)
+    training_archives.write_mpi_inf_3dhp_test(root)
     folder = root / "mpi_inf_3dhp_test_set/TS1"
     (folder / "imageSequence/img_000003.jpg").unlink()
     with pytest.raises(ValueError, match=r"img_000003.jpg, a valid frame of the test set, cannot be read"):

@@ -11,10 +11,10 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from multibodies_jax.geometry import joints
-from tests.helpers import threedpw_fixture as raw
+from tests.helpers import threedpw_fixture
 from tfds_builders import archives, building, features
 from tfds_builders.sources import threedpw as sequences
-from tfds_builders.threedpw import threedpw_dataset_builder as threedpw
+from tfds_builders.threedpw import threedpw_dataset_builder
 
 LIMBS = [i for i, name in enumerate(joints.J24) if name.endswith(("ankle", "knee", "wrist", "elbow", "shoulder"))]
 
@@ -22,12 +22,13 @@ LIMBS = [i for i, name in enumerate(joints.J24) if name.endswith(("ankle", "knee
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     root = tmp_path_factory.mktemp("threedpw")
-    return (root, *raw.archive(root))
+    return (root, *threedpw_fixture.archive(root))
 
 
 def builder(data_dir, manual_dir, **options):
-    made = threedpw.Builder(
-        data_dir=str(data_dir), config=threedpw.Builder.make_config("official", threedpw.Options(**options))
+    made = threedpw_dataset_builder.Builder(
+        data_dir=str(data_dir),
+        config=threedpw_dataset_builder.Builder.make_config("official", threedpw_dataset_builder.Options(**options)),
     )
     made.manual_dir = manual_dir
     return made
@@ -36,7 +37,9 @@ def builder(data_dir, manual_dir, **options):
 def examples(tmp_path, manual_dir, split="test", **options):
     """What the tasks of a split make: examples by id, and what was skipped."""
     every = [
-        made for task in builder(tmp_path, manual_dir, **options).tasks(split) for made in threedpw.Builder.make(task)
+        made
+        for task in builder(tmp_path, manual_dir, **options).tasks(split)
+        for made in threedpw_dataset_builder.Builder.make(task)
     ]
     skipped = [one for one in every if isinstance(one, archives.Skip)]
     return {one["example_id"]: one for one in every if not isinstance(one, archives.Skip)}, skipped
@@ -61,7 +64,7 @@ def test_a_built_set_has_every_aligned_person_in_order(archive, tmp_path, no_wor
     path = archive[0] / "imageFiles/a_00/image_00000.jpg"
     x, y, w, h = record["window"]
     np.testing.assert_array_equal(record["image"], np.asarray(Image.open(path))[y : y + h, x : x + w])
-    assert record["image_size"].tolist() == [raw.WIDTH, raw.HEIGHT]
+    assert record["image_size"].tolist() == [threedpw_fixture.WIDTH, threedpw_fixture.HEIGHT]
     assert record["protocol_hint"] == b"3dpw" and features.DATASETS[record["dataset"]] == "threedpw"
 
 
@@ -71,26 +74,28 @@ def test_bodies_turn_with_the_camera_and_joints_land_on_the_detected_keypoints(a
     for frame, person in [(0, 0), (1, 1)]:
         example = made[f"threedpw/test/a_00/{frame:05d}/{person}"]
         world = test["jointPositions"][person][frame].reshape(24, 3)
-        by_name = dict(zip(joints.SMPL24, raw.in_camera(world, frame), strict=True))
+        by_name = dict(zip(joints.SMPL24, threedpw_fixture.in_camera(world, frame), strict=True))
         np.testing.assert_array_equal(np.flatnonzero(example["joints3d_valid"]), LIMBS)
         expected = [by_name[joints.J24[i]] for i in LIMBS]
         np.testing.assert_allclose(example["joints3d"][LIMBS], expected, atol=1e-6)
 
         x, y, confidence = test["poses2d"][person][frame]
-        for k, name in enumerate(raw.OPENPOSE):
+        for k, name in enumerate(threedpw_fixture.OPENPOSE):
             if name != "neck":  # OpenPose's is not the neck of J24.
                 i = joints.J24.index(name)
                 np.testing.assert_allclose(example["kp2d"][i], [x[k], y[k]], rtol=1e-6)
                 np.testing.assert_allclose(example["kp2d_valid"][i], confidence[k], rtol=1e-6)
         assert np.count_nonzero(example["kp2d_valid"]) == 17
-        np.testing.assert_allclose(raw.project(example["joints3d"][LIMBS]), example["kp2d"][LIMBS], atol=1e-3)
+        np.testing.assert_allclose(
+            threedpw_fixture.project(example["joints3d"][LIMBS]), example["kp2d"][LIMBS], atol=1e-3
+        )
 
         root_world = Rotation.from_rotvec(test["poses"][person][frame, :3]).as_matrix()
         turned = Rotation.from_rotvec(example["pose"][0]).as_matrix()
-        np.testing.assert_allclose(turned, raw.camera(frame)[:3, :3] @ root_world, atol=1e-6)
+        np.testing.assert_allclose(turned, threedpw_fixture.camera(frame)[:3, :3] @ root_world, atol=1e-6)
         np.testing.assert_allclose(example["pose"][1:].ravel(), test["poses"][person][frame, 3:], rtol=1e-6)
         np.testing.assert_allclose(example["betas"], test["betas"][person][:10], rtol=1e-6)
-        np.testing.assert_allclose(example["intrinsics"], raw.INTRINSICS)
+        np.testing.assert_allclose(example["intrinsics"], threedpw_fixture.INTRINSICS)
         assert example["gender"] == person and example["smpl_valid"] == 1
 
         low, high = (x.min(), y.min()), (x.max(), y.max())
@@ -100,19 +105,19 @@ def test_bodies_turn_with_the_camera_and_joints_land_on_the_detected_keypoints(a
 
 def test_bodies_of_the_right_gender_give_all_joints(archive, tmp_path):
     root, test, _ = archive
-    made, _ = examples(tmp_path, root, smpl_dir=str(raw.body_folder(tmp_path / "smpl")))
+    made, _ = examples(tmp_path, root, smpl_dir=str(threedpw_fixture.body_folder(tmp_path / "smpl")))
     for frame, person in [(0, 0), (1, 1)]:
         body = test["poses"][person][frame].reshape(24, 3), test["betas"][person][:10], test["trans"][person][frame]
-        _, j24 = raw.posed("mf"[person], *body)
+        _, j24 = threedpw_fixture.posed("mf"[person], *body)
         example = made[f"threedpw/test/a_00/{frame:05d}/{person}"]
-        np.testing.assert_allclose(example["joints3d"], raw.in_camera(j24, frame), atol=2e-5)
+        np.testing.assert_allclose(example["joints3d"], threedpw_fixture.in_camera(j24, frame), atol=2e-5)
         assert example["joints3d_valid"].all()
 
 
 def test_without_a_detection_the_box_and_keypoints_are_those_of_the_body(archive, tmp_path):
     root, test, _ = archive
     example = examples(tmp_path, root)[0]["threedpw/test/a_00/00001/0"]
-    pixels = raw.project(raw.in_camera(test["jointPositions"][0][1].reshape(24, 3), 1))
+    pixels = threedpw_fixture.project(threedpw_fixture.in_camera(test["jointPositions"][0][1].reshape(24, 3), 1))
     np.testing.assert_allclose(example["box_center"], (pixels.min(0) + pixels.max(0)) / 2, rtol=1e-5)
     np.testing.assert_allclose(example["box_scale"], 1.2 * np.ptp(pixels, axis=0).max() / 200, rtol=1e-5)
     np.testing.assert_array_equal(np.flatnonzero(example["kp2d_valid"]), LIMBS)
@@ -133,10 +138,10 @@ def test_archives_may_be_unpacked_into_folders_of_their_own(archive, tmp_path):
 
 
 def test_blocks_of_frames_cover_a_sequence_once(tmp_path, monkeypatch):
-    content = raw.sequence(3, "m", frames=5)
-    raw.write(tmp_path, "train", "c_00", content)
+    content = threedpw_fixture.sequence(3, "m", frames=5)
+    threedpw_fixture.write(tmp_path, "train", "c_00", content)
     whole = list(examples(tmp_path, tmp_path, "train")[0])
-    monkeypatch.setattr(threedpw, "BLOCK", 2)
+    monkeypatch.setattr(threedpw_dataset_builder, "BLOCK", 2)
     assert list(examples(tmp_path, tmp_path, "train")[0]) == whole and len(whole) == 5
 
 
@@ -150,16 +155,16 @@ def test_blocks_of_frames_cover_a_sequence_once(tmp_path, monkeypatch):
     ],
 )
 def test_people_without_usable_annotations_are_counted(spoil, reason, tmp_path):
-    content = raw.sequence(1, "m")
+    content = threedpw_fixture.sequence(1, "m")
     spoil(content)
-    raw.write(tmp_path, "test", "a", content)
+    threedpw_fixture.write(tmp_path, "test", "a", content)
     made, skipped = examples(tmp_path, tmp_path)
     assert not made
     assert {(one.reason, one.what) for one in skipped} >= {(reason, f"a frame {f} person 0") for f in (0, 1)}
 
 
 def test_an_unreadable_image_is_counted_and_a_missing_one_refused(tmp_path):
-    raw.write(tmp_path, "test", "a", raw.sequence(1, "m"))
+    threedpw_fixture.write(tmp_path, "test", "a", threedpw_fixture.sequence(1, "m"))
     (tmp_path / "imageFiles/a/image_00000.jpg").write_bytes(b"\xff\xd8 cut short")
     made, (skip,) = examples(tmp_path, tmp_path)
     assert len(made) == 1 and skip.reason == "unreadable image" and "image_00000.jpg" in skip.what
@@ -203,23 +208,23 @@ class Foreign:
     ],
 )
 def test_wrong_pickles_are_explained(change, message, tmp_path):
-    content = raw.sequence(1, "m")
+    content = threedpw_fixture.sequence(1, "m")
     changed = change(content)
-    (tmp_path / "a.pkl").write_bytes(raw.python2.dumps(changed if isinstance(changed, list) else content))
+    (tmp_path / "a.pkl").write_bytes(threedpw_fixture.python2.dumps(changed if isinstance(changed, list) else content))
     with pytest.raises(ValueError, match=message):
         sequences.read(tmp_path / "a.pkl")
 
 
 def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
     path = tmp_path / "a.pkl"
-    path.write_bytes(pickle.dumps(raw.sequence(1, "m") | {"extra": Foreign()}, protocol=2))
+    path.write_bytes(pickle.dumps(threedpw_fixture.sequence(1, "m") | {"extra": Foreign()}, protocol=2))
     with pytest.raises(ValueError, match=r"wants to construct posix\.system, which could run code"):
         sequences.read(path)
     assert not os.path.exists("hacked")
 
 
 def test_pickles_of_python_3_and_other_spellings_are_read_too(tmp_path):
-    content = raw.sequence(1, "f")
+    content = threedpw_fixture.sequence(1, "f")
     content["gender"], content["poses2D"] = [g.encode() for g in content.pop("genders")], content.pop("poses2d")
     content["poses"] = np.stack(content["poses"])  # One array instead of a list of arrays.
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol=2))
@@ -228,17 +233,17 @@ def test_pickles_of_python_3_and_other_spellings_are_read_too(tmp_path):
 
 
 def test_frames_and_images_must_belong_together(tmp_path):
-    raw.write(tmp_path, "test", "a", raw.sequence(1, "m"), images=3)
+    threedpw_fixture.write(tmp_path, "test", "a", threedpw_fixture.sequence(1, "m"), images=3)
     made, (skip,) = examples(tmp_path, tmp_path)
     assert len(made) == 2 and (skip.reason, skip.what) == ("an image without annotations", "a frame 2")
-    few = raw.sequence(1, "m")
-    raw.write(tmp_path / "few", "test", "a", few, images=1)
+    few = threedpw_fixture.sequence(1, "m")
+    threedpw_fixture.write(tmp_path / "few", "test", "a", few, images=1)
     with pytest.raises(
         ValueError, match=r"a.pkl has 2 frames with people up to frame 1, but imageFiles/a has 1 images"
     ):
         examples(tmp_path, tmp_path / "few")
     few["campose_valid"][0][1] = 0
-    raw.write(tmp_path / "few", "test", "a", few, images=1)
+    threedpw_fixture.write(tmp_path / "few", "test", "a", few, images=1)
     assert len(examples(tmp_path, tmp_path / "few")[0]) == 1
 
 
@@ -246,12 +251,16 @@ def test_options_name_the_set_and_bad_ones_are_refused(tmp_path):
     folder = tmp_path / "smpl"
     folder.mkdir()
     (folder / "SMPL_MALE.npz").write_bytes(b"1")
-    first = threedpw.Builder.make_config("official", threedpw.Options(smpl_dir=str(folder))).name
+    first = threedpw_dataset_builder.Builder.make_config(
+        "official", threedpw_dataset_builder.Options(smpl_dir=str(folder))
+    ).name
     (folder / "SMPL_FEMALE.npz").write_bytes(b"2")
-    second = threedpw.Builder.make_config("official", threedpw.Options(smpl_dir=str(folder))).name
+    second = threedpw_dataset_builder.Builder.make_config(
+        "official", threedpw_dataset_builder.Options(smpl_dir=str(folder))
+    ).name
     assert first.startswith("official-smpl_") and first != second
     with pytest.raises(ValueError, match="no folder of bodies"):
-        threedpw.Options(smpl_dir=str(tmp_path / "nowhere"))
+        threedpw_dataset_builder.Options(smpl_dir=str(tmp_path / "nowhere"))
 
 
 def listed(root, name="3dpw_test_all.npz", **more):
@@ -272,8 +281,8 @@ def listed(root, name="3dpw_test_all.npz", **more):
 
 
 def spin_builder(data_dir, manual_dir, **options):
-    config = threedpw.Builder.make_config("spin", threedpw.Options(**options))
-    made = threedpw.Builder(data_dir=str(data_dir), config=config)
+    config = threedpw_dataset_builder.Builder.make_config("spin", threedpw_dataset_builder.Options(**options))
+    made = threedpw_dataset_builder.Builder(data_dir=str(data_dir), config=config)
     made.manual_dir = manual_dir
     return made
 
@@ -285,7 +294,12 @@ def test_lists_of_spin_are_read_row_by_row(archive, tmp_path, name):
     keypoints[0, 5, 2] = 0
     rows = listed(tmp_path, name, **({"parts_openpose_s24": keypoints} if "all" in name else {}))
     builder = spin_builder(tmp_path / "data", tmp_path)
-    made = [one for task in builder.tasks("test") for one in threedpw.Builder.make(task) if isinstance(one, dict)]
+    made = [
+        one
+        for task in builder.tasks("test")
+        for one in threedpw_dataset_builder.Builder.make(task)
+        if isinstance(one, dict)
+    ]
     assert builder.expected() == {"test": 35_515}
     assert [one["example_id"] for one in made] == [
         "threedpw/test/a_00/00001/row00000",

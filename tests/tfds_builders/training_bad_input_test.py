@@ -8,8 +8,7 @@ import pytest
 import scipy.io
 
 import tfds_builders
-from tests.helpers import training_archives as archives_lib
-from tests.helpers import training_checks
+from tests.helpers import training_archives, training_checks
 from tests.helpers.training_checks import build, write_list
 from tfds_builders import building
 from tfds_builders.sources import mat, spin
@@ -41,7 +40,7 @@ def test_missing_images_are_an_error_before_anything_is_built_and_damaged_ones_a
 def test_joints_that_are_not_finite_or_not_there_and_boxes_outside_are_counted(tmp_path):
     root = tmp_path / "archive"
     root.mkdir()
-    points = archives_lib.write_lspet(root)
+    points = training_archives.write_lspet(root)
     labelled = np.ones((3, 14, 1))
     points[0, 3, 1] = np.nan
     labelled[1] = 0
@@ -63,7 +62,7 @@ def test_joints_that_are_not_finite_or_not_there_and_boxes_outside_are_counted(t
 @pytest.mark.parametrize("archive", ["coco2014"], indirect=True)
 def test_images_of_another_size_and_boxes_outside_are_counted(archive):
     root, _ = archive
-    archives_lib.write_image(root / "train2014/COCO_train2014_000000000009.jpg", size=(160, 120))
+    training_archives.write_image(root / "train2014/COCO_train2014_000000000009.jpg", size=(160, 120))
     path = root / "annotations/person_keypoints_train2014.json"
     content = json.loads(path.read_text())
     content["annotations"][0]["bbox"] = [4000.0, 0.0, 10.0, 10.0]

@@ -7,8 +7,7 @@ import pytest
 
 import tfds_builders
 from multibodies_jax.geometry import joints
-from tests.helpers import training_archives as archives_lib
-from tests.helpers import training_checks
+from tests.helpers import training_archives, training_checks
 from tests.helpers.training_checks import assert_person, assert_window, build, only_2d, padded_box, write_list
 from tfds_builders.sources import joint_sets
 from tfds_builders.sources import rows as rows_lib
@@ -49,7 +48,7 @@ def test_lsp_is_two_archives_with_other_pixels(archive):
         for i, row in enumerate(rows[split], start=first):
             points = written[folder][i]
             assert_person(row, dict(enumerate(points)), padded_box(points))
-            assert_window(row, archives_lib.read_image(root / folder / f"images/im{i + 1:04d}.jpg"))
+            assert_window(row, training_archives.read_image(root / folder / f"images/im{i + 1:04d}.jpg"))
             assert only_2d(row) and row["gender"] == -1
     assert "train: 2 examples" in report
 

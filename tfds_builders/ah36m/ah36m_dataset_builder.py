@@ -7,14 +7,13 @@ import tensorflow_datasets as tfds
 
 from multibodies_jax.data import image_layouts
 from tfds_builders import ambiguous
-from tfds_builders.h36m import h36m_dataset_builder as h36m
-from tfds_builders.h36m import recorded
+from tfds_builders.h36m import h36m_dataset_builder, recorded
 
 _LAYOUT = next(dataset for dataset in image_layouts.DATASETS if dataset.stem == "h36m")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(ambiguous.Options, h36m.Options):
+class Options(ambiguous.Options, h36m_dataset_builder.Options):
     """Options of `ah36m`: those of `h36m` too."""
 
 
@@ -25,13 +24,13 @@ class Builder(ambiguous.AmbiguousBuilder):
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
     OPTIONS = Options
     BUILDER_CONFIGS: ClassVar = ambiguous.configs(Options())
-    BASE = h36m.Builder
+    BASE = h36m_dataset_builder.Builder
     LIST = "h36m_valid_protocol2.npz"
     ROWS = 27_558
-    LENS_PX = h36m.Builder.LENS_PX
-    HOMEPAGE, CITATION = h36m.Builder.HOMEPAGE, h36m.Builder.CITATION
+    LENS_PX = h36m_dataset_builder.Builder.LENS_PX
+    HOMEPAGE, CITATION = h36m_dataset_builder.Builder.HOMEPAGE, h36m_dataset_builder.Builder.CITATION
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        f"Made from h36m, which is built first. {h36m.Builder.MANUAL_DOWNLOAD_INSTRUCTIONS}\n"
+        f"Made from h36m, which is built first. {h36m_dataset_builder.Builder.MANUAL_DOWNLOAD_INSTRUCTIONS}\n"
         f"For released_crops also h36m-p2_amb3.npz (--crops=FILE) and {LIST}, beside it or in MANUAL_DIR."
     )
 

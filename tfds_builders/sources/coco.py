@@ -8,8 +8,7 @@ import numpy as np
 
 from multibodies_jax.geometry import boxes, joints
 from tfds_builders.archives import Skip
-from tfds_builders.sources import joint_sets
-from tfds_builders.sources import rows as rows_lib
+from tfds_builders.sources import joint_sets, rows
 from tfds_builders.sources.rows import SPIN_PADDING, Row
 
 _LIMBS = slice(5, 17)  # Shoulders, elbows, wrists, hips, knees, ankles.
@@ -71,4 +70,4 @@ def _row(annotation: dict[str, Any], image: dict[str, Any], split: str) -> Row |
     j24, _ = joint_sets.to_j24(keypoints, joints.COCO17)
     box = (np.array([x + width / 2, y + height / 2]), SPIN_PADDING * max(width, height) / boxes.SIDE)
     size = (int(image["width"]), int(image["height"]))
-    return rows_lib.row(name, image["file_name"], j24[:, :2], j24[:, 2].astype(np.float32), box, size=size)
+    return rows.row(name, image["file_name"], j24[:, :2], j24[:, 2].astype(np.float32), box, size=size)

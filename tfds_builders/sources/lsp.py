@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfds_builders.archives import Skip
-from tfds_builders.sources import joint_sets, mat
-from tfds_builders.sources import rows as rows_lib
+from tfds_builders.sources import joint_sets, mat, rows
 from tfds_builders.sources.rows import Row
 
 SPLIT_AT = 1000  # The first thousand images are for training, the others for testing.
@@ -76,4 +75,4 @@ def _joints(path: pathlib.Path, leading: tuple[int, int]) -> np.ndarray:
 
 def _row(name: str, image: str, person: np.ndarray, valid: np.ndarray) -> Row | Skip:
     both, _ = joint_sets.to_j24(np.concatenate([person[:, :2], valid[:, None]], axis=1), joint_sets.LSP14)
-    return rows_lib.row(name, image, both[:, :2], both[:, 2].astype(np.float32))
+    return rows.row(name, image, both[:, :2], both[:, 2].astype(np.float32))

@@ -13,8 +13,7 @@ from jaxtyping import Float
 from multibodies_jax.data import images
 from tfds_builders import archives
 from tfds_builders.archives import Skip
-from tfds_builders.sources import joint_sets, mat, pictures, video
-from tfds_builders.sources import rows as rows_lib
+from tfds_builders.sources import joint_sets, mat, pictures, rows, video
 
 CAMERAS = {"vnect": (0, 1, 2, 4, 5, 6, 7, 8), "all": tuple(range(14))}  # VNect's are at the height of people.
 SIDE_PX = 2048
@@ -126,8 +125,8 @@ def make(task: Task) -> Iterator[dict[str, Any] | Skip]:
             yield Skip("a joint that is not finite", name)
             continue
         more = {"joints3d": joints3d[frame] / 1000, "joints3d_valid": has, "protocol_hint": "mpi_inf_3dhp", **camera}
-        row = rows_lib.row(name, file, kp2d[frame], has, more=more)
-        yield row if isinstance(row, Skip) else rows_lib.example(row, image, task)
+        row = rows.row(name, file, kp2d[frame], has, more=more)
+        yield row if isinstance(row, Skip) else rows.example(row, image, task)
 
 
 def read_calibration(path: pathlib.Path) -> dict[int, Float[np.ndarray, "3 3"]]:

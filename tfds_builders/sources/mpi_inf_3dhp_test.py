@@ -6,8 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tfds_builders.archives import Skip
-from tfds_builders.sources import joint_sets, mat
-from tfds_builders.sources import rows as rows_lib
+from tfds_builders.sources import joint_sets, mat, rows
 from tfds_builders.sources.rows import Row
 
 SEQUENCES = tuple(f"TS{i}" for i in range(1, 7))
@@ -49,7 +48,7 @@ def _sequence(folder: pathlib.Path, sequence: str, skeleton: str) -> list[Row | 
             result.append(Skip("a joint that is not finite", name))
             continue
         more = {"joints3d": joints3d[i], "joints3d_valid": has, "protocol_hint": "mpi_inf_3dhp"}
-        row = rows_lib.row(name, image, kp2d[i], has, more=more)
+        row = rows.row(name, image, kp2d[i], has, more=more)
         outside = isinstance(row, Row) and not _inside(kp2d[i][has > 0], _size(folder / image))
         result.append(Skip("a joint outside the image", name) if outside else row)
     return result

@@ -9,8 +9,7 @@ import h5py
 import numpy as np
 
 from tfds_builders.archives import Skip
-from tfds_builders.sources import joint_sets, mat
-from tfds_builders.sources import rows as rows_lib
+from tfds_builders.sources import joint_sets, mat, rows
 from tfds_builders.sources.rows import Row
 
 # What Stacked Hourglass did to every box before it wrote train.h5, which SPIN's boxes come from.
@@ -106,7 +105,7 @@ def _row(image: str, index: int, joints: np.ndarray, box: tuple[np.ndarray, floa
     if not np.all(joints > 0):
         return Skip("a joint is not annotated", name)
     kp2d, valid = joint_sets.to_j24(joints, joint_sets.MPII16)
-    return rows_lib.row(name, image, kp2d, valid, box)
+    return rows.row(name, image, kp2d, valid, box)
 
 
 def _name(image: str, index: int) -> str:

@@ -17,8 +17,7 @@ from multibodies_jax.data import image_layouts
 from multibodies_jax.data.images import ImageError
 from multibodies_jax.geometry import boxes, rotations
 from tfds_builders import archives, building, features, options, windows
-from tfds_builders.sources import joint_sets, pictures, rows, spin, trees
-from tfds_builders.sources import threedpw as sequences
+from tfds_builders.sources import joint_sets, pictures, rows, spin, threedpw, trees
 
 PADDING = 1.2  # SPIN's box: the side is this times the longer side of the detected joints' bounds.
 _SPLITS = ("train", "validation", "test")
@@ -198,7 +197,7 @@ def _recorded(task: Task) -> Iterator[dict[str, Any] | archives.Skip]:
 
 
 def annotations(
-    sequence: sequences.Sequence, person: sequences.Person, frame: int, smpl_dir: str = ""
+    sequence: threedpw.Sequence, person: threedpw.Person, frame: int, smpl_dir: str = ""
 ) -> dict[str, Any] | str:
     """What is known of a person in a frame: features of the example; or why there is none.
 
@@ -214,20 +213,20 @@ def annotations(
     numbers = (T, person.poses[frame], person.betas, person.trans[frame], person.joints[frame])
     if not all(np.all(np.isfinite(x)) for x in (*numbers, person.keypoints[frame])):
         return "numbers that are not finite"
-    root = sequences.root_in_camera(person.poses[frame, 0], T)
+    root = threedpw.root_in_camera(person.poses[frame, 0], T)
     smpl_joints = person.joints[frame] @ T[:3, :3].T + T[:3, 3]
     if smpl_dir:
         joints3d, joints3d_valid = _joints24(person, frame, root, T, smpl_dir), np.ones(24, np.float32)
     else:
-        joints3d, joints3d_valid = joint_sets.to_j24(smpl_joints, sequences.SMPL_LIMBS)
+        joints3d, joints3d_valid = joint_sets.to_j24(smpl_joints, threedpw.SMPL_LIMBS)
     if _is_detected(person, frame):
-        keypoints, has = joint_sets.to_j24(person.keypoints[frame], sequences.OPENPOSE18)
+        keypoints, has = joint_sets.to_j24(person.keypoints[frame], threedpw.OPENPOSE18)
         kp2d, kp2d_valid = keypoints[:, :2], has * np.clip(keypoints[:, 2], 0.0, 1.0)
         boxed, counts = person.keypoints[frame, :, :2], person.keypoints[frame, :, 2] > 0
     else:  # Nothing was detected: where the body is, instead.
-        kp2d, in_front = sequences.project(joints3d, intrinsics)
+        kp2d, in_front = threedpw.project(joints3d, intrinsics)
         kp2d_valid = joints3d_valid * in_front
-        boxed, counts = sequences.project(smpl_joints, intrinsics)
+        boxed, counts = threedpw.project(smpl_joints, intrinsics)
     if not counts.any() or not kp2d_valid.any():
         return "no visible joint"
     center, scale = boxes.visible_box(boxed, counts.astype(np.float64), padding=PADDING)
@@ -247,8 +246,8 @@ def annotations(
     }
 
 
-def _is_detected(person: sequences.Person, frame: int) -> bool:
-    return bool(np.sum(person.keypoints[frame, :, 2] > 0) >= sequences.MIN_DETECTED)
+def _is_detected(person: threedpw.Person, frame: int) -> bool:
+    return bool(np.sum(person.keypoints[frame, :, 2] > 0) >= threedpw.MIN_DETECTED)
 
 
 def _example(
@@ -276,13 +275,13 @@ def _example(
 
 
 def _joints24(
-    person: sequences.Person, frame: int, root: np.ndarray, T_cam_world: np.ndarray, smpl_dir: str
+    person: threedpw.Person, frame: int, root: np.ndarray, T_cam_world: np.ndarray, smpl_dir: str
 ) -> Float[np.ndarray, "24 3"]:
     """J24 of the person's SMPL body in the camera frame."""
     joint_model = _joint_model(smpl_dir, _GENDERS[person.gender])
     features_of_root = np.concatenate([[1.0], person.betas]).astype(np.float32)
     rest_root = features_of_root @ np.asarray(joint_model.root)
-    trans = sequences.translation_in_camera(person.trans[frame], rest_root, T_cam_world)
+    trans = threedpw.translation_in_camera(person.trans[frame], rest_root, T_cam_world)
     pose = np.concatenate([root[None], person.poses[frame, 1:]])
     rotmats = rotations.axis_angle_to_matrix(jnp.asarray(pose, jnp.float32))
     return np.asarray(_joints(joint_model, rotmats, jnp.asarray(person.betas, jnp.float32))) + trans
@@ -298,9 +297,9 @@ def _joint_model(smpl_dir: str, gender: str) -> smpl.JointModel:
 
 
 @functools.lru_cache(maxsize=1)  # A sequence has several blocks.
-def _read(path: pathlib.Path, changed: int) -> sequences.Sequence:
+def _read(path: pathlib.Path, changed: int) -> threedpw.Sequence:
     del changed  # A pickle that was written anew is read anew.
-    return sequences.read(path)
+    return threedpw.read(path)
 
 
 def _pickles(root: pathlib.Path, split: str) -> list[pathlib.Path]:
