@@ -15,13 +15,15 @@ from configs import eval_a3dpw, eval_ah36m
 from multibodies_jax.data import occlusion
 from multibodies_jax.evaluation import batches
 from multibodies_jax.training import config_checks
-from tests.helpers import h36m_fixture, threedpw_fixture
+from tests.helpers import h36m_fixture, threedpw_fixture, training_checks
 from tests.tfds_builders.building_test import in_process
 from tfds_builders import ambiguous, archives, building, features, listing, verification, workers
 from tfds_builders.a3dpw import a3dpw_dataset_builder
 from tfds_builders.ah36m import ah36m_dataset_builder
 from tfds_builders.h36m import h36m_dataset_builder
 from tfds_builders.threedpw import threedpw_dataset_builder
+
+no_workers = pytest.fixture(training_checks.no_workers)
 
 # original.md, B.9: what the authors' training code removes, type by type.
 RELEASED = {0: set(), 1: {0, 1, 2, 3, 4, 5}, 2: {*range(6, 14), *range(17, 24)}, 3: {6, 7, 8, 9, 10, 11}}

@@ -11,11 +11,12 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from multibodies_jax.geometry import joints
-from tests.helpers import threedpw_fixture
+from tests.helpers import threedpw_fixture, training_checks
 from tfds_builders import archives, building, features
 from tfds_builders.sources import threedpw as sequences
 from tfds_builders.threedpw import threedpw_dataset_builder
 
+no_workers = pytest.fixture(training_checks.no_workers)
 LIMBS = [i for i, name in enumerate(joints.J24) if name.endswith(("ankle", "knee", "wrist", "elbow", "shoulder"))]
 
 
