@@ -59,7 +59,7 @@ def verify(builder: building.BaseBuilder) -> Report:
     ids: dict[str, set[bytes]] = {}
     for split in builder.info.splits:
         source = building.open_split(builder, split)
-        statistics = _Statistics()
+        statistics = Statistics()
         ids[split] = set()
         for record in source:
             statistics.add(record)
@@ -107,7 +107,7 @@ def draw_sheet(builder: building.BaseBuilder, report: Report) -> None:
     )
 
 
-class _Statistics:
+class Statistics:
     """Sums over the examples of one split."""
 
     def __init__(self):

@@ -47,7 +47,7 @@ class _Inert(metaclass=pickles.Sealed):
         pass
 
 
-class _Storage(_Inert):
+class Storage(_Inert):
     """Numbers in the file: `size` of them from `start` of the one called `key`, which has `whole`."""
 
     __slots__ = ("dtype", "key", "size", "start", "whole")
@@ -66,7 +66,7 @@ class Tensor(_Inert):
     __slots__ = ("offset", "shape", "storage", "strides")
 
     def __init__(self, storage: Any, offset: Any, shape: Any, strides: Any, *about: Any):
-        if not isinstance(storage, _Storage):
+        if not isinstance(storage, Storage):
             raise pickles.RefusedError("it has a tensor without a storage")
         if any(about[2:]):  # After those of the gradient: whether the numbers are to be negated or conjugated.
             raise pickles.RefusedError(f"it has a tensor with the properties {about[2:]}; save it with .resolve_neg()")
@@ -137,7 +137,7 @@ class _Unpickler(pickle.Unpickler):
         if kind != "storage" or not isinstance(storage_type, _StorageType):
             raise pickles.RefusedError(f"it has a {kind!r} where the storage of a tensor should be")
         self.sizes[str(key)] = storage_type.dtype.itemsize
-        return _Storage(key, storage_type.dtype, whole, *view)
+        return Storage(key, storage_type.dtype, whole, *view)
 
 
 class TorchFile:

@@ -18,7 +18,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         f"M = {result['num_hypotheses']} hypotheses, split {result['split']}. {_protocol(result['protocol'])}",
         *([_protocol(result["protocol_strict"])] if "protocol_strict" in result else []),
-        *_unusual(result),
+        *unusual_settings(result),
         f"Commit {_short(result['commit'])}, seed {result['seed']}. Errors in millimetres: mean over images ± half a 95 % interval.",
     ]
     for name in result["metrics"]:
@@ -58,7 +58,7 @@ def _inspections(result: Mapping[str, Any]) -> list[str]:
     return [f"- {name}: {sentence}" for name, sentence in sentences.items() if sentence]
 
 
-def _unusual(result: Mapping[str, Any]) -> list[str]:
+def unusual_settings(result: Mapping[str, Any]) -> list[str]:
     """What makes this an ablation: its name in the table is that of the method."""
     config = result["config"]
     fields = provenance.training_fields(config) | ablations.drawn(config, result.get("model", ""))

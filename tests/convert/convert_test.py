@@ -229,7 +229,7 @@ def test_other_precisions_become_float32(small, dtype):
     stored = {}
     for name, x in state.items():
         strides = [int(math.prod(x.shape[axis + 1 :])) for axis in range(x.ndim)]
-        stored[name] = torch_reader.Tensor(torch_reader._Storage(name, x.dtype, x.size), 0, x.shape, strides)
+        stored[name] = torch_reader.Tensor(torch_reader.Storage(name, x.dtype, x.size), 0, x.shape, strides)
     placed = placing.place(layout, stored, lambda tensor: state[tensor.storage.key], "file")
     back = placing.take(layout, placed)
     for name, array in state.items():

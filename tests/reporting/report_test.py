@@ -171,7 +171,7 @@ def test_one_evaluation_says_what_is_unusual_about_it():
     def said(**changes):
         config = tiny.config(**changes)
         result = {"config": json.loads(config.to_json_best_effort()), "model": config.model.name}
-        return results_page._unusual(result | {"num_hypotheses": config.model.num_hypotheses})
+        return results_page.unusual_settings(result | {"num_hypotheses": config.model.num_hypotheses})
 
     assert said() == said(model__name="smpl_mdn") == []
     assert said(model__name="hmr", model__num_hypotheses=1, loss__mode0=False, quantizer__weights="uniform") == []

@@ -196,7 +196,7 @@ def test_verify_compares_shares_with_probabilities(wild, no_workers):
     report = verification.verify(make(a3dpw_dataset_builder, "paper", wild[0]))
     assert report.passed and "drawn with 0.1, 0.3, 0.3, 0.3" in "\n".join(report.lines)
     for counts, passes in (((95, 310, 305, 290), True), ((300, 95, 310, 295), False), ((250, 250, 250, 250), False)):
-        statistics, report = verification._Statistics(), verification.Report([])
+        statistics, report = verification.Statistics(), verification.Report([])
         statistics.count, statistics.occlusions = 1000, collections.Counter(dict(enumerate(counts)))
         statistics.report_occlusion(
             "test",

@@ -17,7 +17,7 @@ _HAIR_TONES = np.array(
     [(25, 20, 18), (60, 42, 28), (110, 75, 45), (180, 140, 90), (140, 135, 130), (120, 50, 25)], np.float32
 ) / np.float32(255)
 
-_PATTERNS = ("plain", "rings", "stripes", "checks", "blotches", "panel")
+PATTERNS = ("plain", "rings", "stripes", "checks", "blotches", "panel")
 _PATTERN_SHARES = (0.50, 0.14, 0.08, 0.08, 0.12, 0.08)
 _SLEEVE_ENDS = (0.20, 0.28, 0.33, 0.45, 0.68)  # Distance from the mid-line, in the T-pose.
 _SLEEVE_SHARES = (0.12, 0.30, 0.18, 0.08, 0.32)
@@ -62,7 +62,7 @@ class Cloth:
         return cls(
             first=_cloth_color(rng),
             second=_cloth_color(rng),
-            pattern=str(rng.choice(_PATTERNS, p=_PATTERN_SHARES)),
+            pattern=str(rng.choice(PATTERNS, p=_PATTERN_SHARES)),
             period=rng.uniform(0.025, 0.12),
             phase=rng.uniform(0, 1),
             waves=Waves.draw(rng),

@@ -263,7 +263,7 @@ def test_faces_have_lips_and_pupils():
     assert lips[1] < 0.45 and (pupil < 0.2).all()
 
 
-@pytest.mark.parametrize("pattern", appearance._PATTERNS)
+@pytest.mark.parametrize("pattern", appearance.PATTERNS)
 def test_patterns_mix_the_two_colors(pattern):
     rng = np.random.default_rng(0)
     cloth = dataclasses.replace(appearance.Cloth.draw(rng), pattern=pattern)
