@@ -1,6 +1,6 @@
 """Tables for people from the results.json of one evaluation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multibodies_jax.evaluation import ablations, protocols
@@ -111,7 +111,7 @@ def _cell(summary: Mapping[str, Any] | None) -> str:
     return f"{summary['mean']:.1f} ± {summary['ci95']:.1f}" if summary else ""
 
 
-def published_table(rows: list[Mapping[str, Any]], name: str) -> list[str]:
+def published_table(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     """Ours beside the authors' README and paper: the rows of `published.compare`."""
     lines = ["", f"The authors' numbers for {name}, mm; difference: ours minus their README's.", ""]
     lines += ["| n | metric | ours | README | difference | paper |", "|---|---|---|---|---|---|"]
@@ -121,7 +121,7 @@ def published_table(rows: list[Mapping[str, Any]], name: str) -> list[str]:
     return lines
 
 
-def _comparisons(rows: list[Mapping[str, Any]], label: str) -> list[str]:
+def _comparisons(rows: Sequence[Mapping[str, Any]], label: str) -> list[str]:
     if not rows:
         return []
     lines = [

@@ -72,7 +72,7 @@ ELSEWHERE = {
         "parts of one document of made-up runs",
     ),
     "training/loop_test.py": (
-        [f"multibodies_jax/training/{name}.py" for name in ("inference", "prior", "provenance", "training_data")],
+        [f"multibodies_jax/training/{name}.py" for name in ("inference", "provenance", "training_data")],
         "parts of one run of training",
     ),
     "training/made_up_baseline_test.py": (["multibodies_jax/registry.py"], "an extension registers itself"),

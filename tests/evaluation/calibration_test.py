@@ -52,8 +52,8 @@ def test_certainty_is_counted_and_an_impossible_outcome_costs_a_bounded_loss():
 
 def test_the_temperature_that_made_the_outcomes_is_fitted():
     rng = np.random.default_rng(1)
-    log_prior = np.float32(rng.normal(size=(_N, 12)) * 20)
-    assignment = np.int32(rng.permuted(np.tile(np.arange(12) % 3, (_N, 1)), axis=1))
+    log_prior = (rng.normal(size=(_N, 12)) * 20).astype(np.float32)
+    assignment = rng.permuted(np.tile(np.arange(12) % 3, (_N, 1)), axis=1).astype(np.int32)
     true = calibration.GRID[17]
     grid = jnp.array((*calibration.GRID, true))
     prob = np.asarray(calibration.probabilities(jnp.array(log_prior), jnp.array(assignment), 3, grid))
@@ -62,7 +62,7 @@ def test_the_temperature_that_made_the_outcomes_is_fitted():
     weights = np.exp(np.float64(true) * (log_prior[0] - log_prior[0].max()))
     expected = [weights[assignment[0] == k].sum() / weights.sum() for k in range(3)]
     np.testing.assert_allclose(prob[0, -1], expected, rtol=1e-4)
-    hit = np.array([rng.choice(3, p=p / p.sum()) for p in np.float64(prob[:, -1])])
+    hit = np.array([rng.choice(3, p=p / p.sum()) for p in prob[:, -1].astype(np.float64)])
     fitted = calibration.fit(prob[:, :-1], hit, calibration.GRID)
     assert abs(calibration.GRID.index(fitted) - 17) <= 1
 
@@ -76,7 +76,8 @@ def test_the_truth_falls_in_the_cluster_of_the_nearest_centroid_by_valid_joints(
 
 def test_probabilities_are_those_of_the_quantizers_weights_and_of_the_grid():
     rng = np.random.default_rng(2)
-    log_prior, assignment = np.float32(10 * rng.normal(size=(3, 6))), np.int32([[0, 1, 0, 1, 1, 0]] * 3)
+    log_prior = (10 * rng.normal(size=(3, 6))).astype(np.float32)
+    assignment = np.array([[0, 1, 0, 1, 1, 0]] * 3, np.int32)
     centroid = jnp.zeros((3, 2, 24, 3)).at[:, 1].set(1.0)
     found = quantize.Quantized(
         jnp.zeros((3, 2), jnp.int32), centroid, jnp.ones((3, 2)) / 2, jnp.array(assignment), jnp.ones(3)

@@ -16,7 +16,7 @@ def out():
 
 def test_spread_of_visible_and_hidden_joints_and_the_best_hypothesis(out):
     found = diagnostics.diagnose(out.hyps, out.batch, out.truth, jnp.float32(0.5))
-    joints24, true = np.float64(out.hyps.joints24), np.float64(out.truth.joints24)
+    joints24, true = (np.asarray(x.joints24, np.float64) for x in (out.hyps, out.truth))
     for b in range(fixture.B):
         spread = [
             1000 * np.linalg.norm(joints24[b, :, j] - joints24[b, :, j].mean(axis=0), axis=1).mean() for j in range(24)

@@ -25,7 +25,7 @@ _mesh = jax.jit(smpl.mesh)
 def scored(seed):
     model = smpl.build(**random_body.arrays(seed))
     regressor = np.random.default_rng(17).dirichlet(np.full(60, 0.1), size=17).astype(np.float32)
-    return set_errors.Scored(smpl.contract(model, regressor), model), np.float64(regressor)
+    return set_errors.Scored(smpl.contract(model, regressor), model), np.asarray(regressor, np.float64)
 
 
 def rotations_near(rng, *batch):
@@ -77,20 +77,25 @@ def measured(case, name):
 def by_hand(case, name):
     """metric -> errors (3, 5) with the released and with the strict root, and the joint error (3, 5), in float64."""
     count = 17 if name == "mpi_inf_3dhp" else 14
-    meshes = np.float64(_mesh(case.scorer.neutral.surface, case.hyps.rotmats, case.hyps.betas))
+    meshes = np.asarray(_mesh(case.scorer.neutral.surface, case.hyps.rotmats, case.hyps.betas), np.float64)
     released, strict = ({k: np.zeros((3, 5)) for k in ("mpjpe", "pa_mpjpe", "vertex", "pck150", "auc")} for _ in "ab")
     selection = np.zeros((3, 5))
     for b in range(3):
         person = case.batch["rotmats"][b], case.batch["betas"][b]
         own_body = (*case.scorer.gendered, case.scorer.neutral)[_GENDERS[b] if name == "3dpw" else 2].surface
-        true_mesh = np.float64(_mesh(own_body, *person))
+        true_mesh = np.asarray(_mesh(own_body, *person), np.float64)
         if name in ("3dpw", "released"):
             true = case.regressor @ true_mesh
             target = strict_target = true[_H36M_ROWS[:count]] - true[0]
-            points = np.float64(case.j24_regressor) @ np.float64(_mesh(case.scorer.neutral.surface, *person))
+            points = np.asarray(case.j24_regressor, np.float64) @ np.asarray(
+                _mesh(case.scorer.neutral.surface, *person), np.float64
+            )
             points, conf = points - points[2:4].mean(axis=0), np.ones(24)
         else:
-            points, conf = np.float64(case.batch["joints3d"][b]), np.float64(case.batch["joints3d_valid"][b])
+            points, conf = (
+                np.asarray(case.batch["joints3d"][b], np.float64),
+                np.asarray(case.batch["joints3d_valid"][b], np.float64),
+            )
             target, strict_target = points[_J24_ROWS[:count]], points[_J24_ROWS[:count]] - points[14]
         for m in range(5):
             found = case.regressor @ meshes[b, m]
@@ -104,7 +109,7 @@ def by_hand(case, name):
                 if name in ("3dpw", "released"):
                     moved = meshes[b, m] - found[0], true_mesh - true[0]
                     errors["vertex"][b, m] = 1000 * np.linalg.norm(moved[0] - moved[1], axis=1).mean()
-            centred = np.float64(case.j24_regressor) @ meshes[b, m]
+            centred = np.asarray(case.j24_regressor, np.float64) @ meshes[b, m]
             centred = centred - centred[2:4].mean(axis=0)
             selection[b, m] = np.mean(conf[:, None] * (centred - points) ** 2)
     return released, strict, selection
@@ -130,10 +135,10 @@ def test_a_protocol_and_its_strict_sibling_by_hand(case, name):
 
 def test_vertices_after_alignment_are_the_released_s_error(case):
     errors, _ = measured(case, "3dpw")
-    meshes = np.float64(_mesh(case.scorer.neutral.surface, case.hyps.rotmats, case.hyps.betas))
+    meshes = np.asarray(_mesh(case.scorer.neutral.surface, case.hyps.rotmats, case.hyps.betas), np.float64)
     for b in range(3):
         own = case.scorer.gendered[_GENDERS[b]].surface
-        true = np.float64(_mesh(own, case.batch["rotmats"][b], case.batch["betas"][b]))
+        true = np.asarray(_mesh(own, case.batch["rotmats"][b], case.batch["betas"][b]), np.float64)
         expected = [procrustes_error_mm(mesh, true) for mesh in meshes[b]]
         np.testing.assert_allclose(errors["pa_vertex"][b], expected, rtol=1e-4)
 

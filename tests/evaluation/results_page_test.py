@@ -17,7 +17,7 @@ def result(monkeypatch):
     findings = results_test.findings()
     scalars = {name: findings.diagnostics["energy_mm|2"] for name in ("spread_visible_mm", "effective_printed")}
     scalars |= {"effective_tuned": findings.diagnostics["energy_mm|2"]}
-    findings = results_test.findings(diagnostics=findings.diagnostics | scalars)
+    findings = results_test.findings(diagnostics={**findings.diagnostics, **scalars})
     results.add_set(found, evaluation, "a", findings, methods.rows(evaluation), choices)
     return found | {"same_people": results.same_people({"a": findings, "b": findings}, "ours")}
 

@@ -1,6 +1,7 @@
 """What is written of findings: means, pairs, use of hypotheses, calibration, curves, arrays, and the three files."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ def findings(seed=0, **fields):
         return {"mpjpe": rng.uniform(50, 90, N), "pa_mpjpe": rng.uniform(30, 60, N), "vertex": rng.uniform(50, 90, N)}
 
     errors = {name: {n: scores() for n in (("1",) if "shuffled" in name else ("1", "2"))} for name in NAMES}
+    gathered: Any = calibration.Calibration  # From the devices: its fields are NumPy's.
     prob = rng.dirichlet(np.ones(2), (N, 1 + len(calibration.GRID)))
     usual = {
         "ids": np.array([f"image{i}" for i in range(N)]),
@@ -27,13 +29,13 @@ def findings(seed=0, **fields):
             "spread_mm": rng.uniform(10, 20, (N, 24)).astype(np.float32),
             "seen": rng.uniform(size=(N, 24)) < 0.5,
             "best_hypothesis": np.array([0, 0, 0, 0, 1, 1, 3, 3]),
-            "spread_hidden_mm": np.float32([1, 2, 3, np.nan, 5, 6, 7, 8]),
+            "spread_hidden_mm": np.array([1, 2, 3, np.nan, 5, 6, 7, 8], np.float32),
             "beta_norm": np.full(N, np.nan, np.float32),
             "energy_mm|2": np.arange(N, dtype=np.float32),
             "occlusion": np.array([0, 0, 0, 1, 1, 1, 2, 0]),
         },
         "single": {"first": {"mpjpe": rng.uniform(50, 90, N)}},
-        "calibration": {"2": calibration.Calibration(rng.integers(0, 2, N), prob)},
+        "calibration": {"2": gathered(rng.integers(0, 2, N), prob)},
         "curves": {
             "random": {"mpjpe": np.tile(np.arange(4.0, 0, -1), (N, 1))},
             "quantized": {"mpjpe": np.ones((N, 2))},

@@ -54,7 +54,7 @@ def test_single_bodies(errors):
     for metric in metrics.REPORTED:
         error = errors[metric]
         assert "squared24" not in found["first"]
-        error = np.float64(error)
+        error = np.asarray(error, np.float64)
         likeliest = [0, *weights[1:].argmax(axis=1)]  # The first of equal ones.
         np.testing.assert_allclose(found["first"][metric], error[:, 0])
         np.testing.assert_allclose(found["most probable"][metric], error[np.arange(_B), likeliest])
@@ -72,7 +72,9 @@ def test_centroids_are_the_weighted_means_of_members_also_where_weights_vanish()
     for b in range(_B):
         for k in range(3):
             own = assignment[b] == k
-            log_w = np.zeros(own.sum()) if np.isinf(log_weights[b][own]).all() else np.float32(log_weights)[b][own]
+            log_w = (
+                np.zeros(own.sum()) if np.isinf(log_weights[b][own]).all() else log_weights[b][own].astype(np.float32)
+            )
             w = np.exp(np.float64(log_w) - log_w.max())
             expected = np.einsum("m,mja->ja", w / w.sum(), joints[b, own])
             np.testing.assert_allclose(found[b, k], expected, atol=2e-3 if b == 2 and k == 2 else 1e-5)

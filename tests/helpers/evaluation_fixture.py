@@ -78,7 +78,7 @@ def batch(seed: int = 0, padding: int = 0) -> dict[str, np.ndarray]:
     return {
         "example_id": np.array([f"{seed}/{i}" for i in range(B)]),
         "example_hash": np.arange(10 * seed, 10 * seed + B, dtype=np.uint32),
-        "valid": np.float32(np.arange(B) < B - padding),
+        "valid": (np.arange(B) < B - padding).astype(np.float32),
         "kp2d": rng.uniform(-1, 1, size=(B, 24, 2)).astype(np.float32),
         "kp2d_input": seen,
         "joints3d": np.zeros((B, 24, 3), np.float32),

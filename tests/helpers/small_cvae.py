@@ -1,5 +1,7 @@
 """A tiny SMPL-CVAE, a batch for it, and its answers in training and evaluation."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from multibodies_jax.models.keypoint_trunk import KeypointTrunk
 
 RNG = np.random.default_rng(0)
 MEAN = tuple(RNG.normal(size=157).tolist())
-FIELDS = {"trunk": KeypointTrunk(width=16, blocks=1), "mean_state": MEAN, "hidden": 8}
+FIELDS: dict[str, Any] = {"trunk": KeypointTrunk(width=16, blocks=1), "mean_state": MEAN, "hidden": 8}
 VERTICES, Z, M, B = 7, 3, 5, 4
 BATCH = {
     "kp2d": jnp.asarray(RNG.uniform(-1, 1, (B, 24, 2)), jnp.float32),
@@ -24,7 +26,8 @@ TRUTH = {
 
 
 def build(samples=M, **fields):
-    return network.CVAE(**FIELDS | {"num_hypotheses": samples, "vertices": VERTICES, "z_size": Z, "width": 9} | fields)
+    every: dict[str, Any] = FIELDS | {"num_hypotheses": samples, "vertices": VERTICES, "z_size": Z, "width": 9} | fields
+    return network.CVAE(**every)
 
 
 single = jax.jit(hmr.HMR(**FIELDS, num_hypotheses=1).apply, static_argnames="train")

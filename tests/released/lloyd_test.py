@@ -1,5 +1,7 @@
 """Plain Lloyd against scikit-learn and a float64 loop from the same rows."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ import sklearn.cluster
 from multibodies_jax.released import lloyd
 from tests.helpers.random_hypotheses import poses, softmax
 
+KMeans: Any = sklearn.cluster.KMeans  # Not annotated: the type checker takes the types of its defaults.
+
 
 def loop(points, log_weights, rows, iterations):
     """One example in float64; a cluster without points stays where it is."""
-    points, weights = np.float64(points), softmax(np.float64(log_weights))
+    points, weights = np.array(points, np.float64), softmax(log_weights)
     centroids = points[rows].copy()
     for _ in range(iterations):
         labels = [int(np.argmin([np.sum((x - c) ** 2) for c in centroids])) for x in points]
@@ -28,13 +32,15 @@ def loop(points, log_weights, rows, iterations):
 def test_the_clusters_of_scikit_learn_from_the_same_rows(k, weighted):
     points = poses(k, 12, 99)
     rng = np.random.default_rng(k)
-    log_weights = np.float32(rng.normal(size=(12, 99)) * (3 if weighted else 0)) - 500  # Of densities: far from 1.
+    log_weights = (rng.normal(size=(12, 99)) * (3 if weighted else 0)).astype(
+        np.float32
+    ) - 500  # Of densities: far from 1.
     rows = np.stack([rng.permutation(99)[:k] for _ in range(12)])
     labels, centroids = lloyd.lloyd(jnp.array(points), jnp.array(log_weights), jnp.array(rows, jnp.int32))
     for b in range(12):
-        start = np.float64(points[b, rows[b]])
-        theirs = sklearn.cluster.KMeans(k, init=start, n_init=1, algorithm="lloyd", max_iter=30, tol=0)
-        theirs.fit(np.float64(points[b]), sample_weight=99 * softmax(log_weights[b]))
+        start = points[b, rows[b]].astype(np.float64)
+        theirs = KMeans(k, init=start, n_init=1, algorithm="lloyd", max_iter=30, tol=0)
+        theirs.fit(points[b].astype(np.float64), sample_weight=99 * softmax(log_weights[b]))
         np.testing.assert_array_equal(labels[b], theirs.labels_)
         np.testing.assert_allclose(centroids[b], theirs.cluster_centers_, atol=1e-5)
 
@@ -42,7 +48,7 @@ def test_the_clusters_of_scikit_learn_from_the_same_rows(k, weighted):
 @pytest.mark.parametrize("iterations", [1, 2, 30])
 def test_the_steps_of_a_loop_with_weights_that_exp_cannot_hold(iterations):
     points = poses(1, 3, 20, 6)
-    log_weights = np.float32(np.random.default_rng(1).normal(size=(3, 20)) * 150)
+    log_weights = (np.random.default_rng(1).normal(size=(3, 20)) * 150).astype(np.float32)
     rows = np.array([[0, 5, 7], [1, 2, 3], [19, 4, 0]], np.int32)
     labels, centroids = lloyd.lloyd(jnp.array(points), jnp.array(log_weights), jnp.array(rows), iterations)
     for b in range(3):

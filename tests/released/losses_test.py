@@ -25,9 +25,9 @@ def _by_smpl_joints(joints, in_2d, example):
 LOOPS = losses.Loops(
     joints=_squares(72),
     keypoints=_squares(98),
-    pose=lambda turn: np.mean(turn**2),
-    betas=lambda shape: np.mean(shape**2),
-    vertices=lambda mesh: np.mean(np.abs(mesh)),
+    pose=lambda turn: float(np.mean(turn**2)),
+    betas=lambda shape: float(np.mean(shape**2)),
+    vertices=lambda mesh: float(np.mean(np.abs(mesh))),
     best_keypoints="kp2d_input",
     fallback=_by_smpl_joints,
 )

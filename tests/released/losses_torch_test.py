@@ -1,5 +1,7 @@
 """The released losses through a tiny network, against PyTorch and its gradients, from the description (B.3, B.7)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,8 +131,10 @@ def test_every_term_and_the_gradient_equal_pytorch():
 
     reference, w = Reference(), torch.tensor(weights, requires_grad=True)
     states = (torch.tensor(feature) @ w + torch.tensor(start)).reshape(B, M, 157)
-    rows = [reference.example(states[b], {k: torch.tensor(v[b]) for k, v in batch.items()}) for b in range(B)]
-    totals = [sum(WEIGHTS[k.removeprefix("mode0_")] * v for k, v in terms.items()) for terms, _ in rows]
+    rows: list[Any] = [
+        reference.example(states[b], {k: torch.tensor(v[b]) for k, v in batch.items()}) for b in range(B)
+    ]
+    totals: list[Any] = [sum(WEIGHTS[k.removeprefix("mode0_")] * v for k, v in terms.items()) for terms, _ in rows]
     torch.stack(totals).mean().backward()
 
     assert list(best) == [best for _, best in rows] and len({best for _, best in rows}) > 1 and best[3] == 0

@@ -1,5 +1,7 @@
 """The two readings that keep hypothesis 0, by their definitions."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -64,7 +66,9 @@ def test_released_choice_by_its_definition(weights):
 
 def test_released_keeps_all_with_n_m_and_the_first_alone_with_n_1():
     h = make_hypotheses(4)
-    h = h.replace(joints24=h.joints24.at[:, 3:6].set(h.joints24[:, 2:3]))  # Clustering would put these together.
+    h = dataclasses.replace(
+        h, joints24=h.joints24.at[:, 3:6].set(h.joints24[:, 2:3])
+    )  # Clustering would put these together.
     every = quantize.select(h, 12, keys(3), reading="released")
     np.testing.assert_array_equal(np.sort(every.medoid), np.tile(np.arange(12), (3, 1)))
     expected = np.take_along_axis(softmax(h.log_prior), np.asarray(every.medoid), axis=1)

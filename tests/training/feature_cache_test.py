@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ def test_features_are_those_of_the_images(tmp_path):
 
     def opened(**description):
         return feature_cache.open_cache(
-            tmp_path / "c", description, 6, batches, lambda batch: batch["image"].sum((1, 2))[:, None]
+            tmp_path / "c", description, 6, batches, lambda batch: jnp.asarray(batch["image"]).sum((1, 2))[:, None]
         )
 
     rows = opened(trunk="a")
@@ -40,7 +41,9 @@ def test_two_runs_that_make_the_same_cache_leave_it_whole(tmp_path):
     calls = []
 
     def made():
-        return feature_cache.open_cache(tmp_path / "c", {}, 4, batches, lambda batch: batch["image"])["feature"][:, 0]
+        return feature_cache.open_cache(tmp_path / "c", {}, 4, batches, lambda batch: jnp.asarray(batch["image"]))[
+            "feature"
+        ][:, 0]
 
     def batches():
         calls.append(1)
@@ -63,7 +66,7 @@ def test_a_cache_that_was_stopped_is_not_there(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        feature_cache.open_cache(tmp_path / "c", {}, 4, batches, lambda batch: batch["image"])
+        feature_cache.open_cache(tmp_path / "c", {}, 4, batches, lambda batch: jnp.asarray(batch["image"]))
     assert not (tmp_path / "c").exists()
 
 
@@ -75,7 +78,7 @@ def test_rows_beyond_the_count_are_left_out_and_no_more_batches_are_read(tmp_pat
             read.append(start)
             yield {"image": np.arange(start, start + 2.0)[:, None], "index": np.arange(start, start + 2)}
 
-    rows = feature_cache.open_cache(tmp_path / "c", {}, 3, batches, lambda batch: 10 * batch["image"])
+    rows = feature_cache.open_cache(tmp_path / "c", {}, 3, batches, lambda batch: jnp.asarray(10 * batch["image"]))
     np.testing.assert_array_equal(rows["feature"], [[0.0], [10.0], [20.0]])
     np.testing.assert_array_equal(rows["index"], [0, 1, 2])
     assert read == [0, 2]

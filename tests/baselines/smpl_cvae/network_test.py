@@ -1,5 +1,7 @@
 """SMPL-CVAE against its equations, HMR, and the distribution of its encoder."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -33,10 +35,12 @@ def test_a_trained_hmr_drops_in_and_starts_unchanged(trained):
 
 def test_the_decoder_equals_its_equations(trained):
     """relu([f, z] W + b) V + c is added to the feature, per sample, before HMR's head."""
-    feature, z = np.float32(RNG.normal(size=(2, 16))), np.float32(RNG.normal(size=(2, 3, Z)))
+    feature, z = RNG.normal(size=(2, 16)).astype(np.float32), RNG.normal(size=(2, 3, Z)).astype(np.float32)
     params = jax.tree.map(np.asarray, trained["params"])
     single = {"params": {name: trained["params"][name] for name in ("trunk", "head")}}
-    got = small_cvae.build().apply(trained, {"feature": jnp.asarray(feature)}, jnp.asarray(z), method="decode_with")
+    got: Any = small_cvae.build().apply(
+        trained, {"feature": jnp.asarray(feature)}, jnp.asarray(z), method="decode_with"
+    )
     for b in range(2):
         hidden = [np.concatenate([feature[b], row]) @ params["fuse_in"]["kernel"] for row in z[b]]
         hidden = np.maximum(np.stack(hidden) + params["fuse_in"]["bias"][None], 0)
@@ -55,7 +59,7 @@ def test_samples_depend_on_the_hash_alone(trained):
     np.testing.assert_allclose(some, states[order], atol=1e-4 * np.abs(states).max())
     hashes = jnp.arange(200, dtype=jnp.uint32).at[:B].set(BATCH["example_hash"])
     latents = np.asarray(network.standard_latents(hashes, 2 * M, Z))
-    expected = small_cvae.build().apply(trained, BATCH, jnp.asarray(latents[:B, :M]), method="decode_with")
+    expected: Any = small_cvae.build().apply(trained, BATCH, jnp.asarray(latents[:B, :M]), method="decode_with")
     np.testing.assert_allclose(states, expected, atol=1e-4 * np.abs(states).max())
     np.testing.assert_array_equal(latents[0], latents[3])  # The same hash.
     different = np.unique(latents.reshape(-1, Z), axis=0)
@@ -74,7 +78,7 @@ def test_training_encodes_the_truth_where_there_is_one(trained):
     states, mean, log_var = small_cvae.train(trained, BATCH | TRUTH | {"mesh": TRUTH["mesh"].at[1].set(jnp.nan)}, key)
     assert states.shape == (B, 1, 157) and np.isfinite(states).all()
     known = np.array([0, 2])
-    expected = small_cvae.build().apply(trained, TRUTH["mesh"], method="encode")
+    expected: Any = small_cvae.build().apply(trained, TRUTH["mesh"], method="encode")
     for got, encoded in zip((mean, log_var), expected, strict=True):
         np.testing.assert_allclose(got[known], encoded[known], atol=1e-4)
         np.testing.assert_array_equal(got[1::2], 0.0)  # No truth: the divergence is 0 and z standard normal.

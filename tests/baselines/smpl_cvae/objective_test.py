@@ -1,6 +1,7 @@
 """The divergence against its integral, its gradients, and the growth of its weight."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,16 @@ from tests.helpers.small_cvae import TRUTH, Z
 
 
 def test_divergence_equals_the_integral():
-    mean, log_var = np.float32([[-2.0, 0.0, 0.3], [1.5, 0.7, 0.0]]), np.float32([[-4.0, 0.0, 1.2], [0.5, -1.0, 2e-3]])
+    mean = np.array([[-2.0, 0.0, 0.3], [1.5, 0.7, 0.0]], np.float32)
+    log_var = np.array([[-4.0, 0.0, 1.2], [0.5, -1.0, 2e-3]], np.float32)
 
     def integral(m, v):
-        q, p = scipy.stats.norm(m, math.exp(v / 2)), scipy.stats.norm()
+        q: Any = scipy.stats.norm(m, math.exp(v / 2))  # SciPy's stubs take it for a discrete one.
+        p: Any = scipy.stats.norm()
         end = 12 * math.exp(v / 2)
         return scipy.integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), m - end, m + end, points=[m])[0]
 
-    expected = np.vectorize(integral)(np.float64(mean), np.float64(log_var))
+    expected = np.vectorize(integral)(mean.astype(np.float64), log_var.astype(np.float64))
     np.testing.assert_allclose(
         objective.kl_divergence(jnp.asarray(mean), jnp.asarray(log_var)), expected, rtol=1e-3, atol=0
     )
@@ -35,7 +38,8 @@ def test_gradients_are_finite_and_alive_however_wild_the_encoder(trained):
     @jax.value_and_grad
     def loss(encoder):
         variables = {"params": trained["params"] | {"encoder": encoder}}
-        mean, log_var = small_cvae.build().apply(variables, TRUTH["mesh"], method="encode")
+        encoded: Any = small_cvae.build().apply(variables, TRUTH["mesh"], method="encode")
+        mean, log_var = encoded
         return jnp.sum(objective.kl_divergence(mean, log_var)) + jnp.sum(jnp.sin(mean + jnp.exp(log_var / 2)))
 
     encoder = trained["params"]["encoder"]

@@ -83,10 +83,12 @@ def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(built,
         assert 0 < nearer.sum() < nearer.size
         theta[..., :3] = np.where(nearer[..., None], other, theta[..., :3])
     expected = [
-        -scipy.special.logsumexp(
-            np.asarray(log_alpha[b], np.float64)
-            - 0.5 * size * np.log(2 * np.pi * sigma)
-            - 0.5 * ((np.asarray(means[b], np.float64) - theta[b]) ** 2).sum(1) / sigma
+        -np.asarray(
+            scipy.special.logsumexp(
+                np.asarray(log_alpha[b], np.float64)
+                - 0.5 * size * np.log(2 * np.pi * sigma)
+                - 0.5 * ((np.asarray(means[b], np.float64) - theta[b]) ** 2).sum(1) / sigma
+            )
         )
         for b in range(2)
     ]
