@@ -1,8 +1,7 @@
 """Quantization of M weighted hypotheses to n representatives (3D Multi-bodies, eqs 2 and 3)."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any, Protocol, no_type_check
+from typing import Protocol, no_type_check
 
 import flax.struct
 import jax
@@ -133,30 +132,6 @@ def select(
     _check_keys(points, log_weights, keys)
     found = quantizer(points, log_weights, n, keys, starts, iterations)
     return found.replace(centroid=found.centroid.reshape(batch, n, *joints.shape[2:]))
-
-
-def select_every(
-    hypotheses: Hypotheses, ns: Sequence[int], keys: Key[Array, "B"], **options: Any
-) -> Int[Array, "B N n"]:
-    """The medoids of `select` for many n, one compiled program for each, reused for every batch.
-
-    Args:
-      hypotheses: see `select`, like `keys` and the options.
-      ns: sizes of the sets, each 1 to M.
-
-    Returns:
-      For each n of `ns`, in its order, the medoids, the most probable first, then -1 up to the largest n.
-
-    Raises:
-      ValueError: as `select`; or `ns` is empty.
-    """
-    if not ns:
-        raise ValueError("select_every needs at least one n; got none.")
-    sets = [select(hypotheses, n, keys, **options).medoid for n in ns]
-    padded = [
-        jnp.pad(medoid, ((0, 0), (0, max(ns) - n)), constant_values=-1) for n, medoid in zip(ns, sets, strict=True)
-    ]
-    return jnp.stack(padded, axis=1)
 
 
 def random_subset(num: int, n: int, keys: Key[Array, "B"]) -> Int[Array, "B n"]:

@@ -108,7 +108,9 @@ def _evaluation_row(record):
     return {"number": np.int32(record["number"]), "valid": np.float32(1), "example_id": f"id {record['number']}"}
 
 
-@pytest.mark.parametrize("count, max_examples, expected", [(10, 0, 10), (8, 0, 8), (1, 0, 1), (10, 5, 5), (10, 99, 10)])
+@pytest.mark.parametrize(
+    "count, max_examples, expected", [(10, None, 10), (8, None, 8), (1, None, 1), (10, 5, 5), (10, 99, 10)]
+)
 def test_evaluation_is_in_order_once_and_padded(count, max_examples, expected):
     batches = list(pipeline.evaluation_batches(_source(count), 4, _evaluation_row, max_examples=max_examples))
     assert len(batches) == -(-expected // 4) and all(batch["number"].shape == (4,) for batch in batches)

@@ -176,17 +176,6 @@ def test_paper_reading_clusters_all(weights):
         assert found.centroid.shape == (3, n, 24, 3)
 
 
-@pytest.mark.parametrize("options", [{"temperature": 0.1}, {"reading": "keep_first"}, {"reading": "released"}])
-def test_medoids_of_many_n_are_those_of_select_then_padding(options):
-    h = make_hypotheses(3)
-    ns = (12, 1, 5)
-    every = np.asarray(quantize.select_every(h, ns, keys(3), **options))
-    assert every.shape == (3, 3, 12)
-    for i, n in enumerate(ns):
-        np.testing.assert_array_equal(every[:, i, :n], quantize.select(h, n, keys(3), **options).medoid)
-        assert (every[:, i, n:] == -1).all()
-
-
 @jax.jit
 def select_inside(h, temperature):
     return quantize.select(h, 5, keys(3), temperature=temperature)
@@ -210,12 +199,8 @@ def test_bad_input_is_explained():
     h = make_hypotheses()
     with pytest.raises(ValueError, match="n=13 of M=12"):
         quantize.select(h, 13, keys(3))
-    with pytest.raises(ValueError, match="n=13 of M=12"):
-        quantize.select_every(h, (1, 13), keys(3))
-    with pytest.raises(ValueError, match="at least one n"):
-        quantize.select_every(h, (), keys(3))
     with pytest.raises(ValueError, match="one key per example"):
-        quantize.select_every(h, (1, 2), keys(2))
+        quantize.select(h, 2, keys(2))
     with pytest.raises(ValueError, match="n=0 of M=12"):
         quantize.random_subset(12, 0, keys(3))
     with pytest.raises(ValueError, match=r"Unknown quantizer\.reading 'kmeans'; choose one of paper"):
