@@ -56,7 +56,7 @@ class _Flag:
 
 _FLAGS = (
     _Flag("config", "FILE[:ARGUMENT]", "Experiment (default: configs/demo.py); files of configs/ are also installed."),
-    _Flag("config.FIELD", "VALUE", "Set a field of it, after --config; all are explained in configs/default.py."),
+    _Flag("config.FIELD", "VALUE", "Set a field of it, after --config; docs/reference/config.md explains all."),
     _Flag("workdir", "DIR", "Folder of checkpoints and results (default: runs/NAME of configs/NAME.py)."),
     _Flag("distributed", "", "One process of several (Slurm, Open MPI, TPU pods, or JAX_... variables).", ("train",)),
     _Flag("images", "PATH", "An image or a folder of images.", ("predict",)),
@@ -151,7 +151,7 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> Any:
         rest = values(arguments)
     except (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error) as error:
         raise _RefusedError(
-            f"{_text(error)}\nEvery field of a config is listed and explained in configs/default.py; "
+            f"{_text(error)}\nFields are explained in configs/default.py, and those of single configs in these (all: docs/reference/config.md); "
             f"`{program} --help` lists the flags."
         ) from None
     path = pathlib.Path(_config_file(values))
