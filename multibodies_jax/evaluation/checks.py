@@ -28,7 +28,8 @@ def validate(config: Any) -> None:
     for name in ("batch", "vertex_stride", "curve"):
         if config.eval.get(name) is not None:
             config_checks.check_least(config, f"eval.{name}", 1)
-    if config.eval.max_examples == 1 or not config.eval.ns:
+    most_examples = config.eval.max_examples
+    if (most_examples is not None and most_examples < 2) or not config.eval.ns:
         raise ValueError(
             "Intervals need config.eval.max_examples of 2 or more (None: all) and config.eval.ns at least one n."
         )

@@ -64,6 +64,10 @@ def validate(config: Any) -> None:
         raise ValueError(
             "config.optim.schedule='step' needs the step of the decay: config.optim.decay_step, at least 1."
         )
+    if not config.optim.clip > 0:
+        raise ValueError(
+            f"config.optim.clip is {config.optim.clip}; the largest norm of the gradient is above 0, and inf does not clip."
+        )
     if config.model.num_hypotheses is not None and config.model.num_hypotheses < 1:
         raise ValueError(
             f"config.model.num_hypotheses is {config.model.num_hypotheses}; it is 1 or more, or None: the checkpoint's."

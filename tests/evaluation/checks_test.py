@@ -33,6 +33,7 @@ def test_unknown_names_are_refused_with_the_choices(field, value, message):
         ({"eval__vertex_stride": 0}, r"config\.eval\.vertex_stride is 0; it must be at least 1"),
         ({"eval__curve": 0}, r"config\.eval\.curve is 0; it must be at least 1"),
         ({"eval__max_examples": 1}, r"Intervals need config\.eval\.max_examples of 2 or more"),
+        ({"eval__max_examples": 0}, r"Intervals need config\.eval\.max_examples of 2 or more"),
         ({"eval__ns": ()}, r"config\.eval\.ns at least one n"),
         ({"eval__ns": (1, 7)}, r"config\.eval\.ns asks for n = \[7\]; n goes from 1 to M = .* = 6"),
         ({"eval__ns": (0, 1), "model__num_hypotheses": None}, r"config\.eval\.ns asks for n = \[0\]"),

@@ -11,6 +11,7 @@ from tests.helpers import tiny
     [
         ({"optim__schedule": "step"}, "config.optim.decay_step"),
         ({"model__head": "released"}, "config.model.trunk='resnet50'"),
+        ({"optim__clip": 0.0}, "optim.clip is 0.0; .* inf does not clip"),
         ({"freeze": "all"}, "choose one of None, 'trunk', 'loaded'"),
         ({"loss__vertex_set": "mini"}, "choose one of 'all', 'regressed'"),
     ],
