@@ -14,6 +14,9 @@ def dataset_options(config: Any) -> dict[str, Any]:
     import tfds_builders
 
     options = tfds_builders.parse_options(config.data.options)
+    fields = {"poses": "data.people", "body_dir": "body.dir"}
+    if twice := [name for name in fields if name in options]:
+        raise ValueError(f"config.data.options has {twice[0]}: set config.{fields[twice[0]]} instead.")
     return options | {"poses": _people(config)[1], "body_dir": config.body.dir or ""}
 
 

@@ -51,6 +51,12 @@ def test_the_people_are_a_dataset_or_a_file_of_poses(tmp_path, opened):
         sources.dataset_options(config(data__people="nobody"))
 
 
+@pytest.mark.parametrize(("option", "field"), [("poses", "data.people"), ("body_dir", "body.dir")])
+def test_options_that_are_fields_are_refused(option, field):
+    with pytest.raises(ValueError, match=f"config.data.options has {option}: set config.{field} instead"):
+        sources.dataset_options(tiny.config(data__options=f"num_train=5,{option}=somewhere"))
+
+
 def test_people_are_stacked_in_the_order_of_their_set(opened):
     poses, betas = sources.load_people(config(), "validation")
     assert poses.shape == (3, 24, 3) and betas.shape == (3, 10)
