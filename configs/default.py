@@ -41,7 +41,8 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.data.sets = FieldReference(("synthetic_bodies/clean",))
     c.data.weights = (1.0,)  # Share of each set in every batch.
     c.data.occlusion = "paper"  # Training augmentation: none | paper (appendix B).
-    c.data.augment = "spin"  # Flip, rotation, scale, colour: none | mild | spin (as strong as SPIN's).
+    # Flip, rotation, scale, colour: none | mild | spin (as strong as SPIN's) | wide: of virtual views, as photographs differ.
+    c.data.augment = "spin"
     c.data.crop = "exact"  # exact: continuous | spin: SPIN's rounding to whole pixels and its resampling.
     c.data.options = ""  # Other options of the builders, NAME=VALUE,NAME=VALUE: num_train=1000,pose_mix=0.5.
 

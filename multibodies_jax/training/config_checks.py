@@ -17,7 +17,7 @@ _CHOICES = {
     "quantizer.weights": ("prior", "uniform"),
     "optim.schedule": ("cosine", "constant", "step"),
     "data.occlusion": ("none", "paper"),
-    "data.augment": ("none", "mild", "spin"),
+    "data.augment": ("none", "mild", "spin", "wide"),
     "data.crop": augment.CROPS,
     "freeze": (None, "trunk", "loaded"),
 }
@@ -53,6 +53,11 @@ def validate(config: Any) -> None:
         raise ValueError(
             "config.data.sets=None trains on virtual views of config.data.people, which have no images: it needs "
             "config.model.trunk='keypoints'; or name image sets."
+        )
+    if config.data.augment == "wide" and config.data.sets is not None:
+        raise ValueError(
+            "config.data.augment='wide' is about virtual views: set config.data.sets=None, or choose 'mild' or 'spin' for "
+            f"the image sets {config.data.sets}."
         )
     if config.data.crop == "spin" and config.model.trunk == "keypoints":
         raise ValueError("config.data.crop='spin' is about images: config.model.trunk='keypoints' sees none.")

@@ -57,8 +57,16 @@ def _virtual(config: Any, bodies: setup.Bodies, batch_size: int) -> Data:
         k_pick, k_view = jax.random.split(key)
         index = jax.random.randint(k_pick, (views,), 0, len(people["poses"]))
         keys = jax.random.split(k_view, views)
-        chosen = people["poses"][index], people["betas"][index]
-        return virtual_views.synthesize(*chosen, keys, bodies.j24, hide=config.data.occlusion)
+        other = jax.random.randint(jax.random.fold_in(k_pick, 1), (views,), 0, len(people["poses"]))
+        return virtual_views.synthesize(
+            people["poses"][index],
+            people["betas"][index],
+            keys,
+            bodies.j24,
+            hide=config.data.occlusion,
+            variety=virtual_views.WIDE if config.data.augment == "wide" else virtual_views.STANDARD,
+            other_pose=people["poses"][other],
+        )
 
     shapes = jax.eval_shape(view, people, jax.random.key(0))
     example = jax.tree.map(lambda s: jnp.zeros((2, *s.shape[1:]), s.dtype), shapes)

@@ -129,7 +129,7 @@ def test_an_upright_body_is_upright_faces_the_camera_at_yaw_zero_and_is_seen_fro
 
 def test_visible_joints_fill_the_box_up_to_its_jitter(joint_model):
     extent = np.abs(_synthesize(*_people(), joint_model, hide="none", redraw_betas=False)["kp2d"]).max(axis=(1, 2))
-    bound = (1 / boxes.PADDING + 2 * virtual_views.BOX_SHIFT_STD) / (1 - 2 * virtual_views.BOX_SCALE_STD)
+    bound = (1 / boxes.PADDING + 2 * virtual_views.STANDARD.box_shift) / (1 - 2 * virtual_views.STANDARD.box_scale)
     assert extent.max() <= bound + 1e-5
     assert 0.85 < np.median(extent) < 1.0
     assert extent.std() > 0.02
