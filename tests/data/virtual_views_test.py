@@ -208,3 +208,73 @@ def test_a_lying_body_lies_and_is_never_nearer_than_the_least_depth(joint_model)
 def test_an_unknown_occlusion_is_refused(joint_model):
     with pytest.raises(ValueError, match="'paper' or 'none', got 'legs'"):
         _synthesize(*_people(), joint_model, hide="legs")
+
+
+@pytest.fixture(scope="module")
+def wide(joint_model):
+    """Wide views of upright T-poses, whose other pose has bent elbows and knees."""
+    pose, other = np.zeros((_COUNT, 24, 3)), np.zeros((_COUNT, 24, 3))
+    for side in ("left", "right"):
+        other[:, [joints.SMPL24.index(f"{side}_{part}") for part in ("elbow", "knee")], 0] = 1.0
+    return _synthesize(
+        pose, np.zeros((_COUNT, 10)), joint_model, variety=virtual_views.WIDE, other_pose=jnp.float32(other)
+    )
+
+
+def test_wide_views_crop_around_what_the_detector_found(wide):
+    found = np.where(wide["kp2d_input"][..., None] > 0, wide["kp2d"], 0)
+    variety = virtual_views.WIDE
+    bound = (1 / boxes.PADDING + 2 * variety.box_shift) / (1 - 2 * variety.box_scale)
+    many = wide["kp2d_input"].sum(1) >= 4  # A box of fewer may have the least size.
+    extent = np.abs(found[many]).max(axis=(1, 2))
+    assert extent.max() <= bound + 1e-4
+    assert extent.min() > (1 / boxes.PADDING - 2 * variety.box_shift) / (1 + 2 * variety.box_scale) - 1e-4
+    assert wide["kp2d_input"].max(axis=1).min() == 1
+
+
+def test_wide_views_are_cut_by_the_edge_of_the_image(joint_model):
+    pose, betas = _people()
+    variety = virtual_views.Variety(truncated=1.0)
+    cut = _synthesize(pose, betas, joint_model, variety=variety)
+    feet = cut["kp2d_input"][:, [0, 5]].max(axis=1)
+    assert 0.3 < np.mean(feet == 0) < 0.8  # The lower edge cuts most often, and may leave the lower one of the feet.
+    for row in np.flatnonzero(feet == 0)[:20]:
+        assert np.any(cut["kp2d_input"][row] > 0)
+
+
+def test_wide_views_exchange_and_bend_limbs(wide):
+    turn = Rotation.from_matrix(wide["rotmats"].reshape(-1, 3, 3)).as_rotvec().reshape(_COUNT, 24, 3)
+    angle = np.linalg.norm(turn, axis=-1)
+    knees, elbows = (
+        angle[:, [joints.SMPL24.index(f"{side}_{part}") for side in ("left", "right")]].min(axis=1) > 0.5
+        for part in ("knee", "elbow")
+    )
+    assert not np.any(knees & elbows)  # The legs or the arms.
+    assert 0.08 < knees.mean() < 0.18 and 0.08 < elbows.mean() < 0.18  # Half of a quarter each.
+    spine = angle[:, joints.SMPL24.index("spine1")]
+    assert 0.2 < np.mean(spine > 1e-3) < 0.4 and spine.max() < 0.12 * 5
+
+
+def test_wide_views_have_the_errors_of_detectors(wide):
+    error = wide["evidence"] - wide["kp2d"]
+    typical = np.median(np.linalg.norm(error, axis=-1), axis=1)
+    assert np.quantile(typical, 0.1) < 0.015 and np.quantile(typical, 0.9) > 0.03  # Each example has its own noise.
+    swapped = wide["evidence"] - wide["kp2d"][:, joints.J24_FLIP]
+    elbows = [joints.J24.index("left_elbow"), joints.J24.index("right_elbow")]
+    apart = np.linalg.norm(wide["kp2d"][:, elbows[0]] - wide["kp2d"][:, elbows[1]], axis=-1) > 0.5
+    confused = np.linalg.norm(swapped[:, elbows], axis=-1).max(1) < np.linalg.norm(error[:, elbows], axis=-1).max(1)
+    assert apart.sum() > 100 and 0.0 < np.mean(confused[apart]) < 0.06
+    assert 0.005 < np.mean(np.linalg.norm(error, axis=-1) > 0.2) < 0.06  # Strays and confused sides.
+
+
+def test_wide_views_have_near_lenses_and_rolled_cameras(wide):
+    up = wide["rotmats"][:, 0, :, 1]
+    roll = np.rad2deg(np.arctan2(up[:, 0], -up[:, 1]))
+    assert 8 < np.quantile(roll, 0.84) - np.median(roll) < 17
+    depths = [_camera(wide["joints3d"][i], wide["kp2d"][i])[0][5] for i in range(100)]
+    assert min(depths) < 2.5 and max(depths) > 6.0  # Metres.
+
+
+def test_limbs_are_exchanged_with_a_given_pose_only(joint_model):
+    with pytest.raises(ValueError, match="give other_pose"):
+        _synthesize(*_people(), joint_model, variety=virtual_views.WIDE)

@@ -13,6 +13,7 @@ from tests.helpers import tiny
         ({"model__head": "released"}, "config.model.trunk='resnet50'"),
         ({"optim__clip": 0.0}, "optim.clip is 0.0; .* inf does not clip"),
         ({"freeze": "all"}, "choose one of None, 'trunk', 'loaded'"),
+        ({"data__augment": "wide", "data__sets": ("synthetic_bodies/clean",)}, "about virtual views"),
         ({"loss__vertex_set": "mini"}, "choose one of 'all', 'regressed'"),
     ],
 )
