@@ -63,6 +63,7 @@ _FLAGS = (
     _Flag("people", "FILE", "Boxes and keypoints, COCO-style JSON (default: one person an image).", ("predict",)),
     _Flag("n", "NUMBER", "Number of bodies per person, 1 to M (default: 5).", ("predict",)),
     _Flag("out", "DIR", "Folder for the results (default: WORKDIR/predictions).", ("predict",)),
+    _Flag("focal", "PIXELS", "Focal length of the images (default: from EXIF, else assumed and said).", ("predict",)),
 )
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 
@@ -145,6 +146,8 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> Any:
             flags.DEFINE_string(flag.name, None, flag.help, flag_values=values)
         elif flag.name == "n":
             flags.DEFINE_integer(flag.name, 5, flag.help, lower_bound=1, flag_values=values)
+        elif flag.name == "focal":
+            flags.DEFINE_float(flag.name, None, flag.help, flag_values=values)
         elif flag.name == "distributed":
             flags.DEFINE_bool(flag.name, False, flag.help, flag_values=values)
     try:
@@ -245,7 +248,8 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     if mode in ("evaluate", "all"):
         evaluate.evaluate(config, workdir)
     if mode == "predict":
-        return FAILED if predict.predict(config, workdir, values.images, values.people, values.n, values.out) else OK
+        chosen = values.images, values.people, values.n, values.out, values.focal
+        return FAILED if predict.predict(config, workdir, *chosen) else OK
     return OK
 
 

@@ -68,14 +68,14 @@ def test_the_programs_refuse_alike(program, tmp_path):
 @pytest.mark.parametrize("mode", cli.MODES)
 def test_a_command_does_what_run_py_does_in_that_mode(mode, tmp_path, called):
     flags = ["--config=configs/hmr.py:synthetic", f"--workdir={tmp_path}", "--config.train.steps=7"]
-    images = ["--images=some.png", "--n=3"] if mode == "predict" else []
+    images = ["--images=some.png", "--n=3", "--focal=900"] if mode == "predict" else []
     assert cli.main([mode, *flags, *images]) == cli.run([f"--mode={mode}", *flags, *images]) == 0
     half = len(called) // 2
     assert [repr(call) for call in called[:half]] == [repr(call) for call in called[half:]]
     assert {call[0] for call in called} == ({"train", "evaluate"} if mode == "all" else {mode})
     assert called[0][1].train.steps == 7 and called[0][1].model.name == "hmr" and called[0][2] == tmp_path
     if mode == "predict":
-        assert called[0][3:] == ("some.png", None, 3, None)
+        assert called[0][3:] == ("some.png", None, 3, None, 900.0)
 
 
 @pytest.mark.parametrize("value", [True, False])
@@ -172,7 +172,7 @@ def test_help_lists_the_flags_of_a_command_and_each_is_taken(mode, called, capsy
     assert cli.main([mode, "--help"]) == 0
     names = re.findall(r"^  --([a-z]+)", capsys.readouterr().out, flags=re.MULTILINE)
     assert {"config", "workdir"} <= set(names) and ("images" in names) == (mode == "predict")
-    values = {"config": "configs/demo.py", "n": "2", "distributed": "false"}
+    values = {"config": "configs/demo.py", "n": "2", "focal": "900", "distributed": "false"}
     given = [f"--{name}={values.get(name, 'x')}" for name in names]
     assert cli.main([mode, *given]) == 0 and called
 

@@ -21,6 +21,7 @@ import numpy as np
 from multibodies_jax import io
 from multibodies_jax.body import smpl
 from multibodies_jax.data import images
+from multibodies_jax.export import camera
 from multibodies_jax.geometry import boxes
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.prediction import overlays, people, prediction_file, predictor
@@ -41,6 +42,7 @@ def predict(
     people: str | os.PathLike | None,
     n: int,
     out: str | os.PathLike | None = None,
+    focal_px: float | None = None,
 ) -> int:
     """Predicts for every person of one image or of a folder of images with the model of a work directory.
 
@@ -51,6 +53,7 @@ def predict(
       people: COCO-style file with boxes and keypoints; None for one person per image, whose box is the image.
       n: bodies per person, 1 to M.
       out: folder for `<image>_<person>.npz` and `.png`; None for WORKDIR/predictions.
+      focal_px: focal length of all images, pixels; None takes it from EXIF, or else assumes one (`camera.lens`).
 
     Returns:
       How many images or people could not be used; each was named on the way.
@@ -74,9 +77,11 @@ def predict(
         workdir / "predictions" if out is None else out,
         settings=model.quantizer_settings(),
         crop_size=model.crop_size,
-        about={"body": metadata["body"], "commit": metadata["commit"], "trained_on": trained_on(config.data.sets)},
+        about={name: metadata[name] for name in ("body", "body_fingerprint", "commit")}
+        | {"trained_on": trained_on(config.data.sets)},
         crop=config.data.crop,
         contrast_stretch=config.data.get("contrast_stretch", False),
+        focal_px=focal_px,
     )
 
 
@@ -92,6 +97,7 @@ def predict_people(
     about: Mapping[str, str],
     crop: str = "exact",
     contrast_stretch: bool = False,
+    focal_px: float | None = None,
 ) -> int:
     """As `predict`, with a function that infers instead of a config and a work directory.
 
@@ -104,9 +110,10 @@ def predict_people(
       out: folder for the results, made if absent.
       settings: of `quantize.select`.
       crop_size: side of the network's image, pixels; 0 for a network that sees the keypoints only.
-      about: `body`, `commit` and `trained_on`, for the files.
+      about: `body`, `body_fingerprint`, `commit` and `trained_on`, for the files.
       crop: how the network's images were made, `exact` or `spin` (`augment.training_example`).
       contrast_stretch: of `spin` crops.
+      focal_px: as in `predict`.
 
     Returns:
       The number of failures.
@@ -122,12 +129,16 @@ def predict_people(
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     see = functools.partial(evidence, crop_size=crop_size, crop=crop, contrast_stretch=contrast_stretch)
+    paths = {file.name: file for file in files}
+    lenses: dict[str, str] = {}
     failures = done = 0
     print(HEADER)
     for name, image, person, index, problem in _tasks(files, listed):
         if problem is None:
             try:
-                record = _predict_person(infer, see, image, person, index, n, settings, {**about, "image": name})
+                lens = camera.lens_of_photo(paths[name], focal_px)
+                lenses[name] = lens.sentence((image.shape[1], image.shape[0]))
+                record = _predict_person(infer, see, image, person, index, n, settings, {**about, "image": name}, lens)
             except ValueError as error:
                 problem = f"{name}, person {index}: {error}"
         if problem is not None:
@@ -139,6 +150,9 @@ def predict_people(
         _save_picture(stem.with_name(stem.name + ".png"), overlays.draw(image, record, body))
         print(row(stem.name, record), flush=True)
         done += 1
+    for sentence in dict.fromkeys(lenses.values()):
+        names = [name for name in lenses if lenses[name] == sentence]
+        print(f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {sentence}")
     print(f"{done} people written to {out}" + (f"; {failures} skipped (named above)" if failures else ""))
     return failures
 
@@ -172,13 +186,13 @@ def _tasks(files: Sequence[pathlib.Path], listed: dict[str, people.ImagePeople] 
             yield path.name, image, person, index, None
 
 
-def _predict_person(infer, see, image, person, index, n, settings, about) -> prediction_file.Record:
+def _predict_person(infer, see, image, person, index, n, settings, about, lens) -> prediction_file.Record:
     size = (image.shape[1], image.shape[0])
     box = people.box(person, size)
     batch = see(image, person, box, f"{about['image']}/{index}")
     hypotheses = jax.tree.map(lambda leaf: leaf[0], infer({k: jnp.asarray(v) for k, v in batch.items()}))
     facts = about | {"image_size": np.array(size), "person": np.array(index)}
-    return prediction_file.choose(prediction_file.describe(hypotheses, person, box, facts), n, settings)
+    return prediction_file.choose(prediction_file.describe(hypotheses, person, box, facts, lens), n, settings)
 
 
 def _save_picture(path: pathlib.Path, picture: Any) -> None:

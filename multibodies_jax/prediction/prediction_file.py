@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from multibodies_jax import io
+from multibodies_jax.export import camera
 from multibodies_jax.geometry import cameras, joints
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
@@ -25,15 +26,16 @@ from multibodies_jax.prediction.people import Person
 
 Record = dict[str, np.ndarray]
 
-_FORMAT = 1
+_FORMAT = 2  # 1 lacked the camera of the photograph and the body's fingerprint; `load` fills them in.
 _PREDICTED = ("rotmats", "betas", "cam", "joints24", "midhip", "log_prior")
-_FIELDS = (*_PREDICTED, "translation", "error_px")
+_FIELDS = (*_PREDICTED, "translation", "photo_translation", "error_px")
 _STORED = {  # Of the M hypotheses: `load` refuses a file without them.
     "all_rotmats": ("M", 24, 3, 3), "all_betas": ("M", "S"), "all_cam": ("M", 3), "all_joints24": ("M", 24, 3),
-    "all_midhip": ("M", 3), "all_translation": ("M", 3), "all_log_prior": ("M",), "all_error_px": ("M",),
+    "all_midhip": ("M", 3), "all_translation": ("M", 3), "all_photo_translation": ("M", 3), "all_log_prior": ("M",),
+    "all_error_px": ("M",), "photo_rotation": (3, 3), "focal_px": (), "principal_point": (2,), "focal_source": (),
     "intrinsics": (3, 3), "box_center": (2,), "box_scale": (), "image_size": (2,), "keypoints": (24, 3),
-    "joint_names": (24,), "quantizer": (), "image": (), "person": (), "body": (), "trained_on": (), "commit": (),
-    "format": (),
+    "joint_names": (24,), "quantizer": (), "image": (), "person": (), "body": (), "body_fingerprint": (),
+    "trained_on": (), "commit": (), "format": (),
 }  # fmt: skip
 _CHOSEN = {"index": ("n",), "probabilities": ("n",), "joints24_camera": ("n", 24, 3)}
 # Shape of every array of a prediction.
@@ -48,7 +50,8 @@ _ABOUT_A_BODY = {
     "cam": "s, tx, ty of the crop's camera",
     "joints24": "J24, centred on the mid-hip",
     "midhip": "the mid-hip in the body model's own frame",
-    "translation": "of the body model's frame in the camera of the whole image",
+    "translation": "of the body model's frame before the crop's camera, whose matrix is `intrinsics`: exact, as predicted",
+    "photo_translation": "p_camera = photo_rotation @ p + photo_translation takes the body model's frame to the photograph's camera",
     "log_prior": "log p(X), eq (4), nats",
     "error_px": "mean distance of the projected joints to the known keypoints, pixels; NaN without keypoints",
 }
@@ -58,8 +61,12 @@ MEANINGS = {
     **{f"all_{name}": f"{meaning}; of all M" for name, meaning in _ABOUT_A_BODY.items()},
     "index": "which of the M hypotheses the representatives are",
     "probabilities": "mass of each representative's cluster, eqs (2) and (3); they sum to 1",
-    "joints24_camera": "J24 in the camera frame of the whole image",
-    "intrinsics": "camera matrix of the whole image, for all hypotheses",
+    "joints24_camera": "J24 before the crop's camera: joints24 + midhip + translation",
+    "intrinsics": "matrix of the crop's camera in pixels of the whole image; one for each person, with a very long lens",
+    "focal_px": "focal length of the photograph, pixels; one for all people of an image",
+    "principal_point": "of the photograph, pixels: the middle of the image",
+    "focal_source": "`exif`, `given` or `assumed`",
+    "photo_rotation": "turns the crop's camera frame into that of the photograph, which sees the person off its axis",
     "box_center": "centre of the crop, pixels",
     "box_scale": "side of the crop in units of 200 pixels",
     "image_size": "width, height, pixels",
@@ -69,11 +76,20 @@ MEANINGS = {
     "image": "file name of the image",
     "person": "index of the person in the image",
     "body": "the body model",
+    "body_fingerprint": "SHA-256 of the body model; empty in files of format 1",
     "trained_on": "what the model was trained on",
     "commit": "the commit that made the file",
-    "format": "version of this layout: 1",
+    "format": "version of this layout: 2",
 }
-_TEXTS = ("joint_names", "quantizer", "image", "body", "trained_on", "commit")
+_TEXTS = ("joint_names", "quantizer", "image", "body", "body_fingerprint", "trained_on", "commit", "focal_source")
+_SINCE_2 = (
+    "all_photo_translation",
+    "photo_rotation",
+    "focal_px",
+    "principal_point",
+    "focal_source",
+    "body_fingerprint",
+)
 
 
 class PredictionError(ValueError):
@@ -85,6 +101,7 @@ def describe(
     person: Person,
     box: tuple[Float[np.ndarray, "2"], float],
     about: Mapping[str, Any],
+    lens: camera.Lens | None = None,
 ) -> Record:
     """All that is known about a person before representatives are chosen.
 
@@ -92,7 +109,9 @@ def describe(
       hypotheses: of one person, leading axis M, scored.
       person: whose keypoints the hypotheses are compared with.
       box: centre and scale of the crop.
-      about: `image`, `image_size` (width, height), `person` (its number in the image), `body`, `trained_on`, `commit`.
+      about: `image`, `image_size` (width, height), `person` (its number in the image), `body`, `body_fingerprint`,
+        `trained_on`, `commit`.
+      lens: of the photograph; None assumes one (`camera.lens`).
 
     Raises:
       ValueError: a hypothesis is not finite.
@@ -106,7 +125,38 @@ def describe(
     record = {f"all_{name}": np.asarray(value) for name, value in values.items()}
     record |= {"intrinsics": np.asarray(intrinsics), "box_center": np.asarray(center), "box_scale": np.asarray(scale)}
     record |= {"keypoints": person.keypoints, "joint_names": np.array(joints.J24), "format": np.array(_FORMAT)}
-    return record | {name: np.asarray(value) for name, value in about.items()}
+    record |= {name: np.asarray(value) for name, value in about.items()}
+    return place(record, camera.lens(record["image_size"]) if lens is None else lens)
+
+
+def place(record: Record, lens: camera.Lens) -> Record:
+    """Puts all hypotheses, and the representatives if there are some, before the camera of the photograph.
+
+    Args:
+      record: from `describe` or `load`.
+      lens: of the photograph.
+
+    Returns:
+      The record with `focal_px`, `focal_source`, `principal_point`, `photo_rotation` and `photo_translation`.
+    """
+    size = record["image_size"]
+    points = record["all_joints24"] + record["all_midhip"][:, None]
+    given = points, record["all_cam"], record["keypoints"][:, 2], record["box_center"], record["box_scale"]
+    matrix = camera.intrinsics(lens.focal_px, size)
+    rotation, translation = _place(*(jnp.asarray(value, jnp.float32) for value in (*given, matrix)))
+    record = record | {
+        "focal_px": np.array(lens.focal_px, np.float32),
+        "focal_source": np.array(lens.source),
+        "principal_point": matrix[:2, 2],
+        "photo_rotation": np.asarray(rotation),
+        "all_photo_translation": np.asarray(translation),
+    }
+    if "index" in record:
+        record["photo_translation"] = record["all_photo_translation"][record["index"]]
+    return record
+
+
+_place = jax.jit(camera.place)
 
 
 @jax.jit
@@ -177,6 +227,8 @@ def save(path: str | os.PathLike, record: Record) -> None:
 def load(path: str | os.PathLike) -> Record:
     """Reads a prediction and checks that everything is there in its shape, and finite.
 
+    A file of format 1 gets the camera of the photograph by assumption, and an empty fingerprint of its body.
+
     Raises:
       PredictionError: the file cannot be read, or is not what `save` writes.
     """
@@ -185,8 +237,11 @@ def load(path: str | os.PathLike) -> Record:
             record = {name: file[name] for name in file.files}
     except Exception as error:  # Zip, zlib and NumPy raise many types on damaged files.
         raise PredictionError(f"{path}: cannot be read as a prediction ({error or type(error).__name__}).") from error
+    old = np.array_equal(record.get("format", 0), 1)
     sizes: dict[str, int] = {}
     for name, shape in _STORED.items():
+        if old and name in _SINCE_2:
+            continue
         if name not in record:
             raise PredictionError(f"{path}: {name} is missing; is it a file that `multibodies predict` wrote?")
         value = record[name]
@@ -197,8 +252,18 @@ def load(path: str | os.PathLike) -> Record:
                 raise PredictionError(f"{path}: {name} has the shape {value.shape}, expected {shape} with {sizes}.")
         if value.dtype.kind != "U" and name != "all_error_px" and not np.isfinite(value).all():
             raise PredictionError(f"{path}: {name} is not finite.")
-    if record["format"] != _FORMAT or sizes["M"] < 1:
-        raise PredictionError(f"{path}: format {record['format']} with {sizes['M']} hypotheses; expected {_FORMAT}.")
+    if record["format"] not in (1, _FORMAT) or sizes["M"] < 1:
+        raise PredictionError(
+            f"{path}: format {record['format']} with {sizes['M']} hypotheses; expected format 1 or {_FORMAT}, 1 or more."
+        )
+    if np.min(record["image_size"]) < 1 or not record["box_scale"] > 0 or not record.get("focal_px", 1) > 0:
+        raise PredictionError(
+            f"{path}: image_size {record['image_size'].tolist()}, box_scale {record['box_scale']} and focal_px "
+            f"{record.get('focal_px', 'absent')} have to be positive."
+        )
+    if old:
+        record |= {"format": np.array(_FORMAT), "body_fingerprint": np.array("")}
+        record = place(record, camera.lens(record["image_size"]))
     return record
 
 

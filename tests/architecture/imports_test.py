@@ -29,11 +29,12 @@ ALLOWED = {
     "losses": HYPOTHESES,
     "models": HYPOTHESES,
     "vis": HYPOTHESES,
+    "export": HYPOTHESES | {"vis"},
     "embedded": BODY | {"vis"},
     "data": DATA,
     "training": TRAINING,
     "evaluation": TRAINING | {"vis"},
-    "prediction": TRAINING | {"vis"},
+    "prediction": TRAINING | {"vis", "export"},
     "baselines": TRAINING | {"evaluation"},
     "released": TRAINING | {"evaluation"},
 }

@@ -18,7 +18,7 @@ from multibodies_jax.prediction import people, predict, prediction_file, requant
 
 M = 6
 SETTINGS = {"reading": "paper", "weights": "prior", "temperature": 1.0, "starts": 2, "iterations": 5}
-ABOUT = {"body": "test body", "commit": "abc", "trained_on": "synthetic people"}
+ABOUT = {"body": "test body", "body_fingerprint": "0" * 64, "commit": "abc", "trained_on": "synthetic people"}
 KEYPOINTS = np.array([[30 + 9 * (i % 5), 20 + 4 * i, 2] for i in range(17)], float)
 
 
@@ -275,7 +275,9 @@ def good(tmp_path_factory, body):
         ("all_cam", np.full((M, 3), np.nan), "not finite"),
         ("all_betas", np.full((M, 10), "x"), "expected the shape"),
         ("image", np.array(3), "expected the shape"),
-        ("format", np.array(2), "format 2"),
+        ("format", np.array(3), "format 3"),
+        ("focal_px", np.array(0.0), "have to be positive"),
+        ("body_fingerprint", None, "body_fingerprint is missing"),
         ("quantizer", np.array("{"), "settings are damaged"),
         ("quantizer", np.array('{"speed": 3}'), "settings are damaged"),
     ],
@@ -319,3 +321,35 @@ def test_results_name_the_training_data():
 def test_boxes_of_people_are_those_of_the_files(tmp_path):
     entry = people.read_people(_people(tmp_path))["a.png"]
     assert entry.size == (120, 100) and entry.people[0].bbox == (10, 10, 50, 80)
+
+
+def test_the_photographs_camera_is_stored_for_all_hypotheses(tmp_path, body, capsys):
+    folder, listed = _folder(tmp_path, ("a.png",)), _people(tmp_path, ("a.png",))
+    arguments = (folder, listed, 2, tmp_path / "out", SETTINGS, 32, ABOUT)
+    predict.predict_people(_network(body[1]), body[0], *arguments, focal_px=400.0)
+    assert "a.png: focal length 400 px (111 mm on 35 mm film), as given" in capsys.readouterr().out
+    record = prediction_file.load(tmp_path / "out" / "a_0.npz")
+    assert record["focal_px"] == 400 and record["focal_source"] == "given"
+    np.testing.assert_array_equal(record["principal_point"], [60, 50])
+    np.testing.assert_array_equal(record["photo_translation"], record["all_photo_translation"][record["index"]])
+    _predict(body, folder, listed, tmp_path / "assumed")
+    assert "assumed: the photograph says nothing usable" in capsys.readouterr().out
+
+
+def test_files_of_format_1_are_read_with_the_assumed_camera(tmp_path, body):
+    _predict(body, _folder(tmp_path, ("a.png",)), _people(tmp_path, ("a.png",)), tmp_path / "out")
+    record = prediction_file.load(tmp_path / "out" / "a_0.npz")
+    added = (
+        "focal_px",
+        "focal_source",
+        "principal_point",
+        "photo_rotation",
+        "photo_translation",
+        "all_photo_translation",
+    )
+    old = {name: value for name, value in record.items() if name not in (*added, "body_fingerprint")}
+    prediction_file.save(tmp_path / "old.npz", old | {"format": np.array(1)})
+    again = prediction_file.load(tmp_path / "old.npz")
+    assert again["body_fingerprint"] == "" and again["format"] == 2
+    for name in added:
+        np.testing.assert_array_equal(again[name], record[name])
