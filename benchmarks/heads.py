@@ -37,15 +37,7 @@ def heads(
     calls: dict[str, list[Run]] = {"states": [], "states and gradients": []}
     billions: dict[str, list[float]] = {name: [] for name in calls}
     for kind in (hmr.IterativeHead, hmr_preactivated.PreactivatedHead):
-        head = kind(
-            mean_state=MEAN,
-            num_hypotheses=num_hypotheses,
-            iterations=3,
-            hidden=hidden,
-            dropout=0.5,
-            activation="none",
-            init_noise=0.1,
-        )
+        head = kind(hmr.HeadSettings(MEAN, num_hypotheses, hidden=hidden))
         variables = jax.jit(head.init)(jax.random.key(0), feature)
 
         def squares(variables: Any, feature: Any, head: Any = head) -> Any:
@@ -106,7 +98,9 @@ def main(argv: list[str] | None = None) -> None:
                 print(f"{text}   operations {billions[0]:.2f}e9 {billions[1]:.2f}e9", flush=True)
     keypoints = {"kp2d": jnp.zeros((args.crops, 24, 2)), "kp2d_input": jnp.ones((args.crops, 24))}
     small = hmr.HMR(
-        KeypointTrunk(width=256, blocks=2), MEAN, M, hidden=256, head_class=hmr_preactivated.PreactivatedHead
+        KeypointTrunk(width=256, blocks=2),
+        hmr.HeadSettings(MEAN, M, hidden=256),
+        head_class=hmr_preactivated.PreactivatedHead,
     )
     print(
         line(f"folded head, keypoints, hidden 256, batch {args.crops}", *ratio(folded(small, keypoints), args.repeats)),

@@ -226,7 +226,7 @@ def _fits(found: Mapping[str, Any]) -> dict[str, tuple[int, float]]:
 
 def _fresh_head() -> dict[str, np.ndarray]:
     """A regressor's head with random weights, always the same."""
-    head = hmr.IterativeHead((0.0,) * 157, 1, 3, layouts.HIDDEN, 0.5, "none", 0.0)
+    head = hmr.IterativeHead(hmr.HeadSettings((0.0,) * 157, num_hypotheses=1, hidden=layouts.HIDDEN))
     init: Callable = jax.jit(head.init)
     params = init(jax.random.key(0), jnp.zeros((1, 32 * layouts.WIDTH)))["params"]
     return {f"params/head/{path}": np.asarray(value) for path, value in placing.flatten(params).items()}

@@ -34,14 +34,12 @@ class Settings:
 
     Attributes:
       weights: factor of each of `total.TERMS`.
-      reduce: over the M hypotheses of eq (5), "mean" or "sum".
       mode0: hypothesis 0 is trained like the best one, too.
       vertices: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, V, 3), metres, mid-hip centred.
       joints: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, 24, 3), the J24 joints of bodies, metres, mid-hip centred.
     """
 
     weights: Mapping[str, float]
-    reduce: str = "mean"
     mode0: bool = True
     vertices: Callable[[Array, Array], Array] | None = None
     joints: Callable[[Array, Array], Array] | None = None
@@ -52,11 +50,10 @@ OBJECTIVES: Registry[Callable[[Settings], Objective]] = Registry("loss.reading")
 
 def paper(settings: Settings) -> Objective:
     """Eq (8) with the norms that the paper prints (`total.total_loss`)."""
-    total.check_options(settings.weights, settings.reduce, settings.vertices)
+    total.check_options(settings.weights, settings.vertices)
     return functools.partial(
         total.total_loss,
         weights=settings.weights,
-        reduce=settings.reduce,
         mode0=settings.mode0,
         vertices=settings.vertices,
     )

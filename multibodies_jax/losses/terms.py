@@ -24,10 +24,12 @@ def hypothesis_reprojection_loss(
     pred: Float[Array, "B M K 2"],
     target: Float[Array, "B K 2"],
     visible: Float[Array, "B K"],
-    reduce: str = "mean",
 ) -> Float[Array, "B"]:
-    """Eq (5): L_ri = sum_m |Y - pi(X_m)|, of the keypoints that the network sees; `reduce="mean"` divides it by M."""
-    return over_hypotheses(reprojection_error(pred, target, visible), reduce)
+    """Eq (5): L_ri = sum_m |Y - pi(X_m)| / M, of the keypoints that the network sees.
+
+    The paper prints the sum; the mean makes one weight fit every M.
+    """
+    return jnp.mean(reprojection_error(pred, target, visible), axis=1)
 
 
 def pose_error(
@@ -72,11 +74,6 @@ def camera_loss(cam: Float[Array, "B M 3"]) -> Float[Array, "B"]:
     exponent = -20.0 * cam[..., 0]
     tangent = jnp.exp(20.0) * (exponent - 19.0)
     return jnp.mean(jnp.where(exponent > 20.0, tangent, jnp.exp(jnp.minimum(exponent, 20.0))), axis=1)
-
-
-def over_hypotheses(error: Float[Array, "B M"], reduce: str) -> Float[Array, "B"]:
-    """The sum over the M hypotheses, as eq (5) prints it, or their mean, which does not depend on M."""
-    return jnp.mean(error, axis=1) if reduce == "mean" else jnp.sum(error, axis=1)
 
 
 def projected_joints(hyps: Hypotheses) -> Float[Array, "B M 24 2"]:

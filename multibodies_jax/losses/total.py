@@ -18,7 +18,6 @@ def total_loss(
     batch: Mapping[str, Array],
     weights: Mapping[str, float],
     *,
-    reduce: str = "mean",
     mode0: bool = True,
     vertices: Callable[[Array, Array], Array] | None = None,
 ) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]], Int[Array, "B"]]:
@@ -31,7 +30,6 @@ def total_loss(
       hyps: leading axes (B, M).
       batch: a training batch (docs/interfaces.md, section 2).
       weights: factor of each of `TERMS`.
-      reduce: over the M hypotheses of eq (5): "sum" as printed, "mean" does not depend on M.
       mode0: adds the best hypothesis' losses of hypothesis 0, which makes it a regressor of its own.
       vertices: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, V, 3), the mesh in metres with its *own mid-hip
         subtracted*; called once, for the chosen hypotheses and the target, and only if its weight is not 0.
@@ -41,9 +39,9 @@ def total_loss(
       best hypothesis of eq (1): by 3D joints, by 2D keypoints where an example has none, and 0 where it has neither.
 
     Raises:
-      ValueError: the weights are not those of `TERMS`, `reduce` is unknown, or `vertices` is missing.
+      ValueError: the weights are not those of `TERMS`, or `vertices` is missing.
     """
-    check_options(weights, reduce, vertices)
+    check_options(weights, vertices)
     joints3d, joints3d_valid, kp2d, kp2d_valid = (
         batch[k] for k in ("joints3d", "joints3d_valid", "kp2d", "kp2d_valid")
     )
@@ -56,7 +54,7 @@ def total_loss(
         joints3d_valid,
     )
     of_all = {
-        "reprojection_all": terms.hypothesis_reprojection_loss(projected, kp2d, batch["kp2d_input"], reduce),
+        "reprojection_all": terms.hypothesis_reprojection_loss(projected, kp2d, batch["kp2d_input"]),
         "camera": terms.camera_loss(hyps.cam),
     }
     chosen = best_of_m.pick(hyps, best, mode0)
@@ -88,19 +86,17 @@ def weighted_sum(weights: Mapping[str, float], values: Mapping[str, Float[Array,
     return jnp.asarray(sum(weights[name.removeprefix("mode0_")] * value for name, value in values.items()))
 
 
-def check_options(weights: Mapping[str, float], reduce: str, vertices: object) -> None:
+def check_options(weights: Mapping[str, float], vertices: object) -> None:
     """Refuses options that no loss can have.
 
     Raises:
-      ValueError: the weights are not those of `TERMS`, `reduce` is unknown, or `vertices` is missing.
+      ValueError: the weights are not those of `TERMS`, or `vertices` is missing.
     """
     if set(weights) != set(TERMS):
         raise ValueError(
             f"Loss weights must be {sorted(TERMS)}; missing {sorted(set(TERMS) - set(weights))}, "
             f"unknown {sorted(set(weights) - set(TERMS))}. A weight of 0 turns a term off."
         )
-    if reduce not in ("mean", "sum"):
-        raise ValueError(f"Unknown reduction {reduce!r} of the reprojection loss: choose 'mean' or 'sum'.")
     if weights["vertices"] and vertices is None:
         raise ValueError(
             f"The vertex loss has weight {weights['vertices']} but no `vertices` function was given: pass one, or set "

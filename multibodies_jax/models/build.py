@@ -30,21 +30,9 @@ Inputs = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 @runtime_checkable
 class HeadBuilder(Protocol):
-    """Makes the flax module of M hypotheses; the fields are those of `hmr.HMR` and have its names."""
+    """Makes the flax module of M hypotheses; the fields are those of `hmr.HMR`."""
 
-    def __call__(
-        self,
-        *,
-        trunk: nn.Module,
-        mean_state: tuple[float, ...],
-        num_hypotheses: int,
-        iterations: int,
-        hidden: int,
-        dropout: float,
-        activation: str,
-        init_noise: float,
-        frozen: str,
-    ) -> nn.Module: ...
+    def __call__(self, *, trunk: nn.Module, settings: hmr.HeadSettings, frozen: str) -> nn.Module: ...
 
 
 @runtime_checkable
@@ -55,19 +43,7 @@ class NetworkBuilder(Protocol):
     """
 
     def __call__(
-        self,
-        *,
-        trunk: nn.Module,
-        mean_state: tuple[float, ...],
-        num_hypotheses: int,
-        iterations: int,
-        hidden: int,
-        dropout: float,
-        activation: str,
-        init_noise: float,
-        frozen: str,
-        own: Any,
-        body: smpl.SmplModel | None,
+        self, *, trunk: nn.Module, settings: hmr.HeadSettings, frozen: str, own: Any, body: smpl.SmplModel | None
     ) -> nn.Module: ...
 
 
@@ -240,7 +216,8 @@ def build(
     Args:
       mean_state: the mean body and camera (144 rot6d, 10 betas, 3 camera) from which every hypothesis starts.
       name, trunk, head: which model, trunk and head.
-      num_hypotheses, iterations, hidden, dropout, activation, init_noise, frozen: as in `hmr.HMR`.
+      num_hypotheses, iterations, hidden, dropout, activation, init_noise: as in `hmr.HeadSettings`.
+      frozen: as in `hmr.HMR`.
       crop_size, width, dtype: as in `build_trunk`.
       own: the part of the config that only this model has (`Network.config_part`).
       body: of the experiment, for models whose sizes depend on its mesh.
@@ -251,38 +228,24 @@ def build(
     """
     network, chosen = NETWORKS[name], HEADS[head]
     module = build_trunk(name=trunk, crop_size=crop_size, width=width, dtype=dtype)
-    start = tuple(np.asarray(mean_state, float).tolist())
     single = network.single or num_hypotheses == 1
-    if network.build is not None and not single and head != "paper":
-        raise ValueError(f"model.head={head!r} is of model.name='multibodies', got {name!r}: use head='paper'.")
-    if chosen.trunk not in (None, trunk):
-        raise ValueError(f"model.head={head!r} reads a map of model.trunk={chosen.trunk!r}, got model.trunk={trunk!r}.")
-    if network.build is not None and not single:
-        return network.build(
-            trunk=module,
-            mean_state=start,
-            num_hypotheses=num_hypotheses,
-            iterations=iterations,
-            hidden=hidden,
-            dropout=dropout,
-            activation=activation,
-            init_noise=init_noise,
-            frozen=frozen,
-            own=own,
-            body=body,
-        )
-    make = _build_hmr if single else chosen.build
-    return make(
-        trunk=module,
-        mean_state=start,
+    settings = hmr.HeadSettings(
+        mean_state=tuple(np.asarray(mean_state, float).tolist()),
         num_hypotheses=1 if single else num_hypotheses,
         iterations=iterations,
         hidden=hidden,
         dropout=dropout,
         activation=activation,
         init_noise=init_noise,
-        frozen=frozen,
     )
+    if network.build is not None and not single and head != "paper":
+        raise ValueError(f"model.head={head!r} is of model.name='multibodies', got {name!r}: use head='paper'.")
+    if chosen.trunk not in (None, trunk):
+        raise ValueError(f"model.head={head!r} reads a map of model.trunk={chosen.trunk!r}, got model.trunk={trunk!r}.")
+    if network.build is not None and not single:
+        return network.build(trunk=module, settings=settings, frozen=frozen, own=own, body=body)
+    make = _build_hmr if single else chosen.build
+    return make(trunk=module, settings=settings, frozen=frozen)
 
 
 def expand(
@@ -331,30 +294,8 @@ def trained(params: Mapping[str, Any], freeze: str, *, name: str = "multibodies"
     return jax.tree_util.tree_map_with_path(learns, params)
 
 
-def _build_hmr(
-    *,
-    trunk: nn.Module,
-    mean_state: tuple[float, ...],
-    num_hypotheses: int,
-    iterations: int,
-    hidden: int,
-    dropout: float,
-    activation: str,
-    init_noise: float,
-    frozen: str,
-) -> hmr.HMR:
-    return hmr.HMR(
-        trunk=trunk,
-        mean_state=mean_state,
-        num_hypotheses=num_hypotheses,
-        iterations=iterations,
-        hidden=hidden,
-        dropout=dropout,
-        activation=activation,
-        init_noise=init_noise,
-        frozen=frozen,
-        head_class=hmr_preactivated.PreactivatedHead,
-    )
+def _build_hmr(*, trunk: nn.Module, settings: hmr.HeadSettings, frozen: str) -> hmr.HMR:
+    return hmr.HMR(trunk, settings, frozen, head_class=hmr_preactivated.PreactivatedHead)
 
 
 def _expand_hmr(variables: Variables, num_hypotheses: int, noise: float, key: Key[Array, ""]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax.hypotheses.hypotheses import STATE_SIZE
 from multibodies_jax.models import resnet
-from multibodies_jax.models.hmr import HMR
+from multibodies_jax.models.hmr import HMR, HeadSettings
 
 _Tree = dict[str, Any]
 
@@ -58,12 +58,12 @@ def fold(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dic
         are no affine map, is returned as it is with its variables.
       variables: "params" and "batch_stats", float32.
     """
-    if type(model) is not HMR or model.activation != "none":
+    if type(model) is not HMR or model.settings.activation != "none":
         return model, dict(variables)
     params, stats = variables["params"], variables.get("batch_stats") or {}
     trunk, folded_trunk = fold_trunk(model.trunk, params["trunk"], stats.get("trunk", {}))
-    sizes, maps = fold_maps(params["head"], model.mean_state, model.num_hypotheses, model.iterations)
-    return Folded(trunk, None, sizes, model.num_hypotheses), {"params": {"trunk": folded_trunk, **maps}}
+    sizes, maps = fold_maps(params["head"], model.settings)
+    return Folded(trunk, None, sizes, model.settings.num_hypotheses), {"params": {"trunk": folded_trunk, **maps}}
 
 
 def fold_trunk(trunk: nn.Module, params: Mapping[str, Any], stats: Mapping[str, Any]) -> tuple[nn.Module, _Tree]:
@@ -73,36 +73,32 @@ def fold_trunk(trunk: nn.Module, params: Mapping[str, Any], stats: Mapping[str, 
     return trunk, fold_norms(params, stats)
 
 
-def fold_maps(
-    params: Mapping[str, Any], mean_state: tuple[float, ...], num_hypotheses: int, iterations: int
-) -> tuple[tuple[int, ...], dict[str, _Tree]]:
+def fold_maps(params: Mapping[str, Any], settings: HeadSettings) -> tuple[tuple[int, ...], dict[str, _Tree]]:
     """The sizes and the parameters of the layers `map_0`, ... of `Folded` that stand for a head; see `fold_head`."""
-    layers = fold_head(params, mean_state, num_hypotheses, iterations)
+    layers = fold_head(params, settings)
     sizes = tuple(len(layer["bias"]) for layer in layers)
     return sizes, {f"map_{index}": layer for index, layer in enumerate(layers)}
 
 
-def fold_head(
-    params: Mapping[str, Any], mean_state: tuple[float, ...], num_hypotheses: int, iterations: int
-) -> list[_Tree]:
+def fold_head(params: Mapping[str, Any], settings: HeadSettings) -> list[_Tree]:
     """The layers (kernel and bias) that make the stacked state of a feature, as `IterativeHead` without activation does.
 
     Worked out in float64. One layer, (F, 157 M), or two with the hidden width between them where those are smaller.
     """
     fc1, fc2, dec = ({k: np.asarray(v, np.float64) for k, v in params[name].items()} for name in ("fc1", "fc2", "dec"))
-    start = np.tile(np.asarray(mean_state, np.float64), num_hypotheses)
+    start = np.tile(np.asarray(settings.mean_state, np.float64), settings.num_hypotheses)
     features, size = len(fc1["kernel"]) - len(start), len(start)
-    fc1_state = fc1["kernel"][features:] / num_hypotheses
+    fc1_state = fc1["kernel"][features:] / settings.num_hypotheses
     loop, loop_bias = dec["kernel"] @ fc1_state, dec["bias"] @ fc1_state
     # Affine functions of the feature: the kernel and, in the last row, the bias.
     pre = np.vstack([fc1["kernel"][:features], start @ fc1_state + fc1["bias"]])
     total = x = np.zeros_like(pre)
-    for iteration in range(iterations):
+    for iteration in range(settings.iterations):
         if iteration > 0:
             pre = _plus(pre + x @ loop, loop_bias)
         x = _plus(pre @ fc2["kernel"], fc2["bias"])
         total = total + x
-    bias = start + iterations * dec["bias"]
+    bias = start + settings.iterations * dec["bias"]
     hidden = total.shape[1]
     if features * size <= hidden * (features + size):
         return [_layer(_plus(total @ dec["kernel"], bias))]

@@ -1,6 +1,7 @@
 """The regressor: a trunk and HMR's iterative head whose final layer is M times larger (paper, section 4)."""
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +18,45 @@ _HIGHEST = jax.lax.Precision.HIGHEST  # The state is geometry.
 _BIAS_SPREAD = np.concatenate([np.full(154, 0.3), np.full(3, 0.03)]).astype(np.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class HeadSettings:
+    """What an iterative head is made of.
+
+    Attributes:
+      mean_state: 157 numbers, the mean body and camera from which every hypothesis starts (rot6d, betas, cam).
+      num_hypotheses: M.
+      iterations: how often the head corrects its own estimate.
+      hidden: width of the head's two layers.
+      dropout: rate after each of them in training.
+      activation: after each of them: "none" (SPIN) or "relu" (HMR 2018).
+      init_noise: spread of the hypotheses at the start; see `expand_to_hypotheses`.
+
+    Raises:
+      ValueError: an unknown activation, a mean state that is not of 157 numbers, no hypothesis or no iteration.
+    """
+
+    mean_state: tuple[float, ...]
+    num_hypotheses: int = 100
+    iterations: int = 3
+    hidden: int = 1024
+    dropout: float = 0.5
+    activation: str = "none"
+    init_noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"Unknown model.activation {self.activation!r}; choose one of {', '.join(ACTIVATIONS)}.")
+        if len(self.mean_state) != STATE_SIZE:
+            raise ValueError(
+                f"mean_state must hold {STATE_SIZE} numbers (144 rot6d, 10 betas, 3 camera), got {len(self.mean_state)}."
+            )
+        if self.num_hypotheses < 1 or self.iterations < 1:
+            raise ValueError(
+                "model.num_hypotheses and model.iterations must be at least 1, "
+                f"got {self.num_hypotheses} and {self.iterations}."
+            )
+
+
 class IterativeHead(nn.Module):
     """Iterative error feedback on the stacked state of all hypotheses (docs/interfaces.md, "Network heads").
 
@@ -28,31 +68,25 @@ class IterativeHead(nn.Module):
     that agree then push fc1 as one would, and so does a step of Adam, whose size does not scale with M.
     """
 
-    mean_state: tuple[float, ...]
-    num_hypotheses: int
-    iterations: int
-    hidden: int
-    dropout: float
-    activation: str
-    init_noise: float
+    settings: HeadSettings
 
     @nn.compact
     def __call__(self, feature: Float[Array, "B F"], train: bool = False) -> Float[Array, "B M 157"]:
         """States of all hypotheses from the feature; `train` switches dropout on, which needs the rng "dropout"."""
-        check_head(self.mean_state, self.num_hypotheses, self.iterations, self.activation)
-        M, B = self.num_hypotheses, feature.shape[0]
-        fc1 = nn.Dense(self.hidden, precision=_HIGHEST, name="fc1")
-        fc2 = nn.Dense(self.hidden, precision=_HIGHEST, name="fc2")
+        its = self.settings
+        M, B = its.num_hypotheses, feature.shape[0]
+        fc1 = nn.Dense(its.hidden, precision=_HIGHEST, name="fc1")
+        fc2 = nn.Dense(its.hidden, precision=_HIGHEST, name="fc2")
         dec = nn.Dense(
             M * STATE_SIZE,
             precision=_HIGHEST,
             kernel_init=decoder_init(M),
-            bias_init=decoder_bias_init(M, self.init_noise),
+            bias_init=decoder_bias_init(M, its.init_noise),
             name="dec",
         )
-        act, drop = ACTIVATIONS[self.activation], nn.Dropout(self.dropout, deterministic=not train)
-        state = jnp.tile(jnp.array(self.mean_state, jnp.float32), (B, M))
-        for _ in range(self.iterations):
+        act, drop = ACTIVATIONS[its.activation], nn.Dropout(its.dropout, deterministic=not train)
+        state = jnp.tile(jnp.array(its.mean_state, jnp.float32), (B, M))
+        for _ in range(its.iterations):
             x = jnp.concatenate([feature, state / M], axis=1)
             state = state + dec(drop(act(fc2(drop(act(fc1(x)))))))
         return state.reshape(B, M, STATE_SIZE)
@@ -63,25 +97,13 @@ class HMR(nn.Module):
 
     Attributes:
       trunk: module whose `(batch, train)` gives the feature (B, F).
-      mean_state: 157 numbers, the mean body and camera from which every hypothesis starts (rot6d, betas, cam).
-      num_hypotheses: M.
-      iterations: how often the head corrects its own estimate.
-      hidden: width of the head's two layers.
-      dropout: rate after each of them in training.
-      activation: after each of them: "none" (SPIN) or "relu" (HMR 2018).
-      init_noise: spread of the hypotheses at the start; see `expand_to_hypotheses`.
+      settings: of the head, M among them.
       frozen: unless "", the trunk's batch norms keep their running statistics in training.
       head_class: the textbook loop, or `hmr_preactivated.PreactivatedHead`, which computes the same with fewer products.
     """
 
     trunk: nn.Module
-    mean_state: tuple[float, ...]
-    num_hypotheses: int = 100
-    iterations: int = 3
-    hidden: int = 1024
-    dropout: float = 0.5
-    activation: str = "none"
-    init_noise: float = 0.1
+    settings: HeadSettings
     frozen: str = ""
     head_class: type[IterativeHead] = IterativeHead
 
@@ -93,7 +115,7 @@ class HMR(nn.Module):
           batch: what the trunk reads (docs/interfaces.md, section 2), or its `feature` (B, F), kept from before.
           train: dropout (needs the rng "dropout") and batch statistics (mutable collection "batch_stats").
         """
-        return self.make_head(self.num_hypotheses)(self.read(batch, train), train)
+        return self.make_head(self.settings.num_hypotheses)(self.read(batch, train), train)
 
     def read(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B F"]:
         """The feature of a batch, which the head reads; only from compact methods."""
@@ -103,16 +125,7 @@ class HMR(nn.Module):
 
     def make_head(self, num_hypotheses: int) -> IterativeHead:
         """The head; only from compact methods, once."""
-        return self.head_class(
-            mean_state=self.mean_state,
-            num_hypotheses=num_hypotheses,
-            iterations=self.iterations,
-            hidden=self.hidden,
-            dropout=self.dropout,
-            activation=self.activation,
-            init_noise=self.init_noise,
-            name="head",
-        )
+        return self.head_class(dataclasses.replace(self.settings, num_hypotheses=num_hypotheses), name="head")
 
 
 def expand_to_hypotheses(params: Mapping[str, Any], num_hypotheses: int, noise: float, key: Key[Array, ""]) -> dict:
@@ -186,21 +199,3 @@ def _spread_of_parts(kernel: Float[Array, "H 157"]) -> Float[Array, "157"]:
     """The std of the weights of pose, shape and camera, each repeated for its columns."""
     parts = split_state(kernel)
     return jnp.concatenate([jnp.full(part.shape[1], part.std()) for part in parts])
-
-
-def check_head(mean_state: Sequence[float], num_hypotheses: int, iterations: int, activation: str) -> None:
-    """Refuses fields of a head that are out of range.
-
-    Raises:
-      ValueError: an unknown activation, a mean state that is not of 157 numbers, no hypothesis or no iteration.
-    """
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"Unknown model.activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}.")
-    if len(mean_state) != STATE_SIZE:
-        raise ValueError(
-            f"mean_state must hold {STATE_SIZE} numbers (144 rot6d, 10 betas, 3 camera), got {len(mean_state)}."
-        )
-    if num_hypotheses < 1 or iterations < 1:
-        raise ValueError(
-            f"model.num_hypotheses and model.iterations must be at least 1, got {num_hypotheses} and {iterations}."
-        )

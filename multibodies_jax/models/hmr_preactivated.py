@@ -33,25 +33,25 @@ class PreactivatedHead(hmr.IterativeHead):
     @nn.compact
     def __call__(self, feature: Float[Array, "B F"], train: bool = False) -> Float[Array, "B M 157"]:
         """States of all hypotheses, as `IterativeHead` returns them, to float32 rounding."""
-        hmr.check_head(self.mean_state, self.num_hypotheses, self.iterations, self.activation)
-        M, (B, F) = self.num_hypotheses, feature.shape
+        its = self.settings
+        M, (B, F) = its.num_hypotheses, feature.shape
         S, init = M * STATE_SIZE, nn.initializers.lecun_normal()
-        W1, b1 = _Affine((F + S, self.hidden), init, name="fc1")()
-        W2, b2 = _Affine((self.hidden, self.hidden), init, name="fc2")()
-        decoder = hmr.decoder_init(M), hmr.decoder_bias_init(M, self.init_noise)
-        Wd, bd = _Affine((self.hidden, S), *decoder, name="dec")()
-        act, drop = hmr.ACTIVATIONS[self.activation], nn.Dropout(self.dropout, deterministic=not train)
+        W1, b1 = _Affine((F + S, its.hidden), init, name="fc1")()
+        W2, b2 = _Affine((its.hidden, its.hidden), init, name="fc2")()
+        decoder = hmr.decoder_init(M), hmr.decoder_bias_init(M, its.init_noise)
+        Wd, bd = _Affine((its.hidden, S), *decoder, name="dec")()
+        act, drop = hmr.ACTIVATIONS[its.activation], nn.Dropout(its.dropout, deterministic=not train)
 
-        start = jnp.tile(jnp.array(self.mean_state, jnp.float32), M)
+        start = jnp.tile(jnp.array(its.mean_state, jnp.float32), M)
         W1f, W1s = W1[:F], W1[F:] / M
-        total, pre = jnp.zeros((B, self.hidden)), _dot(feature, W1f) + (_dot(start, W1s) + b1)[None]
+        total, pre = jnp.zeros((B, its.hidden)), _dot(feature, W1f) + (_dot(start, W1s) + b1)[None]
         feed_back = _feed_back(W1s, Wd, bd, B)
-        for iteration in range(self.iterations):
+        for iteration in range(its.iterations):
             if iteration > 0:
                 pre = pre + feed_back(x)
             x = drop(act(_dot(drop(act(pre)), W2) + b2[None]))
             total = total + x
-        state = _dot(total, Wd) + (start + self.iterations * bd)[None]
+        state = _dot(total, Wd) + (start + its.iterations * bd)[None]
         return state.reshape(B, M, STATE_SIZE)
 
 

@@ -1,5 +1,6 @@
 """The authors' network in evaluation with its batch norms in the convolutions and its head as one affine map."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,14 +13,14 @@ from multibodies_jax.released import network
 
 def fold(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
     """As `models.folding.fold`, which also folds what is no `network.Released`: the single hypothesis of stage one."""
-    if not isinstance(model, network.Released) or model.activation != "none":
+    if not isinstance(model, network.Released) or model.settings.activation != "none":
         return folding.fold(model, variables)
     params, stats = variables["params"], variables["batch_stats"]
     trunk, folded_trunk = folding.fold_trunk(model.trunk, params["trunk"], stats.get("trunk", {}))
-    sizes, maps = folding.fold_maps(params["head"], model.mean_state, 1, model.iterations)
-    modes = network.Modes(model.num_hypotheses, 0.0, False, model.dtype, folded=True)
+    sizes, maps = folding.fold_maps(params["head"], dataclasses.replace(model.settings, num_hypotheses=1))
+    modes = network.Modes(model.settings.num_hypotheses, 0.0, False, model.dtype, folded=True)
     folded_modes = _by_mode(folding.fold_norms(params["modes"], stats["modes"]))
-    module = folding.Folded(trunk, modes, sizes, model.num_hypotheses)
+    module = folding.Folded(trunk, modes, sizes, model.settings.num_hypotheses)
     return module, {"params": {"trunk": folded_trunk, "modes": folded_modes, **maps}}
 
 

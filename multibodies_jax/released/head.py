@@ -2,36 +2,14 @@
 
 import flax.linen as nn
 
-from multibodies_jax.models import build, resnet
+from multibodies_jax.models import build, hmr, resnet
 from multibodies_jax.released import folding, network
 
 
-def _build(
-    *,
-    trunk: nn.Module,
-    mean_state: tuple[float, ...],
-    num_hypotheses: int,
-    iterations: int,
-    hidden: int,
-    dropout: float,
-    activation: str,
-    init_noise: float,
-    frozen: str,
-) -> network.Released:
+def _build(*, trunk: nn.Module, settings: hmr.HeadSettings, frozen: str) -> network.Released:
     if not isinstance(trunk, resnet.ResNet50):
         raise ValueError(f"The authors' network reads a map of a ResNet-50, got {type(trunk).__name__}.")
-    return network.Released(
-        trunk=resnet.ResNet50Map(trunk.dtype),
-        mean_state=mean_state,
-        num_hypotheses=num_hypotheses,
-        iterations=iterations,
-        hidden=hidden,
-        dropout=dropout,
-        activation=activation,
-        init_noise=init_noise,
-        frozen=frozen,
-        dtype=trunk.dtype,
-    )
+    return network.Released(resnet.ResNet50Map(trunk.dtype), settings, frozen, trunk.dtype)
 
 
 build.HEADS.register(

@@ -24,14 +24,13 @@ def total_loss(
     weights: Mapping[str, float],
     *,
     joints: Callable[[Array, Array], Array],
-    reduce: str = "mean",
     mode0: bool = True,
     vertices: Callable[[Array, Array], Array] | None = None,
 ) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]], Int[Array, "B"]]:
     """The released code's version of eq (8), of each example.
 
     Args:
-      hyps, batch, weights, reduce, mode0, vertices: as in `losses.total.total_loss`; the authors have "mean" and True.
+      hyps, batch, weights, mode0, vertices: as in `losses.total.total_loss`; the authors have True.
       joints: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, 24, 3), the J24 joints of the target's SMPL parameters,
         metres, mid-hip centred.
 
@@ -42,7 +41,7 @@ def total_loss(
     Raises:
       ValueError: as `losses.total.total_loss`.
     """
-    total.check_options(weights, reduce, vertices)
+    total.check_options(weights, vertices)
     joints3d, joints3d_valid, kp2d, kp2d_input = (
         batch[k] for k in ("joints3d", "joints3d_valid", "kp2d", "kp2d_input")
     )
@@ -56,7 +55,7 @@ def total_loss(
         joints3d_valid,
     )
     of_all = {
-        "reprojection_all": terms.over_hypotheses(reprojection_error(projected, kp2d, kp2d_input), reduce),
+        "reprojection_all": jnp.mean(reprojection_error(projected, kp2d, kp2d_input), axis=1),
         "camera": terms.camera_loss(hyps.cam),
     }
     chosen = best_of_m.pick(hyps, best, mode0)
@@ -116,14 +115,13 @@ def released(settings: Settings) -> Objective:
     Raises:
       ValueError: as `losses.total.total_loss`, or the function of the joints is missing.
     """
-    total.check_options(settings.weights, settings.reduce, settings.vertices)
+    total.check_options(settings.weights, settings.vertices)
     if settings.joints is None:
         raise ValueError("The released reading chooses by the joints of the SMPL target: pass `joints`.")
     return functools.partial(
         total_loss,
         weights=settings.weights,
         joints=settings.joints,
-        reduce=settings.reduce,
         mode0=settings.mode0,
         vertices=settings.vertices,
     )

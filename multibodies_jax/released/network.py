@@ -5,6 +5,7 @@ The trunk ends after layer3. `modes` is what their code calls layer5: torchvisio
 each (docs/original.md, B.4). Their slot 0, plain SPIN, is not here: it feeds no loss and no metric.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from multibodies_jax.models import resnet
+from multibodies_jax.models.hmr import HeadSettings
 from multibodies_jax.models.hmr_preactivated import PreactivatedHead
 
 WIDTH, CHANNELS = 512, 2048
@@ -25,40 +27,24 @@ class Released(nn.Module):
 
     Attributes:
       trunk: `resnet.ResNet50Map`.
-      mean_state: 157 numbers, the mean body and camera from which every hypothesis starts (rot6d, betas, cam).
-      num_hypotheses: M.
-      iterations, hidden, dropout, activation: of the head, which is that of `HMR` with M = 1.
-      init_noise: spread of the hypotheses at the start; see `expand`.
+      settings: M, the spread of the hypotheses at the start (`init_noise`, see `expand`), and the fields of the head,
+        which is that of `HMR` with M = 1.
       frozen: "trunk": the trunk's batch norms keep their running statistics in training; "loaded": those of `modes`
         do, too, except the last; "": none.
       dtype: of the convolutions of `modes`.
     """
 
     trunk: nn.Module
-    mean_state: tuple[float, ...]
-    num_hypotheses: int = 100
-    iterations: int = 3
-    hidden: int = 1024
-    dropout: float = 0.5
-    activation: str = "none"
-    init_noise: float = 0.1
+    settings: HeadSettings
     frozen: str = ""
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B M 157"]:
         """States of all hypotheses, as `HMR` returns them; dropout differs among hypotheses."""
-        modes = Modes(self.num_hypotheses, self.init_noise, self.frozen == "loaded", self.dtype, name="modes")
-        head = PreactivatedHead(
-            mean_state=self.mean_state,
-            num_hypotheses=1,
-            iterations=self.iterations,
-            hidden=self.hidden,
-            dropout=self.dropout,
-            activation=self.activation,
-            init_noise=0.0,
-            name="head",
-        )
+        its = self.settings
+        modes = Modes(its.num_hypotheses, its.init_noise, self.frozen == "loaded", self.dtype, name="modes")
+        head = PreactivatedHead(dataclasses.replace(its, num_hypotheses=1, init_noise=0.0), name="head")
         features = modes(self.trunk(batch, train and not self.frozen), train)
         state = head(features.reshape(-1, CHANNELS), train)
         return state.reshape(*features.shape[:2], -1)

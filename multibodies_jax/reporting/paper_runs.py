@@ -153,7 +153,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
     )
     args, rest = parser.parse_known_args(argv)
     from multibodies_jax.evaluation import checks
-    from multibodies_jax.training import config_checks, loop  # Late: --help answers at once.
+    from multibodies_jax.training import config_checks, initialization  # Late: --help answers at once.
 
     overrides = {}
     for text in rest:
@@ -184,7 +184,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
             config_checks.validate(config)
             checks.validate(config)
             if args.init:
-                loop.source_folder(config)
+                initialization.source_folder(config)
     except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
         parser.error(f"--base={args.base} {' '.join(rest)}: {error}")
     return args, overrides

@@ -1,9 +1,7 @@
 """Trains the prior and the regressor: the two stages of appendix D and, beside them, the single-hypothesis baseline."""
 
 import dataclasses
-import functools
 import hashlib
-import json
 import pathlib
 import signal
 import threading
@@ -14,14 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
 from tqdm import tqdm
 
 from multibodies_jax.data import sources
-from multibodies_jax.models import build
 from multibodies_jax.training import (
     checkpoints,
-    feature_cache,
+    initialization,
     logs,
     multihost,
     optimizer,
@@ -31,8 +27,6 @@ from multibodies_jax.training import (
     train_step,
     training_data,
 )
-
-FEATURE_BATCH = 100  # Images per pass of a trunk that only reads.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,26 +48,6 @@ class Stage:
     batch: int
     learning_rate: float
     source: pathlib.Path | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What a stage starts from: a restored checkpoint.
-
-    Attributes:
-      folder: of the checkpoint.
-      variables: parameters (averaged ones where they were kept) and statistics.
-      metadata: of the checkpoint.
-    """
-
-    folder: pathlib.Path
-    variables: dict[str, Any]
-    metadata: dict[str, Any]
-
-    def origin(self) -> dict[str, str]:
-        """So that comparisons can tell whether two runs started alike."""
-        parts = [self.variables["params"], self.variables["batch_stats"]]
-        return {"dir": str(self.folder), "fingerprint": checkpoints.fingerprint(parts)}
 
 
 def train(config: Any, workdir: pathlib.Path) -> None:
@@ -109,7 +83,7 @@ def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
             f"{jax.process_count()}: set it to 0, and every process reads its share of the images."
         )
     t, one, many, rate = config.train, config.stage1, config.model.num_hypotheses, config.optim.learning_rate
-    source = source_folder(config)
+    source = initialization.source_folder(config)
     if many == 1:
         return [Stage("HMR", "checkpoints", 1, t.steps, t.batch, rate, source)]
     plan = []
@@ -126,19 +100,6 @@ def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
     return plan
 
 
-def source_folder(config: Any) -> pathlib.Path | None:
-    """The checkpoints that `config.init` names: the first stage of a work directory, or, without one, its only stage."""
-    if not config.init:
-        return None
-    root = pathlib.Path(config.init)
-    for folder in (root / "stage1", root / "checkpoints", root):
-        if checkpoints.latest_step(folder) is not None:
-            return folder
-    raise FileNotFoundError(
-        f"config.init={config.init!r} holds no checkpoint (looked in stage1/, checkpoints/ and the folder itself)."
-    )
-
-
 def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, stage: Stage) -> None:
     """Trains one stage into WORKDIR/FOLDER.
 
@@ -152,11 +113,11 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
     # Every stage draws its own views, order and augmentation.
     seed = config.seed + int.from_bytes(hashlib.sha256(stage.folder.encode()).digest()[:3], "little")
     key = jax.random.key(seed)
-    source = _restore(config, bodies, stage.source) if stage.source else None
-    data = _open_data(config, bodies, stage, source, seed)
+    source = initialization.restore(config, bodies, stage.source) if stage.source else None
+    data = training_data.open_data(config, bodies, stage.batch, seed, source)
     mean_state = source.metadata.get("mean_state") if source else None
     model = setup.build_model(config, stage.num_hypotheses, bodies, mean_state)
-    variables = _initial_variables(config, model, stage, source, data.example, key)
+    variables = initialization.variables(config, model, stage.num_hypotheses, source, data.example, key)
     init = source.origin() if source else None
     trained = train_step.trained(config, stage.num_hypotheses, variables["params"])
     adam = optimizer.make_optimizer(config, trained, stage.steps, stage.learning_rate)
@@ -187,7 +148,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
             "images_seen": done * stage.batch,
             "training_seconds": seconds + time.monotonic(),
             "init": init,
-            "mean_state": list(model.mean_state),
+            "mean_state": list(model.settings.mean_state),
             "data_position": None if data.batches is None else data.batches.get_state(),
         }
         checkpoints.save(directory, done, {"state": state}, metadata)
@@ -218,47 +179,6 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
                 raise KeyboardInterrupt
 
 
-def _restore(config: Any, bodies: setup.Bodies, folder: pathlib.Path) -> Source:
-    items, metadata, _ = checkpoints.restore(folder)
-    checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
-    return Source(folder, checkpoints.variables(items["state"]), metadata)
-
-
-def _open_data(config: Any, bodies: setup.Bodies, stage: Stage, source: Source | None, seed: int) -> training_data.Data:
-    """The training data of a stage, as images or, with `data.cached_passes`, as features of the trunk it starts from."""
-    if not config.data.get("cached_passes"):
-        return training_data.open_data(config, bodies, stage.batch, seed)
-    assert source is not None  # `config_checks.validate` asks for config.init.
-    images = functools.partial(training_data.stored_data, config, FEATURE_BATCH, config.seed)
-    example = images().example
-    variables = jax.tree.map(jnp.asarray, source.variables)
-    model = setup.build_model(config, 1, bodies, source.metadata.get("mean_state"))
-    count = config.data.cached_passes * len(sources.open_source(config, ",".join(config.data.sets), "train"))
-    trunk = {part: values.get("trunk", {}) for part, values in variables.items()}
-    description = {
-        "trunk": checkpoints.fingerprint(trunk),
-        "sets": [sources.source_name(config, n.strip()) for text in config.data.sets for n in text.split(",")],
-        "seed": config.seed,
-        "rows": count,
-        "data": {k: config.data[k] for k in ("weights", "occlusion", "augment", "crop")}
-        | {"contrast_stretch": config.data.get("contrast_stretch", False)},
-        "model": {k: config.model[k] for k in ("trunk", "crop_size", "dtype")}
-        | {"width": build.trunk_width(config.model.trunk, config.model.width)},
-    }
-    description = json.loads(json.dumps(description))
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
-    apply = jax.jit(lambda variables, batch: model.apply(variables, batch, method="read"))
-    folder = pathlib.Path(config.data.dir) / "features" / digest
-    rows = feature_cache.open_cache(
-        folder,
-        description,
-        count,
-        lambda: map(training_data.numeric, images().batches),
-        functools.partial(apply, variables),
-    )
-    return training_data.cached_data(config, rows, stage.batch, example)
-
-
 def _shardings(config: Any, stage: Stage) -> tuple[NamedSharding, NamedSharding]:
     """(batches split over all devices, whole copies)."""
     if stage.batch % config.train.accumulate or stage.batch // config.train.accumulate % jax.device_count():
@@ -268,30 +188,6 @@ def _shardings(config: Any, stage: Stage) -> tuple[NamedSharding, NamedSharding]
         )
     mesh = Mesh(np.array(jax.devices()), ("data",))
     return NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
-
-
-def _initial_variables(config: Any, model: Any, stage: Stage, source: Source | None, example: dict, key: Array):
-    """Random variables, or those of the stage's source, whose single hypothesis becomes M."""
-    k_init, k_expand = jax.random.split(key)
-    num_hypotheses = stage.num_hypotheses
-    if source is None:
-        return jax.jit(lambda k: model.init({"params": k, "dropout": k}, example, train=False))(k_init)
-    have = source.metadata["num_hypotheses"]
-    if have not in (1, num_hypotheses):
-        raise ValueError(
-            f"{source.folder} has M = {have} hypotheses; M = {num_hypotheses} can start from M = 1 or from {num_hypotheses}."
-        )
-    variables = jax.tree.map(jnp.asarray, source.variables)
-    if num_hypotheses > have:
-        noise = config.model.init_noise
-        names = {"name": config.model.name, "head": config.model.head}
-        variables = build.expand(variables, num_hypotheses, noise, k_expand, **names)
-    init = functools.partial(model.init, {"params": k_init, "dropout": k_init}, example, train=False)
-    expected = jax.eval_shape(init)
-    if set(expected["params"]) > set(variables["params"]):  # Layers that no source has.
-        variables["params"] = {**jax.jit(init)()["params"], **variables["params"]}
-    checkpoints.check_match(source.folder, variables["params"], expected["params"])
-    return variables
 
 
 def _check_finite(metrics: dict, step: int) -> None:

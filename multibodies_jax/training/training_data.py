@@ -1,5 +1,9 @@
 """The training data of a config as batches: people seen by virtual cameras, image sets, or cached features of them."""
 
+import functools
+import hashlib
+import json
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +15,10 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array
 
 from multibodies_jax.data import augment, pipeline, sources, virtual_views
-from multibodies_jax.training import setup
+from multibodies_jax.models import build
+from multibodies_jax.training import checkpoints, feature_cache, initialization, setup
+
+FEATURE_BATCH = 100  # Images per pass of a trunk that only reads.
 
 
 class Data(flax.struct.PyTreeNode):
@@ -30,22 +37,20 @@ class Data(flax.struct.PyTreeNode):
     prepare: Callable[[Any, Array], dict[str, Array]] = flax.struct.field(pytree_node=False)
 
 
-def open_data(config: Any, bodies: setup.Bodies, batch_size: int, seed: int) -> Data:
-    """Opens the training data of a config: people seen by virtual cameras, or a mixture of image sets."""
+def open_data(
+    config: Any, bodies: setup.Bodies, batch_size: int, seed: int, source: initialization.Source | None = None
+) -> Data:
+    """Opens the training data of a config.
+
+    They are people seen by virtual cameras, a mixture of image sets, or, with `data.cached_passes`, what the trunk of
+    the stage's `source` makes of that mixture.
+    """
+    if config.data.get("cached_passes"):
+        assert source is not None  # `config_checks.validate` asks for config.init.
+        return _cached(config, bodies, batch_size, source)
     if config.data.sets is None:
         return _virtual(config, bodies, batch_size)
     return stored_data(config, batch_size, seed)
-
-
-def cached_data(config: Any, rows: dict[str, np.ndarray], batch_size: int, example: dict[str, Array]) -> Data:
-    """Batches of random rows of a cache of features (`features.open_cache`); `example` is one of images."""
-    size, count = batch_size // config.train.accumulate, len(rows["feature"])
-
-    def draw(rows: dict, key: Array) -> dict:
-        index = jax.random.randint(key, (size,), 0, count)
-        return {name: values[index] for name, values in rows.items()}
-
-    return Data({name: jnp.asarray(values) for name, values in rows.items()}, example, None, draw)
 
 
 def _virtual(config: Any, bodies: setup.Bodies, batch_size: int) -> Data:
@@ -101,6 +106,44 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
     )
     example = pipeline.collate([make_example(opened[0][0], np.random.default_rng(0))] * 2)
     return Data(None, jax.tree.map(jnp.asarray, numeric(example)), batches, lambda batch, key: batch)
+
+
+def _cached(config: Any, bodies: setup.Bodies, batch_size: int, source: initialization.Source) -> Data:
+    """Random rows of a cache of the features that the source's trunk makes of the image sets."""
+    images = functools.partial(stored_data, config, FEATURE_BATCH, config.seed)
+    example = images().example
+    variables = jax.tree.map(jnp.asarray, source.variables)
+    model = setup.build_model(config, 1, bodies, source.metadata.get("mean_state"))
+    count = config.data.cached_passes * len(sources.open_source(config, ",".join(config.data.sets), "train"))
+    trunk = {part: values.get("trunk", {}) for part, values in variables.items()}
+    description = {
+        "trunk": checkpoints.fingerprint(trunk),
+        "sets": [sources.source_name(config, n.strip()) for text in config.data.sets for n in text.split(",")],
+        "seed": config.seed,
+        "rows": count,
+        "data": {k: config.data[k] for k in ("weights", "occlusion", "augment", "crop")}
+        | {"contrast_stretch": config.data.get("contrast_stretch", False)},
+        "model": {k: config.model[k] for k in ("trunk", "crop_size", "dtype")}
+        | {"width": build.trunk_width(config.model.trunk, config.model.width)},
+    }
+    description = json.loads(json.dumps(description))
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+    apply = jax.jit(lambda variables, batch: model.apply(variables, batch, method="read"))
+    folder = pathlib.Path(config.data.dir) / "features" / digest
+    rows = feature_cache.open_cache(
+        folder,
+        description,
+        count,
+        lambda: map(numeric, images().batches),
+        functools.partial(apply, variables),
+    )
+    size = batch_size // config.train.accumulate
+
+    def draw(rows: dict, key: Array) -> dict:
+        index = jax.random.randint(key, (size,), 0, count)
+        return {name: values[index] for name, values in rows.items()}
+
+    return Data({name: jnp.asarray(values) for name, values in rows.items()}, example, None, draw)
 
 
 def to_devices(batch: dict, split: NamedSharding) -> dict:

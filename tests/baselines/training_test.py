@@ -11,7 +11,7 @@ from configs import default
 from multibodies_jax.data import sources
 from multibodies_jax.evaluation import evaluate
 from multibodies_jax.models import build
-from multibodies_jax.training import checkpoints, config_checks, logs, loop, provenance
+from multibodies_jax.training import checkpoints, config_checks, logs, loop, provenance, training_data
 from tests.helpers import tiny
 
 _OPTIONS = {"num_train": 12, "num_validation": 4, "num_test": 7, "num_people": 40, "image_size": 64}
@@ -28,7 +28,7 @@ _SET = "synthetic_bodies/ambiguous"
 def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "dataset_options", lambda config: _OPTIONS)
-        patch.setattr(loop, "FEATURE_BATCH", 8)
+        patch.setattr(training_data, "FEATURE_BATCH", 8)
         yield
 
 

@@ -99,7 +99,7 @@ def test_the_regressor_computes_what_the_file_says(small, tmp_path, capsys):
     assert peer_files.run(capsys, "spin", tmp_path / "spin.pt", tmp_path / "out")[0] == 0
     items, metadata, _ = checkpoints.restore(tmp_path / "out" / "checkpoints")
     feature = np.random.default_rng(1).normal(size=(2, 32)).astype(np.float32)
-    head = hmr.IterativeHead(tuple(metadata["mean_state"]), 1, 3, 8, 0.5, "none", 0.0)
+    head = hmr.IterativeHead(hmr.HeadSettings(tuple(metadata["mean_state"]), num_hypotheses=1, hidden=8))
     params = jax.tree.map(jnp.asarray, items["state"]["params"]["head"])
     got = head.apply({"params": params}, jnp.asarray(feature))
 

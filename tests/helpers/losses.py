@@ -110,7 +110,7 @@ def project(joints24, midhip, cam):
     return 5000 * points[:, :2] / points[:, 2:] / 112
 
 
-def reference(hyps, batch, loops: Loops, reduce="mean", mode0=True):
+def reference(hyps, batch, loops: Loops, mode0=True):
     """One example after the other, in float64."""
     rows, best = [], []
     for b in range(B):
@@ -122,7 +122,7 @@ def reference(hyps, batch, loops: Loops, reduce="mean", mode0=True):
         chosen = int(np.argmin(e3 if y["joints3d_valid"].any() else otherwise))
         best.append(chosen)
         inputs = [loops.keypoints(x, y["kp2d"], y["kp2d_input"]) for x in in_2d]
-        row = {"reprojection_all": np.mean(inputs) if reduce == "mean" else np.sum(inputs)}
+        row = {"reprojection_all": np.mean(inputs)}
         row["camera"] = np.mean(np.exp(-10 * h["cam"][:, 0]) ** 2)
         for prefix, m in (("", chosen), ("mode0_", 0))[: 2 if mode0 else 1]:
             row[prefix + "best"], row[prefix + "reprojection_best"] = e3[m], e2[m]
@@ -142,10 +142,10 @@ def reference(hyps, batch, loops: Loops, reduce="mean", mode0=True):
     return np.asarray(sum(WEIGHTS[k.removeprefix("mode0_")] * v for k, v in terms.items())), terms, best
 
 
-def assert_sum_of_loops(reading: str, loops: Loops, reduce: str, mode0: bool) -> None:
+def assert_sum_of_loops(reading: str, loops: Loops, mode0: bool) -> None:
     hyps, batch = make()
-    loss, terms, best = run(hyps, batch, reading=reading, reduce=reduce, mode0=mode0)
-    expected_loss, expected, expected_best = reference(hyps, batch, loops, reduce, mode0)
+    loss, terms, best = run(hyps, batch, reading=reading, mode0=mode0)
+    expected_loss, expected, expected_best = reference(hyps, batch, loops, mode0)
     assert list(best) == expected_best and len(set(expected_best)) > 1
     assert set(terms) == set(expected)
     for name, value in terms.items():

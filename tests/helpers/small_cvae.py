@@ -12,7 +12,7 @@ from multibodies_jax.models.keypoint_trunk import KeypointTrunk
 
 RNG = np.random.default_rng(0)
 MEAN = tuple(RNG.normal(size=157).tolist())
-FIELDS: dict[str, Any] = {"trunk": KeypointTrunk(width=16, blocks=1), "mean_state": MEAN, "hidden": 8}
+TRUNK = KeypointTrunk(width=16, blocks=1)
 VERTICES, Z, M, B = 7, 3, 5, 4
 BATCH = {
     "kp2d": jnp.asarray(RNG.uniform(-1, 1, (B, 24, 2)), jnp.float32),
@@ -26,11 +26,12 @@ TRUTH = {
 
 
 def build(samples=M, **fields):
-    every: dict[str, Any] = FIELDS | {"num_hypotheses": samples, "vertices": VERTICES, "z_size": Z, "width": 9} | fields
-    return network.CVAE(**every)
+    every: dict[str, Any] = {"vertices": VERTICES, "z_size": Z, "width": 9} | fields
+    return network.CVAE(TRUNK, hmr.HeadSettings(MEAN, samples, hidden=8), **every)
 
 
-single = jax.jit(hmr.HMR(**FIELDS, num_hypotheses=1).apply, static_argnames="train")
+hmr_of_one = hmr.HMR(TRUNK, hmr.HeadSettings(MEAN, 1, hidden=8))
+single = jax.jit(hmr_of_one.apply, static_argnames="train")
 evaluate = jax.jit(build().apply)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from multibodies_jax.baselines.smpl_mdn import network
+from multibodies_jax.models import hmr
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
 
 B, M = 3, 5
@@ -23,10 +24,7 @@ def build():
     }
     model = network.MDN(
         trunk=KeypointTrunk(width=16, blocks=1),
-        mean_state=MEAN,
-        num_hypotheses=M,
-        hidden=8,
-        init_noise=1.0,
+        settings=hmr.HeadSettings(MEAN, M, hidden=8, init_noise=1.0),
         learn_alpha=True,
         learn_sigma=True,
     )

@@ -19,13 +19,12 @@ def test_joint_error_is_the_mean_over_valid_joints():
     assert terms.joint_error(pred, target, jnp.zeros((1, 3))).tolist() == [[0.0, 0.0]]
 
 
-def test_reprojection_of_all_hypotheses_is_the_sum_as_printed_or_the_mean():
+def test_reprojection_of_all_hypotheses_is_their_mean():
     target, visible = jnp.zeros((1, 2, 2)), jnp.array([[1.0, 1.0]])
     pred = jnp.zeros((1, 4, 2, 2)).at[0, 1, 0].set(jnp.array([0.3, 0.4])).at[0, 3, 1, 0].set(1.0)
     np.testing.assert_allclose(terms.reprojection_error(pred, target, visible), [[0.0, 0.25, 0.0, 0.5]], rtol=1e-6)
-    for reduce, expected in (("sum", 0.75), ("mean", 0.75 / 4)):
-        loss = terms.hypothesis_reprojection_loss(pred, target, visible, reduce)
-        np.testing.assert_allclose(loss, [expected], rtol=1e-6)
+    loss = terms.hypothesis_reprojection_loss(pred, target, visible)
+    np.testing.assert_allclose(loss, [0.75 / 4], rtol=1e-6)
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.5, 3.0, np.pi])

@@ -13,9 +13,8 @@ FEATURES, HIDDEN = 6, 8
 
 
 def both(M, **fields):
-    defaults = {"iterations": 3, "hidden": HIDDEN, "dropout": 0.5, "activation": "relu", "init_noise": 0.1}
-    kinds = (hmr.IterativeHead, hmr_preactivated.PreactivatedHead)
-    return [kind(mean_state=MEAN, num_hypotheses=M, **defaults | fields) for kind in kinds]
+    settings = hmr.HeadSettings(MEAN, M, hidden=HIDDEN, **{"activation": "relu"} | fields)
+    return [kind(settings) for kind in (hmr.IterativeHead, hmr_preactivated.PreactivatedHead)]
 
 
 @pytest.mark.parametrize("M", [1, 3])

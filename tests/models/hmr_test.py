@@ -12,8 +12,7 @@ FEATURES, HIDDEN = 6, 8
 
 
 def head(M, kind=hmr.IterativeHead, **fields):
-    defaults = {"iterations": 3, "hidden": HIDDEN, "dropout": 0.5, "activation": "none", "init_noise": 0.1}
-    return kind(mean_state=MEAN, num_hypotheses=M, **defaults | fields)
+    return kind(hmr.HeadSettings(MEAN, M, hidden=HIDDEN, **fields))
 
 
 def random_params(module, batch, seed=0):
@@ -94,7 +93,7 @@ def test_dropout_only_in_training_and_differs_among_examples():
 
 
 def network(M, **fields):
-    return hmr.HMR(KeypointTrunk(width=16, blocks=1), MEAN, M, hidden=HIDDEN, **fields)
+    return hmr.HMR(KeypointTrunk(width=16, blocks=1), hmr.HeadSettings(MEAN, M, hidden=HIDDEN, **fields))
 
 
 def evidence(batch=2, seed=0):
@@ -167,6 +166,5 @@ def test_trunk_and_head_are_named_apart():
     ],
 )
 def test_bad_fields_say_what_is_expected(fields, message):
-    module = hmr.HMR(KeypointTrunk(width=16, blocks=1), **{"mean_state": MEAN, **fields})
     with pytest.raises(ValueError, match=message):
-        module.init(jax.random.key(0), evidence())
+        hmr.HeadSettings(**{"mean_state": MEAN, **fields})

@@ -107,12 +107,10 @@ def test_another_config_is_refused_but_evaluation_fields_are_free(trained):
     provenance.check_workdir(tiny.config(eval__ns=(1,), quantizer__weights="uniform"), trained)
 
 
-def test_init_starts_from_a_single_hypothesis_and_refuses_an_empty_folder(trained, tmp_path):
+def test_init_starts_from_a_single_hypothesis(trained, tmp_path):
     config = tiny.config(init=str(trained), train__steps=2, train__baseline=False)
     loop.train(config, tmp_path / "w")
     assert not (tmp_path / "w" / "stage1").exists()
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
-        loop.train(tiny.config(init=str(tmp_path / "nothing")), tmp_path / "v")
 
 
 def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, tmp_path):

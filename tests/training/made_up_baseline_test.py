@@ -13,14 +13,16 @@ from multibodies_jax.training import config_checks, logs, loop, provenance
 from tests.helpers import tiny
 
 SOURCE = """
+    import dataclasses
+
     import jax.numpy as jnp
 
     from multibodies_jax.models import build, hmr
 
 
-    def _build(*, own, body, **fields):
+    def _build(*, trunk, settings, frozen, own, body):
         del body
-        return hmr.HMR(**fields).clone(init_noise=own.spread)
+        return hmr.HMR(trunk, dataclasses.replace(settings, init_noise=own.spread), frozen)
 
 
     def _states_and_extra_terms(own, states, extras, batch, step):

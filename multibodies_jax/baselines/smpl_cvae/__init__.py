@@ -6,20 +6,14 @@ import flax.linen as nn
 
 from multibodies_jax.baselines.smpl_cvae import latents, network, objective
 from multibodies_jax.body import smpl
-from multibodies_jax.models import build, hmr_preactivated
+from multibodies_jax.models import build, hmr, hmr_preactivated
 from multibodies_jax.training import config_checks
 
 
 def _build(
     *,
     trunk: nn.Module,
-    mean_state: tuple[float, ...],
-    num_hypotheses: int,
-    iterations: int,
-    hidden: int,
-    dropout: float,
-    activation: str,
-    init_noise: float,
+    settings: hmr.HeadSettings,
     frozen: str,
     own: Any,
     body: smpl.SmplModel | None,
@@ -28,13 +22,7 @@ def _build(
         raise ValueError("SMPL-CVAE reads vertices of a body: pass `body` and its part of the config as `own`.")
     return network.CVAE(
         trunk=trunk,
-        mean_state=mean_state,
-        num_hypotheses=num_hypotheses,
-        iterations=iterations,
-        hidden=hidden,
-        dropout=dropout,
-        activation=activation,
-        init_noise=init_noise,
+        settings=settings,
         frozen=frozen,
         head_class=hmr_preactivated.PreactivatedHead,
         vertices=len(objective.encoded_vertices(own, body)),

@@ -25,7 +25,7 @@ class CVAE(HMR):
     that the rest would tell nothing new and only make its first layer larger.
 
     Attributes:
-      num_hypotheses: samples of z in evaluation, M; training has one per example.
+      settings: its `num_hypotheses` are the samples of z in evaluation, M; training has one per example.
       vertices: how many vertices of the truth the encoder reads, V.
       z_size: numbers of the latent, Z.
       width: of the encoder's layers and of the layer that mixes feature and latent.
@@ -36,7 +36,7 @@ class CVAE(HMR):
     width: int = 512
 
     def setup(self):
-        sizes = {name: getattr(self, name) for name in ("num_hypotheses", "vertices", "z_size", "width")}
+        sizes = {"vertices": self.vertices, "z_size": self.z_size, "width": self.width}
         if min(sizes.values()) < 1:
             got = ", ".join(f"{name} = {size}" for name, size in sizes.items())
             raise ValueError(f"The sizes of SMPL-CVAE must be at least 1, got {got}.")
@@ -62,7 +62,7 @@ class CVAE(HMR):
         if self.is_initializing():
             self.encode(jnp.zeros((1, self.vertices, 3)))
         hashes = batch.get("example_hash", jnp.zeros(len(feature), jnp.uint32))
-        return self._decode(feature, standard_latents(hashes, self.num_hypotheses, self.z_size))
+        return self._decode(feature, standard_latents(hashes, self.settings.num_hypotheses, self.z_size))
 
     def encode(self, mesh: Float[Array, "B V 3"]) -> tuple[Float[Array, "B Z"], Float[Array, "B Z"]]:
         """Mean and log-variance of z, given the truth as in `__call__`; `model.apply(..., method="encode")`."""

@@ -7,20 +7,14 @@ import flax.linen as nn
 from multibodies_jax.baselines.smpl_mdn import network, objective
 from multibodies_jax.body import smpl
 from multibodies_jax.evaluation import ablations
-from multibodies_jax.models import build, hmr_preactivated
+from multibodies_jax.models import build, hmr, hmr_preactivated
 from multibodies_jax.training import config_checks
 
 
 def _build(
     *,
     trunk: nn.Module,
-    mean_state: tuple[float, ...],
-    num_hypotheses: int,
-    iterations: int,
-    hidden: int,
-    dropout: float,
-    activation: str,
-    init_noise: float,
+    settings: hmr.HeadSettings,
     frozen: str,
     own: Any,
     body: smpl.SmplModel | None,
@@ -28,13 +22,7 @@ def _build(
     del body
     return network.MDN(
         trunk=trunk,
-        mean_state=mean_state,
-        num_hypotheses=num_hypotheses,
-        iterations=iterations,
-        hidden=hidden,
-        dropout=dropout,
-        activation=activation,
-        init_noise=init_noise,
+        settings=settings,
         frozen=frozen,
         head_class=hmr_preactivated.PreactivatedHead,
         root=own.root,

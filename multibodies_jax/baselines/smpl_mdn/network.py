@@ -21,7 +21,7 @@ _ORDER, _NOISE = 0x3D0, 0x3D1  # Purposes of random keys.
 
 
 class MDN(HMR):
-    """HMR's head as a mixture density network (Bishop, 1994; Li and Lee, 2019) with M = `num_hypotheses` components.
+    """HMR's head as a mixture density network (Bishop, 1994; Li and Lee, 2019) with M components.
 
     A component has a mean of its own for the log-rotations (axis-angles) of the 23 body joints; shape, camera and, with
     root "shared", the global rotation are one for all of them: the mean of the M that the head gives. The head is
@@ -52,7 +52,7 @@ class MDN(HMR):
           batch: what the trunk reads, and in evaluation `example_hash` (B,), on which alone the random draws depend.
           train: as in `HMR`.
         """
-        feature, size = self.read(batch, train), self.num_hypotheses
+        feature, size = self.read(batch, train), self.settings.num_hypotheses
         states = _share(self.make_head(size)(feature, train), self.root)
         log_alpha = jnp.full(states.shape[:2], -math.log(size))
         log_sigma = jnp.full(states.shape[:2], log_std(self.sigma, self.sigma_means))

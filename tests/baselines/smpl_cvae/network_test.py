@@ -10,13 +10,12 @@ import pytest
 import scipy.stats
 
 from multibodies_jax.baselines.smpl_cvae import network
-from multibodies_jax.models import hmr
 from tests.helpers import small_cvae
-from tests.helpers.small_cvae import BATCH, FIELDS, RNG, TRUTH, VERTICES, B, M, Z
+from tests.helpers.small_cvae import BATCH, RNG, TRUTH, VERTICES, B, M, Z
 
 
 def test_a_trained_hmr_drops_in_and_starts_unchanged(trained):
-    source = small_cvae.random_parameters(hmr.HMR(**FIELDS, num_hypotheses=1))["params"]
+    source = small_cvae.random_parameters(small_cvae.hmr_of_one)["params"]
     own = trained["params"]
     assert set(own) == {"trunk", "head", "encoder", "fuse_in", "fuse_out"}
     assert jax.tree.map(jnp.shape, {name: own[name] for name in source}) == jax.tree.map(jnp.shape, source)
@@ -125,7 +124,7 @@ def test_the_gradient_reaches_everything_in_training(trained):
         assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, path
 
 
-@pytest.mark.parametrize("name", ["num_hypotheses", "vertices", "z_size", "width"])
+@pytest.mark.parametrize("name", ["vertices", "z_size", "width"])
 def test_sizes_below_one_are_refused(name):
     with pytest.raises(ValueError, match=rf"at least 1.*{name} = 0"):
         small_cvae.build(**{name: 0}).init(jax.random.key(0), BATCH)

@@ -1,0 +1,88 @@
+"""What a stage of training starts from: random variables, or those of a checkpoint, whose one hypothesis becomes M."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from multibodies_jax.models import build
+from multibodies_jax.training import checkpoints, setup
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a stage starts from: a restored checkpoint.
+
+    Attributes:
+      folder: of the checkpoint.
+      variables: parameters (averaged ones where they were kept) and statistics.
+      metadata: of the checkpoint.
+    """
+
+    folder: pathlib.Path
+    variables: dict[str, Any]
+    metadata: dict[str, Any]
+
+    def origin(self) -> dict[str, str]:
+        """So that comparisons can tell whether two runs started alike."""
+        parts = [self.variables["params"], self.variables["batch_stats"]]
+        return {"dir": str(self.folder), "fingerprint": checkpoints.fingerprint(parts)}
+
+
+def source_folder(config: Any) -> pathlib.Path | None:
+    """The checkpoints that `config.init` names: the first stage of a work directory, or, without one, its only stage."""
+    if not config.init:
+        return None
+    root = pathlib.Path(config.init)
+    for folder in (root / "stage1", root / "checkpoints", root):
+        if checkpoints.latest_step(folder) is not None:
+            return folder
+    raise FileNotFoundError(
+        f"config.init={config.init!r} holds no checkpoint (looked in stage1/, checkpoints/ and the folder itself)."
+    )
+
+
+def restore(config: Any, bodies: setup.Bodies, folder: pathlib.Path) -> Source:
+    """Restores the newest checkpoint of a folder.
+
+    Raises:
+      CheckpointError: nothing there, damaged, or of another body.
+    """
+    items, metadata, _ = checkpoints.restore(folder)
+    checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
+    return Source(folder, checkpoints.variables(items["state"]), metadata)
+
+
+def variables(
+    config: Any, model: nn.Module, num_hypotheses: int, source: Source | None, example: dict, key: Key[Array, ""]
+) -> dict[str, Any]:
+    """The variables with which a stage of M = `num_hypotheses` starts: random ones, or those of its source (appendix D).
+
+    Raises:
+      ValueError: the source has another M that is not 1.
+      CheckpointError: its parameters are not those of `model`.
+    """
+    k_init, k_expand = jax.random.split(key)
+    if source is None:
+        return jax.jit(lambda k: model.init({"params": k, "dropout": k}, example, train=False))(k_init)
+    have = source.metadata["num_hypotheses"]
+    if have not in (1, num_hypotheses):
+        raise ValueError(
+            f"{source.folder} has M = {have} hypotheses; M = {num_hypotheses} can start from M = 1 or from {num_hypotheses}."
+        )
+    found = jax.tree.map(jnp.asarray, source.variables)
+    if num_hypotheses > have:
+        noise = config.model.init_noise
+        names = {"name": config.model.name, "head": config.model.head}
+        found = build.expand(found, num_hypotheses, noise, k_expand, **names)
+    init = functools.partial(model.init, {"params": k_init, "dropout": k_init}, example, train=False)
+    expected = jax.eval_shape(init)
+    if set(expected["params"]) > set(found["params"]):  # Layers that no source has.
+        found["params"] = {**jax.jit(init)()["params"], **found["params"]}
+    checkpoints.check_match(source.folder, found["params"], expected["params"])
+    return found
