@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -35,14 +35,14 @@ class Predictor:
 
     Attributes:
       config: of the experiment.
-      workdir: where it was trained.
+      tuned: what evaluation chose on the validation split: `temperature`; empty before an evaluation.
       bodies: the body with its joint regressors.
       num_hypotheses: M.
       infer: a batch (docs/interfaces.md, section 2) -> scored hypotheses (B, M); compiled at the first call.
     """
 
     config: Any
-    workdir: pathlib.Path
+    tuned: Mapping[str, Any]
     bodies: setup.Bodies
     num_hypotheses: int
     infer: Callable[[dict[str, jax.Array]], Hypotheses]
@@ -127,12 +127,11 @@ class Predictor:
         if self.num_hypotheses == 1:
             temperature = 1.0  # Nothing is weighted.
         elif not temperature:
-            results = self.workdir / "results.json"
-            temperature = json.loads(results.read_text()).get("temperature") if results.exists() else None
+            temperature = self.tuned.get("temperature")
             if temperature is None:
                 raise ValueError(
-                    f"config.quantizer.temperature = None takes the one chosen by evaluation, and {results} has none: "
-                    "run `multibodies evaluate` first, or set a temperature."
+                    "config.quantizer.temperature = None takes the one chosen by evaluation, and the work directory has "
+                    "no results.json with one: run `multibodies evaluate` first, or set a temperature."
                 )
         return {
             "reading": q.reading,
@@ -162,7 +161,14 @@ def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
     regressor = inference.restore(config, workdir / "checkpoints", bodies)
     density = prior.load_prior(config, workdir, bodies)
     infer = functools.partial(inference.hypothesize, regressor, density)
-    return Predictor(config, workdir, bodies, regressor.num_hypotheses, infer)
+    return Predictor(config, tuned(workdir), bodies, regressor.num_hypotheses, infer)
+
+
+def tuned(workdir: pathlib.Path) -> dict[str, Any]:
+    """What the evaluation of a work directory chose on the validation split; empty before an evaluation."""
+    path = workdir / "results.json"
+    results = json.loads(path.read_text()) if path.is_file() else {}
+    return {name: results[name] for name in ("temperature",) if results.get(name) is not None}
 
 
 def stored_config(workdir: pathlib.Path) -> Any:
@@ -174,8 +180,12 @@ def stored_config(workdir: pathlib.Path) -> Any:
     path = workdir / "config.json"
     if not path.is_file():
         raise ValueError(f"{workdir} has no config.json: give a folder that `multibodies train` or `convert` made.")
-    stored = json.loads(path.read_text())
-    stored.pop("converted", None)  # The origin of converted weights.
+    return config_of(json.loads(path.read_text()))
+
+
+def config_of(stored: Mapping[str, Any]) -> Any:
+    """The config that was stored as JSON by any version; fields that are not stored are at their defaults."""
+    stored = {name: value for name, value in stored.items() if name != "converted"}  # The origin of converted weights.
     config = default.get_config().unlock()
     for field, value in config_versions.modern(stored).items():
         *parents, name = field.split(".")

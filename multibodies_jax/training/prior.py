@@ -40,7 +40,8 @@ class Prior(flax.struct.PyTreeNode):
         return jnp.asarray(self.flow.apply(self.variables, key, num, method="sample"))
 
 
-def _flow(config: Any) -> flow_lib.Flow:
+def flow_of(config: Any) -> flow_lib.Flow:
+    """The density of a config, without variables."""
     return flow_lib.Flow(layers=config.flow.layers, width=config.flow.width, dropout=config.flow.dropout)
 
 
@@ -74,7 +75,7 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
         split: setup.zero_root_skeletons(bodies, *map(jnp.asarray, sources.load_people(config, split)))
         for split in ("train", "validation")
     }
-    flow: Any = _flow(config)
+    flow: Any = flow_of(config)
     key = jax.random.key(config.seed)
     variables = flow.init(key, skeletons["train"][:2], method="log_prob")
     mean, std = flow_lib.standardization(skeletons["train"])
@@ -174,7 +175,7 @@ def load_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Prio
 
     A single hypothesis needs none: without `prior/` it gets one that weighs all alike (SPIN's weights have no prior).
     """
-    flow = _flow(config)
+    flow = flow_of(config)
     if config.model.num_hypotheses == 1 and checkpoints.latest_step(workdir / "prior") is None:
         return Prior(None, flow, None)
     shapes = jax.eval_shape(lambda: flow.init(jax.random.key(0), jnp.zeros((2, 72)), method="log_prob"))

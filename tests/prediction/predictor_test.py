@@ -85,6 +85,7 @@ def test_a_tuned_temperature_is_read_from_the_evaluation(trained, tmp_path):
     with pytest.raises(ValueError, match="run `multibodies evaluate` first"):
         model.quantizer_settings()
     (tmp_path / "w" / "results.json").write_text(json.dumps({"temperature": 0.25}))
+    model = multibodies_jax.load(tmp_path / "w", config)
     assert model.quantizer_settings()["temperature"] == 0.25
 
 
