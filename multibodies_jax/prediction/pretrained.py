@@ -185,7 +185,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: packs a work directory; returns 0, or 2 for wrong input."""
     parser = argparse.ArgumentParser(
-        prog="python -m multibodies_jax.prediction.pretrained", description=__doc__.split("\n")[0]
+        prog="python -m multibodies_jax.prediction.pretrained", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--workdir", required=True, help="a trained and evaluated work directory")
     parser.add_argument("--out", default=str(PATH), help="the file to write (default: the embedded one)")
