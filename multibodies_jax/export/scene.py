@@ -250,7 +250,9 @@ def build(
 def _person(
     record: Mapping[str, np.ndarray], model: smpl.SmplModel, choices: Mapping[int, Choice], vertex_spread: bool
 ) -> Person:
-    num = len(record["all_log_prior"])
+    num, coefficients = record["all_betas"].shape
+    if coefficients != model.shapedirs.shape[2]:
+        raise SceneError(f"The prediction has {coefficients} shape coefficients, the body {model.shapedirs.shape[2]}.")
     own = _own_choice(record, num)
     sets = {**choices, len(own.bodies): own}
     used = sorted({k for choice in sets.values() for k in choice.bodies})
@@ -292,10 +294,6 @@ def _bodies(
     record: Mapping[str, np.ndarray], model: smpl.SmplModel, used: Integer[np.ndarray, "N"]
 ) -> tuple[Body, ...]:
     rotmats, betas = record["all_rotmats"][used], record["all_betas"][used]
-    if betas.shape[1] != model.shapedirs.shape[2]:
-        raise SceneError(
-            f"The prediction has {betas.shape[1]} shape coefficients, the body {model.shapedirs.shape[2]}."
-        )
     rest, rest_joints, correctives = (np.asarray(x, np.float64) for x in _shaped(model, rotmats, betas))
     turn = record["photo_rotation"].astype(np.float64)
     shift = record["all_photo_translation"][used].astype(np.float64)
