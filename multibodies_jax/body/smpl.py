@@ -242,6 +242,38 @@ def joints(
     return jnp.swapaxes(summed, -1, -2)
 
 
+def joints_jacobian(
+    joint_model: JointModel, rotmats: Float[Array, "J 3 3"], betas: Float[Array, "S"]
+) -> tuple[Float[Array, "X 3 J 3"], Float[Array, "X 3 S"]]:
+    """How the regressed joints of one body move when a joint turns or the shape changes.
+
+    A turn of a bone carries all vectors of the bones below it, so that the derivative is one sum of turned vectors for
+    each pair of a regressed joint and a bone. The movement of the pose correctives is left out: millimetres per radian.
+
+    Args:
+      joint_model: the body contracted with a regressor.
+      rotmats: rotation of each joint relative to its parent.
+      betas: shape coefficients.
+
+    Returns:
+      Metres per radian of v in `rotmats[j] @ exp(v)`, and metres per unit of each shape coefficient.
+    """
+    E, _, Q = joint_model.vectors.shape
+    features = jnp.concatenate([jnp.ones(1), betas, pose_features(rotmats)])
+    local = _dot(features, joint_model.vectors.reshape(E, 3 * Q)).reshape(3, Q)
+    world = jnp.stack(_world_rotations(rotmats, joint_model.parents))
+    bones = np.array(joint_model.bones)
+    turned = _einsum("qab,bq->aq", world[bones], local)
+    carried = _ancestors(joint_model.parents)[bones]  # (Q, J): 1 where the joint carries the vector.
+    pairs = (carried[:, :, None] * joint_model.sums[:, None, :]).reshape(Q, -1)
+    moment = _dot(turned, pairs).reshape(3, len(joint_model.parents), -1)
+    by_rotation = jnp.cross(jnp.swapaxes(world, 1, 2)[None], jnp.transpose(moment, (2, 1, 0))[:, :, None, :])
+    shape_vectors = joint_model.vectors[1 : len(joint_model.root)]
+    by_shape = _einsum("saq,qx->xas", _einsum("qab,sbq->saq", world[bones], shape_vectors), joint_model.sums)
+    by_shape = by_shape + _einsum("sa,x->xas", joint_model.root[1:], joint_model.root_sums)
+    return jnp.transpose(by_rotation, (0, 3, 1, 2)), by_shape
+
+
 def _contract_vertices(
     model: SmplModel, regressor: np.ndarray, rest_basis: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

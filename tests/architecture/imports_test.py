@@ -19,7 +19,7 @@ GEOMETRY = {"geometry"}
 BODY = GEOMETRY | {"body"}
 HYPOTHESES = BODY | {"hypotheses"}
 DATA = HYPOTHESES | {"losses", "models", "data"}
-TRAINING = DATA | {"training"}
+TRAINING = DATA | {"training", "fitting"}
 ALLOWED = {
     "registry": set(),
     "io": set(),
@@ -28,6 +28,7 @@ ALLOWED = {
     "hypotheses": HYPOTHESES,
     "losses": HYPOTHESES,
     "models": HYPOTHESES,
+    "fitting": HYPOTHESES,
     "vis": HYPOTHESES,
     "export": HYPOTHESES | {"vis"},
     "embedded": BODY | {"vis"},
@@ -38,7 +39,7 @@ ALLOWED = {
     "baselines": TRAINING | {"evaluation"},
     "released": TRAINING | {"evaluation"},
 }
-CORE = ("geometry", "body", "hypotheses", "losses", "models", "data", "training", "evaluation", "prediction")
+CORE = ("geometry", "body", "hypotheses", "fitting", "losses", "models", "data", "training", "evaluation", "prediction")
 BUILDERS = BODY | {"data", "embedded"}  # What `tfds_builders` imports of the library.
 DOORS = {"data/sources.py", "cli.py", "reporting/reference.py"}  # Import `tfds_builders`; the last documents it.
 NAMES = re.compile(r"(?<![a-z])(released|mdn|cvae)(?![a-z])", re.IGNORECASE)  # Whole parts of identifiers and words.

@@ -117,6 +117,24 @@ def test_gradients_are_finite_and_equal_with_and_without_a_mesh(angle):
         np.testing.assert_allclose(one, other, atol=2e-4)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_the_jacobian_of_joints_equals_that_of_the_mesh_without_pose_correctives(seed):
+    arrays = random_body.arrays(seed)
+    arrays["posedirs"] = 0 * arrays["posedirs"]
+    _, regressor, _ = random_body.make(seed)
+    model = smpl.build(**arrays)
+    rotmats, betas = random_poses(seed)
+
+    def regressed(turns, betas):
+        turned = jnp.einsum("jab,jbc->jac", rotmats, rotations.axis_angle_to_matrix(turns), precision="highest")
+        return jnp.einsum("xv,va->xa", regressor, smpl.mesh(model, turned, betas), precision="highest")
+
+    expected = jax.jit(jax.jacfwd(regressed, argnums=(0, 1)))(jnp.zeros((24, 3)), betas)
+    by_rotation, by_shape = smpl.joints_jacobian(smpl.contract(model, regressor), rotmats, betas)
+    np.testing.assert_allclose(by_rotation, expected[0], atol=1e-5)
+    np.testing.assert_allclose(by_shape, expected[1], atol=1e-5)
+
+
 def test_a_subset_is_part_of_the_whole():
     model, _, _ = random_body.make()
     ids = np.array([7, 3, 50, 0, 21])

@@ -1,0 +1,97 @@
+"""The solver against scipy's in float64, on the objective of a loop; what it refuses, and what it does with nothing."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize
+
+from multibodies_jax.body import smpl
+from multibodies_jax.fitting import objective, solver
+from tests.helpers import fitting_reference as reference
+
+N = 6
+minimize = jax.jit(solver.minimize)
+
+
+@functools.cache
+def shown(seed=0):
+    """Starts, and the keypoints of other bodies."""
+    model = reference.joint_model()
+    start = objective.with_camera(*map(jnp.asarray, reference.random_bodies(seed, N)))
+    truth = objective.with_camera(*map(jnp.asarray, reference.random_bodies(seed + 1, N)))
+    return start, objective.project(smpl.joints(model, truth.rotmats, truth.betas), truth)
+
+
+def fit(start, keypoints, steps, weights=reference.WEIGHTS, log_prob=reference.log_prob):
+    return minimize(start, start.rotmats, keypoints, reference.joint_model(), log_prob, weights, steps=steps)
+
+
+def value(body, anchor, keypoints, weights=reference.WEIGHTS):
+    return objective.value(body, anchor, keypoints, reference.joint_model(), reference.log_prob, weights)
+
+
+def test_the_optimum_is_that_of_scipy_in_float64():
+    start, points = shown()
+    confidence = np.ones((N, 24), np.float32)
+    confidence[:, 6:12] = 0
+    body, found = fit(start, objective.visible_keypoints(points, confidence), steps=80)
+    at = [np.asarray(x)[0] for x in (body.rotmats, body.betas, body.log_cam)]
+
+    def after(step):
+        return reference.value(at, step, start.rotmats[0], np.asarray(points[0], np.float64), confidence[0])
+
+    assert after(np.zeros(85)) == pytest.approx(float(found[0]), rel=1e-5)
+    begun = reference.value(
+        [np.asarray(x)[0] for x in (start.rotmats, start.betas, start.log_cam)],
+        np.zeros(85),
+        start.rotmats[0],
+        np.asarray(points[0], np.float64),
+        confidence[0],
+    )
+    further = optimize.minimize(after, np.zeros(85), method="L-BFGS-B", options={"maxiter": 30, "maxfun": 4000})
+    assert further.fun > float(found[0]) - 1e-4 * (begun - float(found[0]))
+    assert np.abs(further.x).max() < 0.02
+
+
+def test_the_objective_never_rises():
+    start, points = shown(2)
+    keypoints = objective.visible_keypoints(points, np.ones((N, 24), np.float32))
+    values = [value(start, start.rotmats, keypoints)]
+    for steps in (1, 2, 4, 8):
+        body, found = fit(start, keypoints, steps)
+        np.testing.assert_allclose(found, value(body, start.rotmats, keypoints), rtol=1e-4)
+        assert (found <= values[-1]).all()
+        values.append(found)
+    assert (values[-1] < 0.5 * values[0]).all()
+
+
+def test_steps_that_do_not_lower_the_objective_are_refused_one_by_one():
+    """A density that is infinitely unlikely everywhere except at the start of every second body."""
+    start, points = shown(3)
+    keypoints = objective.visible_keypoints(points, np.ones((N, 24), np.float32))
+    _, X = objective.terms_and_joints(start, start.rotmats, keypoints, reference.joint_model(), reference.WEIGHTS)
+
+    def trap(X, starts):
+        trapped = (jnp.arange(N) % 2 == 0) & jnp.any(starts != X, axis=1)
+        return jnp.where(trapped, -jnp.inf, -jnp.sum(X**2, axis=1))
+
+    body, found = fit(start, keypoints, 6, log_prob=jax.tree_util.Partial(trap, starts=X))
+    moved = np.abs(np.asarray(body.rotmats - start.rotmats)).max(axis=(1, 2, 3))
+    assert (moved[::2] == 0).all()
+    assert (moved[1::2] > 0.01).all()
+    assert np.isfinite(found).all()
+
+
+def test_a_body_that_is_not_a_number_stays_and_harms_no_other():
+    start, points = shown(4)
+    keypoints = objective.visible_keypoints(points, np.ones((N, 24), np.float32))
+    body, _ = fit(start, keypoints, 4)
+    broken, found = fit(dataclasses.replace(start, betas=start.betas.at[2, 3].set(jnp.nan)), keypoints, 4)
+    assert found[2] == jnp.inf
+    others = np.array([0, 1, 3, 4, 5])
+    np.testing.assert_array_equal(broken.rotmats[others], body.rotmats[others])
+    np.testing.assert_array_equal(broken.rotmats[2], start.rotmats[2])
