@@ -25,6 +25,8 @@ OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 # The other commands: a module whose `main(argv)` returns the exit status, and what they do.
 _PROGRAMS = {
     "requantize": ("multibodies_jax.prediction.requantize", "Choose another number of bodies of a saved prediction."),
+    "fetch": ("multibodies_jax.fetch", "Fetch the people detector's files (by npm, or from a file)."),
+    "doctor": ("multibodies_jax.doctor", "Say what is installed, what is missing, and what to type."),
     "report": ("multibodies_jax.reporting.__main__", "Print tables of many evaluated work directories."),
     "tables": (
         "multibodies_jax.reporting.paper_runs",

@@ -173,5 +173,17 @@ def lock(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
         file.truncate(0)
 
 
+def cache_folder() -> pathlib.Path:
+    """The user's folder for what can be made or fetched again; it may be absent.
+
+    MULTIBODIES_CACHE, or else `multibodies_jax` in XDG_CACHE_HOME, whose default is ~/.cache (a relative path there is
+    ignored, as the XDG base directory specification demands).
+    """
+    if own := os.environ.get("MULTIBODIES_CACHE"):
+        return pathlib.Path(own).expanduser().absolute()
+    shared = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (shared if shared.is_absolute() else pathlib.Path.home() / ".cache") / "multibodies_jax"
+
+
 def _beside(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex}{TEMPORARY}")

@@ -149,6 +149,8 @@ def test_people_that_could_not_be_predicted_give_status_1(called, monkeypatch):
         ("convert", "multibodies_jax.convert.__main__"),
         ("data", "tfds_builders.__main__"),
         ("requantize", "multibodies_jax.prediction.requantize"),
+        ("fetch", "multibodies_jax.fetch"),
+        ("doctor", "multibodies_jax.doctor"),
     ],
 )
 def test_other_commands_are_the_modules_of_python_m(command, module, monkeypatch, capsys):
@@ -158,7 +160,7 @@ def test_other_commands_are_the_modules_of_python_m(command, module, monkeypatch
 
 
 def test_their_help_names_the_command(capsys):
-    for command in ("report", "tables", "convert", "data", "requantize"):
+    for command in ("report", "tables", "convert", "data", "requantize", "fetch", "doctor"):
         try:
             status = cli.main([command, "--help"])
         except SystemExit as leave:
@@ -192,7 +194,19 @@ def test_the_help_of_run_py_explains_modes_and_flags():
 def test_the_overview_names_every_command(capsys):
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("train", "evaluate", "predict", "all", "report", "tables", "convert", "data", "requantize"):
+    for command in (
+        "train",
+        "evaluate",
+        "predict",
+        "all",
+        "report",
+        "tables",
+        "convert",
+        "data",
+        "requantize",
+        "fetch",
+        "doctor",
+    ):
         assert re.search(rf"^  {command} ", shown, flags=re.MULTILINE)
     assert cli.main(["--version"]) == 0 and re.search(r"\d+\.\d+\.\d+", capsys.readouterr().out)
 
@@ -203,7 +217,9 @@ def test_a_missing_or_unknown_command_lists_the_choices(argv, capsys):
     assert "choose one of train, evaluate, predict" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "train", "predict", "report", "tables", "convert", "requantize"])
+@pytest.mark.parametrize(
+    "command", ["", "train", "predict", "report", "tables", "convert", "requantize", "fetch", "doctor"]
+)
 def test_help_answers_before_anything_slow_is_imported(command):
     code = (
         "import sys; from multibodies_jax import cli\n"

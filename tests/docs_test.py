@@ -15,7 +15,18 @@ FORBIDDEN = {
     r"\b(has|have) not\b(?! (been|yet|changed))": "lacks",
     r"\bso many\b": "a number, or 'this many'",
 }
-_PACKAGES = ("body", "baselines", "convert", "data", "embedded", "geometry", "hypotheses", "losses", "models")
+_PACKAGES = (
+    "body",
+    "baselines",
+    "convert",
+    "data",
+    "detection",
+    "embedded",
+    "geometry",
+    "hypotheses",
+    "losses",
+    "models",
+)
 _PACKAGES += ("prediction", "released", "reporting", "training", "vis")
 SOURCES = (*(f"multibodies_jax/{name}" for name in _PACKAGES), "configs", "tfds_builders", "benchmarks")
 _LINK = re.compile(r"(?<!\!)\[[^\]]*\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"|\!\[[^\]]*\]\(([^)\s]+)\)")

@@ -172,3 +172,17 @@ def test_a_lock_is_waited_for(tmp_path):
     holder = _hold(tmp_path / "a.lock", 0.5)
     with io.lock(tmp_path / "a.lock"):
         assert holder.wait(timeout=60) == 0
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MULTIBODIES_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert io.cache_folder() == tmp_path / ".cache" / "multibodies_jax"
+    for ignored in ("", "relative"):
+        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
+        assert io.cache_folder() == tmp_path / ".cache" / "multibodies_jax"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "shared"))
+    assert io.cache_folder() == tmp_path / "shared" / "multibodies_jax"
+    monkeypatch.setenv("MULTIBODIES_CACHE", "~/own")
+    assert io.cache_folder() == tmp_path / "own"

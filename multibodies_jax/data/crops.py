@@ -14,8 +14,9 @@ def warp(
     transform: Float64[np.ndarray, "2 3"],
     size: int,
     origin: tuple[int, int] | Int[np.ndarray, "2"] = (0, 0),
+    repeat_border: bool = False,
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """Resamples a window of an image to a crop; what lies outside the window is black.
+    """Resamples a window of an image to a crop; what lies outside the window is black, or its border repeated.
 
     Enlarging is bilinear. Shrinking averages what a crop pixel covers: at least one bilinear sample per image pixel;
     where that is many, blocks of image pixels are averaged first.
@@ -25,10 +26,12 @@ def warp(
       transform: original pixels to crop pixels (`boxes.affine`).
       size: side of the crop in pixels.
       origin: x, y of the window in the original image.
+      repeat_border: repeat the window's border outside of it.
 
     Returns:
       The crop.
     """
+    border = cv2.BORDER_REPLICATE if repeat_border else cv2.BORDER_CONSTANT
     linear, offset = transform[:, :2], transform[:, 2]
     zoom = np.sqrt(abs(np.linalg.det(linear)))
     block = max(1, int(0.5 / zoom + 1e-6))  # Half the shrinking at most: bilinear samples of blocks are softer.
@@ -36,13 +39,13 @@ def warp(
     image, origin = _part(image, np.asarray(origin), transform, size, reach=block + 2)
     offset = offset + linear @ origin
     if block > 1:
-        image, linear = _block_mean(image, block), linear * block
+        image, linear = _block_mean(image, block, border), linear * block
     samples = max(1, int(np.ceil(1 / (zoom * block) - 1e-6)))
     linear, offset = linear * samples, offset * samples
     # Both sides in units of pixel centres, as OpenCV counts: x_cv = x - 0.5.
     offset = offset + linear @ np.array([0.5, 0.5]) - 0.5
     matrix = np.concatenate([linear, offset[:, None]], axis=1)
-    crop = cv2.warpAffine(image, matrix, (size * samples,) * 2, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    crop = cv2.warpAffine(image, matrix, (size * samples,) * 2, flags=cv2.INTER_LINEAR, borderMode=border)
     return crop if samples == 1 else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
 
 
@@ -64,10 +67,10 @@ def _part(
     return image[first[1] : last[1], first[0] : last[0]], origin + first
 
 
-def _block_mean(image: UInt8[np.ndarray, "h w 3"], block: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Averages block x block pixels, after padding right and below with black to whole blocks."""
+def _block_mean(image: UInt8[np.ndarray, "h w 3"], block: int, border: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Averages block x block pixels, after padding right and below to whole blocks: black, or OpenCV's other border."""
     height, width = (-(-n // block) for n in image.shape[:2])
     pad_below, pad_right = height * block - image.shape[0], width * block - image.shape[1]
     if pad_below or pad_right:
-        image = cv2.copyMakeBorder(image, 0, pad_below, 0, pad_right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+        image = cv2.copyMakeBorder(image, 0, pad_below, 0, pad_right, border, value=(0, 0, 0))
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

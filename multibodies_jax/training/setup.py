@@ -1,7 +1,6 @@
 """What an experiment is made of, read from its config: body, joint models, network, people; shared by train, evaluate and predict."""
 
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from multibodies_jax import io
 from multibodies_jax.body import body_files
 from multibodies_jax.body import smpl as smpl_lib
 from multibodies_jax.geometry import centring, rotations
@@ -102,6 +102,6 @@ def centred_joints(bodies: Bodies, rotmats: Array, betas: Array) -> tuple[Array,
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs between runs (about ten seconds of every start); JAX_COMPILATION_CACHE_DIR chooses the folder."""
-    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "multibodies_jax" / "xla"
+    default = io.cache_folder() / "xla"
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

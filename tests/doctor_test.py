@@ -1,0 +1,96 @@
+"""`multibodies doctor`: what is there, what is missing with its remedy, and the exit status."""
+
+import importlib.metadata
+import pathlib
+import tomllib
+
+import pytest
+
+from multibodies_jax import doctor
+from multibodies_jax.detection import weights
+from multibodies_jax.prediction import pretrained
+from multibodies_jax.training import checkpoints
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch, tmp_path):
+    """A machine with the package and nothing else, seen from an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MULTIBODIES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pretrained, "PATH", tmp_path / "absent.npz")
+
+
+def _by_name(findings, state):
+    return {finding.what: finding for finding in findings if finding.state == state}
+
+
+def test_what_is_missing_is_reported_with_what_to_type(capsys):
+    assert doctor.main([]) == 1
+    shown = capsys.readouterr().out
+    assert "-> multibodies fetch detector" in shown and "-> make demo" in shown
+    assert shown.rstrip().endswith("lacks: weights (make demo); detector (multibodies fetch detector).")
+
+
+def test_what_is_there_is_reported_with_its_licence():
+    found = _by_name(doctor.examine(), "ok")
+    assert {"package", "Python", "libraries", "device", "body", "photographs"} <= set(found)
+    assert f"jax {importlib.metadata.version('jax')}" in found["libraries"].text
+    assert "mannequin" in found["body"].text and found["body"].licence
+    assert "CC BY 2.0" in found["photographs"].licence
+
+
+def test_with_weights_and_detector_predict_has_all(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(weights, "problems", lambda folder: [])
+    monkeypatch.setattr(checkpoints, "latest_step", lambda folder: 7 if folder.parent.name == "demo" else None)
+    for name in ("demo", "empty"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").write_text("{}")
+    (tmp_path / "data" / "people" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "data" / "people" / "1.0.0" / "dataset_info.json").write_text("{}")
+    assert doctor.main([]) == 0
+    shown = capsys.readouterr().out
+    assert "runs/demo (step 7)" in shown and "empty" not in shown
+    assert "has all that it needs" in shown and "Apache-2.0 (Google" in shown
+    assert _by_name(doctor.examine(), "ok")["datasets"].text == "people"
+
+
+def test_weights_that_ship_with_the_package_are_enough(monkeypatch, tmp_path):
+    monkeypatch.setattr(pretrained, "read", lambda path: ({"commit": "0123456789"}, {}))
+    assert "embedded, of commit 01234567" in _by_name(doctor.examine(), "ok")["weights"].text
+
+
+def test_damaged_weights_are_reported(tmp_path):
+    (tmp_path / "absent.npz").write_bytes(b"damaged")
+    found = [finding for finding in doctor.examine() if finding.what == "weights" and "absent.npz" in finding.text]
+    assert [(finding.state, finding.remedy) for finding in found] == [("missing", "reinstall the package")]
+
+
+def test_a_folder_without_the_licensed_body_is_reported(tmp_path):
+    body = _by_name(doctor.examine(str(tmp_path)), "missing")["body"]
+    assert "SMPL_NEUTRAL.pkl" in body.text and "https://smpl.is.tue.mpg.de" in body.licence
+
+
+def test_without_npm_its_page_is_named(monkeypatch):
+    monkeypatch.setattr(weights, "find_npm", lambda: None)
+    assert "https://nodejs.org" in _by_name(doctor.examine(), "note")["npm"].remedy
+
+
+def test_one_broken_check_does_not_hide_the_others(monkeypatch):
+    def broken(body):
+        raise ImportError("no such library")
+
+    monkeypatch.setattr(doctor, "CHECKS", [broken, doctor.device])
+    first, second = doctor.examine()
+    assert (first.state, first.what) == ("missing", "broken") and "ImportError: no such library" in first.text
+    assert second.state == "ok"
+
+
+def test_a_library_that_is_not_installed_is_reported(monkeypatch):
+    monkeypatch.setattr(doctor, "LIBRARIES", ("jax", "no-such-library"))
+    assert "no-such-library" in _by_name(doctor.examine(), "missing")["libraries"].text
+
+
+def test_the_libraries_are_dependencies():
+    with open(pathlib.Path(__file__).parents[1] / "pyproject.toml", "rb") as file:
+        named = " ".join(tomllib.load(file)["project"]["dependencies"])
+    assert all(library in named for library in doctor.LIBRARIES if library != "jaxlib")  # It comes with jax.
