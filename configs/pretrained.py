@@ -23,7 +23,7 @@ def get_config() -> Any:
 
     c.stage1.steps = 12000
 
-    c.train.steps = 16000
+    c.train.steps = 10000
     c.train.checkpoint_every = 1000
     c.optim.ema = 0.999
     return c

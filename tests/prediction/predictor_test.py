@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import multibodies_jax
+from multibodies_jax import io
 from multibodies_jax.body import smpl
-from multibodies_jax.data import sources
 from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people, predictor
 from multibodies_jax.prediction.evidence import evidence
-from multibodies_jax.training import config_versions, inference, loop, prior, setup
+from multibodies_jax.training import config_versions, inference, prior, setup
 from tests.helpers import tiny
+from tests.helpers import trained as shared_run
 
 KEYPOINTS = np.array([[30 + 9 * (k % 5), 20 + 4 * k, k % 3 > 0] for k in range(24)], np.float32)
 
@@ -23,15 +24,13 @@ KEYPOINTS = np.array([[30 + 9 * (k % 5), 20 + 4 * k, k % 3 > 0] for k in range(2
 def trained(tmp_path_factory):
     """The tiny experiment, with a temperature so that no evaluation has to choose one."""
     workdir = tmp_path_factory.mktemp("predictor") / "w"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "load_people", tiny.load_people)
-        patch.setattr(sources, "build_data", lambda config: None)
-        loop.train(_config(), workdir)
+    shutil.copytree(shared_run.workdir(), workdir)
+    io.write_json(workdir / "config.json", json.loads(_config().to_json_best_effort()))
     return workdir
 
 
 def _config():
-    return tiny.config(train__baseline=False, train__steps=2, quantizer__temperature=0.5)
+    return tiny.config(quantizer__temperature=0.5)
 
 
 def test_the_folder_alone_gives_the_hypotheses_of_regressor_and_prior(trained):
@@ -80,7 +79,7 @@ def test_what_the_network_reads_has_to_be_given(trained):
 
 def test_a_tuned_temperature_is_read_from_the_evaluation(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "w")
-    config = tiny.config(train__baseline=False, train__steps=2)
+    config = tiny.config()
     model = multibodies_jax.load(tmp_path / "w", config)
     with pytest.raises(ValueError, match="run `multibodies evaluate` first"):
         model.quantizer_settings()
@@ -99,7 +98,7 @@ def test_fields_that_the_stored_config_lacks_are_at_their_defaults(trained, tmp_
     (tmp_path / "config.json").write_text(json.dumps(stored))
     config = predictor.stored_config(tmp_path)
     assert "reduce" not in config.loss and config.mdn.weight == 3.0 and "converted" not in config
-    assert config.data.crop == "exact" and config.eval.ns == (1, 2, 5) and config.train.steps == 2
+    assert config.data.crop == "exact" and config.eval.ns == (1, 2, 5) and config.train.steps == 6
 
 
 def test_a_folder_without_a_training_is_refused(tmp_path):

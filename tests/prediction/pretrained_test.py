@@ -1,6 +1,7 @@
 """Weights packed from a work directory predict as the work directory does, and damaged files are refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,10 +9,8 @@ import pytest
 import multibodies_jax
 from multibodies_jax import io
 from multibodies_jax.body import body_files
-from multibodies_jax.data import sources
 from multibodies_jax.prediction import predictor, pretrained
-from multibodies_jax.training import loop
-from tests.helpers import tiny
+from tests.helpers import trained as shared_run
 
 KEYPOINTS = np.array([[30 + 9 * (k % 5), 20 + 4 * k, k % 3 > 0] for k in range(24)], np.float32)
 
@@ -20,10 +19,7 @@ KEYPOINTS = np.array([[30 + 9 * (k % 5), 20 + 4 * k, k % 3 > 0] for k in range(2
 def trained(tmp_path_factory):
     """The tiny experiment with its baseline, and a temperature as an evaluation leaves it."""
     workdir = tmp_path_factory.mktemp("pretrained") / "w"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "load_people", tiny.load_people)
-        patch.setattr(sources, "build_data", lambda config: None)
-        loop.train(tiny.config(train__steps=2), workdir)
+    shutil.copytree(shared_run.workdir(), workdir)
     io.write_json(workdir / "results.json", {"temperature": 0.25})
     return workdir
 
@@ -58,7 +54,7 @@ def test_a_file_says_what_it_was_made_from_and_names_no_folder(packed, trained):
     about, arrays = pretrained.read(packed)
     assert about["body_fingerprint"] == body_files.load("").fingerprint
     assert about["people"].startswith("synthetic_poses/") and about["tuned"] == {"temperature": 0.25}
-    assert about["networks"]["hmr"] == {"num_hypotheses": 1, "images_seen": 16, "step": 2}
+    assert about["networks"]["hmr"] == {"num_hypotheses": 1, "images_seen": 48, "step": 6}
     assert str(trained) not in json.dumps(about)
     assert {x.dtype for x in arrays.values() if x.dtype.kind == "f"} == {np.dtype(np.float16)}
 

@@ -18,6 +18,7 @@ from multibodies_jax.data import sources
 from multibodies_jax.losses import total
 from multibodies_jax.training import checkpoints, inference, logs, loop, provenance, setup
 from tests.helpers import tiny
+from tests.helpers import trained as shared_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -38,13 +39,9 @@ def _assert_same(a, b):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained():
     """One finished run, shared: all stages."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "load_people", tiny.load_people)
-        workdir = tmp_path_factory.mktemp("trained")
-        loop.train(tiny.config(), workdir)
-    return workdir
+    return shared_run.workdir()
 
 
 def test_all_stages_leave_their_checkpoints_and_logs(trained):

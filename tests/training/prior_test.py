@@ -5,18 +5,13 @@ import pytest
 from multibodies_jax.data import sources
 from multibodies_jax.training import logs, prior, setup
 from tests.helpers import tiny
+from tests.helpers import trained as shared_run
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained():
     """A work directory with a trained prior, and the bodies."""
-    workdir = tmp_path_factory.mktemp("prior") / "source"
-    config = tiny.config()
-    bodies = setup.load_bodies(config)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "load_people", tiny.load_people)
-        prior.train_prior(config, workdir, bodies)
-    return workdir, bodies
+    return shared_run.workdir(), setup.load_bodies(tiny.config())
 
 
 @pytest.mark.parametrize(
