@@ -60,8 +60,9 @@ def convolution(
     """A convolution of all channels; `padding` is "SAME" or "VALID"."""
     if kernel.shape[:2] == (1, 1) and stride == 1:
         return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0], precision="highest")
+    order = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
+        jnp.asarray(x), jnp.asarray(kernel), (stride, stride), padding, dimension_numbers=order, precision="highest"
     )
 
 

