@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import FieldReference, placeholder
 
 METHODS = ("main", "uniform", "temperature_1", "hypothesis_0_kept", "quantized", "random", "all", "centroids")
+FITTED = ("refined", "hmr_refined", "hmr_noise_refined", "smplify")  # Fits to keypoints: minutes for 1,000 examples.
 CONTROLS = ("hmr", "hmr_noise", "codebook", "shuffled")  # They cost a second pass of the network; hmr_noise needs hmr.
 
 
@@ -87,6 +88,11 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.quantizer.temperature = placeholder(float)  # On log p(X): 1 is eq (2) as printed; None: chosen on validation.
     c.quantizer.starts = 4
     c.quantizer.iterations = 30
+
+    c.fitting = ConfigDict()  # Of bodies to visible keypoints (refinement, SMPLify).
+    c.fitting.steps = 10
+    c.fitting.prior = placeholder(float)  # Factor of -log p(X); None: chosen on validation by the row "refined".
+    c.fitting.anchor = placeholder(float)  # Of the pull of local rotations to where they started; None: likewise.
 
     c.optim = ConfigDict()
     c.optim.learning_rate = 1e-4

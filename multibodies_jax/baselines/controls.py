@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax.body import smpl
 from multibodies_jax.data import sources, virtual_views
-from multibodies_jax.evaluation import methods, metrics, outputs, protocols, set_errors
+from multibodies_jax.evaluation import fitted, methods, metrics, outputs, protocols, set_errors
 from multibodies_jax.geometry import rotations
 from multibodies_jax.hypotheses import hypotheses, quantize
 from multibodies_jax.training import setup
@@ -28,6 +28,7 @@ COMPARED = (RANDOM, NOISE, CODEBOOK)
 NOISE_ROOT_DEG = (0.0, 2.5, 5.0, 10.0, 15.0, 25.0)
 NOISE_POSE_DEG = (0.0, 1.0, 2.0, 4.0, 7.0, 11.0, 16.0)
 _NOISES_DEG = tuple(itertools.product(NOISE_ROOT_DEG, NOISE_POSE_DEG))
+_REFINED_NOISES_DEG = ((2.5, 4.0), (10.0, 11.0), (25.0, 16.0))
 _CODEBOOK_PEOPLE = 1000
 
 
@@ -164,6 +165,23 @@ def noisy_hmr(evaluation: methods.Evaluation) -> methods.Method | None:
     return NoisyHMR(evaluation.settings.ns) if evaluation.networks.hmr is not None else None
 
 
+def noisy_hmr_refined(evaluation: methods.Evaluation) -> methods.Method | None:
+    """The body of the single-hypothesis HMR and n - 1 noisy copies of it, all fitted to the visible keypoints.
+
+    The noise is one for all n and metrics, chosen with the factors of the fit.
+    """
+    if evaluation.networks.hmr is None:
+        return None
+    ns = evaluation.settings.ns
+
+    def bodies(out: outputs.Outputs, candidate: fitted.Candidate) -> hypotheses.Hypotheses:
+        sigma = jnp.array(np.deg2rad(candidate.noise_deg or (0.0, 0.0)), jnp.float32)
+        return _perturb(out.hmr, max(ns), out.keys(outputs.NOISE), sigma, out.networks.scorer.j24)
+
+    fit, config = fitted.refined(bodies), evaluation.config.fitting
+    return fitted.Fitted("hmr_noise_refined", f"{NOISE}, refined", ns, fit, config, _REFINED_NOISES_DEG)
+
+
 def codebook(evaluation: methods.Evaluation) -> methods.Method | None:
     """The n training bodies, seen from training views, that quantize the training set best, whatever the image shows."""
     if not evaluation.several:
@@ -206,6 +224,7 @@ def _smaller(errors: set_errors.Measured, n: int) -> set_errors.Measured:
 for _name, _maker in {
     "random": random_subset,
     "hmr_noise": noisy_hmr,
+    "hmr_noise_refined": noisy_hmr_refined,
     "codebook": codebook,
     "shuffled": shuffled_evidence,
 }.items():

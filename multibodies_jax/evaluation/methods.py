@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from multibodies_jax.evaluation import set_errors
+from multibodies_jax.evaluation import fitted, set_errors
 from multibodies_jax.evaluation.outputs import Networks, Outputs, Settings
 from multibodies_jax.registry import Registry
 
@@ -163,6 +163,28 @@ def hmr(evaluation: Evaluation) -> Method | None:
     return Row(HMR, (1,), lambda out, _: out.measure(out.hmr))
 
 
+def refined(evaluation: Evaluation) -> Method | None:
+    """Quantized sets of the hypotheses after they were fitted to the visible keypoints."""
+    if not evaluation.several:
+        return None
+    name = f"{evaluation.settings.label}, refined"
+    fit = fitted.refined(lambda out, _: out.hyps)
+    return fitted.Fitted("refined", name, evaluation.settings.ns, fit, evaluation.config.fitting)
+
+
+def hmr_refined(evaluation: Evaluation) -> Method | None:
+    """The single-hypothesis HMR, fitted to the visible keypoints."""
+    if evaluation.networks.hmr is None:
+        return None
+    fit = fitted.refined(lambda out, _: out.hmr)
+    return fitted.Fitted("hmr_refined", f"{HMR}, refined", (1,), fit, evaluation.config.fitting)
+
+
+def smplify(evaluation: Evaluation) -> Method:
+    """One body fitted from the mean pose, without a network."""
+    return fitted.Fitted("smplify", "SMPLify", (1,), fitted.from_mean_pose, evaluation.config.fitting)
+
+
 def _quantized(out: Outputs, n: int) -> set_errors.Measured:
     return out.members(out.quantize(n).medoid)
 
@@ -185,5 +207,8 @@ for _name, _maker in {
     "all": every,
     "centroids": centroids,
     "hmr": hmr,
+    "refined": refined,
+    "hmr_refined": hmr_refined,
+    "smplify": smplify,
 }.items():
     METHODS.register(_name, _maker)

@@ -165,6 +165,12 @@ class Outputs:
             self._others[key] = make()
         return self._others[key]
 
+    def with_hypotheses(self, hyps: hypotheses.Hypotheses) -> "Outputs":
+        """The same examples, with other bodies (B, M) in place of the network's."""
+        other = Outputs(self.networks, self.settings, self.batch)
+        other.hyps = hyps
+        return other
+
     def of_others(self) -> "Outputs":
         """The same examples, with the evidence of another one each (`batches.examples` with `others`)."""
         start = len(batches.OTHER)

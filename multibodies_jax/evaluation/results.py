@@ -140,6 +140,8 @@ def add_set(
     config, settings = evaluation.config, choices.settings
     result["tuned_on_validation"][name] = choices.tuned
     result["temperature"] = settings.temperature  # Prediction uses the one of the last set.
+    if "refined" in choices.tuned:
+        result["fitting"] = choices.tuned["refined"]["chosen"]  # As the temperature.
     result["datasets"][name] = _dataset(config, name, found.ids.tolist())
     result["metrics"][name] = of_metrics(found)
     result["compared"][name] = comparisons(found, settings.label, [row.name for row in rows if row.compared])

@@ -41,6 +41,10 @@ def markdown(result: Mapping[str, Any]) -> str:
         if "noise_deg" in tuned:
             noises = ", ".join(f"{k} {v['root']:g}/{v['pose']:g}" for k, v in tuned["noise_deg"].items())
             lines.append(f"- {name}: noise of the HMR control, root/pose in degrees: {noises}.")
+        for row in ("refined", "hmr_refined", "hmr_noise_refined", "smplify"):
+            if row in tuned:
+                told = ", ".join(f"{k} {v:g}" for k, v in tuned[row]["chosen"].items())
+                lines.append(f"- {name}: fit of the row {row}: {told}.")
     lines += _inspections(result)
     return "\n".join(lines)
 

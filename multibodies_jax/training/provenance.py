@@ -15,6 +15,7 @@ from multibodies_jax.training.setup import Bodies
 _FREE_FIELDS = (
     "eval",
     "quantizer",
+    "fitting",
     "train.log_every",
     "train.checkpoint_every",
     "data.dir",

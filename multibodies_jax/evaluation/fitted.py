@@ -1,0 +1,154 @@
+"""Rows of bodies that were fitted to the visible keypoints: refined hypotheses, and SMPLify, which needs no network."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from multibodies_jax.evaluation import set_errors, tuning
+from multibodies_jax.evaluation.outputs import Outputs
+from multibodies_jax.fitting import objective, refine
+from multibodies_jax.hypotheses.hypotheses import Hypotheses
+
+CANDIDATES = ((0.3, 5.0), (0.1, 5.0), (0.05, 2.0), (0.02, 1.0))
+"""Factors of the prior and of the pull among which a row chooses on the validation split."""
+
+EXAMPLES = 50
+"""Validation examples on which a row chooses (whole batches, as many as it takes): fits cost more than networks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """How a row may make its bodies.
+
+    Attributes:
+      settings: of the fit.
+      noise_deg: of the bodies that it starts from, on the root and on each other joint; None where nothing is drawn.
+    """
+
+    settings: refine.Settings
+    noise_deg: tuple[float, float] | None = None
+
+    @property
+    def described(self) -> dict[str, float]:
+        """For results.json."""
+        weights = self.settings.weights
+        told = {"prior": float(weights.prior), "anchor": float(weights.anchor), "steps": int(self.settings.steps)}
+        return told if self.noise_deg is None else told | {"root_deg": self.noise_deg[0], "pose_deg": self.noise_deg[1]}
+
+
+Fit = Callable[[Outputs, Candidate], Hypotheses]
+
+
+class Fitted:
+    """Sets of fitted bodies.
+
+    On the validation split it chooses the factors of the prior and of the pull (`CANDIDATES`) and the temperature of the
+    weights of eq (2) after the fit, by the mean over n of MPJPE-n. Sigma is not chosen: keypoints of embedded people are
+    exact, those of a photograph are not.
+    """
+
+    compared, reads_others = False, False
+
+    def __init__(
+        self,
+        key: str,
+        name: str,
+        ns: tuple[int, ...],
+        fit: Fit,
+        config: Any,
+        noises_deg: Sequence[tuple[float, float] | None] = (None,),
+    ):
+        """Args:
+
+        key: under which results.json has what the row chose.
+        name: of the row.
+        ns: sizes of its sets; only 1 for one body.
+        fit: makes the bodies (B, M), of which a set is quantized; noisy ones (B, n) are taken in their order.
+        config: `config.fitting`; a factor that it gives is not chosen.
+        noises_deg: among which the row chooses as well.
+        """
+        self.key, self.name, self.ns = key, name, ns
+        self._fit = fit
+        self._in_order = ns == (1,) or noises_deg != (None,)
+        factors = {
+            (prior if config.prior is None else config.prior, anchor if config.anchor is None else config.anchor): None
+            for prior, anchor in CANDIDATES
+        }
+        self._candidates = [
+            Candidate(refine.Settings(objective.Weights(prior=prior, anchor=anchor), config.steps), noise)
+            for prior, anchor in factors
+            for noise in noises_deg
+        ]
+        self._temperatures = (1.0,) if self._in_order else tuning.TEMPERATURES
+        self._errors: list[np.ndarray] = []
+        self._chosen, self._temperature = self._candidates[0], self._temperatures[0]
+
+    def observe(self, out: Outputs) -> None:
+        """Fits under every candidate, on the first batches of the validation split."""
+        if sum(errors.shape[-1] for errors in self._errors) >= EXAMPLES:
+            return
+        errors = []
+        for candidate in self._candidates:
+            fitted = out.with_hypotheses(self._fit(out, candidate))
+            mpjpe = {"mpjpe": fitted.errors["mpjpe"]}
+            found = [
+                [set_errors.members(mpjpe, self._index(fitted, n, t))["mpjpe"] for n in self.ns]
+                for t in self._temperatures
+            ]
+            errors.append([[np.asarray(x).min(axis=1) for x in of_sets] for of_sets in found])
+        self._errors.append(np.array(errors)[..., out.valid])  # (candidate, temperature, n, example)
+
+    def choose(self) -> dict[str, Any]:
+        """Takes the candidate and the temperature with the least mean error."""
+        means = np.concatenate(self._errors, axis=-1).mean(axis=(-2, -1))
+        self._errors = []
+        best, t = np.unravel_index(int(means.argmin()), means.shape)
+        self._chosen, self._temperature = self._candidates[best], self._temperatures[t]
+        tried = [
+            one.described | {"mpjpe_mm": [round(float(x), 2) for x in row]}
+            for one, row in zip(self._candidates, means, strict=True)
+        ]
+        chosen = self._chosen.described | {"temperature": self._temperature}
+        return {self.key: {"chosen": chosen, "temperatures": list(self._temperatures), "tried": tried}}
+
+    def sets(self, out: Outputs, n: int) -> set_errors.Measured:
+        """See `methods.Method`."""
+        fitted = out.once((self, self._chosen), lambda: out.with_hypotheses(self._fit(out, self._chosen)))
+        return fitted.members(self._index(fitted, n, self._temperature))
+
+    def _index(self, fitted: Outputs, n: int, temperature: float) -> jax.Array:
+        if self._in_order:
+            return fitted.first(n)
+        return fitted.quantize(n, weights="prior", temperature=temperature).medoid
+
+
+def refined(bodies: Callable[[Outputs, Candidate], Hypotheses]) -> Fit:
+    """Refines the bodies that a function makes."""
+
+    def fit(out: Outputs, candidate: Candidate) -> Hypotheses:
+        points, visible = _keypoints(out)
+        j24 = out.networks.scorer.j24
+        return refine.refine(bodies(out, candidate), points, visible, j24, _log_prob(out), candidate.settings)
+
+    return fit
+
+
+def from_mean_pose(out: Outputs, candidate: Candidate) -> Hypotheses:
+    """SMPLify, with three times the steps: the mean pose is far from most."""
+    files = out.networks.main.bodies.files
+    mean = jnp.asarray(np.concatenate([files.mean_rot6d, files.mean_betas, files.mean_cam]), jnp.float32)
+    settings = candidate.settings.replace(steps=3 * candidate.settings.steps)
+    points, visible = _keypoints(out)
+    return refine.fit_from_mean_pose(points, visible, mean, out.networks.scorer.j24, _log_prob(out), settings)
+
+
+def _keypoints(out: Outputs) -> tuple[jax.Array, jax.Array]:
+    return out.batch["kp2d"], out.batch["kp2d_input"]
+
+
+def _log_prob(out: Outputs) -> jax.tree_util.Partial:
+    return jax.tree_util.Partial(type(out.networks.density).log_prob, out.networks.density)
