@@ -27,6 +27,10 @@ _PROGRAMS = {
     "requantize": ("multibodies_jax.prediction.requantize", "Choose another number of bodies of a saved prediction."),
     "fetch": ("multibodies_jax.fetch", "Fetch the people detector's files (by npm, or from a file)."),
     "doctor": ("multibodies_jax.doctor", "Say what is installed, what is missing, and what to type."),
+    "export": (
+        "multibodies_jax.prediction.export_command",
+        "Write predictions as GLB, OBJ, PLY, BVH, CSV or HTML pages.",
+    ),
     "report": ("multibodies_jax.reporting.__main__", "Print tables of many evaluated work directories."),
     "tables": (
         "multibodies_jax.reporting.paper_runs",

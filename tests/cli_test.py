@@ -151,6 +151,7 @@ def test_people_that_could_not_be_predicted_give_status_1(called, monkeypatch):
         ("requantize", "multibodies_jax.prediction.requantize"),
         ("fetch", "multibodies_jax.fetch"),
         ("doctor", "multibodies_jax.doctor"),
+        ("export", "multibodies_jax.prediction.export_command"),
     ],
 )
 def test_other_commands_are_the_modules_of_python_m(command, module, monkeypatch, capsys):
@@ -160,7 +161,7 @@ def test_other_commands_are_the_modules_of_python_m(command, module, monkeypatch
 
 
 def test_their_help_names_the_command(capsys):
-    for command in ("report", "tables", "convert", "data", "requantize", "fetch", "doctor"):
+    for command in ("report", "tables", "convert", "data", "requantize", "fetch", "doctor", "export"):
         try:
             status = cli.main([command, "--help"])
         except SystemExit as leave:
@@ -206,6 +207,7 @@ def test_the_overview_names_every_command(capsys):
         "requantize",
         "fetch",
         "doctor",
+        "export",
     ):
         assert re.search(rf"^  {command} ", shown, flags=re.MULTILINE)
     assert cli.main(["--version"]) == 0 and re.search(r"\d+\.\d+\.\d+", capsys.readouterr().out)
@@ -218,7 +220,7 @@ def test_a_missing_or_unknown_command_lists_the_choices(argv, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "train", "predict", "report", "tables", "convert", "requantize", "fetch", "doctor"]
+    "command", ["", "train", "predict", "report", "tables", "convert", "requantize", "fetch", "doctor", "export"]
 )
 def test_help_answers_before_anything_slow_is_imported(command):
     code = (

@@ -1,8 +1,8 @@
 """Binary glTF 2.0 of a scene: skinned bodies with 24 named bones, over time if they move; NumPy only.
 
 Each body is a node with its skeleton and its mesh. Its mesh is bound in the rest pose of SMPL, and what SMPL adds for the
-pose ("correctives") is part of the bound vertices: a still is exact, and so is the first frame of a motion, whose other
-frames keep the correctives of the first. Axes are those of glTF: x right, y up, z towards the viewer, metres; the camera
+pose ("correctives") is part of the bound vertices: a still is exact, and the frames of a motion share the correctives of
+the body, since glTF has none that follow the pose. Axes are those of glTF: x right, y up, z towards the viewer, metres; the camera
 of the photograph is a node at the origin.
 
 Specification: https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html

@@ -30,7 +30,7 @@ COLORS = (
 )  # fmt: skip
 MOST_SPREAD = 0.3
 """Metres: vertices with this much spread over the hypotheses, and with more, get the last colour."""
-_SPREAD_COLORS = ((0.95, 0.95, 0.95), (1.0, 0.9, 0.55), (0.98, 0.6, 0.24), (0.86, 0.2, 0.13), (0.45, 0.0, 0.1))
+SPREAD_COLORS = ((0.95, 0.95, 0.95), (1.0, 0.9, 0.55), (0.98, 0.6, 0.24), (0.86, 0.2, 0.13), (0.45, 0.0, 0.1))
 _INFLUENCES = 4  # Bones that move a vertex, of glTF and of game engines.
 
 
@@ -63,8 +63,8 @@ class Body:
       rotations: of each joint relative to its parent; the root's relative to the camera.
       translation: added to the posed body, whose root turns about its own rest position.
       joints24: J24 in the camera frame.
-      crop_camera: takes a homogeneous point of the camera frame to homogeneous pixels of the photograph as the model
-        itself saw the body, through the crop's long lens.
+      crop_view: takes a homogeneous point of the camera frame to the frame of the crop's camera, before which the body
+        stood as the model saw it (`Person.crop_intrinsics`).
       motion: over time, in a video.
     """
 
@@ -75,7 +75,7 @@ class Body:
     rotations: Float[np.ndarray, "24 3 3"]
     translation: Float[np.ndarray, "3"]
     joints24: Float[np.ndarray, "24 3"]
-    crop_camera: Float[np.ndarray, "3 4"]
+    crop_view: Float[np.ndarray, "3 4"]
     motion: Motion | None = None
 
 
@@ -96,6 +96,7 @@ class Person:
       bodies: all that some choice needs, each once.
       choices: by n.
       chosen: the n that files show.
+      crop_intrinsics: of the crop's camera in pixels of the photograph: a very long lens at the crop's centre.
       keypoints: J24: x, y in pixels of the photograph, and 1 where the joint is known.
       joint_spread: of J24: mean distance to the mean over all M, under the weights that the probabilities are sums of
         (eq (2) at the quantizer's temperature), metres; bodies are centred on the mid-hip.
@@ -107,6 +108,7 @@ class Person:
     bodies: tuple[Body, ...]
     choices: Mapping[int, Choice]
     chosen: int
+    crop_intrinsics: Float[np.ndarray, "3 3"]
     keypoints: Float[np.ndarray, "24 3"]
     joint_spread: Float[np.ndarray, "24"]
     bone_spread: Float[np.ndarray, "24"]
@@ -265,7 +267,8 @@ def _person(
         bodies=_bodies(record, model, np.array(used)),
         choices={n: Choice(tuple(place[k] for k in c.bodies), c.probabilities) for n, c in sorted(sets.items())},
         chosen=len(own.bodies),
-        keypoints=np.asarray(record["keypoints"], np.float64),
+        crop_intrinsics=record["intrinsics"].astype(np.float64),
+        keypoints=record["keypoints"].astype(np.float64),
         joint_spread=joint_spread,
         bone_spread=bone_spread,
         vertex_spread=of_vertices,
@@ -298,7 +301,7 @@ def _bodies(
     turn = record["photo_rotation"].astype(np.float64)
     shift = record["all_photo_translation"][used].astype(np.float64)
     points = (record["all_joints24"] + record["all_midhip"][:, None])[used].astype(np.float64)
-    crop_shift, matrix = record["all_translation"][used].astype(np.float64), record["intrinsics"].astype(np.float64)
+    crop_shift = record["all_translation"][used].astype(np.float64)
     rotations = rotmats.astype(np.float64)
     rotations[:, 0] = turn @ rotations[:, 0]
     found = []
@@ -313,8 +316,8 @@ def _bodies(
                 rotations=rotations[k],
                 translation=turn @ root + shift[k] - root,
                 joints24=points[k] @ turn.T + shift[k],
-                # The photograph's camera frame -> the body model's frame -> before the crop's camera -> pixels.
-                crop_camera=matrix @ np.column_stack([turn.T, crop_shift[k] - turn.T @ shift[k]]),
+                # The photograph's camera frame -> the body model's frame -> before the crop's camera.
+                crop_view=np.column_stack([turn.T, crop_shift[k] - turn.T @ shift[k]]),
             )
         )
     return tuple(found)
@@ -374,6 +377,6 @@ def spread_colors(person: Person) -> Float[np.ndarray, "V 3"]:
     """
     if person.vertex_spread is None:
         raise SceneError("This scene has no spread of the vertices: build it with vertex_spread=True.")
-    place = np.clip(person.vertex_spread / MOST_SPREAD, 0, 1) * (len(_SPREAD_COLORS) - 1)
-    table = np.array(_SPREAD_COLORS)
+    place = np.clip(person.vertex_spread / MOST_SPREAD, 0, 1) * (len(SPREAD_COLORS) - 1)
+    table = np.array(SPREAD_COLORS)
     return np.stack([np.interp(place, np.arange(len(table)), table[:, k]) for k in range(3)], axis=1)

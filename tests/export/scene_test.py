@@ -48,8 +48,9 @@ def test_skinning_equals_a_loop_over_vertices_and_bones():
 def test_the_crops_camera_shows_the_joints_where_the_model_saw_them():
     record = made_predictions.record()
     seen = record["joints24_camera"].astype(np.float64) @ record["intrinsics"].T
-    for k, (_, body, _) in enumerate(made_predictions.made([record]).people[0].weighted()):
-        pixels = np.column_stack([body.joints24, np.ones(24)]) @ body.crop_camera.T
+    person = made_predictions.made([record]).people[0]
+    for k, (_, body, _) in enumerate(person.weighted()):
+        pixels = np.column_stack([body.joints24, np.ones(24)]) @ (person.crop_intrinsics @ body.crop_view).T
         np.testing.assert_allclose(pixels[:, :2] / pixels[:, 2:], seen[k, :, :2] / seen[k, :, 2:], atol=5e-3)
 
 

@@ -1,0 +1,221 @@
+"""Predictions as files that other programs open: GLB, OBJ, PLY, BVH, CSV and HTML pages (docs/files.md).
+
+Predictions of one photograph make one scene. `multibodies export` is the command (`export_command`).
+"""
+
+import collections
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from multibodies_jax.body import body_files
+from multibodies_jax.data import images
+from multibodies_jax.export import camera, glb, meshes, page, scene, skeletons
+from multibodies_jax.prediction import prediction_file
+
+FORMATS = ("glb", "obj", "ply", "bvh", "html", "csv")
+COLORS = ("body", "spread")
+MOST_BODIES = 10  # On a page's slider.
+
+
+def export(
+    paths: Iterable[str | os.PathLike],
+    format: str,
+    body: body_files.BodyFiles,
+    out: str | os.PathLike | None = None,
+    n: int | None = None,
+    photo: str | os.PathLike | None = None,
+    focal_px: float | int | None = None,
+    colors: str = "body",
+) -> list[pathlib.Path]:
+    """Writes predictions in one format; a scene, and a file, for each photograph (BVH: for each body).
+
+    Args:
+      paths: predictions, or folders of them.
+      format: one of `FORMATS`.
+      body: that they were predicted with.
+      out: a file where there is one to write, else a folder; None is the folder of the first prediction.
+      n: another number of bodies per person; None is that of the file.
+      photo: of a page: the photograph, or the folder that has it under its name; None looks beside the prediction.
+      focal_px: of the photographs; None is that of the file.
+      colors: of GLB and PLY: `body`, or `spread` over all hypotheses.
+
+    Returns:
+      The files written; of HTML from several photographs the last is `index.html`.
+
+    Raises:
+      PredictionError, SceneError: a file that is damaged, of another body, or does not go with the others.
+      ValueError: n is not in 1..M; an unknown format or colouring; no photograph; several photographs for one file.
+      OSError: a file cannot be written.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"There is no format {format!r}; the known ones are {', '.join(FORMATS)}.")
+    if colors not in COLORS:
+        raise ValueError(f"There are no colours by {colors!r}; the known ones are {', '.join(COLORS)}.")
+    files = _files(paths)
+    groups: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
+    records = {path: prediction_file.load(path) for path in files}
+    for path, record in records.items():
+        check_body(path, record, body)
+        groups[str(record["image"])].append(path)
+    to_file = out is not None and pathlib.Path(out).suffix.lower() == f".{format}"
+    if to_file and len(groups) > 1:
+        raise ValueError(f"{len(groups)} photographs make as many files: give --out a folder, not {out}.")
+    written, entries = [], []
+    for image, group in groups.items():
+        photo_path = _photo(str(image), group[0], photo) if format == "html" else None
+        counts = range(1, MOST_BODIES + 1) if format == "html" else ()
+        spread = colors == "spread" or format == "html"
+        made = make_scene([records[path] for path in group], body, n, focal_px, counts, spread)
+        lens = camera.Lens(made.focal_px, made.focal_source)
+        print(f"{made.image}: {lens.sentence(made.image_size)}.")
+        stem = pathlib.Path(made.image).stem if len(group) > 1 or format == "html" else group[0].stem
+        folder = group[0].parent if out is None else pathlib.Path(out)
+        target = pathlib.Path(str(out)) if to_file else folder / f"{stem}.{format}"
+        if photo_path is not None:
+            picture = images.load_image(photo_path)
+            page.write(made, picture, target)
+            entries.append(_entry(made, picture, target))
+            written.append(target)
+        else:
+            written += _WRITERS[format](made, target, colors == "spread")
+    if len(entries) > 1:
+        index = written[-1].with_name("index.html")
+        page.write_index(entries, index)
+        written.append(index)
+    return written
+
+
+def make_scene(
+    records: Sequence[prediction_file.Record],
+    body: body_files.BodyFiles,
+    n: int | None = None,
+    focal_px: float | int | None = None,
+    counts: Iterable[int] = (),
+    vertex_spread: bool = False,
+) -> scene.Scene:
+    """The scene of the people of one photograph.
+
+    Args:
+      records: from `prediction_file.load` or `choose`.
+      body: that they were predicted with.
+      n: another number of bodies per person; None is that of each record.
+      focal_px: another focal length of the photograph; None is that of the records.
+      counts: numbers of bodies that a page's slider offers; those above M are left out.
+      vertex_spread: as of `scene.build`.
+
+    Raises:
+      SceneError: see `scene.build`.
+      PredictionError: the quantizer's settings in a record are damaged.
+      ValueError: n is not in 1..M, or no focal length of such a photograph.
+    """
+    found, choices = [], []
+    for record in records:
+        if focal_px is not None:
+            record = prediction_file.place(record, camera.lens(record["image_size"].tolist(), focal_px))
+        record = record if n is None else _choose(record, n)
+        own = len(record.get("index", ()))
+        wanted = [k for k in counts if k <= len(record["all_log_prior"]) and k != own]
+        found.append(record)
+        choices.append({k: _choice(_choose(record, k)) for k in wanted})
+    return scene.build(found, body.smpl, choices, vertex_spread)
+
+
+def check_body(path: str | os.PathLike, record: Mapping[str, np.ndarray], body: body_files.BodyFiles) -> None:
+    """Refuses a prediction of another body, by the fingerprint or, of files of format 1, by the description.
+
+    Raises:
+      PredictionError: it is of another body.
+    """
+    stored = str(record["body_fingerprint"])
+    if stored != body.fingerprint if stored else str(record["body"]) != body.description:
+        mark = f" (fingerprint {stored[:12]})" if stored else ""
+        raise prediction_file.PredictionError(
+            f"{path}: predicted with the body {record['body']!s}{mark}, but this is the {body.description} (fingerprint "
+            f"{body.fingerprint[:12]}). Give the folder of its body files with --body.dir=DIR."
+        )
+
+
+def _files(paths: Iterable[str | os.PathLike]) -> list[pathlib.Path]:
+    """The predictions, those of folders in the order of their names; each once."""
+    found: dict[pathlib.Path, None] = {}
+    for given in map(pathlib.Path, paths):
+        inside = sorted(given.glob("*.npz")) if given.is_dir() else [given]
+        if not inside:
+            raise ValueError(f"{given}: no .npz files in this folder; give one that `multibodies predict` wrote to.")
+        if not inside[0].is_file():
+            raise ValueError(f"{given}: no such file or folder.")
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def _choose(record: prediction_file.Record, n: int) -> prediction_file.Record:
+    try:
+        settings = json.loads(str(record["quantizer"]))
+        return prediction_file.choose(record, n, settings)
+    except (json.JSONDecodeError, TypeError) as error:
+        raise prediction_file.PredictionError(
+            f"The quantizer settings of person {record['person']} of {record['image']} are damaged ({error})."
+        ) from error
+
+
+def _choice(record: prediction_file.Record) -> scene.Choice:
+    return scene.Choice(tuple(record["index"].tolist()), tuple(record["probabilities"].tolist()))
+
+
+def _photo(name: str, beside: pathlib.Path, given: str | os.PathLike | None) -> pathlib.Path:
+    plain = pathlib.PurePosixPath(name).name  # The name is from a file of others: it leads into no other folder.
+    path = beside.parent if given is None else pathlib.Path(given)
+    path = path / plain if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f"A page shows the photograph {plain}, and there is no {path}: give --photo=FILE_OR_FOLDER.")
+    return path
+
+
+def _entry(made: scene.Scene, picture: UInt8[np.ndarray, "H W 3"], target: pathlib.Path) -> page.Entry:
+    best = ", ".join(f"{person.weighted()[0][2]:.0%}" for person in made.people)
+    people = "1 person" if len(made.people) == 1 else f"{len(made.people)} people"
+    text = f"{people}; probability of the first of {made.people[0].chosen} bodies: {best}"
+    return page.Entry(target.name, made.image, text, page.thumbnail(made, picture))
+
+
+def _write_glb(made: scene.Scene, target: pathlib.Path, spread: bool) -> list[pathlib.Path]:
+    glb.write(made, target, spread)
+    return [target]
+
+
+def _write_obj(made: scene.Scene, target: pathlib.Path, spread: bool) -> list[pathlib.Path]:
+    meshes.write_obj(made, target)
+    return [target]
+
+
+def _write_ply(made: scene.Scene, target: pathlib.Path, spread: bool) -> list[pathlib.Path]:
+    meshes.write_ply(made, target, spread)
+    return [target]
+
+
+def _write_bvh(made: scene.Scene, target: pathlib.Path, spread: bool) -> list[pathlib.Path]:
+    bodies = made.weighted()
+    targets = [target.with_name(f"{target.stem}_{name}{target.suffix}") for name, *_ in bodies]
+    targets = [target] if len(bodies) == 1 else targets
+    for (_, _, body, _chance), path in zip(bodies, targets, strict=True):
+        skeletons.write_bvh(body, path, made.frames_per_second)
+    return targets
+
+
+def _write_csv(made: scene.Scene, target: pathlib.Path, spread: bool) -> list[pathlib.Path]:
+    skeletons.write_csv(made, target)
+    return [target]
+
+
+_WRITERS: dict[str, Callable[[scene.Scene, pathlib.Path, bool], list[pathlib.Path]]] = {
+    "glb": _write_glb,
+    "obj": _write_obj,
+    "ply": _write_ply,
+    "bvh": _write_bvh,
+    "csv": _write_csv,
+}
