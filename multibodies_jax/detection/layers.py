@@ -18,7 +18,7 @@ Array = np.ndarray | jax.Array
 
 def run(
     network: graph_files.Network, weights: Mapping[str, Float[Array, "..."]], image: Float[Array, "B H W C"]
-) -> dict[str, Float[Array, "B h w c"]]:
+) -> dict[str, Float[jax.Array, "B h w c"]]:
     """Computes the outputs of a network.
 
     Args:
@@ -33,7 +33,7 @@ def run(
     Raises:
       ValueError: a layer and its input do not have the same number of channels, or two summands differ in shape.
     """
-    values = {"": image}
+    values = {"": jnp.asarray(image)}
     for name, layer in network.layers.items():
         inputs = [values[source] for source in layer.inputs]
         if layer.kind == "sum":
@@ -56,7 +56,7 @@ def run(
 
 def convolution(
     x: Float[Array, "B H W C"], kernel: Float[Array, "kh kw C D"], stride: int, padding: str
-) -> Float[Array, "B h w D"]:
+) -> Float[jax.Array, "B h w D"]:
     """A convolution of all channels; `padding` is "SAME" or "VALID"."""
     if kernel.shape[:2] == (1, 1) and stride == 1:
         return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0], precision="highest")
@@ -68,7 +68,7 @@ def convolution(
 
 def depthwise(
     x: Float[Array, "B H W C"], kernel: Float[Array, "kh kw C 1"], stride: int, padding: str
-) -> Float[Array, "B h w C"]:
+) -> Float[jax.Array, "B h w C"]:
     """A convolution of each channel with a kernel of its own; `padding` is "SAME" or "VALID"."""
     pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
@@ -82,12 +82,12 @@ def depthwise(
     return total
 
 
-def double(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
+def double(x: Float[Array, "B H W C"]) -> Float[jax.Array, "B 2*H 2*W C"]:
     """Enlarges an image by two, bilinearly; its corners stay where they are."""
     return jax.image.resize(x, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]), "bilinear")
 
 
-def _activated(x: Float[Array, "B H W C"], activation: str) -> Float[Array, "B H W C"]:
+def _activated(x: Float[jax.Array, "B H W C"], activation: str) -> Float[jax.Array, "B H W C"]:
     if activation == "relu6":
         return jnp.clip(x, 0.0, 6.0)
     return jnp.maximum(x, 0.0) if activation == "relu" else x
