@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from multibodies_jax.batch import Inputs
 from multibodies_jax.models import build, folding, hmr, hmr_preactivated
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
 
@@ -52,12 +53,16 @@ def heads(
     return {name: ((first, second), billions[name]) for name, (first, second) in calls.items()}
 
 
-def folded(model: Any, batch: dict[str, Any]) -> tuple[Run, Run]:
+def _inputs(size: int, image: Any = None) -> Inputs:
+    return Inputs(jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32), image)
+
+
+def folded(model: Any, inputs: Inputs) -> tuple[Run, Run]:
     """Compiled calls of a network in evaluation: (as it is, folded)."""
-    variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, batch, train=False))(jax.random.key(0))
+    variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, inputs, train=False))(jax.random.key(0))
     runs = []
     for module, its in ((model, variables), folding.fold(model, variables)):
-        runs.append(functools.partial(jax.jit(module.apply), jax.tree.map(jnp.asarray, its), batch))
+        runs.append(functools.partial(jax.jit(module.apply), jax.tree.map(jnp.asarray, its), inputs))
     return runs[0], runs[1]
 
 
@@ -96,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
             for name, (pair, billions) in heads(M, batch, hidden, features).items():
                 text = line(f"head, hidden {hidden}, batch {batch}, {name}", *ratio(pair, args.repeats))
                 print(f"{text}   operations {billions[0]:.2f}e9 {billions[1]:.2f}e9", flush=True)
-    keypoints = {"kp2d": jnp.zeros((args.crops, 24, 2)), "kp2d_input": jnp.ones((args.crops, 24))}
+    keypoints = _inputs(args.crops)
     small = hmr.HMR(
         KeypointTrunk(width=256, blocks=2),
         hmr.HeadSettings(MEAN, M, hidden=256),
@@ -106,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
         line(f"folded head, keypoints, hidden 256, batch {args.crops}", *ratio(folded(small, keypoints), args.repeats)),
         flush=True,
     )
-    image = {"image": jnp.zeros((args.crops, 224, 224, 3), jnp.uint8)}
+    image = _inputs(args.crops, jnp.zeros((args.crops, 224, 224, 3), jnp.uint8))
     for m in (1, M):
         paper = build.build(mean_state=np.array(MEAN), num_hypotheses=m)
         print(

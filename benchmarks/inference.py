@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from multibodies_jax.batch import Inputs
 from multibodies_jax.body import body_files, smpl
 from multibodies_jax.hypotheses import hypotheses, quantize
 from multibodies_jax.models import build, flow
@@ -40,7 +41,7 @@ def prepare(batch: int, *, flow_width: int = 512, **fields: Any) -> Stages:
     model = build.build(mean_state=mean_state, **fields)
     side = fields.get("crop_size", 224)
     crops = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
-    example = {"image": jnp.asarray(crops)}
+    example = Inputs(jnp.zeros((batch, 24, 2)), jnp.ones((batch, 24)), jnp.zeros(batch, jnp.uint32), jnp.asarray(crops))
     variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, example, train=False))(
         jax.random.key(0)
     )

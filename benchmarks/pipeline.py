@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from multibodies_jax.batch import Inputs, inputs_of
 from multibodies_jax.data import augment, crops, pipeline
 from multibodies_jax.geometry import boxes
 from multibodies_jax.models import build
@@ -75,7 +76,7 @@ def _rate(step: Callable[[], Any], examples: int, seconds: float) -> tuple[float
     return count / (time.perf_counter() - wall), 1000 * (time.process_time() - cpu) / count
 
 
-def _train_step(num_hypotheses: int, example: dict[str, np.ndarray], crop_size: int) -> Callable[[dict], Any]:
+def _train_step(num_hypotheses: int, example: Inputs, crop_size: int) -> Callable[[Inputs], Any]:
     """One step of Adam on the small image trunk; returns when it is done."""
     model = build.build(
         mean_state=np.zeros(157), trunk="resnet_small", crop_size=crop_size, num_hypotheses=num_hypotheses, hidden=256
@@ -85,20 +86,20 @@ def _train_step(num_hypotheses: int, example: dict[str, np.ndarray], crop_size: 
     optimizer = optax.adam(1e-4)
     state = [variables, optimizer.init(variables["params"])]
 
-    def loss(params: Any, variables: Any, batch: dict) -> tuple[jax.Array, Any]:
+    def loss(params: Any, variables: Any, inputs: Inputs) -> tuple[jax.Array, Any]:
         states, updated = model.apply(
-            variables | {"params": params}, batch, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+            variables | {"params": params}, inputs, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
         )
         return jnp.mean(states**2), updated
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(variables: Any, moments: Any, batch: dict) -> tuple[Any, Any]:
-        gradient, updated = jax.grad(loss, has_aux=True)(variables["params"], variables, batch)
+    def step(variables: Any, moments: Any, inputs: Inputs) -> tuple[Any, Any]:
+        gradient, updated = jax.grad(loss, has_aux=True)(variables["params"], variables, inputs)
         change, moments = optimizer.update(gradient, moments)
         return {"params": optax.apply_updates(variables["params"], change)} | updated, moments
 
-    def run(batch: dict) -> None:
-        state[:] = step(*state, batch)
+    def run(inputs: Inputs) -> None:
+        state[:] = step(*state, inputs)
         jax.block_until_ready(state)
 
     return run
@@ -117,16 +118,16 @@ def main() -> None:
     source = PngRecords(500, args.image_size)
     make_example = functools.partial(augment.training_example, crop_size=args.crop_size)
     batches = pipeline.train_batches([source], (1.0,), args.batch, 0, make_example, threads=args.threads)
-    batch = next(batches)
+    inputs = inputs_of(next(batches))
     transform = boxes.affine(source[0]["box_center"], source[0]["box_scale"], args.crop_size, 0.3)
     bare = functools.partial(_decode_and_warp, source, transform, args.crop_size)
-    train = _train_step(args.hypotheses, batch, args.crop_size)
+    train = _train_step(args.hypotheses, inputs, args.crop_size)
 
     measured = {
         "decode + warp, 1 thread": _rate(bare, len(source), args.seconds),
         f"pipeline, {args.threads} threads": _rate(lambda: next(batches), args.batch, args.seconds),
-        "step, one batch again and again": _rate(lambda: train(batch), args.batch, args.seconds),
-        "step, fed by the pipeline": _rate(lambda: train(next(batches)), args.batch, args.seconds),
+        "step, one batch again and again": _rate(lambda: train(inputs), args.batch, args.seconds),
+        "step, fed by the pipeline": _rate(lambda: train(inputs_of(next(batches))), args.batch, args.seconds),
     }
     for name, (rate, cpu_ms) in measured.items():
         print(f"{name:34s}{rate:9.0f} examples/s {cpu_ms:9.2f} CPU ms per example")

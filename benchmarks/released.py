@@ -73,6 +73,7 @@ def prepare_ours(num_hypotheses: int, image: np.ndarray, n: int) -> tuple[Callab
     import jax
     import jax.numpy as jnp
 
+    from multibodies_jax.batch import Inputs
     from multibodies_jax.body import body_files, smpl
     from multibodies_jax.hypotheses import hypotheses, quantize
     from multibodies_jax.models import flow
@@ -82,12 +83,13 @@ def prepare_ours(num_hypotheses: int, image: np.ndarray, n: int) -> tuple[Callab
     joint_model = smpl.contract(files.smpl, files.j24_regressor)
     (model, variables), density_variables = _folded(num_hypotheses)
     density = prior.Prior(jax.tree.map(jnp.asarray, density_variables), flow.Flow(), None)
-    params, batch = jax.tree.map(jnp.asarray, variables["params"]), {"image": jnp.asarray(image)}
+    params, size = jax.tree.map(jnp.asarray, variables["params"]), len(image)
+    inputs = Inputs(jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32), jnp.asarray(image))
     keys = jax.random.split(jax.random.key(0), len(image))
     dense = nn.Dense(157, precision="highest")
 
-    def features(params, batch):
-        feature = model.trunk.apply({"params": params["trunk"]}, batch, False)
+    def features(params, inputs):
+        feature = model.trunk.apply({"params": params["trunk"]}, inputs, False)
         return model.modes.apply({"params": params["modes"]}, feature, False)
 
     features, score, decode = jax.jit(features), jax.jit(inference.score), jax.jit(hypotheses.decode)
@@ -97,15 +99,15 @@ def prepare_ours(num_hypotheses: int, image: np.ndarray, n: int) -> tuple[Callab
         return pick(scored, quantize.select(scored, n, keys, reading="released").medoid)
 
     def run():
-        states = head(params["map_0"], features(params, batch))
+        states = head(params["map_0"], features(params, inputs))
         scored = score(decode(states, joint_model), density)
         return jax.block_until_ready((choose(scored), scored))
 
-    feature = features(params, batch)
+    feature = features(params, inputs)
     states = head(params["map_0"], feature)
     scored = score(decode(states, joint_model), density)
     stages = {
-        "trunk and modes": lambda: features(params, batch),
+        "trunk and modes": lambda: features(params, inputs),
         "head": lambda: head(params["map_0"], feature),
         "bodies and joints": lambda: decode(states, joint_model),
         "log p(X)": lambda: score(scored, density),

@@ -8,6 +8,7 @@ Hypotheses cost their joints; only the best one, hypothesis 0 and the truth are 
 """
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,9 +34,10 @@ def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **field
     poses, betas = rng.normal(scale=0.2, size=(batch_size, 24, 3)), rng.normal(size=(batch_size, 10))
     keys = jax.random.split(jax.random.key(0), batch_size)
     batch = virtual_views.synthesize(jnp.float32(poses), jnp.float32(betas), keys, bodies.j24)
-    batch["image"] = jnp.asarray(rng.integers(0, 256, (batch_size, size, size, 3)), jnp.uint8)
+    image = jnp.asarray(rng.integers(0, 256, (batch_size, size, size, 3)), jnp.uint8)
+    batch = dataclasses.replace(batch, inputs=dataclasses.replace(batch.inputs, image=image))
     model = setup.build_model(config, num_hypotheses, bodies)
-    variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, batch))(jax.random.key(1))
+    variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, batch.inputs))(jax.random.key(1))
     params, stats = variables["params"], variables.get("batch_stats", {})
     adam = optimizer.make_optimizer(config, build.trained(params, ""), 100, 1e-4)
     state = train_step.TrainState(jnp.zeros((), jnp.int32), params, stats, {}, adam.init(params))

@@ -206,8 +206,8 @@ def codebooks(config: Any, bodies: setup.Bodies, ns: Sequence[int]) -> dict[int,
     """For each n, the n training bodies, seen from training views, that quantize the training set best; axes (1, n)."""
     poses, betas = (jnp.asarray(x[:_CODEBOOK_PEOPLE]) for x in sources.load_people(config, "train"))
     key = jax.random.key(config.seed)
-    views = virtual_views.synthesize(poses, betas, jax.random.split(key, len(poses)), bodies.j24, hide="none")
-    everybody = place(views["rotmats"][None], views["betas"][None], jnp.zeros((1, len(poses), 3)), bodies.j24)
+    target = virtual_views.synthesize(poses, betas, jax.random.split(key, len(poses)), bodies.j24, hide="none").target
+    everybody = place(target.rotmats[None], target.betas[None], jnp.zeros((1, len(poses), 3)), bodies.j24)
     chosen = {n: quantize.select(everybody, n, key[None], weights="uniform", iterations=100) for n in ns}
     return {n: hypotheses.pick(everybody, q.medoid) for n, q in chosen.items()}
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from multibodies_jax.data.augment import Example, Record
 
-Batch = dict[str, Any]
+Rows = dict[str, Any]  # Stacked along a new leading axis, name by name; `batch.batch_of` makes a batch of them.
 Source = Sequence[Record]
 
 _BUFFERED_BATCHES = 4
@@ -52,7 +52,7 @@ def train_batches(
     threads: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
-) -> grain.DatasetIterator[Batch]:
+) -> grain.DatasetIterator[Rows]:
     """Yields training batches for ever.
 
     Position i of the stream always holds the same example, made with the generator of (seed, i), whatever the threads
@@ -104,7 +104,7 @@ def evaluation_batches(
     max_examples: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
-) -> Iterator[Batch]:
+) -> Iterator[Rows]:
     """Yields every example once, in order, in batches of one size.
 
     The last batch is filled up by repeating the last example with `valid` = 0. Shards take every `shard_count`-th
@@ -139,7 +139,7 @@ def evaluation_batches(
     return iter(batches.to_iter_dataset(_read_options(threads)))
 
 
-def collate(examples: Sequence[Example]) -> Batch:
+def collate(examples: Sequence[Example]) -> Rows:
     """Stacks rows along a new leading axis."""
     return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
 

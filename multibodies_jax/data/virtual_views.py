@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
+from multibodies_jax.batch import Batch, Inputs, Target
 from multibodies_jax.body import smpl
 from multibodies_jax.data import augment, occlusion
 from multibodies_jax.geometry import boxes, centring, joints, rotations
@@ -116,7 +117,7 @@ def synthesize(
     redraw_betas: bool = True,
     variety: Variety = STANDARD,
     other_pose: Float[Array, "B 24 3"] | None = None,
-) -> dict[str, Array]:
+) -> Batch:
     """Sees each body once, from a random side.
 
     Args:
@@ -130,8 +131,8 @@ def synthesize(
       other_pose: another pose per example, whose legs or arms it may get (`Variety.exchanged`).
 
     Returns:
-      A training batch (docs/interfaces.md, section 2) without images, with `evidence`, the keypoints as a 2D detector
-      gives them: noisy everywhere; those it lacks are 0 in `kp2d_input`.
+      A training batch without images, its `evidence` as a 2D detector gives keypoints: noisy everywhere; those that
+      it lacks are 0 in `kp2d_input`.
 
     Raises:
       ValueError: an unknown `hide`, or limbs are to be exchanged without `other_pose`.
@@ -155,7 +156,7 @@ def _view(
     hide: bool,
     redraw_betas: bool,
     variety: Variety,
-) -> dict[str, Array]:
+) -> Batch:
     """One example of `synthesize`."""
     k_body, k_camera, k_strategy, k_box, k_detector, k_hash = jax.random.split(key, 6)
     pose = _exchange(pose, other_pose, jax.random.fold_in(k_body, 1), variety.exchanged)
@@ -176,19 +177,21 @@ def _view(
     k_drop, k_noise = jax.random.split(k_detector)
     detected = _drop_keypoints(visible, k_drop)
     kp2d = _crop(kp2d_px, detected if variety.box_of_detected else visible, k_box, variety)
-    return {
-        "kp2d": kp2d,
-        "kp2d_valid": seen,
-        "kp2d_input": detected,
-        "evidence": _detect(kp2d, k_noise, variety.detector),
-        "joints3d": p_camera,
-        "joints3d_valid": seen,
-        "rotmats": rotmats,
-        "betas": betas,
-        "smpl_valid": jnp.ones(()),
-        "example_hash": jax.random.bits(k_hash),
-        "valid": jnp.ones(()),
-    }
+    inputs = Inputs(
+        evidence=_detect(kp2d, k_noise, variety.detector),
+        kp2d_input=detected,
+        example_hash=jax.random.bits(k_hash),
+    )
+    target = Target(
+        joints3d=p_camera,
+        joints3d_valid=seen,
+        kp2d=kp2d,
+        kp2d_valid=seen,
+        rotmats=rotmats,
+        betas=betas,
+        smpl_valid=jnp.ones(()),
+    )
+    return Batch(inputs, target, valid=jnp.ones(()))
 
 
 def camera_rotation(key: Key[Array, ""], variety: Variety = STANDARD) -> Float[Array, "3 3"]:

@@ -1,26 +1,48 @@
 """Evaluation batches."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
+from multibodies_jax.batch import Batch, Inputs, batch_of, inputs_of
 from multibodies_jax.data import augment, pipeline, sources
 from multibodies_jax.evaluation import protocols
 
-OTHER = "other_"
-"""Prefix of the evidence of another example in a batch."""
-
+_OTHER = "other_"  # Prefix of what networks read of another example, in a row.
 _EVIDENCE = ("image", "kp2d", "kp2d_input")
 
 
-def examples(config: Any, name: str, split: str, others: bool = False) -> Iterator[dict[str, Any]]:
+@dataclasses.dataclass(frozen=True)
+class EvaluationBatch:
+    """A batch, and what is known of its examples beside.
+
+    Attributes:
+      batch: NumPy arrays.
+      gender: 0 for male, 1 for female, -1 for unknown.
+      occlusion: index into `data.occlusion.STRATEGIES`.
+      example_id: texts.
+      others: what networks read of another example instead of each; None unless it was asked for.
+    """
+
+    batch: Batch
+    gender: Int[np.ndarray, "B"]
+    occlusion: Int[np.ndarray, "B"]
+    example_id: np.ndarray
+    others: Inputs | None = None
+
+
+def examples(config: Any, name: str, split: str, others: bool = False) -> Iterator[EvaluationBatch]:
     """Evaluation batches of one set, in order, the last one padded.
 
     Args:
       config: of the experiment.
       name: of the set, as in `eval.sets`.
       split: of the set.
-      others: adds the evidence of another example to each row, under keys that start with `OTHER`.
+      others: adds what networks read of another example each.
 
     Raises:
       ValueError: see `evaluation_row`.
@@ -32,9 +54,23 @@ def examples(config: Any, name: str, split: str, others: bool = False) -> Iterat
         if not others:
             return row
         other = evaluation_row(config, pair["other"]())
-        return row | {OTHER + key: other[key] for key in _EVIDENCE if key in other}
+        return row | {_OTHER + key: other[key] for key in _EVIDENCE if key in other}
 
-    return pipeline.evaluation_batches(source, config.eval.batch, make, max_examples=config.eval.max_examples)
+    return map(
+        stacked, pipeline.evaluation_batches(source, config.eval.batch, make, max_examples=config.eval.max_examples)
+    )
+
+
+def stacked(rows: pipeline.Rows) -> EvaluationBatch:
+    """The evaluation batch of rows (`evaluation_row`) that are stacked (`pipeline.collate`)."""
+    others = {name.removeprefix(_OTHER): values for name, values in rows.items() if name.startswith(_OTHER)}
+    return EvaluationBatch(
+        batch=batch_of(rows),
+        gender=rows["gender"],
+        occlusion=rows["occlusion"],
+        example_id=np.asarray(rows["example_id"], str),
+        others=inputs_of({"example_hash": rows["example_hash"]} | others) if others else None,
+    )
 
 
 def count(config: Any, name: str, split: str) -> int:

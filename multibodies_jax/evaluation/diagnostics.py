@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from multibodies_jax.batch import Batch
 from multibodies_jax.evaluation import metrics, set_errors
 from multibodies_jax.geometry import cameras
 from multibodies_jax.hypotheses import hypotheses, weights
@@ -11,10 +12,10 @@ from multibodies_jax.hypotheses import hypotheses, weights
 
 @jax.jit
 def diagnose(
-    hyps: hypotheses.Hypotheses, batch: dict[str, Array], truth: set_errors.Truth, temperature: Array
+    hyps: hypotheses.Hypotheses, batch: Batch, truth: set_errors.Truth, temperature: Array
 ) -> dict[str, Array]:
     """Per example: spread of visible and hidden joints, 2D error, use of hypotheses, effective number, true shape."""
-    seen = batch["kp2d_input"] > 0
+    target, seen = batch.target, batch.inputs.kp2d_input > 0
     m = hyps.log_prior.shape[1]
     spread = metrics.joint_spread_mm(hyps.joints24, jnp.full(hyps.log_prior.shape, 1.0 / m))
     return {
@@ -27,7 +28,7 @@ def diagnose(
         "effective_printed": weights.effective_number(hyps.log_prior, 1.0),
         "effective_tuned": weights.effective_number(hyps.log_prior, temperature),
         "log_prior_spread": jnp.std(hyps.log_prior, axis=1),
-        "beta_norm": jnp.where(batch["smpl_valid"] > 0, jnp.sqrt(jnp.sum(jnp.square(batch["betas"]), axis=1)), jnp.nan),
+        "beta_norm": jnp.where(target.smpl_valid > 0, jnp.sqrt(jnp.sum(jnp.square(target.betas), axis=1)), jnp.nan),
     }
 
 
@@ -38,10 +39,10 @@ def _joint_distance(hyps: hypotheses.Hypotheses, truth: set_errors.Truth) -> Flo
 
 
 @jax.jit
-def reprojection(hyps: hypotheses.Hypotheses, batch: dict[str, Array]) -> Float[Array, "B"]:
+def reprojection(hyps: hypotheses.Hypotheses, batch: Batch) -> Float[Array, "B"]:
     """Mean 2D error of all hypotheses on visible keypoints, in pixels of a 224-pixel crop."""
     projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
-    return jnp.mean(metrics.reprojection_px(projected, batch["kp2d"], batch["kp2d_input"]), axis=1)
+    return jnp.mean(metrics.reprojection_px(projected, batch.target.kp2d, batch.inputs.kp2d_input), axis=1)
 
 
 def _mean_where(values: Float[Array, "B 24"], where: Array) -> Float[Array, "B"]:

@@ -141,7 +141,7 @@ def _tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: 
     observers = [*([temperatures] if temperatures else []), *tuned_rows]
 
     def observed() -> Iterator[outputs.Outputs]:
-        for out, _ in _read(evaluation, settings, name, "validation", others=False):
+        for out in _read(evaluation, settings, name, "validation", others=False):
             for observer in observers:
                 observer.observe(out)
             yield out
@@ -172,24 +172,22 @@ def _measure_set(
     """Measures every row on the evaluated split of one set."""
     others = any(row.reads_others for row in rows)
     read = _read(evaluation, settings, name, evaluation.config.eval.split, others)
-    return results.join([_measure_batch(out, rows, batch) for out, batch in read])
+    return results.join([_measure_batch(out, rows) for out in read])
 
 
 def _read(
     evaluation: methods.Evaluation, settings: outputs.Settings, name: str, split: str, others: bool
-) -> Iterator[tuple[outputs.Outputs, dict[str, np.ndarray]]]:
-    """The outputs of the networks for every batch of a split, and the batch."""
+) -> Iterator[outputs.Outputs]:
+    """The outputs of the networks for every batch of a split."""
     config = evaluation.config
     total = batches.count(config, name, split)
     for batch in tqdm(
         batches.examples(config, name, split, others), total=total, desc=f"{name}, {split}", unit="batch"
     ):
-        yield outputs.Outputs(evaluation.networks, settings, batch), batch
+        yield outputs.Outputs(evaluation.networks, settings, batch)
 
 
-def _measure_batch(
-    out: outputs.Outputs, rows: Sequence[methods.Method], batch: dict[str, np.ndarray]
-) -> results.Findings:
+def _measure_batch(out: outputs.Outputs, rows: Sequence[methods.Method]) -> results.Findings:
     """The errors of every row at every n, and what else is reported of the M hypotheses."""
     settings, several = out.settings, out.shape[1] > 1
     clusters = {str(n): out.quantize(n) for n in settings.ns} if several else {}
@@ -200,10 +198,10 @@ def _measure_batch(
     measured |= {f"energy_mm|{n}": 1000 * jnp.sqrt(found.energy) for n, found in clusters.items()}
     if out.networks.hmr is not None:
         measured["hmr_reprojection_px"] = diagnostics.reprojection(out.hmr, out.batch)
-    measured["occlusion"] = batch["occlusion"]
+    measured["occlusion"] = out.examples.occlusion
     log_weights = jnp.zeros_like(out.log_weights) if settings.exchangeable else out.log_weights
     found = results.Findings(
-        ids=np.asarray(batch["example_id"], str),
+        ids=out.examples.example_id,
         errors=errors,
         diagnostics=measured,
         single=set_errors.single(out.errors, log_weights),

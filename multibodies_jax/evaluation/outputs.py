@@ -75,29 +75,31 @@ class Outputs:
     Attributes:
       networks: what was run.
       settings: of the sets.
-      batch: an evaluation batch (docs/interfaces.md, section 2), without `example_id`.
+      examples: the evaluation batch as it was read.
+      batch: its inputs and target on the device.
     """
 
-    def __init__(self, networks: Networks, settings: Settings, batch: dict[str, Any]):
+    def __init__(self, networks: Networks, settings: Settings, examples: batches.EvaluationBatch):
         self.networks, self.settings = networks, settings
-        self.batch = {name: jnp.asarray(values) for name, values in batch.items() if name != "example_id"}
+        self.examples = examples
+        self.batch = jax.tree.map(jnp.asarray, examples.batch)
         self._quantized: dict[tuple, quantize.Quantized] = {}
         self._others: dict[Any, Any] = {}
 
     @property
     def valid(self) -> Bool[np.ndarray, "B"]:
         """False where an example is padding."""
-        return np.asarray(self.batch["valid"]) > 0
+        return np.asarray(self.batch.valid) > 0
 
     @property
     def shape(self) -> tuple[int, int]:
         """B and M."""
-        return len(self.batch["valid"]), self.networks.main.num_hypotheses
+        return len(self.batch.valid), self.networks.main.num_hypotheses
 
     @functools.cached_property
     def hyps(self) -> hypotheses.Hypotheses:
         """The scored hypotheses (B, M) of the network."""
-        return inference.hypothesize(self.networks.main, self.networks.density, self.batch)
+        return inference.hypothesize(self.networks.main, self.networks.density, self.batch.inputs)
 
     @functools.cached_property
     def hmr(self) -> hypotheses.Hypotheses:
@@ -108,11 +110,12 @@ class Outputs:
         """
         if self.networks.hmr is None:
             raise ValueError("There is no single-hypothesis HMR: name one with config.eval.hmr.")
-        return inference.respond(self.networks.hmr, self.batch)
+        return inference.respond(self.networks.hmr, self.batch.inputs)
 
     @functools.cached_property
     def truth(self) -> set_errors.Truth:
-        return set_errors.truth_of(self.networks.scorer, self.batch, self.settings.protocol)
+        gender = jnp.asarray(self.examples.gender)
+        return set_errors.truth_of(self.networks.scorer, self.batch.target, gender, self.settings.protocol)
 
     @functools.cached_property
     def errors(self) -> set_errors.Measured:
@@ -143,7 +146,7 @@ class Outputs:
 
     def keys(self, purpose: int) -> Array:
         """One random key (B,) per example, from its hash alone: no result depends on the batch or its order."""
-        return _example_keys(self.batch["example_hash"], purpose)
+        return _example_keys(self.batch.inputs.example_hash, purpose)
 
     def quantize(self, n: int, **other: Any) -> quantize.Quantized:
         """`quantize.select` of the hypotheses under the settings; `other` replaces `reading`, `weights`, `temperature`."""
@@ -173,9 +176,8 @@ class Outputs:
 
     def of_others(self) -> "Outputs":
         """The same examples, with the evidence of another one each (`batches.examples` with `others`)."""
-        start = len(batches.OTHER)
-        other = {name[start:]: values for name, values in self.batch.items() if name.startswith(batches.OTHER)}
-        return Outputs(self.networks, self.settings, self.batch | other)
+        batch = dataclasses.replace(self.examples.batch, inputs=self.examples.others)
+        return Outputs(self.networks, self.settings, dataclasses.replace(self.examples, batch=batch))
 
 
 @functools.partial(jax.jit, static_argnames="purpose")

@@ -9,7 +9,7 @@ import numpy as np
 
 from multibodies_jax import io
 from multibodies_jax.body import smpl
-from multibodies_jax.data import crops, occlusion, sources
+from multibodies_jax.data import crops, occlusion, pipeline, sources
 from multibodies_jax.evaluation import batches, methods, outputs
 from multibodies_jax.geometry import boxes
 from multibodies_jax.hypotheses import hypotheses
@@ -53,14 +53,13 @@ def draw(
 def _draw_examples(config: Any, folder: pathlib.Path, networks: outputs.Networks, settings: outputs.Settings) -> None:
     name, split = config.eval.sets[-1], config.eval.split
     records, rows = _choose(config, name, split)
-    batch = {k: np.stack([row[k] for row in rows]) for k in rows[0] if k != "example_id"}
-    out = outputs.Outputs(networks, settings, batch)
+    out = outputs.Outputs(networks, settings, batches.stacked(pipeline.collate(rows)))
     chosen = out.quantize(min(_BODIES, networks.main.num_hypotheses))
     picked = hypotheses.pick(out.hyps, chosen.medoid)
     bodies = networks.main.bodies
     errors = out.measure(picked)["mpjpe"]
     meshes = np.asarray(smpl.mesh(bodies.smpl, picked.rotmats, picked.betas))
-    true_meshes = np.asarray(smpl.mesh(bodies.smpl, out.batch["rotmats"], out.batch["betas"]))
+    true_meshes = np.asarray(smpl.mesh(bodies.smpl, out.batch.target.rotmats, out.batch.target.betas))
     annotated = [mesh if row["smpl_valid"] else None for mesh, row in zip(true_meshes, rows, strict=True)]
     best = np.argmin(np.asarray(errors), axis=1)
     _store(folder / "examples.npz", records, rows, picked, np.asarray(chosen.prob), best)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax.batch import Target
 from multibodies_jax.body import smpl
 from multibodies_jax.evaluation import metrics, protocols
 from multibodies_jax.geometry import centring, joints
@@ -63,16 +64,16 @@ class Truth(flax.struct.PyTreeNode):
 
 
 @functools.partial(jax.jit, static_argnames="protocol")
-def truth_of(scorer: Scorer, batch: dict[str, Array], protocol: protocols.Protocol) -> Truth:
-    """The truth of a protocol and of its strict sibling, which differ in the root only."""
-    given, given_valid = batch["joints3d"], batch["joints3d_valid"]
+def truth_of(scorer: Scorer, target: Target, gender: Int[Array, "B"], protocol: protocols.Protocol) -> Truth:
+    """The truth of a protocol and of its strict sibling, which differ in the root only; `gender` is 0 (male) or 1."""
+    given, given_valid = target.joints3d, target.joints3d_valid
     midhip = centring.midhip(given)
     if protocol.truth == protocols.GIVEN:
         roots = {"pelvis": given[:, joints.J24.index("pelvis")], "mid-hip": midhip}
         compared = given[:, joints.index_map(joints.J24, protocol.joints)]
         return Truth(compared, roots, centring.centre(given), given_valid, None)
-    joints17, vertices = _true_body(scorer, batch, gendered=protocol.truth == protocols.GENDERED)
-    joints24 = smpl.joints(scorer.j24, batch["rotmats"], batch["betas"])
+    joints17, vertices = _true_body(scorer, target, gender if protocol.truth == protocols.GENDERED else None)
+    joints24 = smpl.joints(scorer.j24, target.rotmats, target.betas)
     return Truth(
         joints=joints17[:, joints.index_map(joints.H36M17, protocol.joints)],
         roots={"pelvis": joints17[:, 0]},
@@ -82,16 +83,18 @@ def truth_of(scorer: Scorer, batch: dict[str, Array], protocol: protocols.Protoc
     )
 
 
-def _true_body(scorer: Scorer, batch: dict[str, Array], gendered: bool) -> tuple[Array, Array]:
+def _true_body(scorer: Scorer, target: Target, gender: Int[Array, "B"] | None) -> tuple[Array, Array]:
     """Joints (B, 17, 3) and vertices (B, V, 3) of the true SMPL parameters on the neutral body, or on its own gender's."""
-    rotmats, betas = batch["rotmats"], batch["betas"]
-    scored = scorer.gendered if gendered else (scorer.neutral,)
+    scored = (scorer.neutral,) if gender is None else scorer.gendered
     if scored is None:
         raise ValueError("There are no male and female bodies, against which this protocol scores.")
-    found = [(smpl.joints(s.h36m, rotmats, betas), smpl.mesh(s.surface, rotmats, betas)) for s in scored]
-    if not gendered:
+    found = [
+        (smpl.joints(s.h36m, target.rotmats, target.betas), smpl.mesh(s.surface, target.rotmats, target.betas))
+        for s in scored
+    ]
+    if gender is None:
         return found[0]
-    female = (batch["gender"] == 1)[:, None, None]
+    female = (gender == 1)[:, None, None]
     return jnp.where(female, found[1][0], found[0][0]), jnp.where(female, found[1][1], found[0][1])
 
 

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax.batch import Batch
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.losses import total
 from multibodies_jax.registry import Registry
@@ -17,13 +18,13 @@ class Objective(Protocol):
     """A training loss of M hypotheses per example."""
 
     def __call__(
-        self, hyps: Hypotheses, batch: Mapping[str, Array]
+        self, hyps: Hypotheses, batch: Batch
     ) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]], Int[Array, "B"]]:
         """The loss of each example, its terms before weighting by name, and the hypothesis that was trained as the best.
 
         Args:
           hyps: leading axes (B, M).
-          batch: a training batch (docs/interfaces.md, section 2).
+          batch: of training.
         """
         ...
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax.batch import Batch
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.losses import best_of_m, terms
 
@@ -15,7 +16,7 @@ TERMS = (*BEST_TERMS, "reprojection_all", "camera")
 
 def total_loss(
     hyps: Hypotheses,
-    batch: Mapping[str, Array],
+    batch: Batch,
     weights: Mapping[str, float],
     *,
     mode0: bool = True,
@@ -28,7 +29,7 @@ def total_loss(
 
     Args:
       hyps: leading axes (B, M).
-      batch: a training batch (docs/interfaces.md, section 2).
+      batch: of training.
       weights: factor of each of `TERMS`.
       mode0: adds the best hypothesis' losses of hypothesis 0, which makes it a regressor of its own.
       vertices: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, V, 3), the mesh in metres with its *own mid-hip
@@ -42,31 +43,30 @@ def total_loss(
       ValueError: the weights are not those of `TERMS`, or `vertices` is missing.
     """
     check_options(weights, vertices)
-    joints3d, joints3d_valid, kp2d, kp2d_valid = (
-        batch[k] for k in ("joints3d", "joints3d_valid", "kp2d", "kp2d_valid")
-    )
-    rotmats, betas, smpl_valid = batch["rotmats"], batch["betas"], batch["smpl_valid"]
+    target, kp2d_input = batch.target, batch.inputs.kp2d_input
 
     projected = terms.projected_joints(hyps)
     best = best_of_m.nearest_hypothesis(
-        terms.joint_error(hyps.joints24, joints3d, joints3d_valid),
-        terms.reprojection_error(projected, kp2d, kp2d_valid),
-        joints3d_valid,
+        terms.joint_error(hyps.joints24, target.joints3d, target.joints3d_valid),
+        terms.reprojection_error(projected, target.kp2d, target.kp2d_valid),
+        target.joints3d_valid,
     )
     of_all = {
-        "reprojection_all": terms.hypothesis_reprojection_loss(projected, kp2d, batch["kp2d_input"]),
+        "reprojection_all": terms.hypothesis_reprojection_loss(projected, target.kp2d, kp2d_input),
         "camera": terms.camera_loss(hyps.cam),
     }
     chosen = best_of_m.pick(hyps, best, mode0)
     chosen_projected = terms.projected_joints(chosen)
     of_chosen = {
-        "best": terms.joint_error(chosen.joints24, joints3d, joints3d_valid),
-        "reprojection_best": terms.reprojection_error(chosen_projected, kp2d, kp2d_valid),
-        "pose": terms.pose_error(chosen.rotmats, rotmats, smpl_valid),
-        "betas": terms.betas_error(chosen.betas, betas, smpl_valid),
+        "best": terms.joint_error(chosen.joints24, target.joints3d, target.joints3d_valid),
+        "reprojection_best": terms.reprojection_error(chosen_projected, target.kp2d, target.kp2d_valid),
+        "pose": terms.pose_error(chosen.rotmats, target.rotmats, target.smpl_valid),
+        "betas": terms.betas_error(chosen.betas, target.betas, target.smpl_valid),
     }
     if weights["vertices"] and vertices is not None:
-        of_chosen["vertices"] = terms.vertex_error(*terms.meshes(chosen, rotmats, betas, vertices), smpl_valid)
+        of_chosen["vertices"] = terms.vertex_error(
+            *terms.meshes(chosen, target.rotmats, target.betas, vertices), target.smpl_valid
+        )
     values = of_all | named_terms(of_chosen)
     return weighted_sum(weights, values), values, best
 

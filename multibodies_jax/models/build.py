@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from multibodies_jax.batch import Batch, Inputs
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.models import folding, hmr, hmr_preactivated
@@ -25,7 +26,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 TRUNKS = ("resnet50", "resnet_small", "keypoints")
 
 Variables = Mapping[str, Any]  # "params" and, where a trunk has batch norms, "batch_stats".
-Inputs = Callable[[Mapping[str, Array]], dict[str, Array]]
+MakeInputs = Callable[[Batch], Inputs]
 
 
 @runtime_checkable
@@ -76,7 +77,7 @@ class StatesAndExtraTerms(Protocol):
         own: Any,
         states: Float[Array, "B M 157"],
         extras: Mapping[str, Array],
-        batch: Mapping[str, Array],
+        batch: Batch,
         step: Array,
     ) -> tuple[Float[Array, "B K 157"], Mapping[str, Float[Array, "B"]], Mapping[str, float | Array]]: ...
 
@@ -85,7 +86,7 @@ def no_extra_terms(
     own: Any,
     states: Float[Array, "B M 157"],
     extras: Mapping[str, Array],
-    batch: Mapping[str, Array],
+    batch: Batch,
     step: Array,
 ) -> tuple[Float[Array, "B M 157"], Mapping[str, Float[Array, "B"]], Mapping[str, float | Array]]:
     """`StatesAndExtraTerms` of a model that trains the total loss alone."""
@@ -130,7 +131,7 @@ class Network:
       free_fields: fields of that part that decide evaluation alone, and may differ from those of the training.
       check: raises ValueError where a field of that part is out of range; called with the whole config.
       training_inputs: (own part of the config, body, its J24 joints) -> a function that makes what the module reads in
-        training beside the batch, from the batch.
+        training from the batch; None: it reads the inputs of the batch.
       states_and_extra_terms: what it trains.
       inspect: (config, regressor, batches of the validation split with their hypotheses (B, M)) -> what evaluation
         reports of this model alone, under the name of `config_part` or, without one, of the model.
@@ -146,9 +147,9 @@ class Network:
     config_part: str | None = None
     free_fields: tuple[str, ...] = ()
     check: Callable[[Any], None] | None = None
-    training_inputs: Callable[[Any, smpl.SmplModel, smpl.JointModel], Inputs] | None = None
+    training_inputs: Callable[[Any, smpl.SmplModel, smpl.JointModel], MakeInputs] | None = None
     states_and_extra_terms: StatesAndExtraTerms = no_extra_terms
-    inspect: Callable[[Any, Any, Iterable[tuple[dict[str, Array], Hypotheses]]], dict[str, Any]] | None = None
+    inspect: Callable[[Any, Any, Iterable[tuple[Batch, Hypotheses]]], dict[str, Any]] | None = None
     describe_inspection: Callable[[Mapping[str, Any]], str] | None = None
 
     def own(self, config: Any) -> Any:
@@ -209,7 +210,7 @@ def build(
     own: Any = None,
     body: smpl.SmplModel | None = None,
 ) -> nn.Module:
-    """The model `name`, which maps `(batch, train)` to states (B, M, 157); fields have the names of `config.model`.
+    """The model `name`, which maps `(inputs, train)` to states (B, M, 157); fields have the names of `config.model`.
 
     With one hypothesis every model and head is HMR on a whole trunk: SPIN's network, from which all start.
 

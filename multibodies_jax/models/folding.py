@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses.hypotheses import STATE_SIZE
 from multibodies_jax.models import resnet
 from multibodies_jax.models.hmr import HMR, HeadSettings
@@ -38,11 +39,11 @@ class Folded(nn.Module):
     num_hypotheses: int
 
     @nn.compact
-    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B M 157"]:
+    def __call__(self, inputs: Inputs, train: bool = False) -> Float[Array, "B M 157"]:
         """The states of the source in evaluation."""
         if train:
             raise ValueError("A folded network cannot be trained: train its source.")
-        x = self.trunk(batch, False)
+        x = self.trunk(inputs, False)
         if self.modes is not None:
             x = self.modes(x, False)
         for index, size in enumerate(self.sizes):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses.hypotheses import STATE_SIZE, split_state
 
 ACTIVATIONS = {"none": lambda x: x, "relu": nn.relu}
@@ -96,7 +97,7 @@ class HMR(nn.Module):
     """Predicts M bodies per example; with M = 1 it is HMR (Kanazawa et al., 2018) and SPIN's network.
 
     Attributes:
-      trunk: module whose `(batch, train)` gives the feature (B, F).
+      trunk: module whose `(inputs, train)` gives the feature (B, F).
       settings: of the head, M among them.
       frozen: unless "", the trunk's batch norms keep their running statistics in training.
       head_class: the textbook loop, or `hmr_preactivated.PreactivatedHead`, which computes the same with fewer products.
@@ -108,20 +109,20 @@ class HMR(nn.Module):
     head_class: type[IterativeHead] = IterativeHead
 
     @nn.compact
-    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B M 157"]:
+    def __call__(self, inputs: Inputs, train: bool = False) -> Float[Array, "B M 157"]:
         """States of all hypotheses; `hypotheses.decode` turns them into bodies.
 
         Args:
-          batch: what the trunk reads (docs/interfaces.md, section 2), or its `feature` (B, F), kept from before.
+          inputs: with what the trunk reads, or with its `feature`, kept from before.
           train: dropout (needs the rng "dropout") and batch statistics (mutable collection "batch_stats").
         """
-        return self.make_head(self.settings.num_hypotheses)(self.read(batch, train), train)
+        return self.make_head(self.settings.num_hypotheses)(self.read(inputs, train), train)
 
-    def read(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B F"]:
-        """The feature of a batch, which the head reads; only from compact methods."""
-        if "feature" in batch:
-            return batch["feature"]
-        return self.trunk(batch, train and not self.frozen)
+    def read(self, inputs: Inputs, train: bool = False) -> Float[Array, "B F"]:
+        """The feature that the head reads; only from compact methods."""
+        if inputs.feature is not None:
+            return inputs.feature
+        return self.trunk(inputs, train and not self.frozen)
 
     def make_head(self, num_hypotheses: int) -> IterativeHead:
         """The head; only from compact methods, once."""

@@ -1,10 +1,10 @@
 """The keypoint trunk: visible 2D keypoints as the evidence, as any 2D detector gives them."""
 
-from collections.abc import Mapping
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from multibodies_jax.batch import Inputs
 
 
 class KeypointTrunk(nn.Module):
@@ -19,17 +19,15 @@ class KeypointTrunk(nn.Module):
     blocks: int = 3
 
     @nn.compact
-    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B F"]:
+    def __call__(self, inputs: Inputs, train: bool = False) -> Float[Array, "B F"]:
         """The feature of the visible keypoints.
 
         Args:
-          batch: `kp2d_input` (B, 24), the keypoints that may be seen, and their places in [-1, 1] of the crop
-            (B, 24, 2): `evidence` where the pipeline adds a detector's noise, else `kp2d`.
+          inputs: their `evidence` where `kp2d_input` is above 0.
           train: unused, every trunk has it.
         """
         del train  # LayerNorm does the same in both.
-        places = batch["evidence"] if "evidence" in batch else batch["kp2d"]
-        x = nn.Dense(self.width, name="input")(keypoint_evidence(places, batch["kp2d_input"]))
+        x = nn.Dense(self.width, name="input")(keypoint_evidence(inputs.evidence, inputs.kp2d_input))
         for block in range(self.blocks):
             y = nn.LayerNorm(name=f"block{block}_norm")(x)
             y = nn.relu(nn.Dense(self.width, name=f"block{block}_dense1")(y))

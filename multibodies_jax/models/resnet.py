@@ -1,18 +1,20 @@
 """Image trunks: the paper's ResNet-50 and a small residual network for small crops.
 
-Both take the batch (docs/interfaces.md, section 2), read its uint8 `image` and return one float32 feature per image.
+Both take `Inputs`, read their uint8 `image` and return one float32 feature per image.
 Module names follow torchvision's state dict, so that converting is renaming: `layer2.0.conv1.weight` is
 `params/layer2_0/conv1/kernel` (transposed to height, width, in, out), `layer2.0.downsample.{0,1}` are
 `layer2_0/downsample_{0,1}`, `bn.{weight,bias}` are `params/bn/{scale,bias}`, and `bn.running_{mean,var}` are
 `batch_stats/bn/{mean,var}`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
+
+from multibodies_jax.batch import Inputs
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -36,9 +38,9 @@ class ResNet50(nn.Module):
     folded: bool = False
 
     @nn.compact
-    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B 2048"]:
-        """The mean of the last feature map of `batch["image"]` (B, S, S, 3), at any S."""
-        x = _resnet50(batch["image"], make_norm(self.folded, train, 0.9, self.dtype), self.dtype, stages=4)
+    def __call__(self, inputs: Inputs, train: bool = False) -> Float[Array, "B 2048"]:
+        """The mean of the last feature map of the image (B, S, S, 3), at any S."""
+        x = _resnet50(inputs, make_norm(self.folded, train, 0.9, self.dtype), self.dtype, stages=4)
         return x.astype(jnp.float32).mean(axis=(1, 2))
 
 
@@ -54,15 +56,13 @@ class ResNet50Map(nn.Module):
     folded: bool = False
 
     @nn.compact
-    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B S1 S1 1024"]:
-        """The map of `batch["image"]` (B, S, S, 3) after layer3, S1 = S / 16."""
-        return _resnet50(batch["image"], make_norm(self.folded, train, 0.9, self.dtype), self.dtype, stages=3)
+    def __call__(self, inputs: Inputs, train: bool = False) -> Float[Array, "B S1 S1 1024"]:
+        """The map of the image (B, S, S, 3) after layer3, S1 = S / 16."""
+        return _resnet50(inputs, make_norm(self.folded, train, 0.9, self.dtype), self.dtype, stages=3)
 
 
-def _resnet50(
-    image: UInt8[Array, "B S S 3"], norm: Callable[[str], nn.Module], dtype: Any, stages: int
-) -> Float[Array, "B S1 S1 C"]:
-    x = normalize_image(image).astype(dtype)
+def _resnet50(inputs: Inputs, norm: Callable[[str], nn.Module], dtype: Any, stages: int) -> Float[Array, "B S1 S1 C"]:
+    x = normalize_image(_image(inputs)).astype(dtype)
     x = nn.relu(norm("bn1")(conv("conv1", 64, 7, 2, dtype)(x)))
     pad: Any = ((1, 1), (1, 1))  # Flax takes pairs but declares a string.
     x = nn.max_pool(x, (3, 3), (2, 2), pad)
@@ -91,16 +91,22 @@ class ResNetSmall(nn.Module):
     folded: bool = False
 
     @nn.compact
-    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B F"]:
-        """The feature of `batch["image"]` (B, S, S, 3), S a multiple of 16."""
+    def __call__(self, inputs: Inputs, train: bool = False) -> Float[Array, "B F"]:
+        """The feature of the image (B, S, S, 3), S a multiple of 16."""
         norm = make_norm(self.folded, train, 0.95, self.dtype)
-        x = normalize_image(batch["image"]).astype(self.dtype)
+        x = normalize_image(_image(inputs)).astype(self.dtype)
         x = nn.relu(norm("bn1")(conv("conv1", self.width, 5, 2, self.dtype)(x)))
         for stage in range(4):
             stride = 2 if stage > 0 else 1
             x = _Basic(self.width * 2**stage, stride, norm, self.dtype, name=f"layer{stage + 1}_0")(x)
         x = nn.Dense(self.features, dtype=self.dtype, name="dense")(x.reshape(x.shape[0], -1))
         return nn.relu(x).astype(jnp.float32)
+
+
+def _image(inputs: Inputs) -> UInt8[Array, "B S S 3"]:
+    if inputs.image is None:
+        raise ValueError("This trunk reads images, got inputs without any: take model.trunk='keypoints' for keypoints.")
+    return inputs.image
 
 
 def normalize_image(image: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:

@@ -1,8 +1,10 @@
-"""What a network sees of one person: a batch of one example as the data pipeline would make it."""
+"""What a network sees of one person, as the data pipeline would make it."""
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from multibodies_jax.batch import Inputs
 from multibodies_jax.data import augment
 from multibodies_jax.prediction import people
 
@@ -15,8 +17,8 @@ def evidence(
     crop_size: int,
     crop: str = "exact",
     contrast_stretch: bool = False,
-) -> dict[str, np.ndarray]:
-    """A batch of one example as the pipeline would make it, without the truth.
+) -> Inputs:
+    """The inputs of one person (B = 1) as the pipeline would make them.
 
     Args:
       image: upright.
@@ -35,13 +37,9 @@ def evidence(
         raise ValueError("this model sees keypoints only, and this person has none in the people file")
     view = augment.Box(np.asarray(box[0]), box[1], crop_size or 2, crop=crop, contrast_stretch=contrast_stretch)
     points = view.points(person.keypoints[:, :2]).astype(np.float32)
-    batch = {
-        "kp2d": np.where(known[:, None] > 0, points, np.float32(0)),
-        "kp2d_valid": known,
-        "kp2d_input": known,
-        "example_hash": np.uint32(augment.example_hash(name)),
-        "valid": np.float32(1),
-    }
-    if crop_size:
-        batch["image"] = view.image(image, np.zeros(2, int))
-    return {key: np.asarray(value)[None] for key, value in batch.items()}
+    return Inputs(
+        evidence=jnp.asarray(np.where(known[:, None] > 0, points, np.float32(0))[None]),
+        kp2d_input=jnp.asarray(known[None]),
+        example_hash=jnp.asarray([augment.example_hash(name)]),
+        image=jnp.asarray(view.image(image, np.zeros(2, int))[None]) if crop_size else None,
+    )

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from multibodies_jax import io
+from multibodies_jax.batch import Inputs
 from multibodies_jax.body import smpl
 from multibodies_jax.data import images
 from multibodies_jax.export import camera
@@ -28,7 +28,7 @@ from multibodies_jax.prediction import overlays, people, prediction_file, predic
 from multibodies_jax.prediction.evidence import evidence
 from multibodies_jax.training import provenance
 
-Infer = Callable[[dict[str, jax.Array]], Hypotheses]
+Infer = Callable[[Inputs], Hypotheses]
 
 HEADER = (
     f"{'person':24} {'keypoints':>9} {'box':>9} {'all M: px':>10} {'best px':>8}   probability and error of each body"
@@ -102,7 +102,7 @@ def predict_people(
     """As `predict`, with a function that infers instead of a config and a work directory.
 
     Args:
-      infer: a batch of one example (docs/interfaces.md, section 2) -> scored hypotheses (1, M).
+      infer: the inputs of one person -> scored hypotheses (1, M).
       body: for the pictures.
       images_path: an image, or a folder of images.
       people_path: COCO-style file, or None.
@@ -189,8 +189,8 @@ def _tasks(files: Sequence[pathlib.Path], listed: dict[str, people.ImagePeople] 
 def _predict_person(infer, see, image, person, index, n, settings, about, lens) -> prediction_file.Record:
     size = (image.shape[1], image.shape[0])
     box = people.box(person, size)
-    batch = see(image, person, box, f"{about['image']}/{index}")
-    hypotheses = jax.tree.map(lambda leaf: leaf[0], infer({k: jnp.asarray(v) for k, v in batch.items()}))
+    inputs = see(image, person, box, f"{about['image']}/{index}")
+    hypotheses = jax.tree.map(lambda leaf: leaf[0], infer(inputs))
     facts = about | {"image_size": np.array(size), "person": np.array(index)}
     return prediction_file.choose(prediction_file.describe(hypotheses, person, box, facts, lens), n, settings)
 

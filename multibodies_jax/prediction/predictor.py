@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from configs import default
+from multibodies_jax.batch import Inputs
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
@@ -38,14 +38,14 @@ class Predictor:
       tuned: what evaluation chose on the validation split: `temperature`; empty before an evaluation.
       bodies: the body with its joint regressors.
       num_hypotheses: M.
-      infer: a batch (docs/interfaces.md, section 2) -> scored hypotheses (B, M); compiled at the first call.
+      infer: inputs -> scored hypotheses (B, M); compiled at the first call.
     """
 
     config: Any
     tuned: Mapping[str, Any]
     bodies: setup.Bodies
     num_hypotheses: int
-    infer: Callable[[dict[str, jax.Array]], Hypotheses]
+    infer: Callable[[Inputs], Hypotheses]
 
     @property
     def crop_size(self) -> int:
@@ -86,7 +86,7 @@ class Predictor:
             image = np.zeros((1, 1, 3), np.uint8)
         person = people.Person(known)
         box = people.box(person, (image.shape[1], image.shape[0]))
-        batch = evidence(
+        inputs = evidence(
             image,
             person,
             box,
@@ -95,7 +95,7 @@ class Predictor:
             self.config.data.crop,
             self.config.data.get("contrast_stretch", False),
         )
-        return self.infer({key: jnp.asarray(value) for key, value in batch.items()})
+        return self.infer(inputs)
 
     def quantize(self, hypotheses: Hypotheses, n: int, seed: int = 0) -> quantize.Quantized:
         """Chooses n representatives with their probabilities (eqs (2), (3)), with the quantizer of the config.

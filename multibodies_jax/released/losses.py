@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax.batch import Batch
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.losses import best_of_m, terms, total
 from multibodies_jax.losses.objective import OBJECTIVES, Objective, Settings
@@ -20,7 +21,7 @@ _JOINTS = 49  # The authors average over their 49 joints, of which only the 24 o
 
 def total_loss(
     hyps: Hypotheses,
-    batch: Mapping[str, Array],
+    batch: Batch,
     weights: Mapping[str, float],
     *,
     joints: Callable[[Array, Array], Array],
@@ -42,32 +43,31 @@ def total_loss(
       ValueError: as `losses.total.total_loss`.
     """
     total.check_options(weights, vertices)
-    joints3d, joints3d_valid, kp2d, kp2d_input = (
-        batch[k] for k in ("joints3d", "joints3d_valid", "kp2d", "kp2d_input")
-    )
-    rotmats, betas, smpl_valid = batch["rotmats"], batch["betas"], batch["smpl_valid"]
+    target, kp2d_input = batch.target, batch.inputs.kp2d_input
 
-    all_smpl_joints = jnp.repeat(smpl_valid[:, None], 24, axis=1)
+    all_smpl_joints = jnp.repeat(target.smpl_valid[:, None], 24, axis=1)
     projected = terms.projected_joints(hyps)
     best = best_of_m.nearest_hypothesis(
-        joint_error(hyps.joints24, joints3d, joints3d_valid),
-        joint_error(hyps.joints24, joints(rotmats, betas), all_smpl_joints),
-        joints3d_valid,
+        joint_error(hyps.joints24, target.joints3d, target.joints3d_valid),
+        joint_error(hyps.joints24, joints(target.rotmats, target.betas), all_smpl_joints),
+        target.joints3d_valid,
     )
     of_all = {
-        "reprojection_all": jnp.mean(reprojection_error(projected, kp2d, kp2d_input), axis=1),
+        "reprojection_all": jnp.mean(reprojection_error(projected, target.kp2d, kp2d_input), axis=1),
         "camera": terms.camera_loss(hyps.cam),
     }
     chosen = best_of_m.pick(hyps, best, mode0)
     chosen_projected = terms.projected_joints(chosen)
     of_chosen = {
-        "best": joint_error(chosen.joints24, joints3d, joints3d_valid),
-        "reprojection_best": reprojection_error(chosen_projected, kp2d, kp2d_input),
-        "pose": pose_error(chosen.rotmats, rotmats, smpl_valid),
-        "betas": betas_error(chosen.betas, betas, smpl_valid),
+        "best": joint_error(chosen.joints24, target.joints3d, target.joints3d_valid),
+        "reprojection_best": reprojection_error(chosen_projected, target.kp2d, kp2d_input),
+        "pose": pose_error(chosen.rotmats, target.rotmats, target.smpl_valid),
+        "betas": betas_error(chosen.betas, target.betas, target.smpl_valid),
     }
     if weights["vertices"] and vertices is not None:
-        of_chosen["vertices"] = vertex_error(*terms.meshes(chosen, rotmats, betas, vertices), smpl_valid)
+        of_chosen["vertices"] = vertex_error(
+            *terms.meshes(chosen, target.rotmats, target.betas, vertices), target.smpl_valid
+        )
     values = of_all | total.named_terms(of_chosen)
     return total.weighted_sum(weights, values), values, best
 

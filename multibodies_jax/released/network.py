@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from multibodies_jax.batch import Inputs
 from multibodies_jax.models import resnet
 from multibodies_jax.models.hmr import HeadSettings
 from multibodies_jax.models.hmr_preactivated import PreactivatedHead
@@ -40,12 +41,12 @@ class Released(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B M 157"]:
+    def __call__(self, inputs: Inputs, train: bool = False) -> Float[Array, "B M 157"]:
         """States of all hypotheses, as `HMR` returns them; dropout differs among hypotheses."""
         its = self.settings
         modes = Modes(its.num_hypotheses, its.init_noise, self.frozen == "loaded", self.dtype, name="modes")
         head = PreactivatedHead(dataclasses.replace(its, num_hypotheses=1, init_noise=0.0), name="head")
-        features = modes(self.trunk(batch, train and not self.frozen), train)
+        features = modes(self.trunk(inputs, train and not self.frozen), train)
         state = head(features.reshape(-1, CHANNELS), train)
         return state.reshape(*features.shape[:2], -1)
 

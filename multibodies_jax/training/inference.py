@@ -1,4 +1,4 @@
-"""Restored networks as functions from a batch to scored hypotheses; used by evaluation and prediction."""
+"""Restored networks as functions from inputs to scored hypotheses; used by evaluation and prediction."""
 
 import dataclasses
 import pathlib
@@ -7,8 +7,8 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
+from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, prior, setup
@@ -25,9 +25,9 @@ class Regressor(flax.struct.PyTreeNode):
     step: int = flax.struct.field(pytree_node=False)
     init: str | None = flax.struct.field(pytree_node=False)  # Fingerprint of what its training started from.
 
-    def __call__(self, batch: dict[str, Array]) -> hypotheses.Hypotheses:
-        """Hypotheses (B, M) of a batch, not scored yet."""
-        return hypotheses.decode(self.model.apply(self.variables, batch, train=False), self.bodies.j24)
+    def __call__(self, inputs: Inputs) -> hypotheses.Hypotheses:
+        """Hypotheses (B, M), not scored yet."""
+        return hypotheses.decode(self.model.apply(self.variables, inputs, train=False), self.bodies.j24)
 
 
 def restore(config: Any, directory: pathlib.Path, bodies: setup.Bodies) -> Regressor:
@@ -42,11 +42,8 @@ def restore(config: Any, directory: pathlib.Path, bodies: setup.Bodies) -> Regre
     m = metadata["num_hypotheses"]
     model = setup.build_model(config, m, bodies, metadata.get("mean_state"))
     size = config.model.crop_size
-    example = {
-        "kp2d": jnp.zeros((1, 24, 2)),
-        "kp2d_input": jnp.ones((1, 24)),
-        "image": jnp.zeros((1, size, size, 3), jnp.uint8),
-    }
+    image = jnp.zeros((1, size, size, 3), jnp.uint8)
+    example = Inputs(jnp.zeros((1, 24, 2)), jnp.ones((1, 24)), jnp.zeros(1, jnp.uint32), image)
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0), example))
     checkpoints.check_match(directory, variables["params"], expected["params"])
     stats = {"batch_stats": variables["batch_stats"]}
@@ -63,12 +60,12 @@ def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypot
 
 
 @jax.jit
-def hypothesize(regressor: Regressor, density: prior.Prior, batch: dict[str, Array]) -> hypotheses.Hypotheses:
-    """The scored hypotheses (B, M) of a batch."""
-    return score(regressor(batch), density)
+def hypothesize(regressor: Regressor, density: prior.Prior, inputs: Inputs) -> hypotheses.Hypotheses:
+    """The scored hypotheses (B, M)."""
+    return score(regressor(inputs), density)
 
 
 @jax.jit
-def respond(regressor: Regressor, batch: dict[str, Array]) -> hypotheses.Hypotheses:
-    """The hypotheses (B, M) of a batch, not scored."""
-    return regressor(batch)
+def respond(regressor: Regressor, inputs: Inputs) -> hypotheses.Hypotheses:
+    """The hypotheses (B, M), not scored."""
+    return regressor(inputs)

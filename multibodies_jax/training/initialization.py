@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from multibodies_jax.batch import Inputs
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, setup
 
@@ -59,7 +60,7 @@ def restore(config: Any, bodies: setup.Bodies, folder: pathlib.Path) -> Source:
 
 
 def variables(
-    config: Any, model: nn.Module, num_hypotheses: int, source: Source | None, example: dict, key: Key[Array, ""]
+    config: Any, model: nn.Module, num_hypotheses: int, source: Source | None, example: Inputs, key: Key[Array, ""]
 ) -> dict[str, Any]:
     """The variables with which a stage of M = `num_hypotheses` starts: random ones, or those of its source (appendix D).
 

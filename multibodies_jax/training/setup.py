@@ -67,11 +67,11 @@ def build_model(
     )
 
 
-def training_inputs(config: Any, num_hypotheses: int, bodies: Bodies) -> build.Inputs:
-    """Makes what the network of a stage reads in training beside the batch; nothing for most of them."""
+def training_inputs(config: Any, num_hypotheses: int, bodies: Bodies) -> build.MakeInputs:
+    """Makes what the network of a stage reads in training from a batch: for most of them its inputs."""
     its = network(config, num_hypotheses)
     if its.training_inputs is None:
-        return lambda batch: {}
+        return lambda batch: batch.inputs
     return its.training_inputs(its.own(config), bodies.smpl, bodies.j24)
 
 

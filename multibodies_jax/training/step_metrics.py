@@ -1,25 +1,27 @@
 """What a training step reports beside its losses."""
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax.batch import Target
 from multibodies_jax.hypotheses import hypotheses
 
 
-def annotated_shares(batch: Mapping[str, Array]) -> dict[str, Array]:
-    """The share of the batch that feeds the losses on 2D keypoints, 3D joints and SMPL parameters."""
-    valid = {name: jnp.any(batch[f"{name}_valid"] > 0, axis=-1) for name in ("kp2d", "joints3d")}
-    return {f"annotated_{name}": jnp.mean(v) for name, v in (valid | {"smpl": batch["smpl_valid"] > 0}).items()}
+def annotated_shares(target: Target) -> dict[str, Array]:
+    """The share of the examples that feeds the losses on 2D keypoints, 3D joints and SMPL parameters."""
+    return {
+        "annotated_kp2d": jnp.mean(jnp.any(target.kp2d_valid > 0, axis=-1)),
+        "annotated_joints3d": jnp.mean(jnp.any(target.joints3d_valid > 0, axis=-1)),
+        "annotated_smpl": jnp.mean(target.smpl_valid > 0),
+    }
 
 
-def best_error(hyps: hypotheses.Hypotheses, batch: Mapping[str, Array], best: Int[Array, "B"]) -> Float[Array, ""]:
+def best_error(hyps: hypotheses.Hypotheses, target: Target, best: Int[Array, "B"]) -> Float[Array, ""]:
     """Mean distance of valid J24 joints to the best hypothesis, metres."""
     chosen = jnp.take_along_axis(hyps.joints24, best[:, None, None, None], axis=1)[:, 0]
-    valid = batch["joints3d_valid"]
-    distance = jnp.linalg.norm(jnp.where(valid[..., None] > 0, chosen - batch["joints3d"], 0.0), axis=-1)
+    valid = target.joints3d_valid
+    distance = jnp.linalg.norm(jnp.where(valid[..., None] > 0, chosen - target.joints3d, 0.0), axis=-1)
     return jnp.sum(distance * valid) / jnp.maximum(jnp.sum(valid), 1.0)
 
 

@@ -11,6 +11,7 @@ import optax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 
+from multibodies_jax.batch import Batch
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.losses import objective, total
@@ -35,22 +36,22 @@ def make_train_step(
     bodies: setup.Bodies,
     optimizer: optax.GradientTransformation,
     num_hypotheses: int,
-    prepare: Callable[[Any, Array], dict[str, Array]],
+    prepare: Callable[[Any, Array], Batch],
     split: NamedSharding,
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, dict[str, Array]]]:
     """Builds `train_step(state, batch, key) -> (state, metrics)`; the losses among the metrics are not weighted.
 
     Args:
       config: of the experiment.
-      model: the network, (batch, train) -> states (B, M, 157).
+      model: the network, (inputs, train) -> states (B, M, 157).
       bodies: the body and its joint regressors.
       optimizer: of the parameters that learn.
       num_hypotheses: M.
-      prepare: (batch, key) -> the batch that the network sees (`training_data.Data.prepare`).
+      prepare: (what `training_data.Data` holds or yields, key) -> the batch (`Data.prepare`).
       split: how a batch is split over the devices.
     """
     network = setup.network(config, num_hypotheses)
-    inputs, own_config = setup.training_inputs(config, num_hypotheses, bodies), network.own(config)
+    inputs_of, own_config = setup.training_inputs(config, num_hypotheses, bodies), network.own(config)
     mode0 = config.loss.mode0 and num_hypotheses > 1 and not network.exchangeable
     loss_of = make_objective(config, bodies, mode0)
     resident = bool(config.data.sets is None or config.data.get("cached_passes"))
@@ -65,9 +66,10 @@ def make_train_step(
 
             # Forward pass: M bodies of every example.
             variables = {"params": _stop_frozen(config, num_hypotheses, params), "batch_stats": batch_stats}
-            seen = batch | inputs(batch)
             rngs = {"dropout": k_dropout, "latent": jax.random.fold_in(key, 2)}
-            out, changed = model.apply(variables, seen, train=True, rngs=rngs, mutable=["batch_stats", "extras"])
+            out, changed = model.apply(
+                variables, inputs_of(batch), train=True, rngs=rngs, mutable=["batch_stats", "extras"]
+            )
             extras = {name: values[-1] for name, values in changed.get("extras", {}).items()}
             states, own, own_weights = network.states_and_extra_terms(own_config, out, extras, batch, state.step)
             hyps = hypotheses.decode(states, bodies.j24)
@@ -77,8 +79,8 @@ def make_train_step(
             loss = loss + sum(own_weights[term] * value for term, value in own.items())
 
             metrics = {f"loss_{term}": jnp.mean(value) for term, value in (terms | dict(own)).items()}
-            metrics |= step_metrics.annotated_shares(batch)
-            metrics["best_mm"] = 1000 * step_metrics.best_error(hyps, batch, best)
+            metrics |= step_metrics.annotated_shares(batch.target)
+            metrics["best_mm"] = 1000 * step_metrics.best_error(hyps, batch.target, best)
             if states.shape[1] == num_hypotheses:  # Some baselines train one prediction, whatever M is.
                 metrics["used_hypotheses"] = step_metrics.used_hypotheses(best, num_hypotheses)
             return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array
 
+from multibodies_jax.batch import Batch, Inputs, batch_of, inputs_of
 from multibodies_jax.data import augment, pipeline, sources, virtual_views
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, feature_cache, initialization, setup
@@ -25,16 +26,16 @@ class Data(flax.struct.PyTreeNode):
     """Where batches come from.
 
     Attributes:
-      resident: what stays on the device: all people, for virtual cameras, or all cached features; else None.
-      example: a batch of two, for shapes.
-      batches: host batches with `get_state` and `set_state`; None where everything is resident.
-      prepare: (batch or `resident`, key) -> the batch a model sees; part of the jitted step.
+      resident: what stays on the device: all people, for virtual cameras, or a batch of all cached features; else None.
+      example: two inputs, for shapes.
+      batches: host rows, stacked, with `get_state` and `set_state`; None where everything is resident.
+      prepare: (batch or `resident`, key) -> the batch of one step; part of the jitted step.
     """
 
     resident: Any
-    example: dict[str, Array]
+    example: Inputs
     batches: Any = flax.struct.field(pytree_node=False)
-    prepare: Callable[[Any, Array], dict[str, Array]] = flax.struct.field(pytree_node=False)
+    prepare: Callable[[Any, Array], Batch] = flax.struct.field(pytree_node=False)
 
 
 def open_data(
@@ -58,7 +59,7 @@ def _virtual(config: Any, bodies: setup.Bodies, batch_size: int) -> Data:
     people = {"poses": jnp.asarray(poses), "betas": jnp.asarray(betas)}
     views = batch_size // config.train.accumulate
 
-    def view(people: dict, key: Array) -> dict:
+    def view(people: dict, key: Array) -> Batch:
         k_pick, k_view = jax.random.split(key)
         index = jax.random.randint(k_pick, (views,), 0, len(people["poses"]))
         keys = jax.random.split(k_view, views)
@@ -74,7 +75,7 @@ def _virtual(config: Any, bodies: setup.Bodies, batch_size: int) -> Data:
         )
 
     shapes = jax.eval_shape(view, people, jax.random.key(0))
-    example = jax.tree.map(lambda s: jnp.zeros((2, *s.shape[1:]), s.dtype), shapes)
+    example = jax.tree.map(lambda s: jnp.zeros((2, *s.shape[1:]), s.dtype), shapes.inputs)
     return Data(people, example, None, view)
 
 
@@ -104,8 +105,8 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
         shard_index=jax.process_index(),
         shard_count=jax.process_count(),
     )
-    example = pipeline.collate([make_example(opened[0][0], np.random.default_rng(0))] * 2)
-    return Data(None, jax.tree.map(jnp.asarray, numeric(example)), batches, lambda batch, key: batch)
+    example = inputs_of(pipeline.collate([make_example(opened[0][0], np.random.default_rng(0))] * 2))
+    return Data(None, jax.tree.map(jnp.asarray, example), batches, lambda batch, key: batch)
 
 
 def _cached(config: Any, bodies: setup.Bodies, batch_size: int, source: initialization.Source) -> Data:
@@ -128,29 +129,24 @@ def _cached(config: Any, bodies: setup.Bodies, batch_size: int, source: initiali
     }
     description = json.loads(json.dumps(description))
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
-    apply = jax.jit(lambda variables, batch: model.apply(variables, batch, method="read"))
+    apply = jax.jit(lambda variables, inputs: model.apply(variables, inputs, method="read"))
     folder = pathlib.Path(config.data.dir) / "features" / digest
     rows = feature_cache.open_cache(
         folder,
         description,
         count,
-        lambda: map(numeric, images().batches),
-        functools.partial(apply, variables),
+        lambda: images().batches,
+        lambda rows: apply(variables, inputs_of(rows)),
     )
     size = batch_size // config.train.accumulate
 
-    def draw(rows: dict, key: Array) -> dict:
+    def draw(every: Batch, key: Array) -> Batch:
         index = jax.random.randint(key, (size,), 0, count)
-        return {name: values[index] for name, values in rows.items()}
+        return jax.tree.map(lambda values: values[index], every)
 
-    return Data({name: jnp.asarray(values) for name, values in rows.items()}, example, None, draw)
+    return Data(jax.tree.map(jnp.asarray, batch_of(rows)), example, None, draw)
 
 
-def to_devices(batch: dict, split: NamedSharding) -> dict:
+def to_devices(rows: pipeline.Rows, split: NamedSharding) -> Batch:
     """This process' share of a batch as a part of the global one."""
-    return {k: jax.make_array_from_process_local_data(split, v) for k, v in numeric(batch).items()}
-
-
-def numeric(batch: dict) -> dict:
-    """A batch without its texts."""
-    return {k: v for k, v in batch.items() if np.asarray(v).dtype.kind in "fiub"}
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, x), batch_of(rows))

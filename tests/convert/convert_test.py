@@ -14,7 +14,7 @@ from multibodies_jax.convert import body_buffers, layouts, placing, torch_reader
 from multibodies_jax.geometry import joints
 from multibodies_jax.models import build, flow, hmr
 from multibodies_jax.training import checkpoints, inference, prior, provenance, setup
-from tests.helpers import peer_files, tiny
+from tests.helpers import batches, peer_files, tiny
 
 
 @pytest.fixture
@@ -320,16 +320,16 @@ def test_a_checkpoint_brings_its_mean_body(bodies, tmp_path):
     config = tiny.config(model__num_hypotheses=1)
     mean_state = [0.125 * k for k in range(157)]
     model = setup.build_model(config, 1, bodies, mean_state)
-    batch = {"kp2d": jnp.zeros((1, 24, 2)), "kp2d_input": jnp.ones((1, 24))}
-    variables = jax.jit(lambda: model.init(jax.random.key(0), batch))()
+    inputs = batches.inputs(kp2d_input=jnp.ones((1, 24)))
+    variables = jax.jit(lambda: model.init(jax.random.key(0), inputs))()
     about = {"num_hypotheses": 1, "images_seen": 0, "mean_state": mean_state, "converted": {}, "body_fingerprint": None}
     checkpoints.save(tmp_path / "checkpoints", 0, {"state": {"params": variables["params"]}}, about)
     with pytest.raises(checkpoints.CheckpointError, match=r"--body\.dir"):
         inference.restore(config, tmp_path / "checkpoints", bodies)
     config = tiny.config(model__num_hypotheses=1, body__allow_other=True)
     restored = inference.restore(config, tmp_path / "checkpoints", bodies)
-    expected = np.asarray(model.apply(variables, batch))
-    np.testing.assert_allclose(restored.model.apply(restored.variables, batch), expected, rtol=1e-4, atol=1e-4)
+    expected = np.asarray(model.apply(variables, inputs))
+    np.testing.assert_allclose(restored.model.apply(restored.variables, inputs), expected, rtol=1e-4, atol=1e-4)
     assert np.abs(expected - np.array(mean_state, np.float32)).max() < 5  # Far from the mean body of the files.
 
 

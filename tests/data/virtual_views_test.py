@@ -62,7 +62,9 @@ def _people(seed=0):
 def _synthesize(pose, betas, joint_model, keys=None, **options):
     keys = jax.random.split(jax.random.key(0), _COUNT) if keys is None else keys
     pose, betas = jnp.asarray(pose, jnp.float32), jnp.asarray(betas, jnp.float32)
-    return {k: np.asarray(v) for k, v in virtual_views.synthesize(pose, betas, keys, joint_model, **options).items()}
+    found = virtual_views.synthesize(pose, betas, keys, joint_model, **options)
+    every = vars(found.inputs) | vars(found.target) | {"valid": found.valid}
+    return {name: np.asarray(values) for name, values in every.items() if values is not None}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 """Evaluation batches: in order, padded, and with the evidence of another example where that is asked for."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
@@ -16,7 +19,11 @@ def numbers(monkeypatch):
     def row(config, record):
         number = record["number"]
         kp2d = np.full((24, 2), number, np.float32)
-        return {"example_id": f"image{number}", "kp2d": kp2d, "betas": np.float32(number), "valid": np.float32(1)}
+        fields = dict.fromkeys(("kp2d_valid", "kp2d_input", "joints3d", "joints3d_valid"), np.zeros(1, np.float32))
+        fields |= dict.fromkeys(("rotmats", "smpl_valid"), np.float32(number))
+        fields |= dict.fromkeys(("gender", "occlusion", "example_hash"), np.int32(number))
+        fields |= {"example_id": f"image{number}", "kp2d": kp2d, "betas": np.float32(number), "valid": np.float32(1)}
+        return fields
 
     monkeypatch.setattr(batches, "evaluation_row", row)
 
@@ -25,19 +32,20 @@ def read(others, **fields):
     config = tiny.config(eval__batch=2, **fields)
     found = list(batches.examples(config, "a set", "test", others))
     assert len(found) == batches.count(config, "a set", "test")
-    keep = np.concatenate([batch["valid"] for batch in found]) > 0
-    return {name: np.concatenate([batch[name] for batch in found])[keep] for name in found[0]}
+    keep = np.concatenate([one.batch.valid for one in found]) > 0
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[keep], *map(dataclasses.asdict, found))
 
 
 def test_every_example_comes_once_and_in_order():
     found = read(others=False)
     assert list(found["example_id"]) == [f"image{i}" for i in range(5)]
-    assert not [name for name in found if name.startswith(batches.OTHER)]
+    assert found["others"] is None
     assert list(read(others=False, eval__max_examples=3)["example_id"]) == ["image0", "image1", "image2"]
 
 
 def test_other_evidence_is_of_the_example_half_the_set_away_and_has_no_truth():
     found = read(others=True)
-    np.testing.assert_array_equal(found["other_kp2d"][:, 0, 0], [2, 3, 4, 0, 1])
-    np.testing.assert_array_equal(found["kp2d"][:, 0, 0], np.arange(5))
-    assert [name for name in found if name.startswith(batches.OTHER)] == ["other_kp2d"]
+    np.testing.assert_array_equal(found["others"]["evidence"][:, 0, 0], [2, 3, 4, 0, 1])
+    np.testing.assert_array_equal(found["batch"]["inputs"]["evidence"][:, 0, 0], np.arange(5))
+    np.testing.assert_array_equal(found["batch"]["target"]["kp2d"][:, 0, 0], np.arange(5))
+    np.testing.assert_array_equal(found["others"]["example_hash"], np.arange(5))  # What is random stays the example's.

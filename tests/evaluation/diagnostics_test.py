@@ -21,7 +21,7 @@ def test_spread_of_visible_and_hidden_joints_and_the_best_hypothesis(out):
         spread = [
             1000 * np.linalg.norm(joints24[b, :, j] - joints24[b, :, j].mean(axis=0), axis=1).mean() for j in range(24)
         ]
-        seen = np.asarray(out.batch["kp2d_input"][b]) > 0
+        seen = np.asarray(out.batch.inputs.kp2d_input[b]) > 0
         np.testing.assert_allclose(found["spread_mm"][b], spread, rtol=1e-4)
         assert found["spread_visible_mm"][b] == pytest.approx(np.mean(np.array(spread)[seen]), rel=1e-4)
         assert found["spread_hidden_mm"][b] == pytest.approx(np.mean(np.array(spread)[~seen]), rel=1e-4)
@@ -32,7 +32,10 @@ def test_spread_of_visible_and_hidden_joints_and_the_best_hypothesis(out):
 
 
 def test_what_cannot_be_measured_is_nan(out):
-    batch = out.batch | {"kp2d_input": jnp.ones((fixture.B, 24)), "smpl_valid": jnp.zeros(fixture.B)}
+    batch = out.batch.replace(
+        inputs=out.batch.inputs.replace(kp2d_input=jnp.ones((fixture.B, 24))),
+        target=out.batch.target.replace(smpl_valid=jnp.zeros(fixture.B)),
+    )
     found = diagnostics.diagnose(out.hyps, batch, out.truth, jnp.float32(0.5))
     assert np.isnan(found["spread_hidden_mm"]).all() and np.isnan(found["beta_norm"]).all()
     assert np.isfinite(found["spread_visible_mm"]).all()
@@ -42,6 +45,6 @@ def test_reprojection_is_in_pixels_of_the_crop_on_visible_keypoints(out):
     found = diagnostics.reprojection(out.hyps, out.batch)
     projected = np.asarray(cameras.project_crop(out.hyps.joints24 + out.hyps.midhip[..., None, :], out.hyps.cam))
     for b in range(fixture.B):
-        seen = np.asarray(out.batch["kp2d_input"][b]) > 0
-        distance = np.linalg.norm(projected[b] - np.asarray(out.batch["kp2d"][b]), axis=-1)[:, seen]
+        seen = np.asarray(out.batch.inputs.kp2d_input[b]) > 0
+        distance = np.linalg.norm(projected[b] - np.asarray(out.batch.target.kp2d[b]), axis=-1)[:, seen]
         assert found[b] == pytest.approx(112 * distance.mean(), rel=1e-4)

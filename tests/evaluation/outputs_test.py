@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from multibodies_jax.evaluation import outputs
+from multibodies_jax.evaluation import batches, outputs
 from multibodies_jax.hypotheses import quantize
 from tests.helpers import evaluation_fixture as fixture
 
@@ -29,8 +29,8 @@ def test_a_quantized_set_is_that_of_the_quantizer_and_is_computed_once(out, monk
 
 def test_keys_come_from_the_example_and_the_purpose_alone(out):
     one = jax.random.key_data(out.keys(outputs.QUANTIZER))
-    batch = {name: values[::-1] for name, values in fixture.batch().items()}
-    other = outputs.Outputs(out.networks, out.settings, batch)
+    reverse = {name: values[::-1] for name, values in fixture.rows().items()}
+    other = outputs.Outputs(out.networks, out.settings, batches.stacked(reverse))
     np.testing.assert_array_equal(jax.random.key_data(other.keys(outputs.QUANTIZER))[::-1], one)
     assert (jax.random.key_data(out.keys(outputs.SUBSET)) != one).any(axis=1).all()
 

@@ -13,7 +13,7 @@ from multibodies_jax.evaluation import protocols, set_errors
 from multibodies_jax.geometry import joints
 from multibodies_jax.hypotheses import hypotheses
 from tests.evaluation.metrics_test import procrustes_error_mm
-from tests.helpers import random_body
+from tests.helpers import batches, random_body
 
 # As printed in the authors' code and SPIN: rows of the H36M regressor and of J24, for 14 and for 17 joints.
 _H36M_ROWS = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10, 0, 7, 9]
@@ -50,7 +50,7 @@ def case():
         "rotmats": rotations_near(rng, 3),
         "betas": rng.normal(size=(3, 10)),
     }
-    batch = {key: jnp.float32(value) for key, value in batch.items()} | {"gender": jnp.int32(_GENDERS)}
+    target = batches.batch(**{key: jnp.float32(value) for key, value in batch.items()}).target
     rotmats, betas = jnp.float32(rotations_near(rng, 3, 5)), jnp.float32(rng.normal(size=(3, 5, 10)))
     points = jax.jit(smpl.joints)(j24, rotmats, betas)
     hyps = hypotheses.Hypotheses(
@@ -62,14 +62,14 @@ def case():
         log_prior=jnp.zeros((3, 5)),
     )
     return types.SimpleNamespace(
-        scorer=scorer, batch=batch, hyps=hyps, regressor=regressor, j24_regressor=j24_regressor
+        scorer=scorer, target=target, hyps=hyps, regressor=regressor, j24_regressor=j24_regressor
     )
 
 
 def measured(case, name):
     protocol = protocols.PROTOCOLS[name]
     errors = set_errors.measure(
-        case.scorer, case.hyps, set_errors.truth_of(case.scorer, case.batch, protocol), protocol
+        case.scorer, case.hyps, set_errors.truth_of(case.scorer, case.target, jnp.int32(_GENDERS), protocol), protocol
     )
     return errors, {key: np.asarray(value) for key, value in set_errors.of_sets(errors, protocol=protocol).items()}
 
@@ -81,7 +81,7 @@ def by_hand(case, name):
     released, strict = ({k: np.zeros((3, 5)) for k in ("mpjpe", "pa_mpjpe", "vertex", "pck150", "auc")} for _ in "ab")
     selection = np.zeros((3, 5))
     for b in range(3):
-        person = case.batch["rotmats"][b], case.batch["betas"][b]
+        person = case.target.rotmats[b], case.target.betas[b]
         own_body = (*case.scorer.gendered, case.scorer.neutral)[_GENDERS[b] if name == "3dpw" else 2].surface
         true_mesh = np.asarray(_mesh(own_body, *person), np.float64)
         if name in ("3dpw", "released"):
@@ -93,8 +93,8 @@ def by_hand(case, name):
             points, conf = points - points[2:4].mean(axis=0), np.ones(24)
         else:
             points, conf = (
-                np.asarray(case.batch["joints3d"][b], np.float64),
-                np.asarray(case.batch["joints3d_valid"][b], np.float64),
+                np.asarray(case.target.joints3d[b], np.float64),
+                np.asarray(case.target.joints3d_valid[b], np.float64),
             )
             target, strict_target = points[_J24_ROWS[:count]], points[_J24_ROWS[:count]] - points[14]
         for m in range(5):
@@ -138,7 +138,7 @@ def test_vertices_after_alignment_are_the_released_s_error(case):
     meshes = np.asarray(_mesh(case.scorer.neutral.surface, case.hyps.rotmats, case.hyps.betas), np.float64)
     for b in range(3):
         own = case.scorer.gendered[_GENDERS[b]].surface
-        true = np.asarray(_mesh(own, case.batch["rotmats"][b], case.batch["betas"][b]), np.float64)
+        true = np.asarray(_mesh(own, case.target.rotmats[b], case.target.betas[b]), np.float64)
         expected = [procrustes_error_mm(mesh, true) for mesh in meshes[b]]
         np.testing.assert_allclose(errors["pa_vertex"][b], expected, rtol=1e-4)
 
@@ -200,4 +200,6 @@ def test_what_a_protocol_needs():
 
 def test_gendered_truth_needs_gendered_bodies(case):
     with pytest.raises(ValueError, match="no male and female bodies"):
-        set_errors.truth_of(case.scorer.replace(gendered=None), case.batch, protocols.PROTOCOLS["3dpw"])
+        set_errors.truth_of(
+            case.scorer.replace(gendered=None), case.target, jnp.int32(_GENDERS), protocols.PROTOCOLS["3dpw"]
+        )

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from multibodies_jax.body import smpl
-from multibodies_jax.evaluation import methods, outputs, protocols, set_errors
+from multibodies_jax.data import pipeline
+from multibodies_jax.evaluation import batches, methods, outputs, protocols, set_errors
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.models import flow
 from multibodies_jax.training import inference, prior, setup
@@ -23,14 +24,14 @@ class States:
 
     m: int
 
-    def apply(self, variables, batch, train):
+    def apply(self, variables, inputs, train):
         del variables, train
 
         def states(kp2d):
             key = jax.random.fold_in(jax.random.key(0), jnp.int32(1000 * kp2d[0, 0]))
             return 0.4 * jax.random.normal(key, (self.m, hypotheses.STATE_SIZE))
 
-        return jax.vmap(states)(batch["kp2d"])
+        return jax.vmap(states)(inputs.evidence)
 
 
 class Density(prior.Prior):
@@ -68,18 +69,19 @@ def settings(**fields) -> outputs.Settings:
     return outputs.Settings(**usual | fields)
 
 
-def batch(seed: int = 0, padding: int = 0) -> dict[str, np.ndarray]:
-    """Examples with true bodies; the last `padding` of them do not count."""
+def rows(seed: int = 0, padding: int = 0) -> pipeline.Rows:
+    """Examples with true bodies, and with the evidence of the next one beside; the last `padding` of them do not count."""
     rng = np.random.default_rng(seed)
     rotmats = np.linalg.qr(np.eye(3) + 0.2 * rng.normal(size=(B, 24, 3, 3)))[0]
     rotmats *= np.sign(np.linalg.det(rotmats))[..., None, None]
     seen = (rng.uniform(size=(B, 24)) < 0.6).astype(np.float32)
     seen[:, :2] = [1, 0]
-    return {
+    found = {
         "example_id": np.array([f"{seed}/{i}" for i in range(B)]),
         "example_hash": np.arange(10 * seed, 10 * seed + B, dtype=np.uint32),
         "valid": (np.arange(B) < B - padding).astype(np.float32),
         "kp2d": rng.uniform(-1, 1, size=(B, 24, 2)).astype(np.float32),
+        "kp2d_valid": np.ones((B, 24), np.float32),
         "kp2d_input": seen,
         "joints3d": np.zeros((B, 24, 3), np.float32),
         "joints3d_valid": np.zeros((B, 24), np.float32),
@@ -89,15 +91,11 @@ def batch(seed: int = 0, padding: int = 0) -> dict[str, np.ndarray]:
         "gender": np.zeros(B, np.int32),
         "occlusion": np.zeros(B, np.int32),
     }
-
-
-def with_others(one: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A batch with the evidence of the next example beside."""
-    return one | {f"other_{name}": np.roll(one[name], 1, axis=0) for name in ("kp2d", "kp2d_input")}
+    return found | {f"other_{name}": np.roll(found[name], 1, axis=0) for name in ("kp2d", "kp2d_input")}
 
 
 def made(m: int = M, hmr: bool = True, seed: int = 0, padding: int = 0, **fields) -> outputs.Outputs:
-    return outputs.Outputs(networks(m, hmr), settings(**fields), with_others(batch(seed, padding)))
+    return outputs.Outputs(networks(m, hmr), settings(**fields), batches.stacked(rows(seed, padding)))
 
 
 def evaluation(out: outputs.Outputs, **overrides) -> methods.Evaluation:

@@ -10,6 +10,7 @@ import numpy as np
 
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.losses import objective
+from tests.helpers import batches
 
 WEIGHTS = {
     "best": 25.0,
@@ -96,7 +97,7 @@ def floats(tree):
 def total(hyps, batch, *, reading, **settings):
     """The objective of a reading, with the stand-ins for the body."""
     settings = {"weights": WEIGHTS, "vertices": fake_mesh, "joints": smpl_joints} | settings
-    return objective.OBJECTIVES[reading](objective.Settings(**settings))(Hypotheses(**hyps), batch)
+    return objective.OBJECTIVES[reading](objective.Settings(**settings))(Hypotheses(**hyps), batches.batch(**batch))
 
 
 def run(hyps, batch, **settings):

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from multibodies_jax.models import build, folding
+from tests.helpers import batches
 
 RNG = np.random.default_rng(0)
 MEAN = RNG.normal(size=157).astype(np.float32)
-IMAGE = {"image": jnp.asarray(RNG.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8))}
+IMAGE = batches.inputs(image=jnp.asarray(RNG.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)))
 _RNG = np.random.default_rng(0)
-KEYPOINTS = {
-    "kp2d": jnp.asarray(_RNG.uniform(-1, 1, (4, 24, 2)), jnp.float32),
-    "kp2d_input": jnp.asarray(_RNG.integers(0, 2, (4, 24)), jnp.float32),
-}
-evaluate = jax.jit(lambda model, variables, batch: model.apply(variables, batch), static_argnums=0)
+KEYPOINTS = batches.inputs(
+    kp2d=jnp.asarray(_RNG.uniform(-1, 1, (4, 24, 2)), jnp.float32),
+    kp2d_input=jnp.asarray(_RNG.integers(0, 2, (4, 24)), jnp.float32),
+)
+evaluate = jax.jit(lambda model, variables, inputs: model.apply(variables, inputs), static_argnums=0)
 
 
 def fill(shapes, seed):
@@ -38,7 +39,7 @@ def fill(shapes, seed):
 
 def random_tree(model):
     """Statistics away from 0 and 1, parameters that let every iteration matter."""
-    return fill(jax.eval_shape(model.init, jax.random.key(0), IMAGE | KEYPOINTS), 3)
+    return fill(jax.eval_shape(model.init, jax.random.key(0), KEYPOINTS.replace(image=IMAGE.image)), 3)
 
 
 def check_folded(fields, layers):
@@ -46,15 +47,15 @@ def check_folded(fields, layers):
     sizes = {"crop_size": 64, "width": 4}
     model = build.build(mean_state=MEAN, **{"hidden": 16} | sizes | fields)
     variables = random_tree(model)
-    batch = KEYPOINTS if fields["trunk"] == "keypoints" else IMAGE
-    expected = np.asarray(evaluate(model, variables, batch))
+    inputs = KEYPOINTS if fields["trunk"] == "keypoints" else IMAGE
+    expected = np.asarray(evaluate(model, variables, inputs))
     folded, fewer = build.HEADS[fields.get("head", "paper")].fold(model, variables)
     assert isinstance(folded, folding.Folded) and len(folded.sizes) == layers
     assert not any("mean" in str(path) for path, _ in jax.tree_util.tree_leaves_with_path(fewer))
-    template = jax.eval_shape(folded.init, jax.random.key(0), batch)
+    template = jax.eval_shape(folded.init, jax.random.key(0), inputs)
     assert jax.tree.map(jnp.shape, fewer) == jax.tree.map(jnp.shape, template)
     scale = np.abs(expected - MEAN.reshape(1, 1, -1)).max()
     assert expected.std(axis=0).max() > 0.01 * scale  # It depends on the evidence.
-    np.testing.assert_allclose(evaluate(folded, fewer, batch), expected, atol=1e-5 * scale)
+    np.testing.assert_allclose(evaluate(folded, fewer, inputs), expected, atol=1e-5 * scale)
     with pytest.raises(ValueError, match="cannot be trained"):
-        folded.apply(fewer, batch, True)
+        folded.apply(fewer, inputs, True)

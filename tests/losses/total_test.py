@@ -6,7 +6,7 @@ import pytest
 
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.losses import objective, total
-from tests.helpers import losses
+from tests.helpers import batches, losses
 
 
 def _mean_norm(pred, target, valid):
@@ -90,7 +90,7 @@ def test_rejects_what_it_does_not_know():
     hyps, batch = losses.floats(losses.make())
     kamera = {k.replace("camera", "kamera"): v for k, v in losses.WEIGHTS.items()}
     for refuses in (
-        lambda weights, **options: total.total_loss(Hypotheses(**hyps), batch, weights, **options),
+        lambda weights, **options: total.total_loss(Hypotheses(**hyps), batches.batch(**batch), weights, **options),
         lambda weights, **options: objective.paper(objective.Settings(weights=weights, **options)),
     ):
         with pytest.raises(ValueError, match=r"missing \['camera'\], unknown \['kamera'\]"):

@@ -5,6 +5,7 @@ import pytest
 
 from multibodies_jax.models import hmr, hmr_preactivated
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
+from tests.helpers import batches
 
 RNG = np.random.default_rng(0)
 MEAN = tuple(RNG.normal(size=157).tolist())
@@ -99,7 +100,7 @@ def network(M, **fields):
 def evidence(batch=2, seed=0):
     rng = np.random.default_rng(seed)
     kp2d = jnp.asarray(rng.uniform(-1, 1, (batch, 24, 2)), jnp.float32)
-    return {"kp2d": kp2d, "kp2d_input": jnp.asarray(rng.integers(0, 2, (batch, 24)), jnp.float32)}
+    return batches.inputs(kp2d=kp2d, kp2d_input=jnp.asarray(rng.integers(0, 2, (batch, 24)), jnp.float32))
 
 
 @pytest.mark.parametrize("activation", ["none", "relu"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from multibodies_jax.models import resnet
+from tests.helpers import batches
 
 RNG = np.random.default_rng(0)
 SMALL = resnet.ResNetSmall(width=4)
@@ -96,24 +97,24 @@ def test_resnet50_equals_pytorch_in_both_modes():
     torch, net = torch_resnet50()
     image = RNG.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     model = resnet.ResNet50()
-    shapes = jax.eval_shape(model.init, jax.random.key(0), {"image": image})
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batches.inputs(image=jnp.asarray(image)))
     variables = copy_weights(jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes), net)
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     normalized = torch.tensor(((image / 255 - mean) / std).transpose(0, 3, 1, 2), dtype=torch.float32)
     with torch.no_grad():
         expected = net.eval()(normalized).numpy()
         net.train()(normalized)
-    got = jax.jit(model.apply)(variables, {"image": jnp.asarray(image)})
+    got = jax.jit(model.apply)(variables, batches.inputs(image=jnp.asarray(image)))
     assert got.shape == (2, 2048)
     np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
     update = jax.jit(lambda v, b: model.apply(v, b, True, mutable=["batch_stats"])[1])
-    stats = update(variables, {"image": jnp.asarray(image)})["batch_stats"]["layer2_0"]["bn2"]["mean"]
+    stats = update(variables, batches.inputs(image=jnp.asarray(image)))["batch_stats"]["layer2_0"]["bn2"]["mean"]
     np.testing.assert_allclose(stats, net.layer2[0].bn2.running_mean.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("trunk", [resnet.ResNet50, resnet.ResNetSmall])
 def test_bfloat16_is_for_products_only(trunk):
-    image = {"image": jnp.zeros((1, 64, 64, 3), jnp.uint8)}
+    image = batches.inputs(image=jnp.zeros((1, 64, 64, 3), jnp.uint8))
     model = trunk(dtype=jnp.bfloat16)
     feature, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
     assert {x.dtype for x in jax.tree.leaves((feature, variables))} == {jnp.dtype("float32")}
@@ -127,17 +128,17 @@ def test_small_resnet_keeps_where_things_are():
     """A feature that is an average could not tell a spot from the same spot elsewhere."""
     image = np.zeros((2, 64, 64, 3), np.uint8)
     image[0, 16:24, 16:24] = image[1, 48:56, 48:56] = 255
-    variables = small_init(jax.random.key(0), {"image": jnp.asarray(image)})
+    variables = small_init(jax.random.key(0), batches.inputs(image=jnp.asarray(image)))
     assert variables["params"]["dense"]["kernel"].shape == (4 * 4 * 32, 512)
-    feature = np.asarray(small_apply(variables, {"image": jnp.asarray(image)}))
+    feature = np.asarray(small_apply(variables, batches.inputs(image=jnp.asarray(image))))
     assert feature.shape == (2, 512)
     assert np.abs(feature[0] - feature[1]).max() > 0.1 * np.abs(feature).max()
 
 
 def test_small_resnet_momentum():
-    image = {"image": jnp.asarray(RNG.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))}
+    image = batches.inputs(image=jnp.asarray(RNG.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)))
     variables = small_init(jax.random.key(0), image)
-    x = resnet.normalize_image(image["image"])
+    x = resnet.normalize_image(image.image)
     mean = jax.lax.conv_general_dilated(
         x, variables["params"]["conv1"]["kernel"], (2, 2), ((2, 2), (2, 2)), dimension_numbers=("NHWC", "HWIO", "NHWC")
     ).mean(axis=(0, 1, 2))
@@ -148,3 +149,8 @@ def test_small_resnet_momentum():
 def test_images_that_are_not_bytes_are_refused():
     with pytest.raises(TypeError, match="uint8 image"):
         resnet.normalize_image.__wrapped__(jnp.zeros((1, 8, 8, 3)))
+
+
+def test_a_trunk_that_reads_images_says_so():
+    with pytest.raises(ValueError, match="reads images, got inputs without any"):
+        SMALL.init(jax.random.key(0), batches.inputs(kp2d=jnp.zeros((1, 24, 2))))

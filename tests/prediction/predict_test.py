@@ -53,12 +53,12 @@ def _answer(joint_model, example_hash):
 
 
 def _network(answer, seen=None):
-    """Stands in for the network; keeps the batches it saw."""
+    """Stands in for the network; keeps the inputs it saw."""
 
-    def infer(batch):
+    def infer(inputs):
         if seen is not None:
-            seen.append(batch)
-        return answer(batch["example_hash"][0])
+            seen.append(inputs)
+        return answer(inputs.example_hash[0])
 
     return infer
 
@@ -106,22 +106,21 @@ def test_every_person_gets_a_file_and_a_picture(tmp_path, body):
     assert picture.shape[1] > 3 * picture.shape[2] and picture.std() > 10
 
 
-def test_the_batch_is_what_the_pipeline_would_make(tmp_path, body):
+def test_the_inputs_are_what_the_pipeline_would_make(tmp_path, body):
     seen = []
     folder = _folder(tmp_path)
     _predict(body, folder, _people(tmp_path), tmp_path / "out", seen=seen)
-    batch = {key: np.asarray(value) for key, value in seen[0].items()}
+    inputs = jax.tree.map(np.asarray, seen[0])
     keypoints = joints.to_j24(KEYPOINTS.astype(np.float32), "coco17")
     known = keypoints[:, 2] > 0
     low, high = keypoints[known, :2].min(0), keypoints[known, :2].max(0)
     center, side = (low + high) / 2, 1.1 * (high - low).max()
-    np.testing.assert_allclose(batch["kp2d"][0, known], (keypoints[known, :2] - center) / (side / 2), atol=1e-5)
-    np.testing.assert_array_equal(batch["kp2d"][0, ~known], 0)
-    np.testing.assert_array_equal(batch["kp2d_input"][0], known)
-    np.testing.assert_array_equal(batch["kp2d_valid"][0], known)
+    np.testing.assert_allclose(inputs.evidence[0, known], (keypoints[known, :2] - center) / (side / 2), atol=1e-5)
+    np.testing.assert_array_equal(inputs.evidence[0, ~known], 0)
+    np.testing.assert_array_equal(inputs.kp2d_input[0], known)
     expected = crops.warp(images.load_image(folder / "a.png"), boxes.affine(center, side / 200, 32), 32)
-    np.testing.assert_array_equal(batch["image"][0], expected)
-    assert batch["valid"] == 1 and batch["example_hash"][0] != np.asarray(seen[1]["example_hash"])[0]
+    np.testing.assert_array_equal(inputs.image[0], expected)
+    assert inputs.example_hash[0] != np.asarray(seen[1].example_hash)[0]
 
 
 def test_a_network_of_spins_crops_sees_them(tmp_path, body):
@@ -130,9 +129,9 @@ def test_a_network_of_spins_crops_sees_them(tmp_path, body):
     record = prediction_file.load(tmp_path / "out" / "a_0.npz")
     place = record["box_center"], float(record["box_scale"]), 32
     expected = spin_crops.warp(images.load_image(folder / "a.png"), *place, stretch=True)
-    np.testing.assert_array_equal(np.asarray(seen[0]["image"])[0], expected)
+    np.testing.assert_array_equal(np.asarray(seen[0].image)[0], expected)
     points = spin_crops.to_crop(record["keypoints"][:, :2], *place) * (record["keypoints"][:, 2:] > 0)
-    np.testing.assert_allclose(np.asarray(seen[0]["kp2d"])[0], points, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(seen[0].evidence)[0], points, atol=1e-6)
 
 
 def test_the_full_camera_shows_joints_where_the_crop_camera_does(tmp_path, body):
@@ -192,7 +191,7 @@ def test_a_model_of_keypoints_needs_some(tmp_path, body, capsys):
     assert "a.png, person 0: this model sees keypoints only" in capsys.readouterr().err and not seen
     listed = _people(tmp_path, ("a.png",))
     assert _predict(body, folder, listed, tmp_path / "out", crop_size=0, seen=seen) == 0
-    assert "image" not in seen[0]
+    assert seen[0].image is None
 
 
 def test_an_image_without_people_counts(tmp_path, body, capsys):
@@ -213,8 +212,8 @@ def test_more_bodies_than_hypotheses_are_refused(tmp_path, body, capsys):
 
 
 def test_answers_that_are_not_finite_are_not_written(tmp_path, body, capsys):
-    def infer(batch):
-        found = _network(body[1])(batch)
+    def infer(inputs):
+        found = _network(body[1])(inputs)
         return dataclasses.replace(found, cam=found.cam.at[0, 1].set(jnp.nan))
 
     arguments = (_folder(tmp_path, ("a.png",)), None, 2, tmp_path / "out", SETTINGS, 32, ABOUT)

@@ -41,11 +41,9 @@ def test_the_folder_alone_gives_the_hypotheses_of_regressor_and_prior(trained):
     assert restored == expected
     bodies = setup.load_bodies(config)
     person = people.Person(KEYPOINTS * KEYPOINTS[:, 2:])
-    batch = evidence(np.zeros((1, 1, 3), np.uint8), person, people.box(person, (1, 1)), "a", 0)
+    inputs = evidence(np.zeros((1, 1, 3), np.uint8), person, people.box(person, (1, 1)), "a", 0)
     regressor = inference.restore(config, trained / "checkpoints", bodies)
-    expected = inference.score(
-        regressor({k: jnp.asarray(v) for k, v in batch.items()}), prior.load_prior(config, trained, bodies)
-    )
+    expected = inference.score(regressor(inputs), prior.load_prior(config, trained, bodies))
     assert found.joints24.shape == (1, 6, 24, 3) and model.num_hypotheses == 6
     np.testing.assert_allclose(found.joints24, expected.joints24, atol=1e-5)
     np.testing.assert_allclose(found.log_prior, expected.log_prior, rtol=1e-4)

@@ -10,7 +10,7 @@ import pytest
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.released import losses
-from tests.helpers import random_body
+from tests.helpers import batches, random_body
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
@@ -53,7 +53,7 @@ def ours(weights, feature, start, batch):
 
     loss, terms, best = losses.total_loss(
         hypotheses.decode(state, JOINTS),
-        batch,
+        batches.batch(**batch),
         WEIGHTS,
         vertices=lambda *body: centred(*body)[1],
         joints=lambda *body: centred(*body)[0],

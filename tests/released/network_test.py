@@ -10,6 +10,7 @@ import pytest
 
 from multibodies_jax.models import build, resnet
 from multibodies_jax.released import network
+from tests.helpers import batches
 from tests.helpers.random_network import IMAGE, MEAN, RNG, evaluate, fill
 
 M = 3
@@ -97,7 +98,7 @@ def test_states_equal_pytorch(several):
     got = evaluate(model, variables, IMAGE)
     with torch.no_grad():
         net = Torch(torch, variables)
-        features, _ = net.modes(net.trunk(np.array(IMAGE["image"])))
+        features, _ = net.modes(net.trunk(np.array(IMAGE.image)))
         expected = torch_states(torch, variables["params"], features).numpy()
     assert got.shape == (4, M, 157)
     assert np.abs(expected - expected[:, :1]).max() > 0.1  # The hypotheses differ.
@@ -146,20 +147,20 @@ def test_noise_has_the_size_it_says_and_leaves_statistics_alone(single):
 
 
 class Map(nn.Module):
-    """A trunk that gives what it gets, and is frozen."""
+    """A trunk that gives a map which it gets as `feature`, and is frozen."""
 
-    def __call__(self, batch, train):
+    def __call__(self, inputs, train):
         assert not train
-        return batch["map"]
+        return inputs.feature
 
 
 def test_dropout_differs_among_hypotheses_and_loaded_statistics_stay(single):
     variables = build.expand(single[1], M, 0.0, jax.random.key(0), head="released")
     variables = {kind: {k: v for k, v in tree.items() if k != "trunk"} for kind, tree in variables.items()}
     model, rngs = make(num_hypotheses=M, frozen="loaded").clone(trunk=Map()), {"dropout": jax.random.key(0)}
-    batch = {"map": jnp.tile(jnp.asarray(RNG.uniform(size=(1, 2, 2, 1024)), jnp.float32), (2, 1, 1, 1))}
+    inputs = batches.inputs(feature=jnp.tile(jnp.asarray(RNG.uniform(size=(1, 2, 2, 1024)), jnp.float32), (2, 1, 1, 1)))
     train = jax.jit(lambda v, b: model.apply(v, b, True, rngs=rngs, mutable=["batch_stats"]))
-    state, changed = train(variables, batch)
+    state, changed = train(variables, inputs)
     assert np.abs(state[:, 0] - state[:, 1]).max() > 1e-2 and np.abs(state[0, 0] - state[1, 0]).max() > 1e-2
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), changed["batch_stats"], variables["batch_stats"])
     leaves = jax.tree_util.tree_leaves_with_path(moved)

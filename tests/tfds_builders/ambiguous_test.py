@@ -281,11 +281,14 @@ def test_the_configs_evaluate_on_them(wild, no_workers):
     config.data.dir, config.model.crop_size = str(wild[0]), 32
     config_checks.validate(config)
     clean, hidden = (
-        [batch for batch in batches.examples(config, name, "test") if batch["valid"].any()] for name in config.eval.sets
+        [found for found in batches.examples(config, name, "test") if found.batch.valid.any()]
+        for name in config.eval.sets
     )
-    assert sum(batch["valid"].sum() for batch in clean) == 6
-    assert [b["example_id"].tolist() for b in clean] == [b["example_id"].tolist() for b in hidden]
-    assert hidden[0]["kp2d_input"].sum() < clean[0]["kp2d_input"].sum() and clean[0]["image"].shape[1:] == (32, 32, 3)
+    assert sum(found.batch.valid.sum() for found in clean) == 6
+    assert [b.example_id.tolist() for b in clean] == [b.example_id.tolist() for b in hidden]
+    assert (hidden[0].batch.inputs.kp2d_input.sum() < clean[0].batch.inputs.kp2d_input.sum()) and clean[
+        0
+    ].batch.inputs.image.shape[1:] == (32, 32, 3)
     wrong = eval_ah36m.get_config("paper").unlock()
     wrong.data.dir = config.data.dir
     assert wrong.eval.sets == ("h36m/official", "ah36m/paper")

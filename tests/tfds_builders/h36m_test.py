@@ -492,7 +492,7 @@ def test_the_configs_train_and_evaluate_on_it(tmp_path):
     rows = [
         name
         for batch in batches.examples(evaluate_p1, name, "test")
-        for name in batch["example_id"][batch["valid"] > 0]
+        for name in batch.example_id[batch.batch.valid > 0]
     ]
     assert len(rows) == 8 + 8 + 6
     wrong = eval_h36m.get_config("p2").unlock()

@@ -9,7 +9,7 @@ from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, initialization
 from tests.helpers import random_network, tiny
 
-EXAMPLE = {name: values[:2] for name, values in random_network.KEYPOINTS.items()}
+EXAMPLE = jax.tree.map(lambda values: values[:2], random_network.KEYPOINTS)
 
 
 def _network(num_hypotheses):

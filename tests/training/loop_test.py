@@ -17,7 +17,7 @@ import pytest
 from multibodies_jax.data import sources
 from multibodies_jax.losses import total
 from multibodies_jax.training import checkpoints, inference, logs, loop, provenance, setup
-from tests.helpers import tiny
+from tests.helpers import batches, tiny
 from tests.helpers import trained as shared_run
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def test_a_run_that_stopped_continues_to_the_same_weights_and_losses(trained, tm
 
 
 def test_a_killed_run_continues_to_the_same_weights(trained, tmp_path):
-    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.data import sources; from multibodies_jax.training import loop; sources.load_people = tiny.load_people; "
+    code = "import sys, pathlib; from tests.helpers import batches, tiny; from multibodies_jax.data import sources; from multibodies_jax.training import loop; sources.load_people = tiny.load_people; "
     code += "loop.train(tiny.config(), pathlib.Path(sys.argv[1]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "w")], cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}
@@ -123,11 +123,9 @@ def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, tmp_
     bodies = setup.load_bodies(config)
     many = inference.restore(config, tmp_path / "w" / "checkpoints", bodies)
     one = inference.restore(config, source, bodies)
-    batch = {
-        "kp2d": jnp.linspace(-1, 1, 2 * 48, dtype=np.float32).reshape(2, 24, 2),
-        "kp2d_input": jnp.ones((2, 24)),
-    }
-    np.testing.assert_allclose(many(batch).joints24, np.repeat(one(batch).joints24, 6, axis=1), atol=1e-5)
+    kp2d = jnp.linspace(-1, 1, 2 * 48, dtype=np.float32).reshape(2, 24, 2)
+    inputs = batches.inputs(kp2d=kp2d, kp2d_input=jnp.ones((2, 24)))
+    np.testing.assert_allclose(many(inputs).joints24, np.repeat(one(inputs).joints24, 6, axis=1), atol=1e-5)
     carried = checkpoints.restore(tmp_path / "w" / "checkpoints")[1]["mean_state"]
     np.testing.assert_allclose(carried, mean_state, rtol=1e-6)
 
@@ -141,7 +139,7 @@ def test_frozen_trunk_does_not_move(trained, tmp_path):
 
 
 def test_eight_devices_give_the_losses_of_one(trained, tmp_path):
-    code = "import sys, pathlib; from tests.helpers import tiny; from multibodies_jax.data import sources; from multibodies_jax.training import loop; sources.load_people = tiny.load_people; "
+    code = "import sys, pathlib; from tests.helpers import batches, tiny; from multibodies_jax.data import sources; from multibodies_jax.training import loop; sources.load_people = tiny.load_people; "
     code += "import jax; assert jax.device_count() == 8; loop.train(tiny.config(train__baseline=False), pathlib.Path(sys.argv[1]))"
     flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
     env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}

@@ -5,7 +5,7 @@ import numpy as np
 
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.training import step_metrics
-from tests.helpers import losses
+from tests.helpers import batches, losses
 
 
 def test_a_batch_says_what_is_annotated():
@@ -15,7 +15,10 @@ def test_a_batch_says_what_is_annotated():
         "joints3d_valid": valid + (np.arange(24) == 3) * np.array([[1], [0], [0], [0]], np.float32),
         "smpl_valid": np.array([1, 1, 0, 0], np.float32),
     }
-    shares = {name: float(share) for name, share in step_metrics.annotated_shares(losses.floats(batch)).items()}
+    shares = {
+        name: float(share)
+        for name, share in step_metrics.annotated_shares(batches.batch(**losses.floats(batch)).target).items()
+    }
     assert shares == {"annotated_kp2d": 0.75, "annotated_joints3d": 0.25, "annotated_smpl": 0.5}
 
 
@@ -30,7 +33,8 @@ def test_best_error_is_that_of_the_chosen_hypotheses_over_all_valid_joints():
     ]
     expected = sum(v * d for v, d in distances) / sum(v for v, _ in distances)
     hyps, batch = losses.floats((hyps, batch))
-    np.testing.assert_allclose(step_metrics.best_error(Hypotheses(**hyps), batch, jnp.array(best)), expected, rtol=1e-5)
+    found = step_metrics.best_error(Hypotheses(**hyps), batches.batch(**batch).target, jnp.array(best))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_used_hypotheses_are_counted_by_their_entropy():

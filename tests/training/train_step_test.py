@@ -24,7 +24,7 @@ def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
     keys = jax.random.split(key(0), 4)
     batch = virtual_views.synthesize(jnp.asarray(poses[:4]), jnp.asarray(betas[:4]), keys, bodies.j24)
     model = setup.build_model(config, 6, bodies)
-    params: Any = model.init(key(1), batch)["params"]
+    params: Any = model.init(key(1), batch.inputs)["params"]
     adam = optimizer.make_optimizer(config, train_step.trained(config, 6, params), 10, 1e-3)
     state = train_step.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, adam.init(params))
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
@@ -46,7 +46,7 @@ def test_gradient_accumulation_equals_the_whole_batch():
     for parts in (1, 4):
         config = tiny.config(data__sets=("synthetic_bodies/clean",), train__accumulate=parts)
         model = setup.build_model(config, 6, bodies)
-        params = model.init(jax.random.key(1), batch)["params"]
+        params = model.init(jax.random.key(1), batch.inputs)["params"]
         descent = optax.sgd(1e-2)
         state = train_step.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, descent.init(params))
         step = train_step.make_train_step(config, model, bodies, descent, 6, lambda batch, key: batch, split)

@@ -49,7 +49,7 @@ build.NETWORKS.register(
         own_parameters=("encoder/", "fuse_in/", "fuse_out/"),
         config_part="cvae",
         check=_check,
-        training_inputs=objective.encoded_mesh,
+        training_inputs=objective.encoder_inputs,
         states_and_extra_terms=objective.states_and_extra_terms,
         inspect=latents.inspect,
         describe_inspection=latents.describe,

@@ -11,6 +11,7 @@ import scipy.special
 from jaxtyping import Array, Float
 
 from multibodies_jax.baselines.smpl_cvae import objective
+from multibodies_jax.batch import Batch
 from multibodies_jax.evaluation import metrics
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.training import inference, setup
@@ -24,7 +25,7 @@ _ROWS = 512  # Of the N x N densities that exist at once.
 def inspect(
     config: Any,
     regressor: inference.Regressor,
-    batches: Iterable[tuple[dict[str, Array], hypotheses.Hypotheses]],
+    batches: Iterable[tuple[Batch, hypotheses.Hypotheses]],
 ) -> dict[str, Any]:
     """Measures the latent of a trained SMPL-CVAE.
 
@@ -39,11 +40,11 @@ def inspect(
       `error_sample_mm` and `error_sampled_mm`, of one sample of z and of the best of M; `spread_mm` of the samples; and
       `verdict`, `verdict` on them. Only {"verdict": "not measured: ..."} where no example has SMPL parameters.
     """
-    encoded = objective.encoded_mesh(config.cvae, regressor.bodies.smpl, regressor.bodies.j24)
+    encoded = objective.encoder_inputs(config.cvae, regressor.bodies.smpl, regressor.bodies.j24)
     rows = []
     for batch, samples in batches:
-        keep = np.asarray((batch["valid"] > 0) & (batch["smpl_valid"] > 0))
-        row = _measure(regressor, batch, samples, encoded(batch)["mesh"])
+        keep = np.asarray((batch.valid > 0) & (batch.target.smpl_valid > 0))
+        row = _measure(regressor, batch, samples, encoded(batch).mesh)
         rows.append({name: np.asarray(values)[keep] for name, values in row.items()})
     if not sum(len(row["mean"]) for row in rows):
         return {"verdict": "not measured: no example of the validation split has SMPL parameters"}
@@ -68,14 +69,14 @@ def describe(found: Mapping[str, Any]) -> str:
 @jax.jit
 def _measure(
     regressor: inference.Regressor,
-    batch: dict[str, Array],
+    batch: Batch,
     samples: hypotheses.Hypotheses,
     mesh: Float[Array, "B V 3"],
 ) -> dict[str, Array]:
     model, variables, body = regressor.model, regressor.variables, regressor.bodies.j24
     mean, log_var = model.apply(variables, mesh, method="encode")
-    one = hypotheses.decode(model.apply(variables, batch, mean[:, None], method="decode_with"), body)
-    truth = setup.centred_joints(regressor.bodies, batch["rotmats"], batch["betas"])[0][:, None]
+    one = hypotheses.decode(model.apply(variables, batch.inputs, mean[:, None], method="decode_with"), body)
+    truth = setup.centred_joints(regressor.bodies, batch.target.rotmats, batch.target.betas)[0][:, None]
     errors = metrics.mpjpe_mm(samples.joints24, truth)
     uniform = jnp.full(errors.shape, 1.0 / errors.shape[1])
     return {

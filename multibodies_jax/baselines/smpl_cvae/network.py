@@ -1,17 +1,33 @@
 """SMPL-CVAE: an encoder of the true mesh and a decoder of the feature and a latent (3D Multi-bodies, appendix C)."""
 
-from collections.abc import Mapping
+from typing import no_type_check
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from multibodies_jax.batch import Inputs
 from multibodies_jax.models.hmr import HMR
 
 _SAMPLES = 0x3E0  # Purpose of random keys.
 _MESH_SCALE = 0.3  # Metres: about the root mean square of mid-hip centred vertices.
 _LOG_VAR_LIMIT = 8.0  # Standard deviations between 1/55 and 55.
+
+
+@no_type_check  # As `Inputs`.
+@flax.struct.dataclass(kw_only=True)
+class EncoderInputs(Inputs):
+    """`Inputs` in training, with the truth for the encoder.
+
+    Attributes:
+      mesh: the vertices that it reads, metres, camera frame, mid-hip centred.
+      mesh_valid: 0 where there is no truth.
+    """
+
+    mesh: Float[Array, "B V 3"]
+    mesh_valid: Float[Array, "B"]
 
 
 class CVAE(HMR):
@@ -42,27 +58,25 @@ class CVAE(HMR):
             raise ValueError(f"The sizes of SMPL-CVAE must be at least 1, got {got}.")
         self.encoder = _Encoder(self.z_size, self.width)
 
-    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B M 157"]:
+    def __call__(self, inputs: Inputs, train: bool = False) -> Float[Array, "B M 157"]:
         """States in training of one body per example, z from its encoded truth; else of M, z from the standard normal.
 
         Args:
-          batch: what the trunk reads or its `feature`. In training also the truth: `mesh` (B, V, 3), the vertices that
-            the encoder reads, metres, camera frame, mid-hip centred, and `smpl_valid` (B,); where it is 0, z is
-            standard normal. In evaluation `example_hash` (B,), on which alone the samples depend: neither on the other
-            examples nor on M, so that a smaller set is the beginning of a larger one.
+          inputs: what the trunk reads or its `feature`. In training they are `EncoderInputs`; without a truth z is
+            standard normal. In evaluation the samples depend on `example_hash` alone: neither on the other examples
+            nor on M, so that a smaller set is the beginning of a larger one.
           train: as in `HMR`; needs the rng "latent" too. "extras" gets `mean` and `log_var` (B, Z) of the encoder, both
             0 without a truth, as is their divergence.
 
         Raises:
           ValueError: training without a mesh, or a mesh of another size.
         """
-        feature = self.read(batch, train)
+        feature = self.read(inputs, train)
         if train:
-            return self._decode(feature, self._encoded(batch)[:, None], train)
+            return self._decode(feature, self._encoded(inputs)[:, None], train)
         if self.is_initializing():
             self.encode(jnp.zeros((1, self.vertices, 3)))
-        hashes = batch.get("example_hash", jnp.zeros(len(feature), jnp.uint32))
-        return self._decode(feature, standard_latents(hashes, self.settings.num_hypotheses, self.z_size))
+        return self._decode(feature, standard_latents(inputs.example_hash, self.settings.num_hypotheses, self.z_size))
 
     def encode(self, mesh: Float[Array, "B V 3"]) -> tuple[Float[Array, "B Z"], Float[Array, "B Z"]]:
         """Mean and log-variance of z, given the truth as in `__call__`; `model.apply(..., method="encode")`."""
@@ -73,21 +87,21 @@ class CVAE(HMR):
             )
         return self.encoder(mesh)
 
-    def decode_with(self, batch: Mapping[str, Array], z: Float[Array, "B K Z"]) -> Float[Array, "B K 157"]:
+    def decode_with(self, inputs: Inputs, z: Float[Array, "B K Z"]) -> Float[Array, "B K 157"]:
         """States of given latents, as in evaluation; `model.apply(..., method="decode_with")`.
 
         With `encode(mesh)[0][:, None]` it is the reconstruction of the truth, which `latents.verdict` compares with samples.
         """
         if z.shape[-1] != self.z_size:
             raise ValueError(f"A latent of this model has {self.z_size} numbers, got {z.shape[-1]}.")
-        return self._decode(self.read(batch), z)
+        return self._decode(self.read(inputs), z)
 
-    def _encoded(self, batch: Mapping[str, Array]) -> Float[Array, "B Z"]:
+    def _encoded(self, inputs: Inputs) -> Float[Array, "B Z"]:
         """A random z of each example's truth."""
-        if "mesh" not in batch:
-            raise ValueError("Training SMPL-CVAE needs the truth: `mesh` and `smpl_valid` of the batch, got no `mesh`.")
-        known = batch["smpl_valid"] > 0
-        mean, log_var = self.encode(jnp.where(known[:, None, None], batch["mesh"], 0.0))
+        if not isinstance(inputs, EncoderInputs):
+            raise ValueError(f"Training SMPL-CVAE needs the truth: `EncoderInputs`, got {type(inputs).__name__}.")
+        known = inputs.mesh_valid > 0
+        mean, log_var = self.encode(jnp.where(known[:, None, None], inputs.mesh, 0.0))
         mean, log_var = jnp.where(known[:, None], mean, 0.0), jnp.where(known[:, None], log_var, 0.0)
         self.sow("extras", "mean", mean)
         self.sow("extras", "log_var", log_var)

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax.baselines.smpl_cvae import network
+from multibodies_jax.batch import Batch
 from multibodies_jax.body import smpl
 from multibodies_jax.geometry import centring
 
@@ -20,7 +22,7 @@ def states_and_extra_terms(
     own: Any,
     states: Float[Array, "B 1 157"],
     extras: Mapping[str, Array],
-    batch: Mapping[str, Array],
+    batch: Batch,
     step: Int[Array, ""],
 ) -> tuple[Float[Array, "B 1 157"], dict[str, Float[Array, "B"]], dict[str, Float[Array, ""]]]:
     """The states of the encoded truth, and the divergence in nats with its annealed weight; see `build.Network`.
@@ -29,10 +31,10 @@ def states_and_extra_terms(
       own: `config.cvae`.
       states: of the training call of `network.CVAE`.
       extras: `mean` and `log_var` (B, Z) of the encoder.
-      batch: `smpl_valid` (B,); an example without SMPL parameters has the divergence 0.
+      batch: with its target; an example without SMPL parameters has the divergence 0.
       step: of the training.
     """
-    valid = batch["smpl_valid"] > 0
+    valid = batch.target.smpl_valid > 0
     kl = jnp.sum(kl_divergence(extras["mean"], extras["log_var"]), axis=1)
     return states, {"kl": jnp.where(valid, kl, 0.0)}, {"kl": annealed(step, own.weight, own.anneal_steps)}
 
@@ -42,20 +44,27 @@ def encoded_vertices(own: Any, body: smpl.SmplModel) -> np.ndarray:
     return np.arange(0, len(body.v_template), own.vertex_stride)
 
 
-def encoded_mesh(
-    own: Any, body: smpl.SmplModel, j24: smpl.JointModel
-) -> Callable[[Mapping[str, Array]], dict[str, Float[Array, "B V 3"]]]:
-    """A function that makes `mesh` from a batch: what the encoder reads, metres, mid-hip centred; zeros without truth."""
+def encoder_inputs(own: Any, body: smpl.SmplModel, j24: smpl.JointModel) -> Callable[[Batch], network.EncoderInputs]:
+    """A function that adds to the inputs of a batch the mesh that the encoder reads; the mean body without a truth."""
     some = smpl.subset(body, encoded_vertices(own, body))
 
-    def encoded(batch: Mapping[str, Array]) -> dict[str, Float[Array, "B V 3"]]:
-        valid = batch["smpl_valid"] > 0
-        rotmats = jnp.where(valid[:, None, None, None], batch["rotmats"], jnp.eye(3)[None, None])
-        betas = jnp.where(valid[:, None], batch["betas"], 0.0)
+    def with_mesh(batch: Batch) -> network.EncoderInputs:
+        inputs, target = batch.inputs, batch.target
+        valid = target.smpl_valid > 0
+        rotmats = jnp.where(valid[:, None, None, None], target.rotmats, jnp.eye(3)[None, None])
+        betas = jnp.where(valid[:, None], target.betas, 0.0)
         midhip = centring.midhip(smpl.joints(j24, rotmats, betas))
-        return {"mesh": smpl.mesh(some, rotmats, betas) - midhip[:, None]}
+        return network.EncoderInputs(
+            inputs.evidence,
+            inputs.kp2d_input,
+            inputs.example_hash,
+            inputs.image,
+            inputs.feature,
+            mesh=smpl.mesh(some, rotmats, betas) - midhip[:, None],
+            mesh_valid=target.smpl_valid,
+        )
 
-    return encoded
+    return with_mesh
 
 
 def kl_divergence(mean: Float[Array, "B Z"], log_var: Float[Array, "B Z"]) -> Float[Array, "B Z"]:

@@ -2,13 +2,13 @@
 
 import functools
 import math
-from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from multibodies_jax.batch import Inputs
 from multibodies_jax.geometry import rotations
 from multibodies_jax.hypotheses.hypotheses import split_state
 from multibodies_jax.models.hmr import HMR
@@ -45,14 +45,14 @@ class MDN(HMR):
     draw: str = "means"
 
     @nn.compact
-    def __call__(self, batch: Mapping[str, Array], train: bool = False) -> Float[Array, "B M 157"]:
+    def __call__(self, inputs: Inputs, train: bool = False) -> Float[Array, "B M 157"]:
         """States of the components' means in training, where "extras" gets `log_alpha` and `log_sigma`; else hypotheses.
 
         Args:
-          batch: what the trunk reads, and in evaluation `example_hash` (B,), on which alone the random draws depend.
+          inputs: what the trunk reads, and in evaluation `example_hash`, on which alone the random draws depend.
           train: as in `HMR`.
         """
-        feature, size = self.read(batch, train), self.settings.num_hypotheses
+        feature, size = self.read(inputs, train), self.settings.num_hypotheses
         states = _share(self.make_head(size)(feature, train), self.root)
         log_alpha = jnp.full(states.shape[:2], -math.log(size))
         log_sigma = jnp.full(states.shape[:2], log_std(self.sigma, self.sigma_means))
@@ -65,7 +65,7 @@ class MDN(HMR):
             self.sow("extras", "log_alpha", log_alpha)
             self.sow("extras", "log_sigma", log_sigma)
             return states
-        hashes = batch.get("example_hash", jnp.zeros(len(feature), jnp.uint32))
+        hashes = inputs.example_hash
         if self.draw == "means":
             return jax.vmap(_shuffle)(states, log_alpha, hashes)
         return jax.vmap(functools.partial(_sample, root=self.root))(states, log_alpha, log_sigma, hashes)

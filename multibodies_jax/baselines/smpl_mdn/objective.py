@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from multibodies_jax.baselines.smpl_mdn import network
+from multibodies_jax.batch import Batch, Target
 from multibodies_jax.geometry import rotations
 
 
@@ -22,7 +23,7 @@ def states_and_extra_terms(
     own: Any,
     states: Float[Array, "B M 157"],
     extras: Mapping[str, Array],
-    batch: Mapping[str, Array],
+    batch: Batch,
     step: Int[Array, ""],
 ) -> tuple[Float[Array, "B 1 157"], dict[str, Float[Array, "B"]], dict[str, float]]:
     """The virtual prediction, and the mixture's negative log-likelihood in nats with its weight; see `build.Network`.
@@ -31,11 +32,11 @@ def states_and_extra_terms(
       own: `config.mdn`.
       states: of the training call of `network.MDN`.
       extras: `log_alpha` and `log_sigma` (B, M).
-      batch: as in `objective`.
+      batch: with its target.
       step: unused, the weight is constant.
     """
     del step
-    virtual, nll = objective(states, extras["log_alpha"], extras["log_sigma"], batch, own.root)
+    virtual, nll = objective(states, extras["log_alpha"], extras["log_sigma"], batch.target, own.root)
     return virtual, {"mixture": nll}, {"mixture": own.weight}
 
 
@@ -43,7 +44,7 @@ def objective(
     states: Float[Array, "B M 157"],
     log_alpha: Float[Array, "B M"],
     log_sigma: Float[Array, "B M"],
-    batch: Mapping[str, Array],
+    target: Target,
     root: str,
 ) -> tuple[Float[Array, "B 1 157"], Float[Array, "B"]]:
     """What is trained: the virtual prediction, which the total loss takes (eqs 8, 9), and the negative log-likelihood.
@@ -51,16 +52,16 @@ def objective(
     Args:
       states: of the components' means.
       log_alpha, log_sigma: log-weights and log standard deviations of the components.
-      batch: `rotmats` (B, 24, 3, 3) and `smpl_valid` (B,) of the truth. Where it has none the virtual prediction takes
+      target: its `rotmats` and `smpl_valid`. Where it has none the virtual prediction takes
         the mixture's own weights, and the likelihood is left out (0).
       root: as in `MDN`.
 
     Returns:
       One state per example, and nats per example.
     """
-    valid = batch["smpl_valid"] > 0
+    valid = target.smpl_valid > 0
     first = 1 if root == "shared" else 0
-    truth = jnp.where(valid[:, None, None, None], batch["rotmats"], jnp.eye(3)[None, None])
+    truth = jnp.where(valid[:, None, None, None], target.rotmats, jnp.eye(3)[None, None])
     theta = rotations.matrix_to_axis_angle(truth[:, first:]).reshape(len(truth), 1, -1)
     means = averaged = network.log_rotations_of(states, first)
     if root == "mixture":

@@ -12,7 +12,7 @@ import scipy.stats
 
 from multibodies_jax.baselines.smpl_cvae import objective
 from tests.helpers import small_cvae
-from tests.helpers.small_cvae import TRUTH, Z
+from tests.helpers.small_cvae import TRAINING, Z
 
 
 def test_divergence_equals_the_integral():
@@ -38,7 +38,7 @@ def test_gradients_are_finite_and_alive_however_wild_the_encoder(trained):
     @jax.value_and_grad
     def loss(encoder):
         variables = {"params": trained["params"] | {"encoder": encoder}}
-        encoded: Any = small_cvae.build().apply(variables, TRUTH["mesh"], method="encode")
+        encoded: Any = small_cvae.build().apply(variables, TRAINING.mesh, method="encode")
         mean, log_var = encoded
         return jnp.sum(objective.kl_divergence(mean, log_var)) + jnp.sum(jnp.sin(mean + jnp.exp(log_var / 2)))
 

@@ -31,33 +31,33 @@ def test_components_share_shape_camera_and_root_and_differ_in_pose(built):
 
 
 def test_the_means_come_in_an_order_drawn_by_their_weights(built):
-    model, variables, batch = built
+    model, variables, inputs = built
     many = 4000
     states, log_alpha, _ = small_mdn.mixture(built)
-    batch = {k: jnp.repeat(v[:1], many, axis=0) for k, v in batch.items()}
-    batch["example_hash"] = jnp.arange(many, dtype=jnp.uint32)
-    drawn = np.asarray(small_mdn.answer(model, variables, batch))
+    inputs = jax.tree.map(lambda v: jnp.repeat(v[:1], many, axis=0), inputs)
+    inputs = inputs.replace(example_hash=jnp.arange(many, dtype=jnp.uint32))
+    drawn = np.asarray(small_mdn.answer(model, variables, inputs))
     place = np.abs(drawn[:, :, None] - np.asarray(states[0])[None, None]).sum(3).argmin(2)
     assert (np.sort(place, axis=1) == np.arange(M)).all()  # Each of them once.
     share = np.bincount(place[:, 0], minlength=M) / many
     np.testing.assert_allclose(share, np.exp(np.asarray(log_alpha[0])), atol=0.03)
-    alone = small_mdn.answer(model, variables, {k: v[5:6] for k, v in batch.items()})
+    alone = small_mdn.answer(model, variables, jax.tree.map(lambda v: v[5:6], inputs))
     np.testing.assert_allclose(alone[0], drawn[5], atol=1e-5)  # Nothing depends on the rest of the batch.
 
 
 def test_samples_have_the_mixtures_weights_means_and_deviation(built):
-    model, variables, batch = built
+    model, variables, inputs = built
     many = 2000
-    batch = {k: jnp.repeat(v[:1], many, axis=0) for k, v in batch.items()}
-    batch["example_hash"] = jnp.arange(many, dtype=jnp.uint32)
+    inputs = jax.tree.map(lambda v: jnp.repeat(v[:1], many, axis=0), inputs)
+    inputs = inputs.replace(example_hash=jnp.arange(many, dtype=jnp.uint32))
     # Small rotations and deviations: log-rotations are unique only within half a turn.
     params = dict(variables["params"])
     params["sigma_change"] = jax.tree.map(jnp.zeros_like, params["sigma_change"])
     params["head"] = jax.tree.map(lambda x: 0.2 * x, params["head"])
-    states, extras = small_mdn.train(model, {"params": params}, batch)
+    states, extras = small_mdn.train(model, {"params": params}, inputs)
     means = np.asarray(small_mdn.log_rotations(states[0], 1), np.float64)
     alpha = np.exp(np.asarray(extras["extras"]["log_alpha"][0][0]))
-    drawn = small_mdn.answer(dataclasses.replace(model, draw="samples"), {"params": params}, batch)
+    drawn = small_mdn.answer(dataclasses.replace(model, draw="samples"), {"params": params}, inputs)
     theta = np.asarray(small_mdn.log_rotations(drawn, 1), np.float64).reshape(-1, 69)
     nearest = np.square(theta[:, None] - means[None]).sum(2).argmin(1)
     np.testing.assert_allclose(np.bincount(nearest, minlength=M) / len(theta), alpha, atol=0.03)

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from multibodies_jax.baselines.smpl_mdn import network, objective
 from multibodies_jax.geometry import rotations
-from tests.helpers import small_mdn
+from tests.helpers import batches, small_mdn
 from tests.helpers.small_mdn import B, M
 
 
@@ -56,17 +56,13 @@ def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(built,
     if root == "mixture":  # Some of them nearly half a turn to the other side.
         other_side = rotations.matrix_to_rot6d(rotations.axis_angle_to_matrix(jnp.array([-3.0, 0.0, 0.0])))
         states = states.at[:, ::2, :6].set(other_side)
-    batch = {
-        "rotmats": jnp.broadcast_to(
-            jnp.asarray(Rotation.from_rotvec([3.1, 0, 0]).as_matrix(), jnp.float32), (B, 24, 3, 3)
-        ),
-        "smpl_valid": jnp.array([1.0, 1.0, 0.0]),
-    }
-    batch["rotmats"] = batch["rotmats"].at[2].set(jnp.nan)
+    turn = jnp.asarray(Rotation.from_rotvec([3.1, 0, 0]).as_matrix(), jnp.float32)
+    rotmats = jnp.broadcast_to(turn, (B, 24, 3, 3)).at[2].set(jnp.nan)
+    target = batches.batch(rotmats=rotmats, smpl_valid=jnp.array([1.0, 1.0, 0.0])).target
     log_sigma = jnp.full((B, M), network.log_std(sigma, "variance"))
 
     def loss(states):
-        virtual, nll = objective.objective(states, log_alpha, log_sigma, batch, root)
+        virtual, nll = objective.objective(states, log_alpha, log_sigma, target, root)
         return jnp.sum(nll) + jnp.sum(virtual**2), (virtual, nll)
 
     (_, (virtual, nll)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(states)
@@ -107,8 +103,8 @@ def test_two_global_rotations_on_both_sides_of_half_a_turn_are_near():
 
 def test_without_a_truth_the_virtual_prediction_takes_the_mixtures_weights(built):
     states, log_alpha, log_sigma = small_mdn.mixture(built)
-    batch = {"rotmats": jnp.full((B, 24, 3, 3), jnp.nan), "smpl_valid": jnp.zeros(B)}
-    virtual, nll = objective.objective(states, log_alpha, log_sigma, batch, "shared")
+    target = batches.batch(rotmats=jnp.full((B, 24, 3, 3), jnp.nan)).target
+    virtual, nll = objective.objective(states, log_alpha, log_sigma, target, "shared")
     means = np.asarray(small_mdn.log_rotations(states, 1))
     expected = np.einsum("bm,bmd->bd", np.exp(np.asarray(log_alpha)), means)
     np.testing.assert_allclose(network.log_rotations_of(virtual[:, 0], 1), expected, atol=1e-4)
@@ -125,10 +121,10 @@ def test_the_virtual_root_lies_among_roots_on_both_sides_of_half_a_turn(valid):
     states = states.at[0, :, :6].set(six)
     true = np.tile(np.eye(3), (1, 24, 1, 1))
     true[0, 0] = Rotation.from_rotvec([np.pi - 0.02, 0, 0]).as_matrix()
-    batch = {"rotmats": jnp.asarray(true, jnp.float32), "smpl_valid": jnp.array([valid])}
+    target = batches.batch(rotmats=jnp.asarray(true, jnp.float32), smpl_valid=jnp.array([valid])).target
     sigma = jnp.full((1, 6), jnp.log(1.0))  # Wide: the posterior weighs all.
     run = jax.jit(objective.objective, static_argnums=4)
-    virtual, _ = run(states, jnp.full((1, 6), -jnp.log(6.0)), sigma, batch, "mixture")
+    virtual, _ = run(states, jnp.full((1, 6), -jnp.log(6.0)), sigma, target, "mixture")
     root = np.asarray(jax.jit(rotations.rot6d_to_matrix)(virtual[0, 0, :6]), np.float64)
     off = (Rotation.from_matrix(root) * Rotation.from_rotvec([-np.pi, 0, 0])).magnitude()
     assert np.rad2deg(off) < 3

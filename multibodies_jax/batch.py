@@ -1,0 +1,78 @@
+"""A batch of examples: what networks read of them, and the target with which losses and metrics compare bodies.
+
+A row, one example before batching, is a dictionary by the same names (docs/interfaces.md, section 2).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, no_type_check
+
+import flax.struct
+from jaxtyping import Array, Float, UInt8, UInt32
+
+
+@no_type_check  # Before they are on a device the arrays are NumPy's; templates hold shapes.
+@flax.struct.dataclass
+class Inputs:
+    """What networks read.
+
+    Attributes:
+      evidence: 2D keypoints in [-1, 1] of the crop (x right, y down); with a detector's noise in training without images.
+      kp2d_input: 1 where a keypoint is annotated and not hidden: what may be read of `evidence`, and what eq (5) compares.
+      example_hash: of the example's id; everything random about an example depends on it alone.
+      image: the crop; None for networks that read keypoints.
+      feature: what a frozen trunk makes of the image, kept from before; None: the trunk runs.
+    """
+
+    evidence: Float[Array, "B 24 2"]
+    kp2d_input: Float[Array, "B 24"]
+    example_hash: UInt32[Array, "B"]
+    image: UInt8[Array, "B S S 3"] | None = None
+    feature: Float[Array, "B F"] | None = None
+
+
+@no_type_check  # As `Inputs`.
+@flax.struct.dataclass
+class Target:
+    """What bodies are compared with; every `valid` is 0 where there is no annotation.
+
+    Attributes:
+      joints3d, joints3d_valid: J24 in the camera frame turned with the crop, metres, mid-hip centred.
+      kp2d, kp2d_valid: J24 in [-1, 1] of the crop, also those that are hidden from the network.
+      rotmats, betas, smpl_valid: SMPL's rotations, the root in the crop's camera frame, and its shape.
+    """
+
+    joints3d: Float[Array, "B 24 3"]
+    joints3d_valid: Float[Array, "B 24"]
+    kp2d: Float[Array, "B 24 2"]
+    kp2d_valid: Float[Array, "B 24"]
+    rotmats: Float[Array, "B 24 3 3"]
+    betas: Float[Array, "B 10"]
+    smpl_valid: Float[Array, "B"]
+
+
+@no_type_check  # As `Inputs`.
+@flax.struct.dataclass
+class Batch:
+    """Examples for training or evaluation; `valid` is 0 for the padding of a last evaluation batch."""
+
+    inputs: Inputs
+    target: Target
+    valid: Float[Array, "B"]
+
+
+def batch_of(rows: Mapping[str, Any]) -> Batch:
+    """The batch of rows that are stacked, name by name; names that it lacks are left out."""
+    target = Target(**{field.name: rows[field.name] for field in dataclasses.fields(Target)})
+    return Batch(inputs_of(rows), target, rows["valid"])
+
+
+def inputs_of(rows: Mapping[str, Any]) -> Inputs:
+    """What networks read of rows that are stacked; without `evidence` the keypoints are read as they are annotated."""
+    return Inputs(
+        evidence=rows["evidence"] if "evidence" in rows else rows["kp2d"],
+        kp2d_input=rows["kp2d_input"],
+        example_hash=rows["example_hash"],
+        image=rows.get("image"),
+        feature=rows.get("feature"),
+    )
