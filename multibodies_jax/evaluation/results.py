@@ -14,7 +14,7 @@ import numpy as np
 
 from multibodies_jax import io
 from multibodies_jax.data import occlusion, sources
-from multibodies_jax.evaluation import calibration, methods, metrics, protocols, results_page
+from multibodies_jax.evaluation import calibration, intervals, methods, metrics, protocols, results_page
 from multibodies_jax.evaluation.outputs import Settings
 from multibodies_jax.registry import Registry
 from multibodies_jax.training import provenance
@@ -173,13 +173,13 @@ def _dataset(config: Any, name: str, ids: Sequence[str]) -> dict[str, Any]:
 
 
 def of_metrics(found: Findings) -> dict[str, Any]:
-    """method -> n -> metric -> `metrics.summary`."""
-    return ordered_map(metrics.summary, found.errors)
+    """method -> n -> metric -> `intervals.summary`."""
+    return ordered_map(intervals.summary, found.errors)
 
 
 def of_single(found: Findings) -> dict[str, Any]:
-    """`set_errors.SINGLE` -> metric -> `metrics.summary`."""
-    return ordered_map(metrics.summary, found.single)
+    """`set_errors.SINGLE` -> metric -> `intervals.summary`."""
+    return ordered_map(intervals.summary, found.single)
 
 
 def of_calibration(found: Findings, temperature: float, fitted: Mapping[str, float]) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def comparisons(found: Findings, main: str, controls: Collection[str]) -> list[d
     for (method, n, name), values in errors.items():
         if method in controls and name in metrics.REPORTED:
             row = {"control": method, "n": int(n), "metric": name}
-            rows.append(row | metrics.paired(errors[main, n, name], values))
+            rows.append(row | intervals.paired(errors[main, n, name], values))
     return rows
 
 
@@ -242,7 +242,7 @@ def diagnose(found: Findings, num_hypotheses: int, settings: Settings) -> dict[s
         if not _is_scalar(values) or not np.isfinite(values).any():
             continue
         word, _, n = name.partition("|")  # Energies are given for each n.
-        summary = metrics.summary(values[np.isfinite(values)])
+        summary = intervals.summary(values[np.isfinite(values)])
         result |= {word: result.get(word, {}) | {n: summary}} if n else {name: summary}
     if not settings.exchangeable:  # The k-th of exchangeable hypotheses is a different one in each image.
         best = np.bincount(diagnostics["best_hypothesis"], minlength=num_hypotheses)
@@ -279,9 +279,9 @@ def same_people(sets: Mapping[str, Findings], main: str) -> dict[str, Any]:
         for word, where in (("hidden", (seen_plain & ~seen)[rows]), ("visible", seen[rows])):
             if where.any():
                 means = (difference[rows] * where).sum(axis=1) / np.maximum(where.sum(axis=1), 1)
-                entry[f"spread_of_{word}_joints_mm"] = metrics.paired(means, np.zeros_like(means))
+                entry[f"spread_of_{word}_joints_mm"] = intervals.paired(means, np.zeros_like(means))
         if single:
             key = (single, "1", "mpjpe")
-            entry["single_mpjpe"] = metrics.paired(hidden.flat_errors[key][rows], plain.flat_errors[key][rows])
+            entry["single_mpjpe"] = intervals.paired(hidden.flat_errors[key][rows], plain.flat_errors[key][rows])
         result[occlusion.STRATEGIES[kind]] = entry
     return result

@@ -1,7 +1,6 @@
 """Trains and restores the pose prior p(X): the RealNVP of section 4.1, eq (4), on zero-root skeletons."""
 
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +12,9 @@ import optax
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from multibodies_jax import io
 from multibodies_jax.data import sources
 from multibodies_jax.models import flow as flow_lib
-from multibodies_jax.training import checkpoints, config_versions, logs, multihost, provenance, setup
+from multibodies_jax.training import checkpoints, logs, multihost, prior_adoption, provenance, setup
 
 _HELD_OUT = 2000  # Validation skeletons on which the likelihood is reported.
 
@@ -66,7 +64,7 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
     """
     directory, steps = workdir / "prior", config.flow.steps
     if config.init and checkpoints.latest_step(directory) is None:
-        multihost.on_first(lambda: _adopt(config, pathlib.Path(config.init), workdir, bodies), "prior")
+        multihost.on_first(lambda: prior_adoption.adopt(config, pathlib.Path(config.init), workdir, bodies), "prior")
     start = checkpoints.latest_step(directory) or 0
     if start >= steps:
         return
@@ -143,31 +141,6 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
                 bar.set_postfix(loss=f"{value:.1f}")
             if saves:
                 save(done)
-
-
-def _adopt(config: Any, source: pathlib.Path, workdir: pathlib.Path, bodies: setup.Bodies) -> None:
-    """Takes the prior of `config.init` where it is finished and would be trained alike: same flow, people, body, seed."""
-    step = checkpoints.latest_step(source / "prior")
-    if step != config.flow.steps:
-        return
-    metadata = checkpoints.restore(source / "prior", {})[1]
-    same = _deciding_fields(metadata.get("config") or {}) == _deciding_fields(config.to_dict())
-    if same and metadata.get("body_fingerprint") == bodies.files.fingerprint:
-        with io.new_folder(workdir / "prior") as folder:
-            shutil.copytree(source / "prior" / str(step), folder / str(step))
-            if (source / "prior" / logs.LOG).exists():
-                shutil.copy(source / "prior" / logs.LOG, folder)
-
-
-def _deciding_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a config of any version that decide what its prior learns, beside the body."""
-    fields = config_versions.modern(tree)
-    options = (option.partition("=") for option in fields.get("data.options", "").split(","))
-    deciding = {name: value for name, value in fields.items() if name.startswith("flow.")}
-    deciding |= {name: fields.get(name) for name in ("seed", "data.people")}
-    return deciding | {
-        f"option {name}": value for name, _, value in options if name in ("num_people", "pose_mix", "seed")
-    }
 
 
 def load_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Prior:

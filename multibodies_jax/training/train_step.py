@@ -6,13 +6,11 @@ from typing import Any, no_type_check
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 
 from multibodies_jax.batch import Batch
-from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.losses import objective, total
 from multibodies_jax.models import build
@@ -106,7 +104,7 @@ def make_objective(config: Any, bodies: setup.Bodies, mode0: bool) -> objective.
     settings = objective.Settings(
         weights={term: config.loss[term] for term in total.TERMS},
         mode0=mode0,
-        vertices=_centred_mesh(config, bodies),
+        vertices=setup.centred_mesh(config, bodies),
         joints=lambda rotmats, betas: setup.centred_joints(bodies, rotmats, betas)[0],
     )
     return objective.OBJECTIVES[config.loss.reading](settings)
@@ -162,11 +160,3 @@ def _stop_frozen(config: Any, num_hypotheses: int, params: Any) -> Any:
     """No gradient for what is frozen: its backward pass is not computed, and it counts in no norm."""
     learns = trained(config, num_hypotheses, params)
     return jax.tree.map(lambda learns, x: x if learns else jax.lax.stop_gradient(x), learns, params)
-
-
-def _centred_mesh(config: Any, bodies: setup.Bodies) -> Callable[[Array, Array], Array]:
-    """The vertices that the loss compares, `loss.vertex_set` and `loss.vertex_stride`, mid-hip centred."""
-    every = np.arange(len(bodies.smpl.v_template))
-    chosen = bodies.files.regressed_vertices if config.loss.get("vertex_set") == "regressed" else every
-    some = smpl.subset(bodies.smpl, chosen[:: config.loss.vertex_stride])
-    return lambda rotmats, betas: smpl.mesh(some, rotmats, betas) - setup.centred_joints(bodies, rotmats, betas)[1]

@@ -77,6 +77,7 @@ ELSEWHERE = {
         [f"multibodies_jax/training/{name}.py" for name in ("inference", "provenance", "training_data")],
         "parts of one run of training",
     ),
+    "training/prior_test.py": (["multibodies_jax/training/prior_adoption.py"], "its one caller is `train_prior`"),
     "training/made_up_baseline_test.py": (["multibodies_jax/registry.py"], "an extension registers itself"),
     "tfds_builders/archives_test.py": (
         [f"tfds_builders/{name}.py" for name in ("linked", "listing", "on_beam", "shards", "verification", "workers")],

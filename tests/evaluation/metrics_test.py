@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -136,35 +135,3 @@ def test_reprojection_counts_valid_keypoints_in_pixels():
     projected[0, 0, 0] = [3 / 112, 4 / 112]
     error = metrics.reprojection_px(jnp.array(projected), jnp.array(kp2d), jnp.array([[1.0, 1, 0], [0, 0, 0]]))
     np.testing.assert_allclose(error, [[2.5], [np.nan]], rtol=1e-6)
-
-
-def test_summary_is_the_mean_with_its_interval():
-    values = np.random.default_rng(9).normal(50, 10, 400)
-    got = metrics.summary(values.astype(np.float32))
-    assert got["count"] == 400
-    np.testing.assert_allclose([got["sum"], got["mean"]], [values.sum(), values.mean()], rtol=1e-6)
-    low, high = scipy.stats.norm.interval(0.95, values.mean(), scipy.stats.sem(values))
-    np.testing.assert_allclose(got["ci95"], (high - low) / 2, rtol=1e-4)
-    assert metrics.summary(np.array([3.0]))["ci95"] == 0
-
-
-def test_paired_interval_is_the_t_test():
-    rng = np.random.default_rng(10)
-    a = rng.normal(50, 10, 30)
-    b = a + rng.normal(1, 2, 30)
-    got = metrics.paired(a, b)
-    expected = scipy.stats.ttest_rel(a, b).confidence_interval()
-    np.testing.assert_allclose([got["low"], got["high"]], [expected.low, expected.high])
-    np.testing.assert_allclose(got["mean"], (a - b).mean())
-    assert got["high"] < 0
-
-
-@pytest.mark.parametrize("values", [[], [1.0, np.nan, 2.0], [np.inf]])
-def test_statistics_do_not_skip_in_silence(values):
-    with pytest.raises(ValueError, match="finite values, one per example"):
-        metrics.summary(np.array(values))
-
-
-def test_pairs_must_be_pairs():
-    with pytest.raises(ValueError, match="got 3 and 2"):
-        metrics.paired(np.zeros(3), np.zeros(2))
