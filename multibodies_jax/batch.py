@@ -12,8 +12,7 @@ from jaxtyping import Array, Float, UInt8, UInt32
 
 
 @no_type_check  # Before they are on a device the arrays are NumPy's; templates hold shapes.
-@flax.struct.dataclass
-class Inputs:
+class Inputs(flax.struct.PyTreeNode):
     """What networks read.
 
     Attributes:
@@ -32,8 +31,7 @@ class Inputs:
 
 
 @no_type_check  # As `Inputs`.
-@flax.struct.dataclass
-class Target:
+class Target(flax.struct.PyTreeNode):
     """What bodies are compared with; every `valid` is 0 where there is no annotation.
 
     Attributes:
@@ -52,8 +50,7 @@ class Target:
 
 
 @no_type_check  # As `Inputs`.
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
     """Examples for training or evaluation; `valid` is 0 for the padding of a last evaluation batch."""
 
     inputs: Inputs

@@ -147,7 +147,7 @@ def from_mean_pose(out: Outputs, candidate: Candidate) -> Hypotheses:
 
 
 def _keypoints(out: Outputs) -> tuple[jax.Array, jax.Array]:
-    return out.batch["kp2d"], out.batch["kp2d_input"]
+    return out.batch.inputs.evidence, out.batch.inputs.kp2d_input
 
 
 def _log_prob(out: Outputs) -> jax.tree_util.Partial:

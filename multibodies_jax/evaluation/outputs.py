@@ -170,7 +170,7 @@ class Outputs:
 
     def with_hypotheses(self, hyps: hypotheses.Hypotheses) -> "Outputs":
         """The same examples, with other bodies (B, M) in place of the network's."""
-        other = Outputs(self.networks, self.settings, self.batch)
+        other = Outputs(self.networks, self.settings, self.examples)
         other.hyps = hyps
         return other
 

@@ -88,7 +88,7 @@ def row(name, out, **overrides):
 def test_refined_sets_are_quantized_from_the_refined_hypotheses(out):
     first = refine.Settings().replace(steps=2)
     density = jax.tree_util.Partial(type(out.networks.density).log_prob, out.networks.density)
-    keypoints = out.batch["kp2d"], out.batch["kp2d_input"]
+    keypoints = out.batch.inputs.evidence, out.batch.inputs.kp2d_input
     bodies = refine.refine(out.hyps, *keypoints, out.networks.scorer.j24, density, first)
     other = out.with_hypotheses(bodies)
     index = other.quantize(2, weights="prior", temperature=tuning.TEMPERATURES[0]).medoid

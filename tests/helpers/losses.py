@@ -123,7 +123,7 @@ def reference(hyps, batch, loops: Loops, mode0=True):
         chosen = int(np.argmin(e3 if y["joints3d_valid"].any() else otherwise))
         best.append(chosen)
         inputs = [loops.keypoints(x, y["kp2d"], y["kp2d_input"]) for x in in_2d]
-        row = {"reprojection_all": np.mean(inputs)}
+        row: dict[str, Any] = {"reprojection_all": np.mean(inputs)}
         row["camera"] = np.mean(np.exp(-10 * h["cam"][:, 0]) ** 2)
         for prefix, m in (("", chosen), ("mode0_", 0))[: 2 if mode0 else 1]:
             row[prefix + "best"], row[prefix + "reprojection_best"] = e3[m], e2[m]

@@ -1,5 +1,7 @@
 """The head with fewer products against the textbook loop: parameters, states, masks of dropout, gradients."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,8 @@ FEATURES, HIDDEN = 6, 8
 
 
 def both(M, **fields):
-    settings = hmr.HeadSettings(MEAN, M, hidden=HIDDEN, **{"activation": "relu"} | fields)
+    every: dict[str, Any] = {"activation": "relu"} | fields
+    settings = hmr.HeadSettings(MEAN, M, hidden=HIDDEN, **every)
     return [kind(settings) for kind in (hmr.IterativeHead, hmr_preactivated.PreactivatedHead)]
 
 

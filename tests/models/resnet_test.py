@@ -136,13 +136,14 @@ def test_small_resnet_keeps_where_things_are():
 
 
 def test_small_resnet_momentum():
-    image = batches.inputs(image=jnp.asarray(RNG.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)))
-    variables = small_init(jax.random.key(0), image)
-    x = resnet.normalize_image(image.image)
+    image = jnp.asarray(RNG.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))
+    inputs = batches.inputs(image=image)
+    variables = small_init(jax.random.key(0), inputs)
+    x = resnet.normalize_image(image)
     mean = jax.lax.conv_general_dilated(
         x, variables["params"]["conv1"]["kernel"], (2, 2), ((2, 2), (2, 2)), dimension_numbers=("NHWC", "HWIO", "NHWC")
     ).mean(axis=(0, 1, 2))
-    updated = jax.jit(lambda v: SMALL.apply(v, image, True, mutable=["batch_stats"])[1])(variables)
+    updated = jax.jit(lambda v: SMALL.apply(v, inputs, True, mutable=["batch_stats"])[1])(variables)
     np.testing.assert_allclose(updated["batch_stats"]["bn1"]["mean"], 0.05 * mean, atol=1e-6)
 
 

@@ -3,7 +3,6 @@
 from typing import no_type_check
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
@@ -17,8 +16,7 @@ _LOG_VAR_LIMIT = 8.0  # Standard deviations between 1/55 and 55.
 
 
 @no_type_check  # As `Inputs`.
-@flax.struct.dataclass(kw_only=True)
-class EncoderInputs(Inputs):
+class EncoderInputs(Inputs, kw_only=True):
     """`Inputs` in training, with the truth for the encoder.
 
     Attributes:
