@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo tables test test-fast lint docs lock clean
+PHOTOGRAPHS := multibodies_jax/embedded/photographs
+
+.PHONY: help demo pretrained tables test test-fast lint docs lock clean
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,8 +25,15 @@ $(VENV)/installed-docs: $(VENV)/installed requirements-docs.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.txt
 	@touch $@
 
-demo: $(VENV)/installed  ## Build the data, train, evaluate and draw: the whole method in minutes, without any licence.
+demo: $(VENV)/installed  ## Bodies for two photographs at once; then the whole method trained from nothing, in minutes, without any licence.
+	@if $(BIN)/multibodies fetch detector; then set --; else \
+	  echo "Without the detector the demo takes the keypoints that stand beside its two photographs."; set -- --people=$(PHOTOGRAPHS)/people.json; fi; \
+	  $(BIN)/multibodies predict $(PHOTOGRAPHS) --out=runs/photographs "$$@"
 	$(BIN)/python run.py --config=configs/demo.py --workdir=runs/demo
+
+pretrained: $(VENV)/installed  ## Train the weights that ship with the package: POSES=FILE of motion capture (configs/pretrained.py says what it costs).
+	$(BIN)/python run.py --config=configs/pretrained.py --workdir=runs/pretrained --config.data.people=$(or $(POSES),$(error Give the file of motion capture: make pretrained POSES=cmu_poses.npz))
+	$(BIN)/python -m multibodies_jax.prediction.pretrained --workdir=runs/pretrained
 
 tables: $(VENV)/installed  ## Train and evaluate every method for three seeds, print the paper's two tables; go on after a stop. MINUTES=40 stops.
 	$(BIN)/python -m multibodies_jax tables --workdir=runs/tables --out=runs/tables/report --minutes=$(or $(MINUTES),0)

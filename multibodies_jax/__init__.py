@@ -2,7 +2,9 @@
 
     import multibodies_jax as mb
 
-    model = mb.load("runs/demo")                             # what `multibodies train` left there
+    model = mb.load_pretrained()                             # or mb.load(WORKDIR), what `multibodies train` left there
+    people = model.predict("photo.jpg", n=5)                 # people[0].probabilities, .joints, .mesh(k), .to_glb(...)
+
     hyps = model.hypotheses(keypoints=points)                # M bodies of one person, scored by the prior
     chosen = model.quantize(hyps, n=5)                       # the n that stand for them, with probabilities
     vertices = model.mesh(mb.pick(hyps, chosen.medoid))      # (1, 5, V, 3), metres
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from multibodies_jax.body.smpl import SmplModel, contract, joints, mesh
     from multibodies_jax.evaluation.evaluate import evaluate
     from multibodies_jax.evaluation.metrics import align, mpjpe_mm, pa_mpjpe_mm, vertex_error_mm
+    from multibodies_jax.fitting.refine import refine
     from multibodies_jax.geometry.cameras import project_crop
     from multibodies_jax.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle, rot6d_to_matrix
     from multibodies_jax.hypotheses.hypotheses import Hypotheses, decode, pick
@@ -28,7 +31,10 @@ if TYPE_CHECKING:
     from multibodies_jax.models.flow import Flow
     from multibodies_jax.models.hmr import HMR
     from multibodies_jax.prediction.predict import predict
+    from multibodies_jax.prediction.prediction import Prediction
+    from multibodies_jax.prediction.prediction import load as load_prediction
     from multibodies_jax.prediction.predictor import Predictor, load
+    from multibodies_jax.prediction.pretrained import load_pretrained
     from multibodies_jax.training.loop import train
 
 __version__ = "0.1.0"
@@ -37,6 +43,7 @@ __all__ = [
     "HMR",
     "Flow",
     "Hypotheses",
+    "Prediction",
     "Predictor",
     "Quantized",
     "SmplModel",
@@ -48,6 +55,8 @@ __all__ = [
     "joints",
     "load",
     "load_body",
+    "load_prediction",
+    "load_pretrained",
     "matrix_to_axis_angle",
     "mesh",
     "mpjpe_mm",
@@ -56,6 +65,7 @@ __all__ = [
     "posterior_weights",
     "predict",
     "project_crop",
+    "refine",
     "rot6d_to_matrix",
     "select",
     "total_loss",
@@ -68,6 +78,7 @@ _PLACES = {
     "HMR": "models.hmr:HMR",
     "Flow": "models.flow:Flow",
     "Hypotheses": "hypotheses.hypotheses:Hypotheses",
+    "Prediction": "prediction.prediction:Prediction",
     "Predictor": "prediction.predictor:Predictor",
     "Quantized": "hypotheses.quantize:Quantized",
     "SmplModel": "body.smpl:SmplModel",
@@ -79,6 +90,8 @@ _PLACES = {
     "joints": "body.smpl:joints",
     "load": "prediction.predictor:load",
     "load_body": "body.body_files:load",
+    "load_prediction": "prediction.prediction:load",
+    "load_pretrained": "prediction.pretrained:load_pretrained",
     "matrix_to_axis_angle": "geometry.rotations:matrix_to_axis_angle",
     "mesh": "body.smpl:mesh",
     "mpjpe_mm": "evaluation.metrics:mpjpe_mm",
@@ -87,6 +100,7 @@ _PLACES = {
     "posterior_weights": "hypotheses.weights:posterior_weights",
     "predict": "prediction.predict:predict",
     "project_crop": "geometry.cameras:project_crop",
+    "refine": "fitting.refine:refine",
     "rot6d_to_matrix": "geometry.rotations:rot6d_to_matrix",
     "select": "hypotheses.quantize:select",
     "total_loss": "losses.total:total_loss",

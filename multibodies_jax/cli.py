@@ -45,7 +45,7 @@ _PROGRAMS = {
 _ABOUT_MODES = {
     "train": "Build the data that are missing and train, from the last checkpoint on.",
     "evaluate": "Evaluate a trained work directory: results.json, results.md, figures.",
-    "predict": "Predict weighted bodies for the people in images.",
+    "predict": "Predict weighted bodies for the people in photographs: PATH... are images or folders of images.",
     "all": "Build the data that are missing, train, evaluate and draw.",
 }
 
@@ -65,10 +65,11 @@ _FLAGS = (
     _Flag("config.FIELD", "VALUE", "Set a field of it, after --config; docs/reference/config.md explains all."),
     _Flag("workdir", "DIR", "Folder of checkpoints and results (default: runs/NAME of configs/NAME.py)."),
     _Flag("distributed", "", "One process of several (Slurm, Open MPI, TPU pods, or JAX_... variables).", ("train",)),
-    _Flag("images", "PATH", "An image or a folder of images.", ("predict",)),
-    _Flag("people", "FILE", "Boxes and keypoints, COCO-style JSON (default: one person an image).", ("predict",)),
+    _Flag("images", "PATH", "An image or a folder; the same as PATH without a flag.", ("predict",)),
+    _Flag("people", "FILE", "Boxes and keypoints, COCO-style JSON (default: the detector finds them).", ("predict",)),
     _Flag("n", "NUMBER", "Number of bodies per person, 1 to M (default: 5).", ("predict",)),
-    _Flag("out", "DIR", "Folder for the results (default: WORKDIR/predictions).", ("predict",)),
+    _Flag("refine", "", "Fit the hypotheses to the visible keypoints (default; --norefine does not).", ("predict",)),
+    _Flag("out", "DIR", "Folder for the results (default: predictions, or WORKDIR/predictions).", ("predict",)),
     _Flag("focal", "PIXELS", "Focal length of the images (default: from EXIF, else assumed and said).", ("predict",)),
 )
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
@@ -114,12 +115,14 @@ def run(argv: Sequence[str], mode: str | None = None) -> int:
         print(_usage_of(program, mode))
         return OK
     try:
-        values = _parse(program, argv, mode)
+        values, paths = _parse(program, argv, mode)
     except _RefusedError as error:
         return _tell(str(error))
     chosen: str = mode or values.mode
     workdir = pathlib.Path(values.workdir or pathlib.Path("runs") / pathlib.Path(_config_file(values)).stem)
     try:
+        if chosen == "predict":
+            return _predict(values, argv, paths, workdir)
         return _run(chosen, values, workdir)
     except KeyboardInterrupt:
         return _tell("interrupted; the same command continues from the last checkpoint.", INTERRUPTED)
@@ -134,8 +137,8 @@ class _RefusedError(Exception):
     """Wrong arguments; the message says what is wrong and what is right."""
 
 
-def _parse(program: str, argv: Sequence[str], mode: str | None) -> Any:
-    """The values of the flags; flags of their own, so that several calls in one process do not see each other."""
+def _parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, list[str]]:
+    """The values of the flags, and the paths without a flag; flags of their own, so that calls do not see each other."""
     from absl import flags
     from ml_collections import config_flags
 
@@ -154,8 +157,8 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> Any:
             flags.DEFINE_integer(flag.name, 5, flag.help, lower_bound=1, flag_values=values)
         elif flag.name == "focal":
             flags.DEFINE_float(flag.name, None, flag.help, flag_values=values)
-        elif flag.name == "distributed":
-            flags.DEFINE_bool(flag.name, False, flag.help, flag_values=values)
+        elif flag.name in ("distributed", "refine"):
+            flags.DEFINE_bool(flag.name, flag.name == "refine", flag.help, flag_values=values)
     try:
         rest = values(arguments)
     except (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error) as error:
@@ -166,11 +169,12 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> Any:
     path = pathlib.Path(_config_file(values))
     if not path.is_file():
         raise _RefusedError(f"there is no config file {path}. Known: {', '.join(_known_configs())}.")
-    if len(rest) > 1:
+    paths = rest[1:]
+    if paths and (mode or values.mode) != "predict":
         raise _RefusedError(
-            f"unknown arguments {rest[1:]}: values are set with --config.FIELD=VALUE; see `{program} --help`."
+            f"unknown arguments {paths}: values are set with --config.FIELD=VALUE; see `{program} --help`."
         )
-    return values
+    return values, paths
 
 
 def _modern(argv: Sequence[str]) -> list[str]:
@@ -229,7 +233,6 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     from absl import flags, logging
 
     from multibodies_jax.evaluation import checks, evaluate
-    from multibodies_jax.prediction import predict
     from multibodies_jax.training import config_checks, loop, multihost, setup
 
     flags.FLAGS.mark_as_parsed()  # absl's logging warns of its own flags otherwise.
@@ -245,18 +248,34 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
         raise ValueError(
             f"Several processes only train: use `multibodies train`, and `multibodies {mode}` in one process afterwards."
         )
-    if mode == "predict" and not values.images:
-        raise ValueError("predict needs --images=FILE_OR_FOLDER (and --people=coco.json for boxes and keypoints).")
     if multihost.is_first():
         print(f"{mode}: {workdir} ({jax.device_count()} {jax.devices()[0].platform} device(s))", flush=True)
     if mode in ("train", "all"):
         loop.train(config, workdir)
     if mode in ("evaluate", "all"):
         evaluate.evaluate(config, workdir)
-    if mode == "predict":
-        chosen = values.images, values.people, values.n, values.out, values.focal
-        return FAILED if predict.predict(config, workdir, *chosen) else OK
     return OK
+
+
+def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pathlib.Path) -> int:
+    """Predicts with a work directory where the arguments name one or a config, else with the embedded weights."""
+    from multibodies_jax.prediction import predict, predictor, pretrained
+    from multibodies_jax.training import config_checks, setup
+
+    paths = [*paths, *([values.images] if values.images else [])]
+    if not paths:
+        raise ValueError("predict needs a photograph or a folder of them: multibodies predict photo.jpg")
+    setup.enable_compilation_cache()
+    named = any(argument.lstrip("-").partition("=")[0].partition(".")[0] == "config" for argument in argv)
+    if named:
+        _set_nones(values.config)
+        config_checks.validate(values.config)
+    if named or values.workdir:
+        model, out = predictor.load(workdir, values.config if named else None), workdir / "predictions"
+    else:
+        model, out = pretrained.load_pretrained(), pathlib.Path("predictions")
+    people, n, focal, refine = values.people, values.n, values.focal, values.refine
+    return FAILED if predict.predict(model, paths, people, n, values.out or out, focal, refine) else OK
 
 
 def _status(error: Exception) -> int | None:

@@ -12,7 +12,7 @@ import pytest
 from configs import default
 from multibodies_jax import cli
 from multibodies_jax.evaluation import evaluate
-from multibodies_jax.prediction import predict
+from multibodies_jax.prediction import predict, predictor, pretrained
 from multibodies_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -30,6 +30,8 @@ def called(monkeypatch):
     monkeypatch.setattr(loop, "train", lambda config, workdir: calls.append(("train", config, workdir)))
     monkeypatch.setattr(evaluate, "evaluate", lambda config, workdir: calls.append(("evaluate", config, workdir)))
     monkeypatch.setattr(predict, "predict", lambda *arguments: calls.append(("predict", *arguments)))
+    monkeypatch.setattr(predictor, "load", lambda workdir, config: (workdir, config))
+    monkeypatch.setattr(pretrained, "load_pretrained", lambda: "embedded")
     monkeypatch.chdir(ROOT)
     return calls
 
@@ -46,7 +48,8 @@ def called(monkeypatch):
         (["--config.eval.protocol=official"], "config.eval.protocol is 'official'; choose one of 'strict'"),
         (["--config.eval.methods=('main','best')"], "config.eval.methods has 'best'"),
         (["stray"], "unknown arguments"),
-        (["--mode=predict"], "--images"),
+        (["--mode=predict"], "needs a photograph or a folder of them: multibodies predict photo.jpg"),
+        (["--mode=predict", "a.jpg", "--config.model.trunk=resnet"], "choose one of"),
         (["--mode=nonsense"], "mode"),
         (["--n=0"], "--n=0: 0 is not a positive integer"),
     ],
@@ -73,9 +76,24 @@ def test_a_command_does_what_run_py_does_in_that_mode(mode, tmp_path, called):
     half = len(called) // 2
     assert [repr(call) for call in called[:half]] == [repr(call) for call in called[half:]]
     assert {call[0] for call in called} == ({"train", "evaluate"} if mode == "all" else {mode})
-    assert called[0][1].train.steps == 7 and called[0][1].model.name == "hmr" and called[0][2] == tmp_path
     if mode == "predict":
-        assert called[0][3:] == ("some.png", None, 3, None, 900.0)
+        (workdir, config), *rest = called[0][1:]
+        assert rest == [["some.png"], None, 3, tmp_path / "predictions", 900.0, True]
+    else:
+        config, workdir = called[0][1:]
+    assert config.train.steps == 7 and config.model.name == "hmr" and workdir == tmp_path
+
+
+def test_a_photograph_alone_is_predicted_with_the_embedded_weights(called):
+    assert cli.main(["predict", "a.jpg", "folder", "--norefine", "--people=k.json"]) == 0
+    assert called == [
+        ("predict", "embedded", ["a.jpg", "folder"], "k.json", 5, pathlib.Path("predictions"), None, False)
+    ]
+
+
+def test_a_work_directory_predicts_with_the_config_that_it_has(called, tmp_path):
+    assert cli.main(["predict", f"--workdir={tmp_path}", "a.jpg", "--out=x"]) == 0
+    assert called[0][1] == (tmp_path, None) and called[0][5] == "x"
 
 
 @pytest.mark.parametrize("value", [True, False])
@@ -175,7 +193,7 @@ def test_help_lists_the_flags_of_a_command_and_each_is_taken(mode, called, capsy
     assert cli.main([mode, "--help"]) == 0
     names = re.findall(r"^  --([a-z]+)", capsys.readouterr().out, flags=re.MULTILINE)
     assert {"config", "workdir"} <= set(names) and ("images" in names) == (mode == "predict")
-    values = {"config": "configs/demo.py", "n": "2", "focal": "900", "distributed": "false"}
+    values = {"config": "configs/demo.py", "n": "2", "focal": "900", "distributed": "false", "refine": "false"}
     given = [f"--{name}={values.get(name, 'x')}" for name in names]
     assert cli.main([mode, *given]) == 0 and called
 

@@ -1,7 +1,7 @@
 """What a detector of people is, and what it finds."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -33,6 +33,7 @@ class Detection:
         return self.confidence >= MIN_CONFIDENCE
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Finds the people of an image."""
 

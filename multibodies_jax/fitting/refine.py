@@ -67,8 +67,8 @@ def refine(
       settings: of the fit.
 
     Returns:
-      The fitted bodies with their log p(X). No objective is above that of the start; an example without visible
-      keypoints follows the prior alone. The result for an example does not depend on the others of the batch.
+      The fitted bodies with their log p(X). No objective is above that of the start; the bodies of an example without
+      visible keypoints stay as they are. The result for an example does not depend on the others of the batch.
     """
     B, M = hypotheses.betas.shape[:2]
     people = (hypotheses, objective.visible_keypoints(evidence, visible))
@@ -116,6 +116,8 @@ def _refine(
     start = _one_axis(objective.with_camera(hypotheses.rotmats, hypotheses.betas, hypotheses.cam))
     of_rows = _for_each(keypoints, hypotheses.betas.shape[1])
     body, _ = solver.minimize(start, start.rotmats, of_rows, joint_model, log_prob, settings.weights, settings.steps)
+    seen = jnp.any(of_rows.confidence > 0, axis=1)
+    body = jax.tree.map(lambda new, old: jnp.where(seen.reshape(-1, *(1,) * (new.ndim - 1)), new, old), body, start)
     return _two_axes(_scored(body, joint_model, log_prob), hypotheses.betas.shape[:2])
 
 

@@ -30,3 +30,26 @@ def to_person(found: detection.Detection, image_size: Sequence[int]) -> people.P
     x, y, width, height = found.box
     box = (x, y, width, height) if width > 0 and height > 0 else None
     return people.Person(joints.to_j24(table.astype(np.float32), "coco17"), box)
+
+
+def people_of(
+    found: Sequence[detection.Detection], image_size: Sequence[int]
+) -> tuple[people.ImagePeople, tuple[str, ...]]:
+    """The people of an image who can be used, in the detector's order, and a sentence on everyone else.
+
+    Args:
+      found: by a detector.
+      image_size: width, height in pixels.
+
+    Returns:
+      The people (there may be none), and what was seen but is not used; where nothing was seen, a sentence says so.
+    """
+    used, notes = [], []
+    for person in found:
+        try:
+            used.append(to_person(person, image_size))
+        except people.PeopleError as error:
+            notes.append(str(error))
+    if not found:
+        notes.append(f"The detector found no person in this image of {image_size[0]} x {image_size[1]} pixels.")
+    return people.ImagePeople(tuple(used)), tuple(notes)

@@ -79,7 +79,7 @@ def export(
         if photo_path is not None:
             picture = images.load_image(photo_path)
             page.write(made, picture, target)
-            entries.append(_entry(made, picture, target))
+            entries.append(entry(made, picture, target))
             written.append(target)
         else:
             written += _WRITERS[format](made, target, colors == "spread")
@@ -176,7 +176,8 @@ def _photo(name: str, beside: pathlib.Path, given: str | os.PathLike | None) -> 
     return path
 
 
-def _entry(made: scene.Scene, picture: UInt8[np.ndarray, "H W 3"], target: pathlib.Path) -> page.Entry:
+def entry(made: scene.Scene, picture: UInt8[np.ndarray, "H W 3"], target: pathlib.Path) -> page.Entry:
+    """The photograph's place on the index page."""
     best = ", ".join(f"{person.weighted()[0][2]:.0%}" for person in made.people)
     people = "1 person" if len(made.people) == 1 else f"{len(made.people)} people"
     text = f"{people}; probability of the first of {made.people[0].chosen} bodies: {best}"

@@ -1,203 +1,151 @@
-r"""Predicts weighted bodies for people in images: files with all hypotheses, and pictures of the chosen ones.
+r"""Predicts weighted bodies for the people in photographs, and writes them as files, pictures, scenes and pages.
 
-    multibodies predict --config=CONFIG --workdir=DIR --images=FILE_OR_FOLDER [--people=coco.json] --n=5
+    multibodies predict photo.jpg                                       # the detector and the embedded weights
+    multibodies predict FOLDER --workdir=runs/demo --people=coco.json --n=3
 
-A saved prediction is quantized to another n without the network:
+For every person PHOTO_K.npz (all hypotheses) and PHOTO_K.png; for every photograph PHOTO.glb and PHOTO.html; and
+index.html, which links them. A saved prediction is quantized to another n without the network:
 
     multibodies requantize FILE.npz --n=3 --out=OTHER.npz
 """
 
-import functools
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-import jax
 import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
 
-from multibodies_jax import io
-from multibodies_jax.batch import Inputs
-from multibodies_jax.body import smpl
+from multibodies_jax import detection, io
 from multibodies_jax.data import images
-from multibodies_jax.export import camera
+from multibodies_jax.export import camera, glb, page
 from multibodies_jax.geometry import boxes
-from multibodies_jax.hypotheses.hypotheses import Hypotheses
-from multibodies_jax.prediction import overlays, people, prediction_file, predictor
-from multibodies_jax.prediction.evidence import evidence
-from multibodies_jax.training import provenance
-
-Infer = Callable[[Inputs], Hypotheses]
+from multibodies_jax.prediction import detected, export_files, people, prediction, prediction_file
+from multibodies_jax.prediction.predictor import Predictor
 
 HEADER = (
     f"{'person':24} {'keypoints':>9} {'box':>9} {'all M: px':>10} {'best px':>8}   probability and error of each body"
 )
+INDEX = "index.html"
 
 
 def predict(
-    config: Any,
-    workdir: str | os.PathLike,
-    images: str | os.PathLike,
-    people: str | os.PathLike | None,
-    n: int,
-    out: str | os.PathLike | None = None,
-    focal_px: float | None = None,
+    model: Predictor,
+    images_paths: str | os.PathLike | Sequence[str | os.PathLike],
+    people_path: str | os.PathLike | None = None,
+    n: int = 5,
+    out: str | os.PathLike = "predictions",
+    focal_px: float | int | None = None,
+    refine: bool = True,
+    detector: detection.Detector | None = None,
 ) -> int:
-    """Predicts for every person of one image or of a folder of images with the model of a work directory.
+    """Predicts for every person of photographs and writes the results.
 
     Args:
-      config: of the experiment.
-      workdir: holds its checkpoints.
-      images: an image, or a folder of images.
-      people: COCO-style file with boxes and keypoints; None for one person per image, whose box is the image.
+      model: from `predictor.load` or `pretrained.load_pretrained`.
+      images_paths: images, or folders of images.
+      people_path: COCO-style file with boxes and keypoints; None asks the detector, or, for a model that sees pixels,
+        takes one person per image, whose box is the image.
       n: bodies per person, 1 to M.
-      out: folder for `<image>_<person>.npz` and `.png`; None for WORKDIR/predictions.
-      focal_px: focal length of all images, pixels; None takes it from EXIF, or else assumes one (`camera.lens`).
+      out: folder of the results, made if absent.
+      focal_px: of the photographs, pixels; None takes EXIF's focal length, or assumes and says one.
+      refine: fit the hypotheses to the visible keypoints (`Predictor.refine`).
+      detector: finds people where it is needed; None is MoveNet (`multibodies fetch detector`).
 
     Returns:
       How many images or people could not be used; each was named on the way.
 
     Raises:
-      ValueError: no model, image or people file as expected, or n is not in 1..M.
+      ValueError: no image or people file as expected, n is not in 1..M, or two images have one name.
+      DetectorMissing: the detector's files are not there; the message says the command that gets them.
+      OSError: the results cannot be written.
     """
-    workdir = pathlib.Path(workdir)
-    model = predictor.load(workdir, config)
     if not 1 <= n <= model.num_hypotheses:
         raise ValueError(f"--n={n}; choose 1 to {model.num_hypotheses}, the number of hypotheses M of this model.")
-    if not model.sees_pixels and people is None:
-        raise ValueError("This model sees keypoints, not pixels: give them with --people=FILE (COCO-style JSON).")
-    metadata = provenance.metadata(config, model.bodies)
-    return predict_people(
-        model.infer,
-        model.bodies.smpl,
-        images,
-        people,
-        n,
-        workdir / "predictions" if out is None else out,
-        settings=model.quantizer_settings(),
-        crop_size=model.crop_size,
-        about={name: metadata[name] for name in ("body", "body_fingerprint", "commit")}
-        | {"trained_on": trained_on(config.data.sets)},
-        crop=config.data.crop,
-        contrast_stretch=config.data.get("contrast_stretch", False),
-        focal_px=focal_px,
-    )
-
-
-def predict_people(
-    infer: Infer,
-    body: smpl.SmplModel,
-    images_path: str | os.PathLike,
-    people_path: str | os.PathLike | None,
-    n: int,
-    out: str | os.PathLike,
-    settings: Mapping[str, Any],
-    crop_size: int,
-    about: Mapping[str, str],
-    crop: str = "exact",
-    contrast_stretch: bool = False,
-    focal_px: float | None = None,
-) -> int:
-    """As `predict`, with a function that infers instead of a config and a work directory.
-
-    Args:
-      infer: the inputs of one person -> scored hypotheses (1, M).
-      body: for the pictures.
-      images_path: an image, or a folder of images.
-      people_path: COCO-style file, or None.
-      n: bodies per person.
-      out: folder for the results, made if absent.
-      settings: of `quantize.select`.
-      crop_size: side of the network's image, pixels; 0 for a network that sees the keypoints only.
-      about: `body`, `body_fingerprint`, `commit` and `trained_on`, for the files.
-      crop: how the network's images were made, `exact` or `spin` (`augment.training_example`).
-      contrast_stretch: of `spin` crops.
-      focal_px: as in `predict`.
-
-    Returns:
-      The number of failures.
-
-    Raises:
-      ValueError: the images or the people file as a whole cannot be used.
-    """
-    files = images.find_images(images_path)
+    given = [images_paths] if isinstance(images_paths, (str, os.PathLike)) else images_paths
+    files = list(dict.fromkeys(file for path in given for file in images.find_images(path)))
     stems = [file.stem for file in files]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
         raise ValueError(f"Several images are named {twice}; results are named after them, so rename all but one.")
     listed = None if people_path is None else people.read_people(people_path)
+    if listed is None and detector is None and not model.sees_pixels:
+        detector = detection.load()
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    see = functools.partial(evidence, crop_size=crop_size, crop=crop, contrast_stretch=contrast_stretch)
-    paths = {file.name: file for file in files}
-    lenses: dict[str, str] = {}
-    failures = done = 0
-    print(HEADER)
-    for name, image, person, index, problem in _tasks(files, listed):
-        if problem is None:
-            try:
-                lens = camera.lens_of_photo(paths[name], focal_px)
-                lenses[name] = lens.sentence((image.shape[1], image.shape[0]))
-                record = _predict_person(infer, see, image, person, index, n, settings, {**about, "image": name}, lens)
-            except ValueError as error:
-                problem = f"{name}, person {index}: {error}"
-        if problem is not None:
+    failures, done, entries = 0, 0, []
+    print(HEADER, flush=True)
+    bar = tqdm(files, desc="predict", unit="image", disable=len(files) < 2)
+    for path in bar:
+        found: list[prediction.Prediction] = []
+        image = None
+        for image, index, person, problem in _people(path, listed, detector):
+            if problem is None and person is not None and image is not None:
+                try:
+                    lens = camera.lens_of_photo(path, focal_px)
+                    found.append(model.person(image, person, path.name, index, n, lens, refine))
+                    continue
+                except ValueError as error:
+                    problem = f"{path.name}, person {index}: {error}"
             failures += 1
-            print(f"skipped {problem}", file=sys.stderr, flush=True)
-            continue
-        stem = out / f"{pathlib.Path(name).stem}_{index}"
-        prediction_file.save(stem.with_name(stem.name + ".npz"), record)
-        _save_picture(stem.with_name(stem.name + ".png"), overlays.draw(image, record, body))
-        print(row(stem.name, record), flush=True)
-        done += 1
-    for sentence in dict.fromkeys(lenses.values()):
-        names = [name for name in lenses if lenses[name] == sentence]
-        print(f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {sentence}")
+            tqdm.write(f"skipped {problem}", file=sys.stderr)
+        if found and image is not None:
+            entries.append(_write(found, image, out))
+            done += len(found)
+    if entries:
+        page.write_index(entries, out / INDEX)
     print(f"{done} people written to {out}" + (f"; {failures} skipped (named above)" if failures else ""))
+    if entries:
+        print(f"Open {out / INDEX} in a browser, or the .glb files in Blender.")
     return failures
 
 
-def trained_on(sets: Sequence[str]) -> str:
-    """What a result says about its model's training data."""
-    return "synthetic people" if all(name.startswith("synthetic") for name in sets) else ", ".join(sets)
+def _write(found: Sequence[prediction.Prediction], image: UInt8[np.ndarray, "H W 3"], out: pathlib.Path) -> page.Entry:
+    """Writes all files of one photograph; returns its place on the index page."""
+    for one in found:
+        one.save(out / f"{one.name}.npz")
+        with io.replacing(out / f"{one.name}.png") as temporary:
+            one.picture().save(temporary, format="PNG")
+        tqdm.write(row(one.name, one.record))
+    made = prediction.scene_of(found)
+    tqdm.write(f"  {made.image}: {camera.Lens(made.focal_px, made.focal_source).sentence(made.image_size)}.")
+    stem = pathlib.Path(made.image).stem
+    glb.write(made, out / f"{stem}.glb")
+    page.write(made, image, out / f"{stem}.html")
+    return export_files.entry(made, image, out / f"{stem}.html")
 
 
-def _tasks(files: Sequence[pathlib.Path], listed: dict[str, people.ImagePeople] | None) -> Iterator[tuple]:
-    """Yields (image name, image, person, index, None), or (name, None, None, None, problem) for what cannot be used."""
-    for path in files:
-        entry = people.whole_image() if listed is None else listed.get(path.name)
-        if entry is None:
-            yield path.name, None, None, None, f"{path.name}: not among the images of the people file"
-            continue
-        if not entry.people:
-            yield path.name, None, None, None, f"{path.name}: the people file lists nobody in it"
-            continue
-        try:
-            image = images.load_image(path)
-        except images.ImageError as error:
-            yield path.name, None, None, None, str(error)
-            continue
-        size = (image.shape[1], image.shape[0])
-        if entry.size not in (None, size):
-            problem = f"{path.name}: the image has {size} pixels, the people file says {entry.size}"
-            yield path.name, None, None, None, problem + "; its boxes and keypoints are for another image"
-            continue
-        for index, person in enumerate(entry.people):
-            yield path.name, image, person, index, None
-
-
-def _predict_person(infer, see, image, person, index, n, settings, about, lens) -> prediction_file.Record:
+def _people(
+    path: pathlib.Path, listed: Mapping[str, people.ImagePeople] | None, detector: detection.Detector | None
+) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"] | None, int, people.Person | None, str | None]]:
+    """Yields (image, index, person, None) for each person, or (image, 0, None, problem) for what cannot be used."""
+    entry = people.whole_image() if listed is None else listed.get(path.name)
+    if entry is None:
+        yield None, 0, None, f"{path.name}: not among the images of the people file"
+        return
+    if not entry.people:
+        yield None, 0, None, f"{path.name}: the people file lists nobody in it"
+        return
+    try:
+        image = images.load_image(path)
+    except images.ImageError as error:
+        yield None, 0, None, str(error)
+        return
     size = (image.shape[1], image.shape[0])
-    box = people.box(person, size)
-    inputs = see(image, person, box, f"{about['image']}/{index}")
-    hypotheses = jax.tree.map(lambda leaf: leaf[0], infer(inputs))
-    facts = about | {"image_size": np.array(size), "person": np.array(index)}
-    return prediction_file.choose(prediction_file.describe(hypotheses, person, box, facts, lens), n, settings)
-
-
-def _save_picture(path: pathlib.Path, picture: Any) -> None:
-    with io.replacing(path) as temporary:
-        picture.save(temporary, format="PNG")
+    if entry.size not in (None, size):
+        problem = f"{path.name}: the image has {size} pixels, the people file says {entry.size}"
+        yield image, 0, None, problem + "; its boxes and keypoints are for another image"
+        return
+    if listed is None and detector is not None:
+        entry, notes = detected.people_of(detector(image), size)
+        if not entry.people:
+            yield image, 0, None, f"{path.name}: {' '.join(notes)} Give keypoints with --people=FILE."
+            return
+        for note in notes:
+            tqdm.write(f"  {path.name}: {note}", file=sys.stderr)
+    for index, person in enumerate(entry.people):
+        yield image, index, person, None
 
 
 def row(name: str, record: prediction_file.Record) -> str:

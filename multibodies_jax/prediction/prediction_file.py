@@ -35,7 +35,7 @@ _STORED = {  # Of the M hypotheses: `load` refuses a file without them.
     "all_error_px": ("M",), "photo_rotation": (3, 3), "focal_px": (), "principal_point": (2,), "focal_source": (),
     "intrinsics": (3, 3), "box_center": (2,), "box_scale": (), "image_size": (2,), "keypoints": (24, 3),
     "joint_names": (24,), "quantizer": (), "image": (), "person": (), "body": (), "body_fingerprint": (),
-    "trained_on": (), "commit": (), "format": (),
+    "trained_on": (), "commit": (), "refined": (), "format": (),
 }  # fmt: skip
 _CHOSEN = {"index": ("n",), "probabilities": ("n",), "joints24_camera": ("n", 24, 3)}
 # Shape of every array of a prediction.
@@ -78,6 +78,7 @@ MEANINGS = {
     "body": "the body model",
     "body_fingerprint": "SHA-256 of the body model; empty in files of format 1",
     "trained_on": "what the model was trained on",
+    "refined": "whether the hypotheses were fitted to the known keypoints (`fitting.refine`)",
     "commit": "the commit that made the file",
     "format": "version of this layout: 2",
 }
@@ -89,6 +90,7 @@ _SINCE_2 = (
     "principal_point",
     "focal_source",
     "body_fingerprint",
+    "refined",
 )
 
 
@@ -110,7 +112,7 @@ def describe(
       person: whose keypoints the hypotheses are compared with.
       box: centre and scale of the crop.
       about: `image`, `image_size` (width, height), `person` (its number in the image), `body`, `body_fingerprint`,
-        `trained_on`, `commit`.
+        `trained_on`, `refined`, `commit`.
       lens: of the photograph; None assumes one (`camera.lens`).
 
     Raises:
@@ -262,7 +264,7 @@ def load(path: str | os.PathLike) -> Record:
             f"{record.get('focal_px', 'absent')} have to be positive."
         )
     if old:
-        record |= {"format": np.array(_FORMAT), "body_fingerprint": np.array("")}
+        record |= {"format": np.array(_FORMAT), "body_fingerprint": np.array(""), "refined": np.array(False)}
         record = place(record, camera.lens(record["image_size"]))
     return record
 

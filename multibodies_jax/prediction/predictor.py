@@ -1,7 +1,9 @@
-"""A trained work directory as a function: an image or keypoints in, a set of weighted bodies out.
+"""A trained model as a function: a photograph, an image or keypoints in, a set of weighted bodies out.
 
-model = multibodies_jax.load("runs/demo")
-hyps = model.hypotheses(keypoints=points)           # (1, M), scored by the prior
+model = multibodies_jax.load_pretrained()           # or multibodies_jax.load("runs/demo")
+people = model.predict("photo.jpg", n=5)            # people[0].probabilities, .joints, .mesh(k), .to_glb("set.glb")
+
+hyps = model.hypotheses(keypoints=points)           # in steps: (1, M), scored by the prior
 chosen = model.quantize(hyps, n=5)                  # which 5, and their probabilities
 vertices = model.mesh(multibodies_jax.pick(hyps, chosen.medoid))      # (1, 5, V, 3), metres
 """
@@ -11,7 +13,7 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,11 +22,17 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from configs import default
+from multibodies_jax import detection
 from multibodies_jax.batch import Inputs
 from multibodies_jax.body import smpl
+from multibodies_jax.data import images
+from multibodies_jax.export import camera
+from multibodies_jax.fitting import objective
+from multibodies_jax.fitting import refine as refine_lib
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
-from multibodies_jax.prediction import people
+from multibodies_jax.prediction import detected, prediction, prediction_file
+from multibodies_jax.prediction import people as people_lib
 from multibodies_jax.prediction.evidence import evidence
 from multibodies_jax.training import config_versions, inference, prior, provenance, setup
 
@@ -35,10 +43,12 @@ class Predictor:
 
     Attributes:
       config: of the experiment.
-      tuned: what evaluation chose on the validation split: `temperature`; empty before an evaluation.
+      tuned: what evaluation chose on the validation split: `temperature`, and `fitting` if it had the row "refined"; empty
+        before an evaluation.
       bodies: the body with its joint regressors.
       num_hypotheses: M.
       infer: inputs -> scored hypotheses (B, M); compiled at the first call.
+      density: p(X), which scores hypotheses that were refined.
     """
 
     config: Any
@@ -46,6 +56,7 @@ class Predictor:
     bodies: setup.Bodies
     num_hypotheses: int
     infer: Callable[[Inputs], Hypotheses]
+    density: prior.Prior
 
     @property
     def crop_size(self) -> int:
@@ -62,6 +73,7 @@ class Predictor:
         image: UInt8[np.ndarray, "H W 3"] | None = None,
         keypoints: Float[np.ndarray, "24 3"] | None = None,
         name: str = "",
+        refined: bool = False,
     ) -> Hypotheses:
         """All M bodies of one person, scored by the prior.
 
@@ -70,6 +82,7 @@ class Predictor:
           keypoints: J24, in pixels of the image: x, y, and 1 where the joint is known (0, 0, 0 elsewhere). Two or more
             of them place the crop; without them it is the whole image.
           name: of the person; baselines that draw their hypotheses draw them by it.
+          refined: fits them to the known keypoints (`infer_refined`), as `multibodies predict` does.
 
         Returns:
           The hypotheses, leading axes (1, M).
@@ -84,18 +97,127 @@ class Predictor:
             if np.count_nonzero(known[:, 2] > 0) < 2:
                 raise ValueError("This model sees keypoints, not pixels: give two or more known keypoints.")
             image = np.zeros((1, 1, 3), np.uint8)
-        person = people.Person(known)
-        box = people.box(person, (image.shape[1], image.shape[0]))
-        inputs = evidence(
-            image,
-            person,
-            box,
-            name,
-            self.crop_size,
-            self.config.data.crop,
-            self.config.data.get("contrast_stretch", False),
-        )
-        return self.infer(inputs)
+        person = people_lib.Person(known)
+        box = people_lib.box(person, (image.shape[1], image.shape[0]))
+        infer = self.infer_refined if refined else self.infer
+        return infer(self._see(image, person, box, name))
+
+    def predict(
+        self,
+        image: str | os.PathLike | UInt8[np.ndarray, "H W 3"],
+        people: Sequence[people_lib.Person] | None = None,
+        n: int = 5,
+        refine: bool = True,
+        focal_px: float | int | None = None,
+        detector: detection.Detector | None = None,
+    ) -> list[prediction.Prediction]:
+        """n weighted bodies for each person of a photograph.
+
+        Args:
+          image: an image file, or an upright 8-bit RGB image.
+          people: with their keypoints; None asks the detector or, for a model that sees pixels, takes one person, whose
+            box is the image.
+          n: bodies per person, 1 to M.
+          refine: fit the hypotheses to the visible keypoints first.
+          focal_px: of the photograph, pixels; None takes EXIF's, or assumes one (`export.camera`).
+          detector: None is MoveNet.
+
+        Returns:
+          One prediction per person, in the order of `people` or from left to right.
+
+        Raises:
+          ImageError: the file is no image.
+          PeopleError: the detector finds no person who can be used; the message says what it saw.
+          DetectorMissing: its files are not there; the message says the command that gets them.
+          ValueError: n is not in 1..M, or a person has too few known keypoints.
+        """
+        if isinstance(image, (str, os.PathLike)):
+            name, lens = pathlib.Path(image).name, None
+            pixels = images.load_image(image)
+            lens = camera.lens_of_photo(image, focal_px)
+        else:
+            name, pixels = "image", image
+            lens = camera.lens(pixels.shape[1::-1], focal_px)
+        if people is None and self.sees_pixels and detector is None:
+            people = people_lib.whole_image().people
+        elif people is None:
+            seen, notes = detected.people_of((detector or detection.load())(pixels), pixels.shape[1::-1])
+            if not (people := seen.people):
+                raise people_lib.PeopleError(f"{name}: {' '.join(notes)} Give the people with their keypoints.")
+        return [self.person(pixels, one, name, k, n, lens, refine) for k, one in enumerate(people)]
+
+    def person(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        person: people_lib.Person,
+        name: str,
+        index: int,
+        n: int,
+        lens: camera.Lens,
+        refine: bool = True,
+    ) -> prediction.Prediction:
+        """n weighted bodies of one person.
+
+        Args:
+          image: the upright photograph.
+          person: with known keypoints, or a box.
+          name: of the photograph; with `index` it seeds all that is drawn.
+          index: of the person in the photograph.
+          n: 1 to M.
+          lens: of the photograph.
+          refine: fit the hypotheses to the known keypoints first.
+
+        Raises:
+          ValueError: n is not in 1..M; the person cannot be used; or the network's answer is not finite.
+        """
+        box = people_lib.box(person, (image.shape[1], image.shape[0]))
+        inputs = self._see(image, person, box, f"{name}/{index}")
+        refine = refine and self.config.fitting.steps > 0 and bool((person.keypoints[:, 2] > 0).any())
+        hypotheses = self.infer_refined(inputs) if refine else self.infer(inputs)
+        facts = provenance.metadata(self.config, self.bodies)
+        about = {key: facts[key] for key in ("body", "body_fingerprint", "commit")} | {
+            "trained_on": self.trained_on,
+            "image": name,
+            "image_size": np.array(image.shape[1::-1]),
+            "person": np.array(index),
+            "refined": np.array(refine),
+        }
+        first = jax.tree.map(lambda leaf: leaf[0], hypotheses)
+        record = prediction_file.describe(first, person, box, about, lens)
+        record = prediction_file.choose(record, n, self.quantizer_settings(refine))
+        return prediction.Prediction(record, self.bodies.files, image)
+
+    def infer_refined(self, inputs: Inputs) -> Hypotheses:
+        """As `infer`, then every hypothesis is fitted to the visible keypoints (`fitting.refine`) and scored anew.
+
+        The factors are those of `config.fitting`; what it leaves open is what evaluation chose, or else the default of
+        `fitting.objective.Weights`. With `config.fitting.steps` of 0, the hypotheses are the network's.
+        """
+        hypotheses, fields = self.infer(inputs), self.config.fitting
+        if fields.steps == 0:
+            return hypotheses
+        chosen = self.tuned.get("fitting", {})
+        factors = {name: chosen.get(name) if fields[name] is None else fields[name] for name in ("prior", "anchor")}
+        weights = objective.Weights(**{name: factor for name, factor in factors.items() if factor is not None})
+        log_prob = jax.tree_util.Partial(type(self.density).log_prob, self.density)
+        keypoints = inputs.evidence, inputs.kp2d_input
+        settings = refine_lib.Settings(weights, fields.steps)
+        return refine_lib.refine(hypotheses, *keypoints, self.bodies.j24, log_prob, settings)
+
+    @property
+    def trained_on(self) -> str:
+        """What a result says about the training data."""
+        sets = self.config.data.sets
+        if sets is None:
+            return f"virtual views of {pathlib.PurePath(self.config.data.people).name}"
+        return "synthetic people" if all(name.startswith("synthetic") for name in sets) else ", ".join(sets)
+
+    def _see(
+        self, image: UInt8[np.ndarray, "H W 3"], person: people_lib.Person, box: tuple[Any, float], name: str
+    ) -> Inputs:
+        """What the network reads of a person."""
+        stretch = self.config.data.get("contrast_stretch", False)
+        return evidence(image, person, box, name, self.crop_size, self.config.data.crop, stretch)
 
     def quantize(self, hypotheses: Hypotheses, n: int, seed: int = 0) -> quantize.Quantized:
         """Chooses n representatives with their probabilities (eqs (2), (3)), with the quantizer of the config.
@@ -116,8 +238,11 @@ class Predictor:
         vertices = smpl.mesh(self.bodies.smpl, hypotheses.rotmats, hypotheses.betas)
         return vertices - hypotheses.midhip[..., None, :]
 
-    def quantizer_settings(self) -> dict[str, Any]:
+    def quantizer_settings(self, refined: bool = False) -> dict[str, Any]:
         """Settings of `quantize.select`; without a temperature in the config, the one that evaluation tuned on validation.
+
+        Args:
+          refined: takes the temperature that was chosen for refined hypotheses, if one was.
 
         Raises:
           ValueError: the temperature is to be tuned, and no evaluation did so.
@@ -128,6 +253,8 @@ class Predictor:
             temperature = 1.0  # Nothing is weighted.
         elif not temperature:
             temperature = self.tuned.get("temperature")
+            if refined and self.config.fitting.steps:
+                temperature = self.tuned.get("fitting", {}).get("temperature", temperature)
             if temperature is None:
                 raise ValueError(
                     "config.quantizer.temperature = None takes the one chosen by evaluation, and the work directory has "
@@ -161,14 +288,14 @@ def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
     regressor = inference.restore(config, workdir / "checkpoints", bodies)
     density = prior.load_prior(config, workdir, bodies)
     infer = functools.partial(inference.hypothesize, regressor, density)
-    return Predictor(config, tuned(workdir), bodies, regressor.num_hypotheses, infer)
+    return Predictor(config, tuned(workdir), bodies, regressor.num_hypotheses, infer, density)
 
 
 def tuned(workdir: pathlib.Path) -> dict[str, Any]:
     """What the evaluation of a work directory chose on the validation split; empty before an evaluation."""
     path = workdir / "results.json"
     results = json.loads(path.read_text()) if path.is_file() else {}
-    return {name: results[name] for name in ("temperature",) if results.get(name) is not None}
+    return {name: results[name] for name in ("temperature", "fitting") if results.get(name) is not None}
 
 
 def stored_config(workdir: pathlib.Path) -> Any:

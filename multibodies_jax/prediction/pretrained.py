@@ -64,7 +64,7 @@ def load_pretrained(name: str = "multibodies", path: str | os.PathLike | None = 
     regressor = _regressor(config, about["networks"][name], _part(arrays, name), bodies)
     density = prior.Prior(_part(arrays, "prior"), prior.flow_of(config), about["held_out_log_prob"])
     infer = functools.partial(inference.hypothesize, regressor, density)
-    return predictor.Predictor(config, about["tuned"], bodies, regressor.num_hypotheses, infer)
+    return predictor.Predictor(config, about["tuned"], bodies, regressor.num_hypotheses, infer, density)
 
 
 def _regressor(

@@ -123,10 +123,8 @@ def test_nothing_is_nan_where_hardly_anything_is_seen(count):
     for fitted in (run(hyps, points, visible), from_mean(points, visible)):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fitted))
         assert (fitted.cam[..., 0] > 0).all()
-    if count == 0:  # The camera has no reason to move; the prior has.
-        refined = run(hyps, points, visible)
-        np.testing.assert_allclose(refined.cam, hyps.cam, rtol=1e-5)
-        assert (refined.log_prior > hyps.log_prior - 1e3).all()
+    if count == 0:  # Nothing to fit to.
+        np.testing.assert_allclose(run(hyps, points, visible).joints24, hyps.joints24, atol=1e-5)
 
 
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])

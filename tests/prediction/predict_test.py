@@ -10,21 +10,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multibodies_jax.body import smpl
+from multibodies_jax import detection
+from multibodies_jax.body import body_files, smpl
 from multibodies_jax.data import crops, images, spin_crops
 from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.prediction import people, predict, prediction_file, requantize
+from multibodies_jax.models import flow
+from multibodies_jax.prediction import people, predict, prediction_file, predictor, requantize
+from multibodies_jax.training import prior, setup
+from tests.helpers import tiny
 
 M = 6
-SETTINGS = {"reading": "paper", "weights": "prior", "temperature": 1.0, "starts": 2, "iterations": 5}
-ABOUT = {"body": "test body", "body_fingerprint": "0" * 64, "commit": "abc", "trained_on": "synthetic people"}
 KEYPOINTS = np.array([[30 + 9 * (i % 5), 20 + 4 * i, 2] for i in range(17)], float)
 
 
 @pytest.fixture(scope="module")
 def body():
-    """A small cloud of skinned triangles with SMPL's skeleton."""
+    """A small cloud of skinned triangles with SMPL's skeleton, and a network that answers with random bodies."""
     rng = np.random.default_rng(0)
     count = 60
     weights = np.eye(24)[np.arange(count) % 24]
@@ -38,7 +40,17 @@ def body():
         faces=rng.permutation(count).reshape(-1, 3),
         parents=joints.SMPL_PARENTS,
     )
-    return model, jax.jit(functools.partial(_answer, smpl.contract(model, regressor)))
+    files = dataclasses.replace(
+        body_files.load(""),
+        smpl=model,
+        j49_regressor=np.concatenate([np.zeros((25, count)), regressor]).astype(np.float32),
+        h36m_regressor=np.zeros((17, count), np.float32),
+        description="test body",
+        fingerprint="0" * 64,
+    )
+    joint_model = smpl.contract(model, regressor)
+    bodies = setup.Bodies(smpl=model, j24=joint_model, h36m=joint_model, files=files)
+    return bodies, jax.jit(functools.partial(_answer, joint_model))
 
 
 def _answer(joint_model, example_hash):
@@ -85,17 +97,32 @@ def _people(tmp_path, names=("a.png", "b.jpg"), size=(120, 100), keypoints=KEYPO
     return path
 
 
-def _predict(body, folder, people_path, out, n=2, crop_size=32, seen=None, **crop):
-    return predict.predict_people(
-        _network(body[1], seen), body[0], folder, people_path, n, out, SETTINGS, crop_size, ABOUT, **crop
+def _model(body, infer, crop_size=32, crop="exact", contrast_stretch=False):
+    config = tiny.config(
+        quantizer__temperature=1.0,
+        quantizer__starts=2,
+        model__crop_size=crop_size or 224,
+        model__trunk="resnet_small" if crop_size else "keypoints",
+        data__crop=crop,
+        data__contrast_stretch=contrast_stretch,
+        data__sets=("synthetic_bodies/clean",),
     )
+    density = prior.Prior(None, flow.Flow(layers=1, width=4, dropout=0.0), None)
+    return predictor.Predictor(config, {}, body[0], M, infer, density)
+
+
+def _predict(body, folder, people_path, out, n=2, crop_size=32, seen=None, focal_px=None, detector=None, **crop):
+    model = _model(body, _network(body[1], seen), crop_size, **crop)
+    return predict.predict(model, folder, people_path, n, out, focal_px, refine=False, detector=detector)
 
 
 def test_every_person_gets_a_file_and_a_picture(tmp_path, body):
     seen = []
     failures = _predict(body, _folder(tmp_path), _people(tmp_path), tmp_path / "out", seen=seen)
     assert failures == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_0.npz", "a_0.png", "b_0.npz", "b_0.png"]
+    names = [f"{image}{end}" for image in "ab" for end in (".glb", ".html", "_0.npz", "_0.png")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "index.html"]
+    assert 'href="b.html"' in (tmp_path / "out" / "index.html").read_text()
     record = prediction_file.load(tmp_path / "out" / "b_0.npz")
     assert record["joints24"].shape == (2, 24, 3) and record["all_rotmats"].shape == (M, 24, 3, 3)
     assert record["probabilities"].sum() == pytest.approx(1)
@@ -206,9 +233,9 @@ def test_images_of_one_name_are_refused(tmp_path, body):
         _predict(body, _folder(tmp_path, ("a.png", "a.jpg")), None, tmp_path / "out")
 
 
-def test_more_bodies_than_hypotheses_are_refused(tmp_path, body, capsys):
-    assert _predict(body, _folder(tmp_path, ("a.png",)), None, tmp_path / "out", n=M + 1) == 1
-    assert f"n is {M + 1}; choose 1 to {M}" in capsys.readouterr().err
+def test_more_bodies_than_hypotheses_are_refused(tmp_path, body):
+    with pytest.raises(ValueError, match=f"n={M + 1}; choose 1 to {M}"):
+        _predict(body, _folder(tmp_path, ("a.png",)), None, tmp_path / "out", n=M + 1)
 
 
 def test_answers_that_are_not_finite_are_not_written(tmp_path, body, capsys):
@@ -216,8 +243,8 @@ def test_answers_that_are_not_finite_are_not_written(tmp_path, body, capsys):
         found = _network(body[1])(inputs)
         return dataclasses.replace(found, cam=found.cam.at[0, 1].set(jnp.nan))
 
-    arguments = (_folder(tmp_path, ("a.png",)), None, 2, tmp_path / "out", SETTINGS, 32, ABOUT)
-    assert predict.predict_people(infer, body[0], *arguments) == 1
+    folder = _folder(tmp_path, ("a.png",))
+    assert predict.predict(_model(body, infer), folder, None, 2, tmp_path / "out") == 1
     assert "not finite" in capsys.readouterr().err and not list((tmp_path / "out").iterdir())
 
 
@@ -312,9 +339,17 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_results_name_the_training_data():
-    assert predict.trained_on(["synthetic_bodies/clean", "synthetic_bodies/ambiguous"]) == "synthetic people"
-    assert predict.trained_on(["h36m/p1", "synthetic_bodies/clean"]) == "h36m/p1, synthetic_bodies/clean"
+@pytest.mark.parametrize(
+    ("sets", "text"),
+    [
+        (("synthetic_bodies/clean", "synthetic_bodies/ambiguous"), "synthetic people"),
+        (("h36m/p1", "synthetic_bodies/clean"), "h36m/p1, synthetic_bodies/clean"),
+        (None, "virtual views of synthetic_poses"),
+    ],
+)
+def test_results_name_the_training_data(body, sets, text):
+    config = tiny.config(data__sets=sets)
+    assert dataclasses.replace(_model(body, _network(body[1])), config=config).trained_on == text
 
 
 def test_boxes_of_people_are_those_of_the_files(tmp_path):
@@ -324,8 +359,7 @@ def test_boxes_of_people_are_those_of_the_files(tmp_path):
 
 def test_the_photographs_camera_is_stored_for_all_hypotheses(tmp_path, body, capsys):
     folder, listed = _folder(tmp_path, ("a.png",)), _people(tmp_path, ("a.png",))
-    arguments = (folder, listed, 2, tmp_path / "out", SETTINGS, 32, ABOUT)
-    predict.predict_people(_network(body[1]), body[0], *arguments, focal_px=400.0)
+    _predict(body, folder, listed, tmp_path / "out", focal_px=400.0)
     assert "a.png: focal length 400 px (111 mm on 35 mm film), as given" in capsys.readouterr().out
     record = prediction_file.load(tmp_path / "out" / "a_0.npz")
     assert record["focal_px"] == 400 and record["focal_source"] == "given"
@@ -352,3 +386,43 @@ def test_files_of_format_1_are_read_with_the_assumed_camera(tmp_path, body):
     assert again["body_fingerprint"] == "" and again["format"] == 2
     for name in added:
         np.testing.assert_array_equal(again[name], record[name])
+
+
+def _detections(*reasons):
+    """One person for each reason not to use it ("" uses it)."""
+    return [
+        detection.Detection(
+            KEYPOINTS[:, :2].astype(np.float32), np.full(17, 0.9, np.float32), (10.0, 10.0, 50.0, 80.0), 0.9, reason
+        )
+        for reason in reasons
+    ]
+
+
+def test_a_model_of_keypoints_asks_the_detector(tmp_path, body, capsys):
+    folder, seen = _folder(tmp_path, ("a.png",)), []
+    finds = lambda image: _detections("", "too small: 9 x 9 pixels, and 32 are needed")  # noqa: E731
+    assert _predict(body, folder, None, tmp_path / "out", crop_size=0, seen=seen, detector=finds) == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.npz")) == ["a_0.npz"] and len(seen) == 1
+    assert "a.png: The person in the box" in capsys.readouterr().err
+    listed = prediction_file.load(tmp_path / "out" / "a_0.npz")["keypoints"]
+    np.testing.assert_allclose(listed, joints.to_j24(KEYPOINTS.clip(max=[1e9, 1e9, 1]).astype(np.float32), "coco17"))
+
+
+def test_an_image_in_which_nobody_is_found_is_named(tmp_path, body, capsys):
+    folder = _folder(tmp_path)
+    for reasons, message in (
+        ((), "found no person in this image of 120 x 100"),
+        (("too small",), "not used: too small"),
+    ):
+        finds = lambda image, reasons=reasons: _detections(*reasons)  # noqa: E731
+        assert _predict(body, folder, None, tmp_path / "out", crop_size=0, detector=finds) == 2
+        told = capsys.readouterr().err
+        assert message in told and "Give keypoints with --people=FILE" in told and "a.png" in told and "b.jpg" in told
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_several_paths_are_predicted_once_each(tmp_path, body):
+    folder = _folder(tmp_path)
+    given = [folder / "a.png", folder, folder / "a.png"]
+    assert _predict(body, given, _people(tmp_path), tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").glob("*.npz"))) == 2

@@ -10,7 +10,7 @@ import pytest
 import multibodies_jax
 from multibodies_jax import io
 from multibodies_jax.body import smpl
-from multibodies_jax.geometry import joints
+from multibodies_jax.geometry import cameras, joints
 from multibodies_jax.prediction import people, predictor
 from multibodies_jax.prediction.evidence import evidence
 from multibodies_jax.training import config_versions, inference, prior, setup
@@ -63,6 +63,35 @@ def test_quantized_bodies_have_probabilities_and_meshes_on_their_joints(trained)
     midhip = regressed[..., list(joints.MIDHIP_J24), :].mean(axis=-2)
     np.testing.assert_allclose(midhip, jnp.zeros((1, 2, 3)), atol=1e-5)
     assert isinstance(model.bodies.smpl, smpl.SmplModel)
+
+
+def test_refined_hypotheses_lie_nearer_to_the_keypoints_under_the_factors_that_evaluation_chose(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "w")
+    chosen = {"prior": 0.01, "anchor": 0.5, "steps": 10, "temperature": 0.02}
+    (tmp_path / "w" / "results.json").write_text(json.dumps({"temperature": 0.25, "fitting": chosen}))
+    config = tiny.config(fitting__steps=4)
+    model = multibodies_jax.load(tmp_path / "w", config)
+    assert model.quantizer_settings()["temperature"] == 0.25
+    assert model.quantizer_settings(refined=True)["temperature"] == 0.02
+    person = people.Person(KEYPOINTS * KEYPOINTS[:, 2:])
+    inputs = evidence(np.zeros((1, 1, 3), np.uint8), person, people.box(person, (1, 1)), "", 0)
+    seen = inputs.kp2d_input[0] > 0
+
+    def distance(hyps):
+        shown = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
+        return float(np.linalg.norm(shown - inputs.evidence[:, None], axis=-1)[..., seen].mean())
+
+    plain, refined = (model.hypotheses(keypoints=KEYPOINTS, refined=refined) for refined in (False, True))
+    assert distance(refined) < 0.7 * distance(plain)
+    fixed = multibodies_jax.load(
+        tmp_path / "w", tiny.config(fitting__steps=4, fitting__anchor=1e4, fitting__prior=10.0)
+    )
+    held = fixed.hypotheses(keypoints=KEYPOINTS, refined=True)
+    assert np.abs(held.rotmats[:, :, 1:] - plain.rotmats[:, :, 1:]).max() < 0.05
+    assert np.abs(refined.rotmats[:, :, 1:] - plain.rotmats[:, :, 1:]).max() > 0.1
+    off = multibodies_jax.load(tmp_path / "w", tiny.config(fitting__steps=0))
+    np.testing.assert_array_equal(off.hypotheses(keypoints=KEYPOINTS, refined=True).joints24, plain.joints24)
+    assert off.quantizer_settings(refined=True)["temperature"] == 0.25
 
 
 def test_what_the_network_reads_has_to_be_given(trained):

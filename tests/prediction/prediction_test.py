@@ -1,0 +1,118 @@
+"""A photograph in, weighted bodies out: what `Predictor.predict` gives is consistent, and can be kept and written."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import multibodies_jax
+from multibodies_jax import detection, io
+from multibodies_jax.data import images
+from multibodies_jax.prediction import people, prediction, prediction_file
+from tests.helpers import tiny
+from tests.helpers import trained as shared_run
+
+KEYPOINTS = np.array([[30 + 9 * (k % 5), 20 + 4 * k, k % 3 > 0] for k in range(24)], np.float32)
+PERSON = people.Person(KEYPOINTS * KEYPOINTS[:, 2:])
+IMAGE = np.random.default_rng(0).integers(0, 256, (130, 90, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("prediction") / "w"
+    shutil.copytree(shared_run.workdir(), workdir)
+    config = tiny.config(quantizer__temperature=0.5, fitting__steps=2)
+    io.write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    return multibodies_jax.load(workdir)
+
+
+@pytest.fixture(scope="module")
+def one(model):
+    (found,) = model.predict(IMAGE, [PERSON], n=2)
+    return found
+
+
+def test_bodies_are_weighted_and_stand_before_the_camera(model, one):
+    assert one.n == 2 and one.name == "image_0"
+    np.testing.assert_allclose(one.probabilities.sum(), 1, rtol=1e-5)
+    assert one.probabilities[0] >= one.probabilities[1]
+    assert one.joints.shape == (2, 24, 3) and (one.joints[..., 2] > 0).all()
+    for k in range(2):
+        vertices = one.mesh(k)
+        regressed = np.einsum("kv,va->ka", model.bodies.files.j24_regressor, vertices)
+        np.testing.assert_allclose(regressed, one.joints[k], atol=1e-4)
+        assert vertices[one.faces].shape[1:] == (3, 3)
+    with pytest.raises(IndexError, match="Body 2 of 2"):
+        one.mesh(2)
+    assert one.spread.shape == (24,) and (one.spread > 0).any()
+    np.testing.assert_array_equal(one.keypoints, PERSON.keypoints)
+
+
+def test_refinement_is_on_unless_it_is_asked_not_to_be(model, one):
+    (plain,) = model.predict(IMAGE, [PERSON], n=2, refine=False)
+    assert bool(one.record["refined"]) and not bool(plain.record["refined"])
+    assert one.record["all_error_px"].mean() < 0.9 * plain.record["all_error_px"].mean()
+
+
+def test_another_n_is_that_of_predicting_with_it(model, one):
+    (three,) = model.predict(IMAGE, [PERSON], n=3)
+    again = one.requantize(3)
+    assert again.n == 3 and one.n == 2
+    np.testing.assert_array_equal(again.record["index"], three.record["index"])
+    np.testing.assert_array_equal(again.probabilities, three.probabilities)
+    with pytest.raises(ValueError, match="choose 1 to 6"):
+        one.requantize(7)
+
+
+def test_a_saved_prediction_is_the_same(one, tmp_path):
+    one.save(tmp_path / "one.npz")
+    again = prediction.load(tmp_path / "one.npz")
+    np.testing.assert_array_equal(again.joints, one.joints)
+    with pytest.raises(ValueError, match=r"give load\(path, image=...\)"):
+        again.picture()
+    picture = prediction.load(tmp_path / "one.npz", image=IMAGE).picture()
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(one.picture()))
+    other = one.record | {"body_fingerprint": np.array("1" * 64)}
+    prediction_file.save(tmp_path / "other.npz", other)
+    with pytest.raises(prediction_file.PredictionError, match="predicted with the body"):
+        prediction.load(tmp_path / "other.npz")
+
+
+def test_files_are_written(one, tmp_path):
+    one.to_glb(tmp_path / "one.glb", spread_colors=True)
+    one.to_html(tmp_path / "one.html")
+    assert (tmp_path / "one.glb").read_bytes()[:4] == b"glTF"
+    assert "<title>image: 1 person" in (tmp_path / "one.html").read_text()
+
+
+def test_a_file_is_read_with_its_name_and_its_people_are_detected(model, tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "photo.png")
+    seen = []
+
+    def detector(image):
+        seen.append(image)
+        points = (10.0 + 5 * np.arange(34).reshape(17, 2) % 80).astype(np.float32)
+        person = detection.Detection(points, np.full(17, 0.9, np.float32), (0.0, 0.0, 90.0, 90.0), 0.9)
+        return [person, person]
+
+    found = model.predict(tmp_path / "photo.png", n=1, detector=detector)
+    assert [person.name for person in found] == ["photo_0", "photo_1"]
+    np.testing.assert_array_equal(seen[0], IMAGE)
+    assert str(found[0].record["focal_source"]) == "assumed"
+    (given,) = model.predict(tmp_path / "photo.png", [PERSON], n=1, focal_px=200.0)
+    assert str(given.record["focal_source"]) == "given" and given.record["focal_px"] == 200
+
+
+def test_what_cannot_be_used_is_said(model, tmp_path):
+    with pytest.raises(
+        people.PeopleError, match=r"image: The detector found no person .* 90 x 130 pixels\. Give the people"
+    ):
+        model.predict(IMAGE, detector=lambda image: [])
+    with pytest.raises(ValueError, match="sees keypoints only, and this person has none"):
+        model.predict(IMAGE, [people.Person(np.zeros((24, 3), np.float32))])
+    with pytest.raises(images.ImageError, match=r"none\.png"):
+        model.predict(tmp_path / "none.png", [PERSON])
+    with pytest.raises(ValueError, match="choose 1 to 6"):
+        model.predict(IMAGE, [PERSON], n=7)
