@@ -1,10 +1,11 @@
 r"""The 2D error of a model's hypotheses on two real photographs, and how far they spread where nothing is seen.
 
-    python -m benchmarks.photographs --workdir=RUN --photos=DIR [--out=DIR]
+    python -m benchmarks.photographs [--workdir=RUN] [--norefine] [--out=DIR]
 
-RUN is the work directory of a trained and evaluated model; DIR holds `skier.jpg` (all 17 COCO keypoints), `astronaut.png`
-(the upper body) and their `people.json`. The skier is predicted twice, the second time with the keypoints of her knees
-and ankles withheld; the crop is then of what is left. Predictions and pictures go to --out.
+RUN is the work directory of a trained and evaluated model; without it the embedded weights predict. The photographs are
+those that ship with the package: a skier (all 17 COCO keypoints) and an astronaut (the upper body). The skier is
+predicted twice, the second time with the keypoints of her knees and ankles withheld; the crop is then of what is left.
+Predictions and pictures go to --out.
 """
 
 import argparse
@@ -19,16 +20,16 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
-from ml_collections import ConfigDict
 
+from multibodies_jax.embedded import photographs
 from multibodies_jax.evaluation import metrics
 from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.prediction import people, predict, prediction_file
+from multibodies_jax.prediction import people, predict, prediction_file, predictor, pretrained
 from multibodies_jax.training import setup
 
 N = 5
-SKIER, WITHOUT_LEGS, ASTRONAUT = "skier.jpg", "skier_without_legs.jpg", "astronaut.png"
+SKIER, WITHOUT_LEGS, ASTRONAUT = "skier.jpg", "skier_without_legs.jpg", "astronaut.jpg"
 LEGS = ("left_knee", "right_knee", "left_ankle", "right_ankle")
 ARM = ("right_shoulder", "right_elbow", "right_wrist")
 _CENTRE = [joints.J24.index(name) for name in ("left_shoulder", "right_shoulder")]
@@ -54,13 +55,20 @@ def add_withheld(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def predict_photos(workdir: pathlib.Path, photos: pathlib.Path, out: pathlib.Path) -> dict[str, prediction_file.Record]:
-    """Predicts the three cases with the model of a work directory; returns the saved predictions by image name.
+def predict_photos(
+    model: predictor.Predictor, photos: pathlib.Path, out: pathlib.Path, refine: bool = True
+) -> dict[str, prediction_file.Record]:
+    """Predicts the three cases; returns the saved predictions by image name.
+
+    Args:
+      model: of keypoints or of pixels.
+      photos: folder of the photographs and their `people.json`.
+      out: folder of the predictions.
+      refine: fit the hypotheses to the keypoints.
 
     Raises:
-      ValueError, OSError: no such model, photographs or people, or one of them could not be predicted.
+      ValueError, OSError: no such photographs or people, or one of them could not be predicted.
     """
-    config = read_config(workdir)
     people.read_people(photos / "people.json")  # Its errors say what is wrong with the file.
     content = add_withheld(json.loads((photos / "people.json").read_text()))
     with tempfile.TemporaryDirectory() as folder:
@@ -68,15 +76,10 @@ def predict_photos(workdir: pathlib.Path, photos: pathlib.Path, out: pathlib.Pat
             shutil.copy(photos / source, pathlib.Path(folder, name))
         people_file = pathlib.Path(folder, "people.json")
         people_file.write_text(json.dumps(content))
-        if failures := predict.predict(config, workdir, folder, people_file, N, out):
+        if failures := predict.predict(model, folder, people_file, N, out, refine=refine):
             raise ValueError(f"{failures} of the photographs could not be predicted (named above).")
     names = (SKIER, WITHOUT_LEGS, ASTRONAUT)
     return {name: prediction_file.load(out / f"{pathlib.Path(name).stem}_0.npz") for name in names}
-
-
-def read_config(workdir: pathlib.Path) -> ConfigDict:
-    """The config that made a work directory."""
-    return ConfigDict(json.loads((workdir / "config.json").read_text()))
 
 
 def mean_joints(bodies: setup.Bodies) -> Float[np.ndarray, "24 3"]:
@@ -188,19 +191,20 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="of a trained and evaluated model")
-    parser.add_argument("--photos", type=pathlib.Path, required=True, help="folder with the photographs")
-    parser.add_argument("--out", type=pathlib.Path, help="default: WORKDIR/photographs")
+    parser.add_argument("--workdir", type=pathlib.Path, help="a trained, evaluated model (default: embedded weights)")
+    parser.add_argument("--photos", type=pathlib.Path, default=photographs.FOLDER, help="folder with the photographs")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("photographs"), help="default: photographs")
+    parser.add_argument("--norefine", action="store_true", help="take the hypotheses as the network predicts them")
     args = parser.parse_args(argv)
     setup.enable_compilation_cache()
     try:
-        records = predict_photos(args.workdir, args.photos, args.out or args.workdir / "photographs")
-        bodies = setup.load_bodies(read_config(args.workdir))
+        model = predictor.load(args.workdir) if args.workdir else pretrained.load_pretrained()
+        records = predict_photos(model, args.photos, args.out, not args.norefine)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print()
-    print(report(records, mean_joints(bodies)))
+    print(report(records, mean_joints(model.bodies)))
     return 0
 
 

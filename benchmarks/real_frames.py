@@ -130,7 +130,7 @@ def errors_mm(found: Float[np.ndarray, "n 24 3"], reference: Float[np.ndarray, "
     """MPJPE and RE of the best of n bodies, over the joints of the limbs that the reference has; NaN without both hips."""
     places = np.array([joints.J24.index(name) for name in LIMBS])
     target = reference[[joints.COCO17.index(name) for name in LIMBS]]
-    known = np.isfinite(target).all(axis=1)
+    known = np.asarray(np.isfinite(target).all(axis=1))
     hips = [LIMBS.index("left_hip"), LIMBS.index("right_hip")]
     if not known[hips].all():
         return np.nan, np.nan

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -151,7 +152,7 @@ def load(
     return Prediction(record, body, image)
 
 
-def scene_of(people: list[Prediction]) -> scene.Scene:
+def scene_of(people: Sequence[Prediction]) -> scene.Scene:
     """The people of one photograph as one scene with sets of 1 to `MOST_BODIES` bodies, as pages show it."""
     records = [person.record for person in people]
     return export_files.make_scene(records, people[0].body, counts=range(1, MOST_BODIES + 1), vertex_spread=True)

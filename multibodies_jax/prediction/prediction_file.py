@@ -78,7 +78,7 @@ MEANINGS = {
     "body": "the body model",
     "body_fingerprint": "SHA-256 of the body model; empty in files of format 1",
     "trained_on": "what the model was trained on",
-    "refined": "whether the hypotheses were fitted to the known keypoints (`fitting.refine`)",
+    "refined": "whether the hypotheses were fitted to the known keypoints (`multibodies_jax.fitting`)",
     "commit": "the commit that made the file",
     "format": "version of this layout: 2",
 }
