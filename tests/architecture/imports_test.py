@@ -37,12 +37,13 @@ ALLOWED = {
     "training": TRAINING,
     "evaluation": TRAINING | {"vis"},
     "detection": GEOMETRY | {"data"},
-    "prediction": TRAINING | {"vis", "export", "detection"},
+    "tracking": GEOMETRY,
+    "prediction": TRAINING | {"vis", "export", "detection", "tracking"},
     "baselines": TRAINING | {"evaluation"},
     "released": TRAINING | {"evaluation"},
 }
 CORE = ("geometry", "body", "hypotheses", "fitting", "losses", "models", "data", "detection", "training", "evaluation")
-CORE += ("prediction",)
+CORE += ("prediction", "tracking")
 BUILDERS = BODY | {"data", "embedded"}  # What `tfds_builders` imports of the library.
 DOORS = {"data/sources.py", "cli.py", "reporting/reference.py"}  # Import `tfds_builders`; the last documents it.
 NAMES = re.compile(r"(?<![a-z])(released|mdn|cvae)(?![a-z])", re.IGNORECASE)  # Whole parts of identifiers and words.
