@@ -3,8 +3,9 @@
 Every map is computed from names, so a wrong index cannot hide in a table. Names are equal where two sets annotate the
 same point; `MEANT_THE_SAME` lists the near misses that are mapped all the same. Sets and their order: SMPL (Loper et
 al., 2015), Human3.6M's 17 moving joints in the order of `J_regressor_h36m` (the left leg first), the 14 LSP joints with
-Human3.6M's head used by the 3D protocols, OpenPose BODY_25, COCO-17, and J24, the 24 of SPIN's 49 joints (Kolotouros et
-al., 2019) in which this project states poses, keypoints and losses.
+Human3.6M's head used by the 3D protocols, OpenPose's BODY_25 and its older COCO model with 18, COCO-17, Halpe-26 (Fang et
+al., 2022), whose head is the top of the head as in MPII, and J24, the 24 of SPIN's 49 joints (Kolotouros et al., 2019) in
+which this project states poses, keypoints and losses.
 """
 
 import itertools
@@ -50,7 +51,14 @@ OPENPOSE25: tuple[str, ...] = (
     "right_eye", "left_eye", "right_ear", "left_ear",
     "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
 )  # fmt: skip
-SETS = {"j24": J24, "j14": J14, "h36m17": H36M17, "coco17": COCO17, "openpose25": OPENPOSE25}
+OPENPOSE18: tuple[str, ...] = (*OPENPOSE25[:8], *OPENPOSE25[9:19])  # OpenPose's model COCO: no mid_hips, no feet.
+HALPE26: tuple[str, ...] = (
+    *COCO17, "head_top", "neck", "pelvis", *_sides("big_toe"), *_sides("small_toe"), *_sides("heel"),
+)  # fmt: skip
+SETS = {
+    "j24": J24, "j14": J14, "h36m17": H36M17, "coco17": COCO17, "openpose25": OPENPOSE25, "openpose18": OPENPOSE18,
+    "halpe26": HALPE26,
+}  # fmt: skip
 
 # OpenPose computes its neck as the middle of the shoulders, a few centimetres below the LSP neck that annotators
 # clicked, and its pelvis as the middle of the hips.

@@ -53,6 +53,7 @@ ELSEWHERE = {
     "evaluation/evaluate_test.py": (["multibodies_jax/evaluation/pictures.py"], "written at the end of an evaluation"),
     "models/build_test.py": (["multibodies_jax/models/keypoint_trunk.py"], "the trunks are tested as they are chosen"),
     "prediction/export_files_test.py": (["multibodies_jax/prediction/export_command.py"], "the command line of one"),
+    "prediction/people_test.py": (["multibodies_jax/prediction/people_json.py"], "the checks of what `people` reads"),
     "prediction/predictor_test.py": (["multibodies_jax/prediction/evidence.py"], "the network's view of a person"),
     "prediction/predict_test.py": (
         ["multibodies_jax/prediction/prediction_file.py", "multibodies_jax/prediction/requantize.py"],

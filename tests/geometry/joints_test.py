@@ -10,12 +10,16 @@ FLIPS = {
     "h36m17": (joints.H36M17, joints.flip_map(joints.H36M17)),
     "coco17": (joints.COCO17, joints.flip_map(joints.COCO17)),
     "openpose25": (joints.OPENPOSE25, joints.flip_map(joints.OPENPOSE25)),
+    "openpose18": (joints.OPENPOSE18, joints.flip_map(joints.OPENPOSE18)),
+    "halpe26": (joints.HALPE26, joints.flip_map(joints.HALPE26)),
 }
 MAPS_TO_J24 = {
     "j14": joints.index_map(joints.J14, joints.J24),
     "h36m17": joints.J24_FROM_H36M17,
     "coco17": joints.J24_FROM_COCO17,
     "openpose25": joints.J24_FROM_OPENPOSE25,
+    "openpose18": joints.index_map(joints.OPENPOSE18, joints.J24),
+    "halpe26": joints.index_map(joints.HALPE26, joints.J24),
 }
 
 
@@ -47,6 +51,10 @@ def test_maps_have_the_published_values():
     np.testing.assert_array_equal(joints.J24_FROM_COCO17, coco)
     openpose = [11, 10, 9, 12, 13, 14, 4, 3, 2, 5, 6, 7, 1, -1, 8, -1, -1, -1, -1, 0, 16, 15, 18, 17]
     np.testing.assert_array_equal(joints.J24_FROM_OPENPOSE25, openpose)
+    openpose18 = [10, 9, 8, 11, 12, 13, 4, 3, 2, 5, 6, 7, 1, -1, -1, -1, -1, -1, -1, 0, 15, 14, 17, 16]
+    np.testing.assert_array_equal(MAPS_TO_J24["openpose18"], openpose18)
+    halpe = [16, 14, 12, 11, 13, 15, 10, 8, 6, 5, 7, 9, 18, 17, 19, -1, -1, -1, -1, 0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(MAPS_TO_J24["halpe26"], halpe)
     h36m = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, -1, 0, -1, 7, 9, 10, -1, -1, -1, -1, -1]
     np.testing.assert_array_equal(joints.J24_FROM_H36M17, h36m)
     assert joints.MIDHIP_J24 == (2, 3)

@@ -112,6 +112,7 @@ def _broken(change):
         (lambda c: c["images"].append({"id": 7, "file_name": "b"}), r"images\[1\].*twice"),
         (lambda c: c["images"].append({"id": 8, "file_name": "other/a.jpg"}), r"images\[1\].*twice"),
         (lambda c: c["images"][0].update(width="wide"), r"images\[0\].width has to be int, got 'wide'"),
+        (lambda c: c["images"][0].update(width=0), r"images\[0\].width has to be 1 to 1000000 pixels, got 0"),
         (lambda c: c["images"][0].update(id=True), r"images\[0\].id has to be int or str, got True"),
         (lambda c: c["annotations"][0].update(image_id=8), "image_id 8, which is not among the images"),
         (lambda c: c["annotations"][0].update(image_id=[]), "image_id has to be int or str"),
@@ -126,6 +127,15 @@ def _broken(change):
         (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, "1"), "finite numbers"),
         (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, 10**300), "finite numbers"),
         (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, True), "finite numbers"),
+        (
+            lambda c: c["annotations"][0]["keypoints"].__setitem__(2, 3),
+            r"annotations\[0\].*confidence of nose is 3; .*2",
+        ),
+        (
+            lambda c: c["annotations"][0]["keypoints"].__setitem__(0, 721),
+            r"annotations\[0\] has known keypoints outside the image of 640 x 480 pixels: nose at \(721, 2\)",
+        ),
+        (lambda c: c["annotations"][0]["keypoints"].__setitem__(1, -81), r"nose at \(1, -81\)"),
         (lambda c: c["categories"][0]["keypoints"].reverse(), "no known set in its order"),
         (lambda c: c["categories"][0].update(keypoints="nose"), r"categories\[0\].keypoints has to be list"),
     ],
@@ -186,3 +196,13 @@ def test_the_box_comes_from_keypoints_then_bbox_then_image():
     center, scale = people.box(nobody, (640, 480))
     np.testing.assert_allclose(center, [320, 240])
     assert scale == pytest.approx(3.2)
+
+
+def test_joints_slightly_outside_of_the_image_are_used():
+    keypoints = np.zeros((24, 3), np.float32)
+    keypoints[3] = (-79, 559, 1)  # An eighth of 640 is 80.
+    keypoints[4] = (5000, 5000, 0)  # Unknown, so its place says nothing.
+    people.check_inside(people.Person(keypoints), (640, 480))
+    keypoints[9] = (721, 100, 1)
+    with pytest.raises(people.PeopleError, match=r"Anna has .* left_shoulder at \(721, 100\); they .* confidence 0"):
+        people.check_inside(people.Person(keypoints), (640, 480), "Anna")

@@ -1,0 +1,63 @@
+"""Values of JSON files that others wrote, checked: a wrong one gives a `PeopleError` that says where it stands."""
+
+import json
+import pathlib
+from typing import Any
+
+_LARGEST_FILE = 2**30
+_LARGEST_NUMBER = 1e6
+
+
+class PeopleError(ValueError):
+    """A people file that cannot be used; the message names the file and the entry."""
+
+
+def load(path: pathlib.Path) -> Any:
+    """The content of a JSON file of at most 1 GiB.
+
+    Raises:
+      PeopleError: it cannot be read, is larger, or is no JSON.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise PeopleError(f"{path}: larger than {_LARGEST_FILE >> 20} MiB; keep the people of these images only.")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PeopleError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, PeopleError):
+            raise
+        raise PeopleError(f"{path}: no valid JSON ({error}).") from error
+
+
+def items(value: Any, where: str) -> list:
+    """`value`, which has to be a list."""
+    if not isinstance(value, list):
+        raise PeopleError(f"{where} has to be a list, got {short(value)}")
+    return value
+
+
+def field(entry: Any, key: str, types: tuple[type, ...], where: str) -> Any:
+    """`entry[key]` of an object; its type has to be one of `types`, and true and false are no integers."""
+    if not isinstance(entry, dict):
+        raise PeopleError(f"{where} has to be an object, got {short(entry)}")
+    value = entry.get(key)
+    if not isinstance(value, types) or isinstance(value, bool):
+        wanted = " or ".join(kind.__name__ for kind in types)
+        raise PeopleError(f"{where}.{key} has to be {wanted}, got {short(value)}")
+    return value
+
+
+def numbers(value: Any, where: str) -> list[float]:
+    """A list of finite numbers of at most a million; null, NaN, true, false and strings are none."""
+    for index, number in enumerate(items(value, where)):
+        plain = isinstance(number, (int, float)) and not isinstance(number, bool)
+        if not plain or not abs(number) <= _LARGEST_NUMBER:
+            raise PeopleError(f"{where}[{index}] is {short(number)}; expected are finite numbers, in pixels")
+    return [float(number) for number in value]
+
+
+def short(value: Any) -> str:
+    """A value for a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
