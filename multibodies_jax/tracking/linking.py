@@ -4,7 +4,7 @@ Each frame has M weighted hypotheses and n representatives of its own, in an ord
 clusters of the frame before: its centres start Lloyd's iterations on the new hypotheses, so that each cluster moves with
 its explanation. Where the frame's own representatives describe its hypotheses clearly better, they take over, each in
 the place of the centre that is nearest (Kuhn, 1955). `Chain` then picks, within each cluster, the hypotheses that move
-least from frame to frame, over a window of a few frames (Viterbi, 1967).
+most evenly with the cluster, over a window of a few frames (Viterbi, 1967).
 
 Joints are centred on the mid-hip and in the axes of the photograph's camera, so that neither where a person stands nor
 how its crop was made counts as a difference.
@@ -17,13 +17,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 from scipy import optimize
+from scipy.spatial import distance
 
 LAG = 6
 """Frames that `Chain` looks ahead before it decides."""
 
 _ITERATIONS = 5  # Of Lloyd's algorithm; from the frame before it converges in two or three.
 _TAKE_OVER = 1.3  # The clusters continue unless the frame's own describe it this much better.
-_MOTION = 4.0  # Weight of the motion between frames against the distance to the centre of the cluster.
+_MOTION = 4.0  # Weight of the motion relative to the centre of the cluster against the distance to the centre.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,21 +95,26 @@ def _distortion(joints, weight, centers) -> float:
 
 def _squared(first: Float[np.ndarray, "A J 3"], second: Float[np.ndarray, "B J 3"]) -> Float[np.ndarray, "A B"]:
     """Mean squared distance of the joints, square metres."""
-    difference = first[:, None].astype(np.float64) - second[None]
-    return np.square(difference).sum(axis=-1).mean(axis=-1)
+    flat = first.reshape(len(first), -1), second.reshape(len(second), -1)
+    return distance.cdist(*flat, "sqeuclidean") / first.shape[1]
 
 
 class Chain:
-    """Picks a hypothesis of each cluster in each frame, `LAG` frames later; it holds the frames of its window only."""
+    """Picks a hypothesis of each cluster in each frame, `LAG` frames later; it holds the frames of its window only.
+
+    A hypothesis costs its squared distance to the centre of its cluster, and `_MOTION` times the square of how that
+    difference changes from frame to frame. What the whole cluster moves costs nothing, so that motions are not damped.
+    """
 
     def __init__(self):
-        self._window: collections.deque[tuple[Linked, Float[np.ndarray, "M J 3"]]] = collections.deque()
-        self._steps: collections.deque[Float[np.ndarray, "M M"]] = collections.deque()
-        self._last: Float[np.ndarray, "n J 3"] | None = None  # The joints that were picked in the frame before.
+        # Of each frame and cluster the costs of the hypotheses, and of going on from one to another of the next frame.
+        self._costs: collections.deque[list[Float[np.ndarray, "M"]]] = collections.deque()
+        self._steps: collections.deque[list[Float[np.ndarray, "M M"]]] = collections.deque()
+        self._newest: list[Float[np.ndarray, "M J 3"]] = []  # Joints relative to the centres in the newest frame.
 
     def __len__(self) -> int:
         """Frames in the window, not decided."""
-        return len(self._window)
+        return len(self._costs)
 
     def push(self, linked: Linked, joints: Float[np.ndarray, "M J 3"]) -> None:
         """Adds the next frame.
@@ -117,9 +123,13 @@ class Chain:
           linked: its clusters.
           joints: of its hypotheses; M is the same in all frames.
         """
-        if self._window:
-            self._steps.append(_MOTION * _squared(self._window[-1][1], joints))
-        self._window.append((linked, joints))
+        offsets = [joints - center for center in linked.centers]
+        squared = [_squared(offset, np.zeros_like(offset[:1]))[:, 0] for offset in offsets]
+        if self._costs:
+            pairs = zip(self._newest, offsets, strict=True)
+            self._steps.append([_MOTION * _squared(before, after) for before, after in pairs])
+        self._costs.append([np.where(linked.labels == k, cost, np.inf) for k, cost in enumerate(squared)])
+        self._newest = offsets
 
     def pop(self) -> Integer[np.ndarray, "n"]:
         """Decides the oldest frame of the window: the hypothesis of each cluster.
@@ -127,23 +137,15 @@ class Chain:
         Raises:
           IndexError: the window is empty.
         """
-        linked, joints = self._window[0]
         picked = []
-        for k in range(len(linked.index)):
-            costs = [self._cost(frame, of, k) for frame, of in self._window]
-            if self._last is not None:
-                costs[0] = costs[0] + _MOTION * _squared(self._last[k : k + 1], joints)[0]
-            picked.append(best_path(costs, self._steps)[0])
-        self._window.popleft()
-        if self._steps:
-            self._steps.popleft()
-        index = np.array(picked)
-        self._last = joints[index]
-        return index
-
-    @staticmethod
-    def _cost(linked: Linked, joints: Float[np.ndarray, "M J 3"], k: int) -> Float[np.ndarray, "M"]:
-        return np.where(linked.labels == k, _squared(joints, linked.centers[k : k + 1])[:, 0], np.inf)
+        for k in range(len(self._costs[0])):
+            path = best_path([costs[k] for costs in self._costs], [steps[k] for steps in self._steps])
+            picked.append(path[0])
+        self._costs.popleft()
+        if self._steps:  # The decision binds the next frame.
+            for k, table in enumerate(self._steps.popleft()):
+                self._costs[0][k] = self._costs[0][k] + table[picked[k]]
+        return np.array(picked)
 
 
 def best_path(costs: Sequence[Float[np.ndarray, "M"]], steps: Sequence[Float[np.ndarray, "M M"]]) -> list[int]:

@@ -1,0 +1,279 @@
+"""Predicts weighted bodies for the people of a video: who is who, sets that keep their order, smoothed, as files.
+
+For every person CLIP_K.npz (`video_files.MEANINGS`), CLIP_K.glb and CLIP_K_body_R.bvh, and CLIP_overlay.mp4.
+
+The video is decoded twice, once to predict and once to draw, and one frame is held at a time. While it is predicted,
+what is kept of a person is a window of a few frames; the decided bodies, about 1 kB each, wait on disk, and are read as
+a whole when a person's files are written.
+"""
+
+import os
+import pathlib
+import re
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from multibodies_jax import detection
+from multibodies_jax.export import camera
+from multibodies_jax.prediction import detected, people, prediction, prediction_file, sequences, video_files
+from multibodies_jax.tracking import frames, tracks
+
+_FEWEST_FRAMES = 5  # Of a person who counts; detectors see people in single frames where there are none.
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What of a `predictor.Predictor` is used."""
+
+    @property
+    def bodies(self) -> Any:
+        """With `files`, the body."""
+        ...
+
+    @property
+    def num_hypotheses(self) -> int:
+        """M."""
+        ...
+
+    @property
+    def sees_pixels(self) -> bool:
+        """Whether the network reads an image; otherwise it reads 2D keypoints."""
+        ...
+
+    def person(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        person: people.Person,
+        name: str,
+        index: int,
+        n: int,
+        lens: camera.Lens,
+        refine: bool,
+    ) -> prediction.Prediction:
+        """n weighted bodies of one person; a ValueError where the person cannot be used."""
+        ...
+
+
+def predict_video(
+    model: Model,
+    path: str | os.PathLike,
+    out: str | os.PathLike,
+    n: int,
+    focal_px: float | int | None = None,
+    refine: bool = True,
+    detector: detection.Detector | None = None,
+    people_path: str | os.PathLike | None = None,
+) -> int:
+    """Predicts for everybody in a video and writes the results; says what was bridged, cut short or left out.
+
+    Args:
+      model: from `predictor.load` or `pretrained.load_pretrained`.
+      path: the video.
+      out: folder of the results, made if absent.
+      n: bodies per person, 1 to M.
+      focal_px: of the upright frames, pixels; None assumes and says one.
+      refine: fit the hypotheses of each frame to its visible keypoints.
+      detector: finds people in each frame; None is MoveNet for a model that reads keypoints, and for one that sees pixels
+        takes one person, whose box is the frame.
+      people_path: COCO-style file instead of the detector; the names of its images end in the number of the frame, from
+        0: `clip_000012.png`.
+
+    Returns:
+      How many people were seen in too few frames, or 1 if nobody is left; each was named on the way.
+
+    Raises:
+      VideoError: no frame can be decoded, or the overlay cannot be written.
+      PeopleError: the people file cannot be used, or is of another video.
+      ValueError: n is not in 1..M, or no focal length of such a video.
+      DetectorMissing: the detector's files are not there; the message says the command that gets them.
+      OSError: the results cannot be written.
+    """
+    if not 1 <= n <= model.num_hypotheses:
+        raise ValueError(f"--n={n}; choose 1 to {model.num_hypotheses}, the number of hypotheses M of this model.")
+    video = frames.inspect(path)
+    lens = camera.lens(video.size, focal_px)
+    listed = None if people_path is None else _by_frame(people_path, video.size)
+    if listed is None and detector is None and not model.sees_pixels:
+        detector = detection.load()
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".video-", dir=out) as scratch:
+        found = _Analysis(model, video, lens, n, refine, pathlib.Path(scratch))
+        notes: list[str] = []
+        bar = tqdm(frames.frames(video, notes), desc="predict", unit="frame", total=video.stated_frames or None)
+        for frame in bar:
+            found.take(frame, _people(frame, listed, detector))
+        for note in notes:
+            print(note, file=sys.stderr)
+        return _write(found, out)
+
+
+class _Analysis:
+    """What is known of a video so far: the followers of its people, and counts."""
+
+    def __init__(
+        self, model: Model, video: frames.Video, lens: camera.Lens, n: int, refine: bool, scratch: pathlib.Path
+    ):
+        self.model, self.video, self.lens = model, video, lens
+        self.followers: dict[int, sequences.Follower] = {}
+        self.about: Mapping[str, np.ndarray] = {}
+        self.problems: dict[int, list[str]] = {}
+        self.count, self.last_s = 0, 0.0
+        self._n, self._refine, self._scratch = n, refine, scratch
+        self._tracker = tracks.Tracker()
+
+    @property
+    def frames_per_second(self) -> float:
+        """The mean rate of the frames."""
+        return (self.count - 1) / self.last_s if self.count > 1 else self.video.frames_per_second
+
+    def take(self, frame: frames.Frame, persons: Sequence[people.Person]) -> None:
+        """Predicts the people of the next frame, and links them to those before."""
+        numbers = self._tracker.update(frame.seconds, [_seen(person, self.video.size) for person in persons])
+        present = dict(zip(numbers, persons, strict=True))
+        for number in self._tracker.alive:
+            record = self._predict(frame, number, present[number]) if number in present else None
+            if number not in self.followers:
+                if record is None:
+                    continue  # Nothing to begin with.
+                files = self.model.bodies.files
+                self.followers[number] = sequences.Follower(number, self._n, files.smpl, self._scratch)
+            self.followers[number].push(frame.number, frame.seconds, record)
+        self.count, self.last_s = frame.number + 1, frame.seconds
+
+    def _predict(self, frame: frames.Frame, number: int, person: people.Person) -> prediction_file.Record | None:
+        name = self.video.path.name
+        try:
+            record = self.model.person(frame.image, person, name, number, self._n, self.lens, self._refine).record
+        except ValueError as error:
+            self.problems.setdefault(number, []).append(f"frame {frame.number}: {error}")
+            return None
+        self.about = self.about or {key: record[key] for key in record if not key.startswith("all_")}
+        return record
+
+
+def _write(found: _Analysis, out: pathlib.Path) -> int:
+    """Writes the files of everybody who was seen long enough; the number of those who were not."""
+    stem, body, rate = found.video.path.stem, found.model.bodies.files, found.frames_per_second
+    fewest = min(_FEWEST_FRAMES, found.count)
+    used, failures, written = [], 0, []
+    for number, follower in sorted(found.followers.items()):
+        problems = found.problems.get(number, [])
+        if problems:
+            print(f"track {number}: {len(problems)} frames are not used ({problems[0]})", file=sys.stderr)
+        if follower.observed < fewest:
+            failures += 1
+            print(
+                f"skipped track {number}: seen in {follower.observed} frames; {fewest} or more count as a person",
+                file=sys.stderr,
+            )
+            continue
+        sequence = follower.finish()
+        person = len(used)
+        about = {**found.about, "person": np.array(person)}
+        table = video_files.arrays(sequence, body, found.lens, found.video, rate, about) | {"person": np.array(person)}
+        written += video_files.write_person(out / f"{stem}_{person}", sequence, table, body)
+        used.append((table, person))
+        print(row(f"{stem}_{person}", table, sequence.taken_over), flush=True)
+    unusable = sorted(set(found.problems) - set(found.followers))
+    for number in unusable:
+        failures += 1
+        print(f"skipped track {number}: {found.problems[number][0]}", file=sys.stderr)
+    if not used:
+        print(
+            f"{found.video.path.name}: nobody is followed in its {found.count} frames. Give keypoints with --people=FILE, "
+            "or a video that shows people larger.",
+            file=sys.stderr,
+        )
+        return max(failures, 1)
+    overlay = out / f"{stem}_overlay.mp4"
+    video_files.write_overlay(overlay, found.video, used, body, rate)
+    print(f"{found.video.path.name}: {found.lens.sentence(found.video.size)}.")
+    print(f"{len(used)} people in {found.count} frames written to {out}; see {overlay}, and the .glb files in Blender.")
+    return failures
+
+
+def row(name: str, table: video_files.Arrays, taken_over: int = 0) -> str:
+    """What a reader should know of one person: frames, what was bridged, errors and probabilities.
+
+    Args:
+      name: of the person's files.
+      table: from `video_files.arrays`.
+      taken_over: as `sequences.Sequence`.
+    """
+    numbers, bridged = table["frames"], table["frames"][table["interpolated"]]
+    errors = table["error_px"][:, 0]
+    known = errors[np.isfinite(errors)]
+    text = f"{name}: frames {numbers[0]} to {numbers[-1]}"
+    text += f", {len(bridged)} bridged ({_ranges(bridged.tolist())})" if len(bridged) else ""
+    text += f", {taken_over} with new explanations" if taken_over else ""
+    text += f", most probable body {known.mean():.1f} px from the keypoints" if len(known) else ""
+    return text + "; mean probabilities " + " ".join(f"{p:.2f}" for p in table["probabilities"].mean(axis=0))
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """3, 4, 5, 9 as `3-5, 9`; the first few."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    texts = [str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}" for group in groups]
+    return ", ".join(texts[:5]) + (", ..." if len(texts) > 5 else "")
+
+
+def _people(
+    frame: frames.Frame, listed: Mapping[int, people.ImagePeople] | None, detector: detection.Detector | None
+) -> Sequence[people.Person]:
+    """The people of a frame who can be used."""
+    if listed is not None:
+        return listed[frame.number].people if frame.number in listed else ()
+    if detector is None:
+        return people.whole_image().people
+    usable = []
+    for found in detector(frame.image):
+        try:
+            usable.append(detected.to_person(found, frame.image.shape[1::-1]))
+        except people.PeopleError:
+            continue  # Too small or cut off in this frame: the gap is bridged, and reported with the person.
+    return usable
+
+
+def _seen(person: people.Person, size: Sequence[int]) -> tracks.Seen:
+    known = person.keypoints[person.keypoints[:, 2] > 0, :2]
+    if person.bbox is not None:
+        box = np.array(person.bbox, np.float64)
+    elif len(known) > 1:
+        low = known.min(axis=0)
+        box = np.concatenate([low, np.maximum(known.max(axis=0) - low, 1)]).astype(np.float64)
+    else:
+        box = np.array([0, 0, *size], np.float64)
+    return tracks.Seen(person.keypoints, box)
+
+
+def _by_frame(path: str | os.PathLike, size: tuple[int, int]) -> dict[int, people.ImagePeople]:
+    """The people of a people file by the numbers of their frames."""
+    by_frame: dict[int, people.ImagePeople] = {}
+    for name, entry in people.read_people(path).items():
+        digits = re.findall(r"\d+", pathlib.PurePosixPath(name).stem)
+        if not digits:
+            raise people.PeopleError(
+                f"{path}: for a video the names of the images end in the number of the frame, from 0 (clip_000012.png); "
+                f"got {name!r}."
+            )
+        number = int(digits[-1])
+        if number in by_frame:
+            raise people.PeopleError(f"{path}: two images are of frame {number}; the second is {name!r}.")
+        if entry.size not in (None, size):
+            raise people.PeopleError(
+                f"{path}: {name!r} has {entry.size} pixels, the upright video {size}; the keypoints are of another video."
+            )
+        by_frame[number] = entry
+    return by_frame
