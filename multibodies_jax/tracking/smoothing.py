@@ -2,8 +2,8 @@
 
 A sample is replaced by the value at its time of a polynomial that is fitted to its neighbours under Gaussian weights
 (Savitzky and Golay, 1964; Cleveland, 1979). The window reaches equally far into the past and the future, and a quadratic
-keeps accelerations, so that the result does not lag. Rotations are fitted as rotation vectors relative to the estimate
-itself, which stays a rotation.
+keeps accelerations, so that the result does not lag. Rotations are fitted as rotation vectors relative to an estimate,
+which stays a rotation.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ WEIGHT_WIDTH_S = 0.3
 
 _REACH = 3.0  # Standard deviations beyond which samples do not count.
 _LEAST_SHARE = 1e-3  # Of the weight that a sample must have to count as one of the points of a polynomial.
-_ROUNDS = 2  # The second fits about the first estimate, so that a noisy middle sample has no say in what is near.
+_FAR, _FAR_RAD = 2.0, 1.0  # A rotation this many times the median angle, and this angle, from the agreed one is wrong.
 
 
 def window(seconds: Float[np.ndarray, "T"], at: int, width_s: float = WIDTH_S) -> slice:
@@ -75,6 +75,9 @@ def smooth_rotations(
 ) -> Float[np.ndarray, "*shape 3 3"]:
     """The filtered rotations of one sample.
 
+    A sample that is far from what its window agrees on, such as a body that faces backwards in one frame, counts as
+    missing: it is replaced by what lies between its neighbours.
+
     Args:
       seconds: of the samples in the window (`window`).
       rotations: at these times, of any number of joints.
@@ -83,13 +86,35 @@ def smooth_rotations(
     """
     factors = kernel(seconds, seconds[at], width_s)
     flat = rotations.reshape(len(seconds), -1, 3, 3).astype(np.float64)
-    estimate = flat[at]
-    for _ in range(_ROUNDS):
-        relative = np.einsum("jba,tjbc->tjac", estimate, flat)
-        vectors = transform.Rotation.from_matrix(relative.reshape(-1, 3, 3)).as_rotvec()
-        step = np.tensordot(factors, vectors.reshape(len(seconds), -1, 3), 1)
-        estimate = estimate @ transform.Rotation.from_rotvec(step).as_matrix()
-    return estimate.reshape(rotations.shape[1:])
+    estimate = _agreed(flat, np.exp(-0.5 * ((seconds - seconds[at]) / width_s) ** 2))
+    vectors = _relative(estimate, flat)
+    angle = np.linalg.norm(vectors, axis=-1)
+    wrong = angle > _FAR_RAD + _FAR * np.median(angle, axis=0)
+    for joint in np.flatnonzero(wrong.any(axis=0)):
+        bad = wrong[:, joint]
+        for axis in range(3):
+            vectors[bad, joint, axis] = np.interp(seconds[bad], seconds[~bad], vectors[~bad, joint, axis])
+    # The first estimate may be that of another time, and rotation vectors add up only near each other: a second fit.
+    near = estimate @ _exp(np.tensordot(factors, vectors, 1))
+    again = _relative(near, estimate @ _exp(vectors))
+    return (near @ _exp(np.tensordot(factors, again, 1))).reshape(rotations.shape[1:])
+
+
+def _agreed(flat: Float[np.ndarray, "W K 3 3"], weight: Float[np.ndarray, "W"]) -> Float[np.ndarray, "K 3 3"]:
+    """Of each joint the sample with the smallest weighted sum of angles to all samples."""
+    stacked = flat.reshape(*flat.shape[:2], 9).transpose(1, 0, 2)
+    angles = np.arccos(np.clip((stacked @ stacked.transpose(0, 2, 1) - 1) / 2, -1, 1))
+    return flat[(angles @ weight).argmin(axis=1), np.arange(flat.shape[1])]
+
+
+def _relative(base: Float[np.ndarray, "K 3 3"], flat: Float[np.ndarray, "W K 3 3"]) -> Float[np.ndarray, "W K 3"]:
+    """Rotation vectors from a base to samples."""
+    turns = np.swapaxes(base, -1, -2) @ flat
+    return transform.Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_rotvec().reshape(flat.shape[:-1])
+
+
+def _exp(vectors: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3 3"]:
+    return transform.Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(*vectors.shape, 3)
 
 
 def between_rotations(

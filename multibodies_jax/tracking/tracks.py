@@ -1,7 +1,8 @@
 """Who is who: people of consecutive frames matched by the overlap of their boxes and the distance of their keypoints.
 
-Each person is expected where the last frames' motion takes it, and the pairs of people expected and people seen with the
-lowest total cost are matched (Kuhn, 1955, "The Hungarian method"). Someone who is not seen keeps the number for a while.
+Each person is expected where the last frames' motion takes it, or else where it was, and the pairs of people expected
+and people seen with the lowest total cost are matched (Kuhn, 1955, "The Hungarian method"). Someone who is not seen keeps
+the number for a while.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ _LEAST_OVERLAP = 0.1  # Of the boxes (intersection over union), where they alone
 _NEW_VELOCITY = 0.5  # Share of the last step in the velocity.
 _COAST_S = 0.5  # Someone unseen is expected to go on for this long, and then to stand still.
 _UNSEEN = 0.2  # Added to the cost of someone who was not seen in the last frame.
+_STOPPED = 0.2  # Added where somebody is not where the motion leads but where the last frame was.
 _IMPOSSIBLE = 1e6
 
 
@@ -108,7 +110,8 @@ class Tracker:
             expected = track.expected(seconds)
             farthest = _FARTHEST + _FARTHER_PER_S * (seconds - track.seconds)
             for column, person in enumerate(people):
-                costs[row, column] = _cost(expected, person, farthest) + _UNSEEN * track.missed
+                going, standing = (_cost(place, person, farthest) for place in (expected, track.seen))
+                costs[row, column] = min(going, standing + _STOPPED) + _UNSEEN * track.missed
         pairs = zip(*optimize.linear_sum_assignment(costs), strict=True)
         return [(int(row), int(column)) for row, column in pairs if costs[row, column] < _IMPOSSIBLE]
 

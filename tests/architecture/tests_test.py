@@ -54,10 +54,6 @@ ELSEWHERE = {
     "models/build_test.py": (["multibodies_jax/models/keypoint_trunk.py"], "the trunks are tested as they are chosen"),
     "prediction/export_files_test.py": (["multibodies_jax/prediction/export_command.py"], "the command line of one"),
     "prediction/people_test.py": (["multibodies_jax/prediction/people_json.py"], "the checks of what `people` reads"),
-    "prediction/video_test.py": (
-        ["multibodies_jax/prediction/sequences.py", "multibodies_jax/prediction/video_files.py"],
-        "one person's bodies over time, from the frames to the files",
-    ),
     "prediction/predictor_test.py": (["multibodies_jax/prediction/evidence.py"], "the network's view of a person"),
     "prediction/predict_test.py": (
         ["multibodies_jax/prediction/prediction_file.py", "multibodies_jax/prediction/requantize.py"],

@@ -166,6 +166,19 @@ def test_a_variable_rate_keeps_its_times_and_files_have_a_constant_one(tmp_path)
     assert sum(1 for _ in frames.frames(frames.inspect(tmp_path / "out" / "clip_overlay.mp4"))) == 13
 
 
+def test_the_overlay_shows_each_frame_as_long_as_the_video_does(tmp_path):
+    clip = moving_people.video(tmp_path / "clip.mp4", frames=8)
+    unit = made_videos.time_scale(clip) / moving_people.FPS
+    made_videos.vary_rate(clip, [round(unit * step) for step in (1, 1, 1, 12, 1, 1, 1, 1)])
+    detector = moving_people.Detector(walkers=1)
+    assert video.predict_video(moving_people.Model(), clip, tmp_path / "out", n=1, detector=detector) == 0
+    overlay = frames.inspect(tmp_path / "out" / "clip_overlay.mp4")
+    shown = [float(np.median(frame.image[-8:, -8:])) for frame in frames.frames(overlay)]
+    # At 7 / 18 of the rate, the fourth frame is on screen for five of eight ticks.
+    expected = [20 + 7 * number for number in (1, 3, 3, 3, 3, 3, 5, 7)]
+    np.testing.assert_allclose(shown, expected, atol=6)
+
+
 def test_people_of_a_file_and_a_broken_frame(tmp_path, capsys):
     clip = moving_people.video(tmp_path / "clip.mp4", frames=12)
     detect, images, annotations = moving_people.Detector(walkers=1), [], []
@@ -217,6 +230,15 @@ def test_whoever_is_seen_too_shortly_and_an_empty_video_are_named(tmp_path, caps
     assert video.predict_video(moving_people.Model(), clip, tmp_path / "empty", n=2, detector=nobody) == 1
     assert "nobody is followed in its 10 frames" in capsys.readouterr().err
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_video_of_one_frame_has_its_bodies(tmp_path):
+    clip = moving_people.video(tmp_path / "clip.mp4", frames=1)
+    detector = moving_people.Detector(walkers=1)
+    assert video.predict_video(moving_people.Model(), clip, tmp_path / "out", n=2, detector=detector) == 0
+    (table,) = _tables(tmp_path / "out")
+    assert table["frames"].tolist() == [0] and table["frames_per_second"] == moving_people.FPS
+    assert len(Glb((tmp_path / "out" / "clip_0.glb").read_bytes()).json["animations"]) == 2
 
 
 def test_a_video_that_ends_early_is_said(tmp_path, capsys):

@@ -41,17 +41,20 @@ def test_a_poor_set_of_one_frame_does_not_break_the_sequence():
     assert mode[linked.index].tolist() == [0, 1] and not linked.taken_over
 
 
-def test_new_explanations_take_over_when_the_old_ones_describe_nothing():
+@pytest.mark.parametrize("chosen", [(0, 1), (1, 0)])
+def test_new_explanations_take_over_when_the_old_ones_describe_nothing(chosen):
     rng = np.random.default_rng(2)
     joints, mode = _modes(rng, 0)
     first = linking.link(None, joints, np.full(12, 1 / 12), np.array([np.argmax(mode == 0), np.argmax(mode == 1)]))
     # Two new modes on one side of both: from the centres before, one cluster gets all and the other none.
-    moved = np.zeros((12, 4, 3))
-    moved[:, 0, 1] = np.where(np.arange(12) % 3 == 0, 2.6, 2.0)
-    moved[:, 3, 2] = 0.2
-    linked = linking.link(first.centers, moved, np.full(12, 1 / 12), np.array([0, 1]))
-    assert sorted(linked.labels[[0, 1]].tolist()) == [0, 1] and linked.taken_over
-    np.testing.assert_allclose(np.sort(linked.probabilities), [1 / 3, 2 / 3])
+    moved = rng.normal(0, 0.01, (12, 4, 3))
+    moved[:, 0, 1] += np.where(np.arange(12) % 3 == 0, 2.6, 2.0)
+    moved[:, 3, 2] += np.where(np.arange(12) % 3 == 0, 0.3, 0.2)
+    linked = linking.link(first.centers, moved, np.full(12, 1 / 12), np.array(chosen))
+    assert linked.taken_over
+    # Whatever their order in the frame, each takes the place of the nearer one, and together they are nearest so.
+    assert linked.index.tolist() == [0, 1]
+    np.testing.assert_allclose(linked.probabilities, [1 / 3, 2 / 3])
 
 
 def test_equal_hypotheses_still_give_different_representatives():
@@ -76,6 +79,21 @@ def test_the_best_path_is_that_of_trying_all(seed):
 
     best = min(itertools.product(range(3), repeat=5), key=total)
     assert linking.best_path(costs, steps) == list(best)
+
+
+def test_a_chain_stays_with_a_hypothesis_that_moves_with_the_cluster():
+    """The others come a little nearer to the centre, each in another direction in every frame."""
+    rng, chain, picked = np.random.default_rng(4), linking.Chain(), []
+    for k in range(20):
+        away = rng.normal(size=(10, 4, 3))
+        away *= 0.025 / np.sqrt(np.square(away).sum(axis=-1).mean(axis=-1))[:, None, None]
+        away[3] = 0.03 / np.sqrt(3)
+        center = np.full((1, 4, 3), 0.2 * k)  # The cluster itself moves fast.
+        labels, share = np.zeros(10, int), np.ones(1)
+        chain.push(linking.Linked(np.array([0]), center, labels, share, False), center + away)
+        if len(chain) > linking.LAG:
+            picked.append(chain.pop().tolist())
+    assert picked == [[3]] * len(picked) and len(picked) == 20 - linking.LAG
 
 
 def test_a_chain_picks_hypotheses_that_move_little_and_looks_only_a_few_frames_ahead():

@@ -59,12 +59,20 @@ def test_a_clean_motion_stays_as_it_is():
     assert _angle(_smooth(SECONDS, truth), truth)[10:-10].max() < 0.02
 
 
-def test_one_wrong_frame_is_overruled():
+@pytest.mark.parametrize("axis", [(0.0, 1.0, 0.0), (0.6, 0.0, 0.8)])
+@pytest.mark.parametrize("angle", [2.5, 3.1])
+def test_one_wrong_frame_is_overruled(axis, angle):
+    """Such as a body that faces backwards in one frame."""
     rotations = _swing(SECONDS)
-    rotations[40, 0] = rotations[40, 0] @ transform.Rotation.from_rotvec([0, 0, 2.5]).as_matrix()
-    found = _smooth(SECONDS, rotations)
-    assert _angle(rotations, _swing(SECONDS))[40, 0] == pytest.approx(2.5)
-    assert _angle(found, _swing(SECONDS))[40, 0] < 1.3
+    rotations[40, 0] = rotations[40, 0] @ transform.Rotation.from_rotvec(angle * np.array(axis)).as_matrix()
+    error = _angle(_smooth(SECONDS, rotations), _swing(SECONDS))
+    assert error[40, 0] < 0.05 and error[10:-10].max() < 0.1
+
+
+def test_a_kick_is_not_taken_for_a_wrong_frame():
+    angle = 2.5 / (1 + np.exp(-(SECONDS - 1.5) / 0.03))  # Radians; most of it within 0.15 s.
+    truth = transform.Rotation.from_rotvec(np.outer(angle, [0, 0, 1])).as_matrix()[:, None]
+    assert _angle(_smooth(SECONDS, truth), truth).max() < 0.3
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2])

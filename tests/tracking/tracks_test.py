@@ -56,6 +56,13 @@ def test_someone_unseen_is_expected_where_the_motion_leads():
     assert tracker.update(20 / 30, [_person(100), _person(20 + 8.0 * 20)]) == [1, 0]
 
 
+def test_someone_who_stops_while_unseen_is_the_same():
+    tracker = tracks.Tracker()
+    for k in range(10):
+        assert tracker.update(k / 30, [_person(20 + 8.0 * k)]) == [0]
+    assert tracker.update(25 / 30, [_person(20 + 8.0 * 9)]) == [0]
+
+
 def test_the_state_is_that_of_the_people_present():
     tracker = tracks.Tracker(most_gap_s=0.1)
     for k in range(50):
