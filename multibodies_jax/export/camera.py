@@ -52,7 +52,7 @@ class Lens:
         origin = {
             "exif": "from EXIF",
             "given": "as given",
-            "assumed": f"assumed: the photograph says nothing usable, so its diagonal counts as that of a {ASSUMED_MM:g} mm "
+            "assumed": f"assumed: the file says nothing usable, so its diagonal counts as that of a {ASSUMED_MM:g} mm "
             "lens on 35 mm film; --focal=PIXELS sets it",
         }[self.source]
         return f"focal length {self.focal_px:.0f} px ({film:.0f} mm on 35 mm film), {origin}"

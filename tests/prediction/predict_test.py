@@ -366,7 +366,7 @@ def test_the_photographs_camera_is_stored_for_all_hypotheses(tmp_path, body, cap
     np.testing.assert_array_equal(record["principal_point"], [60, 50])
     np.testing.assert_array_equal(record["photo_translation"], record["all_photo_translation"][record["index"]])
     _predict(body, folder, listed, tmp_path / "assumed")
-    assert "assumed: the photograph says nothing usable" in capsys.readouterr().out
+    assert "assumed: the file says nothing usable" in capsys.readouterr().out
 
 
 def test_files_of_format_1_are_read_with_the_assumed_camera(tmp_path, body):
