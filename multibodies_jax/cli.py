@@ -25,6 +25,10 @@ OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 # The other commands: a module whose `main(argv)` returns the exit status, and what they do.
 _PROGRAMS = {
     "requantize": ("multibodies_jax.prediction.requantize", "Choose another number of bodies of a saved prediction."),
+    "view": (
+        "multibodies_jax.prediction.view_command",
+        "Show a prediction live in the browser; drag joints to where they must be.",
+    ),
     "fetch": ("multibodies_jax.fetch", "Fetch the people detector's files (by npm, or from a file)."),
     "doctor": ("multibodies_jax.doctor", "Say what is installed, what is missing, and what to type."),
     "export": (

@@ -167,6 +167,7 @@ def test_people_that_could_not_be_predicted_give_status_1(called, monkeypatch):
         ("convert", "multibodies_jax.convert.__main__"),
         ("data", "tfds_builders.__main__"),
         ("requantize", "multibodies_jax.prediction.requantize"),
+        ("view", "multibodies_jax.prediction.view_command"),
         ("fetch", "multibodies_jax.fetch"),
         ("doctor", "multibodies_jax.doctor"),
         ("export", "multibodies_jax.prediction.export_command"),
@@ -179,7 +180,7 @@ def test_other_commands_are_the_modules_of_python_m(command, module, monkeypatch
 
 
 def test_their_help_names_the_command(capsys):
-    for command in ("report", "tables", "convert", "data", "requantize", "fetch", "doctor", "export"):
+    for command in ("report", "tables", "convert", "data", "requantize", "view", "fetch", "doctor", "export"):
         try:
             status = cli.main([command, "--help"])
         except SystemExit as leave:
@@ -223,6 +224,7 @@ def test_the_overview_names_every_command(capsys):
         "convert",
         "data",
         "requantize",
+        "view",
         "fetch",
         "doctor",
         "export",
@@ -238,7 +240,8 @@ def test_a_missing_or_unknown_command_lists_the_choices(argv, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "train", "predict", "report", "tables", "convert", "requantize", "fetch", "doctor", "export"]
+    "command",
+    ["", "train", "predict", "report", "tables", "convert", "requantize", "view", "fetch", "doctor", "export"],
 )
 def test_help_answers_before_anything_slow_is_imported(command):
     code = (

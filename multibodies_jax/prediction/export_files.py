@@ -40,7 +40,7 @@ def export(
       body: that they were predicted with.
       out: a file where there is one to write, else a folder; None is the folder of the first prediction.
       n: another number of bodies per person; None is that of the file.
-      photo: of a page: the photograph, or the folder that has it under its name; None looks beside the prediction.
+      photo: of a page: the photograph, or the folder that has it under its name; None looks beside the prediction and above.
       focal_px: of the photographs; None is that of the file.
       colors: of GLB and PLY: `body`, or `spread` over all hypotheses.
 
@@ -67,7 +67,7 @@ def export(
         raise ValueError(f"{len(groups)} photographs make as many files: give --out a folder, not {out}.")
     written, entries = [], []
     for image, group in groups.items():
-        photo_path = _photo(str(image), group[0], photo) if format == "html" else None
+        photo_path = find_photo(str(image), group[0], photo) if format == "html" else None
         counts = range(1, MOST_BODIES + 1) if format == "html" else ()
         spread = colors == "spread" or format == "html"
         made = make_scene([records[path] for path in group], body, n, focal_px, counts, spread)
@@ -167,13 +167,24 @@ def _choice(record: prediction_file.Record) -> scene.Choice:
     return scene.Choice(tuple(record["index"].tolist()), tuple(record["probabilities"].tolist()))
 
 
-def _photo(name: str, beside: pathlib.Path, given: str | os.PathLike | None) -> pathlib.Path:
+def find_photo(name: str, beside: pathlib.Path, given: str | os.PathLike | None) -> pathlib.Path:
+    """The photograph of a prediction.
+
+    Args:
+      name: of the photograph, as the prediction states it; folders in it are left out.
+      beside: the prediction, whose folder, its parent and the current folder are looked into.
+      given: instead of these the photograph, or the folder that has it under its name.
+
+    Raises:
+      ValueError: it is not there.
+    """
     plain = pathlib.PurePosixPath(name).name  # The name is from a file of others: it leads into no other folder.
-    path = beside.parent if given is None else pathlib.Path(given)
-    path = path / plain if path.is_dir() else path
-    if not path.is_file():
-        raise ValueError(f"A page shows the photograph {plain}, and there is no {path}: give --photo=FILE_OR_FOLDER.")
-    return path
+    folders = [beside.parent, beside.parent.parent, pathlib.Path()] if given is None else [pathlib.Path(given)]
+    paths = [folder / plain if folder.is_dir() else folder for folder in folders]
+    for path in paths:
+        if path.is_file():
+            return path
+    raise ValueError(f"The photograph {plain} is shown, and there is no {paths[0]}: give --photo=FILE_OR_FOLDER.")
 
 
 def entry(made: scene.Scene, picture: UInt8[np.ndarray, "H W 3"], target: pathlib.Path) -> page.Entry:

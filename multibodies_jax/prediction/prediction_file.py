@@ -35,7 +35,7 @@ _STORED = {  # Of the M hypotheses: `load` refuses a file without them.
     "all_error_px": ("M",), "photo_rotation": (3, 3), "focal_px": (), "principal_point": (2,), "focal_source": (),
     "intrinsics": (3, 3), "box_center": (2,), "box_scale": (), "image_size": (2,), "keypoints": (24, 3),
     "joint_names": (24,), "quantizer": (), "image": (), "person": (), "body": (), "body_fingerprint": (),
-    "trained_on": (), "commit": (), "refined": (), "format": (),
+    "trained_on": (), "commit": (), "refined": (), "format": (), "placed": (24,),
 }  # fmt: skip
 _CHOSEN = {"index": ("n",), "probabilities": ("n",), "joints24_camera": ("n", 24, 3)}
 # Shape of every array of a prediction.
@@ -72,6 +72,7 @@ MEANINGS = {
     "image_size": "width, height, pixels",
     "keypoints": "x, y in pixels, and 1 where the joint is known; J24",
     "joint_names": "the names of J24",
+    "placed": "1 where the user put the joint there (`multibodies view`), 0 elsewhere; optional, without it none was put; J24",
     "quantizer": "settings of `quantize.select`, as JSON",
     "image": "file name of the image",
     "person": "index of the person in the image",
@@ -112,7 +113,7 @@ def describe(
       person: whose keypoints the hypotheses are compared with.
       box: centre and scale of the crop.
       about: `image`, `image_size` (width, height), `person` (its number in the image), `body`, `body_fingerprint`,
-        `trained_on`, `refined`, `commit`.
+        `trained_on`, `refined`, `commit`; and `placed` where the user put joints.
       lens: of the photograph; None assumes one (`camera.lens`).
 
     Raises:
@@ -127,6 +128,7 @@ def describe(
     record = {f"all_{name}": np.asarray(value) for name, value in values.items()}
     record |= {"intrinsics": np.asarray(intrinsics), "box_center": np.asarray(center), "box_scale": np.asarray(scale)}
     record |= {"keypoints": person.keypoints, "joint_names": np.array(joints.J24), "format": np.array(_FORMAT)}
+    record["placed"] = np.zeros(24, np.float32)
     record |= {name: np.asarray(value) for name, value in about.items()}
     return place(record, camera.lens(record["image_size"]) if lens is None else lens)
 
@@ -170,6 +172,11 @@ def _measure(hypotheses: Hypotheses, keypoints_px: Array, center: Array, scale: 
     return translation, intrinsics[0], keypoint_error_px(hypotheses, keypoints_px, center, scale)
 
 
+def hypotheses_of(record: Record) -> Hypotheses:
+    """All M hypotheses of a person, leading axes (1, M)."""
+    return Hypotheses(**{name: jnp.asarray(record[f"all_{name}"])[None] for name in _PREDICTED})
+
+
 def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     """Adds n representatives, replacing those there.
 
@@ -184,7 +191,7 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     num = len(record["all_log_prior"])
     if not 1 <= n <= num:
         raise ValueError(f"n is {n}; choose 1 to {num}, the number of hypotheses M.")
-    everything = Hypotheses(**{name: jnp.asarray(record[f"all_{name}"])[None] for name in _PREDICTED})
+    everything = hypotheses_of(record)
     # The name alone is the seed: the same person gets the same representatives, whatever else is predicted.
     name = f"{record['image']}/{record['person']}"
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
@@ -229,7 +236,8 @@ def save(path: str | os.PathLike, record: Record) -> None:
 def load(path: str | os.PathLike) -> Record:
     """Reads a prediction and checks that everything is there in its shape, and finite.
 
-    A file of format 1 gets the camera of the photograph by assumption, and an empty fingerprint of its body.
+    A file of format 1 gets the camera of the photograph by assumption, and an empty fingerprint of its body. A file
+    without `placed` gets zeros.
 
     Raises:
       PredictionError: the file cannot be read, or is not what `save` writes.
@@ -240,6 +248,7 @@ def load(path: str | os.PathLike) -> Record:
     except Exception as error:  # Zip, zlib and NumPy raise many types on damaged files.
         raise PredictionError(f"{path}: cannot be read as a prediction ({error or type(error).__name__}).") from error
     old = np.array_equal(record.get("format", 0), 1)
+    record.setdefault("placed", np.zeros(24, np.float32))
     sizes: dict[str, int] = {}
     for name, shape in _STORED.items():
         if old and name in _SINCE_2:

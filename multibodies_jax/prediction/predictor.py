@@ -193,16 +193,24 @@ class Predictor:
         The factors are those of `config.fitting`; what it leaves open is what evaluation chose, or else the default of
         `fitting.objective.Weights`. With `config.fitting.steps` of 0, the hypotheses are the network's.
         """
-        hypotheses, fields = self.infer(inputs), self.config.fitting
-        if fields.steps == 0:
+        hypotheses = self.infer(inputs)
+        if self.config.fitting.steps == 0:
             return hypotheses
-        chosen = self.tuned.get("fitting", {})
+        keypoints = inputs.evidence, inputs.kp2d_input
+        return refine_lib.refine(hypotheses, *keypoints, self.bodies.j24, self.log_prob, self.fitting_settings)
+
+    @property
+    def fitting_settings(self) -> refine_lib.Settings:
+        """How this model's hypotheses are fitted to keypoints (`infer_refined`)."""
+        chosen, fields = self.tuned.get("fitting", {}), self.config.fitting
         factors = {name: chosen.get(name) if fields[name] is None else fields[name] for name in ("prior", "anchor")}
         weights = objective.Weights(**{name: factor for name, factor in factors.items() if factor is not None})
-        log_prob = jax.tree_util.Partial(type(self.density).log_prob, self.density)
-        keypoints = inputs.evidence, inputs.kp2d_input
-        settings = refine_lib.Settings(weights, fields.steps)
-        return refine_lib.refine(hypotheses, *keypoints, self.bodies.j24, log_prob, settings)
+        return refine_lib.Settings(weights, fields.steps)
+
+    @property
+    def log_prob(self) -> jax.tree_util.Partial:
+        """log p(X) as `fitting` takes it: a function with the variables of the prior."""
+        return jax.tree_util.Partial(type(self.density).log_prob, self.density)
 
     @property
     def trained_on(self) -> str:

@@ -59,6 +59,7 @@ ELSEWHERE = {
         ["multibodies_jax/prediction/prediction_file.py", "multibodies_jax/prediction/requantize.py"],
         "predictions are written, read and quantized again",
     ),
+    "prediction/viewer_test.py": (["multibodies_jax/prediction/view_command.py"], "the command line of one"),
     "released/evaluation_test.py": (
         [
             *("multibodies_jax/released/ablations.py", "multibodies_jax/released/methods.py"),
