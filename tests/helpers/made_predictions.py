@@ -41,7 +41,7 @@ def record(seed=0, person=0, n=3, center=(250.0, 200.0), focal_px=None, image="p
     keypoints[[joints.J24.index(f"right_{name}") for name in ("shoulder", "elbow", "wrist")]] = 0
     about = {
         **{"image": image, "image_size": np.array(SIZE), "person": np.array(person), "body": "a random body"},
-        **{"body_fingerprint": fingerprint, "trained_on": "nothing", "commit": "abc"},
+        **{"body_fingerprint": fingerprint, "trained_on": "nothing", "commit": "abc", "refined": np.array(False)},
     }
     box = np.array(center, np.float32), 1.4
     lens = None if focal_px is None else prediction_file.camera.lens(SIZE, focal_px)

@@ -117,7 +117,7 @@ def test_spread_as_colours(folder):
         (["empty", "--format=glb"], "no .npz files in this folder"),
         (["damaged.npz", "--format=glb"], "damaged.npz: cannot be read as a prediction"),
         (["a_0.npz", "b_0.npz", "--format=glb", "--out=set.glb"], "2 photographs make as many files"),
-        (["a_0.npz", "--format=html", "--photo=empty"], "a page shows the photograph a.png, and there is no"),
+        (["a_0.npz", "--format=html", "--photo=empty"], "the photograph a.png is shown, and there is no"),
         (["a_0.npz", "--format=html", "--photo=small.png"], "has 10 x 10 pixels"),
     ],
 )
