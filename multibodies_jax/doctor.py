@@ -54,6 +54,16 @@ def libraries(body: str) -> Iterator[Finding]:
         yield Finding("missing", "libraries", f"not installed: {', '.join(absent)}", "make (or: pip install -e .)")
 
 
+def viewer(body: str) -> Iterator[Finding]:
+    """viser, which only `multibodies view` needs."""
+    from multibodies_jax.prediction import view_command
+
+    try:
+        yield Finding("ok", "viewer", f"viser {importlib.metadata.version('viser')}", licence="MIT")
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("note", "viewer", "viser is not installed: no `multibodies view`", view_command.INSTALL)
+
+
 def device(body: str) -> Iterator[Finding]:
     """What JAX computes on."""
     import jax
@@ -134,7 +144,7 @@ def data(body: str) -> Iterator[Finding]:
     yield Finding("ok" if built else "note", "datasets", text, "" if built else "multibodies data list (for training)")
 
 
-CHECKS: list[Callable[[str], Iterator[Finding]]] = [libraries, device, body_files, weights, detector, data]
+CHECKS: list[Callable[[str], Iterator[Finding]]] = [libraries, viewer, device, body_files, weights, detector, data]
 
 
 def examine(body: str = "") -> list[Finding]:

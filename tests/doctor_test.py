@@ -94,3 +94,12 @@ def test_the_libraries_are_dependencies():
     with open(pathlib.Path(__file__).parents[1] / "pyproject.toml", "rb") as file:
         named = " ".join(tomllib.load(file)["project"]["dependencies"])
     assert all(library in named for library in doctor.LIBRARIES if library != "jaxlib")  # It comes with jax.
+
+
+def test_without_viser_its_command_is_named(monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    (found,) = doctor.viewer("")
+    assert found.state == "note" and found.remedy == 'pip install "viser>=1.1"'

@@ -33,7 +33,8 @@ _KNOWN, _HIDDEN, _PLACED = (40, 170, 80), (240, 150, 30), (220, 40, 160)
 _MARKS = (("known", _KNOWN), ("hidden", _HIDDEN), ("placed by you", _PLACED))
 _GREY = (70, 70, 70)
 _LARGEST_SIDE = 1600  # Pixels of the photograph as the browser gets it.
-_HANDLE_M = 0.025  # Radius of a joint's handle.
+# Sizes as a share of half of what the first view shows, at the distance of what is drawn.
+_HANDLE, _LINE, _DOT = 0.022, 0.005, 0.02  # Radius of a joint's handle, thickness of a skeleton, size of a keypoint.
 _BEHIND_M = 0.6  # From the rearmost joint to the photograph.
 _APART_M = 0.9  # Between bodies that stand side by side.
 _ASPECT = 1.3  # Width to height of the part of a window that the panel leaves free.
@@ -200,6 +201,7 @@ class Page:
         self._target = (0.0, 0.0, float(np.median(points)))
         first.position, first.look_at, first.up = (0.0, 0.0, 0.0), self._target, (0.0, -1.0, 0.0)
         self.fov = first.fov = 2 * math.atan(1.05 * max(height, width / _ASPECT) / 2 / focal)
+        self._unit = math.tan(self.fov / 2) * self._target[2]
 
     def _controls(self) -> None:
         session, panel = self.session, self._server.gui
@@ -268,6 +270,7 @@ class Page:
         if by_spread:
             colors = (255 * scene.spread_colors(person)).astype(np.uint8)
             mesh = trimesh.Trimesh(vertices, made.faces, vertex_colors=colors, process=False)
+            _ = mesh.vertex_normals  # Stored by being read; without them the browser shades each triangle flat.
             return self._server.scene.add_mesh_trimesh(name, mesh, position=shift, cast_shadow=False)
         opacity = float(self._opacity.value) * (0.4 + 0.6 * share)
         return self._server.scene.add_mesh_simple(
@@ -294,7 +297,9 @@ class Page:
             handle.visible = bool(self._dots.value)
 
     def _handle(self, name: str) -> Any:
-        handle = self._server.scene.add_icosphere(f"/joints/{name}", _HANDLE_M, subdivisions=2, cast_shadow=False)
+        handle = self._server.scene.add_icosphere(
+            f"/joints/{name}", _HANDLE * self._unit, subdivisions=2, cast_shadow=False
+        )
         if self.session.blocked:
             return handle
 
@@ -326,7 +331,7 @@ class Page:
         edges = np.array(joints.J24_EDGES)
         segments = self._hypotheses_joints()[:, edges].reshape(-1, 2, 3)
         self._server.scene.add_line_segments(
-            "/hypotheses", segments, _GREY, thickness=0.006, visible=bool(self.hypotheses.value)
+            "/hypotheses", segments, _GREY, thickness=_LINE * self._unit, visible=bool(self.hypotheses.value)
         )
 
     def _evidence(self) -> None:
@@ -343,7 +348,7 @@ class Page:
                 "/keypoints",
                 points,
                 colors,
-                point_size=0.03,
+                point_size=_DOT * self._unit * z / self._target[2],
                 point_shape="circle",
                 precision="float32",
                 visible=bool(self._behind.value),
