@@ -8,7 +8,7 @@ r"""The model that ships with the package: keypoints as evidence, 100 hypotheses
 
 from typing import Any
 
-from configs import demo
+from configs import default, demo
 
 
 def get_config() -> Any:
@@ -26,4 +26,7 @@ def get_config() -> Any:
     c.train.steps = 10000
     c.train.checkpoint_every = 1000
     c.optim.ema = 0.999
+
+    c.eval.methods = ("main", "random", "hmr", "hmr_noise", *default.FITTED)
+    c.eval.max_examples = 200
     return c

@@ -49,7 +49,7 @@ _PROGRAMS = {
 _ABOUT_MODES = {
     "train": "Build the data that are missing and train, from the last checkpoint on.",
     "evaluate": "Evaluate a trained work directory: results.json, results.md, figures.",
-    "predict": "Predict weighted bodies for the people in photographs: PATH... are images or folders of images.",
+    "predict": "Predict weighted bodies for people: PATH... are photographs, folders of them, or videos.",
     "all": "Build the data that are missing, train, evaluate and draw.",
 }
 
@@ -69,8 +69,10 @@ _FLAGS = (
     _Flag("config.FIELD", "VALUE", "Set a field of it, after --config; docs/reference/config.md explains all."),
     _Flag("workdir", "DIR", "Folder of checkpoints and results (default: runs/NAME of configs/NAME.py)."),
     _Flag("distributed", "", "One process of several (Slurm, Open MPI, TPU pods, or JAX_... variables).", ("train",)),
-    _Flag("images", "PATH", "An image or a folder; the same as PATH without a flag.", ("predict",)),
-    _Flag("people", "FILE", "Boxes and keypoints, COCO-style JSON (default: the detector finds them).", ("predict",)),
+    _Flag("images", "PATH", "An image, folder or video; the same as PATH without a flag.", ("predict",)),
+    _Flag(
+        "people", "FILE", "Keypoints of a pose estimator, JSON file or folder (default: the detector).", ("predict",)
+    ),
     _Flag("n", "NUMBER", "Number of bodies per person, 1 to M (default: 5).", ("predict",)),
     _Flag("refine", "", "Fit the hypotheses to the visible keypoints (default; --norefine does not).", ("predict",)),
     _Flag("out", "DIR", "Folder for the results (default: predictions, or WORKDIR/predictions).", ("predict",)),
@@ -268,7 +270,7 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
 
     paths = [*paths, *([values.images] if values.images else [])]
     if not paths:
-        raise ValueError("predict needs a photograph or a folder of them: multibodies predict photo.jpg")
+        raise ValueError("predict needs photographs, folders of them, or videos: multibodies predict photo.jpg")
     setup.enable_compilation_cache()
     named = any(argument.lstrip("-").partition("=")[0].partition(".")[0] == "config" for argument in argv)
     if named:

@@ -48,7 +48,7 @@ def called(monkeypatch):
         (["--config.eval.protocol=official"], "config.eval.protocol is 'official'; choose one of 'strict'"),
         (["--config.eval.methods=('main','best')"], "config.eval.methods has 'best'"),
         (["stray"], "unknown arguments"),
-        (["--mode=predict"], "needs a photograph or a folder of them: multibodies predict photo.jpg"),
+        (["--mode=predict"], "needs photographs, folders of them, or videos: multibodies predict photo.jpg"),
         (["--mode=predict", "a.jpg", "--config.model.trunk=resnet"], "choose one of"),
         (["--mode=nonsense"], "mode"),
         (["--n=0"], "--n=0: 0 is not a positive integer"),

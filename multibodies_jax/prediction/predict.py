@@ -1,6 +1,7 @@
 r"""Predicts weighted bodies for the people in photographs, and writes them as files, pictures, scenes and pages.
 
     multibodies predict photo.jpg                                       # the detector and the embedded weights
+    multibodies predict clip.mp4 --n=3                                  # a video: `video.predict_video`
     multibodies predict FOLDER --workdir=runs/demo --people=coco.json --n=3
 
 For every person PHOTO_K.npz (all hypotheses) and PHOTO_K.png; for every photograph PHOTO.glb and PHOTO.html; and
@@ -22,8 +23,9 @@ from multibodies_jax import detection, io
 from multibodies_jax.data import images
 from multibodies_jax.export import camera, glb, page
 from multibodies_jax.geometry import boxes
-from multibodies_jax.prediction import detected, export_files, people, prediction, prediction_file
+from multibodies_jax.prediction import detected, export_files, people, prediction, prediction_file, video
 from multibodies_jax.prediction.predictor import Predictor
+from multibodies_jax.tracking import frames
 
 HEADER = (
     f"{'person':24} {'keypoints':>9} {'box':>9} {'all M: px':>10} {'best px':>8}   probability and error of each body"
@@ -45,9 +47,9 @@ def predict(
 
     Args:
       model: from `predictor.load` or `pretrained.load_pretrained`.
-      images_paths: images, or folders of images.
-      people_path: COCO-style file with boxes and keypoints; None asks the detector, or, for a model that sees pixels,
-        takes one person per image, whose box is the image.
+      images_paths: images, folders of images, or videos (`video.predict_video`).
+      people_path: boxes and keypoints of a pose estimator, a file or a folder (`people.read_people`); None asks the
+        detector, or, for a model that sees pixels, takes one person per image, whose box is the image.
       n: bodies per person, 1 to M.
       out: folder of the results, made if absent.
       focal_px: of the photographs, pixels; None takes EXIF's focal length, or assumes and says one.
@@ -65,16 +67,22 @@ def predict(
     if not 1 <= n <= model.num_hypotheses:
         raise ValueError(f"--n={n}; choose 1 to {model.num_hypotheses}, the number of hypotheses M of this model.")
     given = [images_paths] if isinstance(images_paths, (str, os.PathLike)) else images_paths
-    files = list(dict.fromkeys(file for path in given for file in images.find_images(path)))
-    stems = [file.stem for file in files]
+    videos = list(dict.fromkeys(path for path in given if frames.is_video(path)))
+    paths = [path for path in given if path not in videos]
+    files = list(dict.fromkeys(file for path in paths for file in images.find_images(path)))
+    stems = [file.stem for file in (*files, *map(pathlib.Path, videos))]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
-        raise ValueError(f"Several images are named {twice}; results are named after them, so rename all but one.")
+        raise ValueError(f"Several files are named {twice}; results are named after them, so rename all but one.")
     listed = None if people_path is None else people.read_people(people_path)
     if listed is None and detector is None and not model.sees_pixels:
         detector = detection.load()
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     failures, done, entries = 0, 0, []
+    for path in videos:
+        failures += video.predict_video(model, path, out, n, focal_px, refine, detector, people_path)
+    if not files:
+        return failures
     print(HEADER, flush=True)
     bar = tqdm(files, desc="predict", unit="image", disable=len(files) < 2)
     for path in bar:
@@ -83,6 +91,7 @@ def predict(
         for image, index, person, problem in _people(path, listed, detector):
             if problem is None and person is not None and image is not None:
                 try:
+                    people.check_inside(person, (image.shape[1], image.shape[0]))
                     lens = camera.lens_of_photo(path, focal_px)
                     found.append(model.person(image, person, path.name, index, n, lens, refine))
                     continue
@@ -122,7 +131,8 @@ def _people(
     """Yields (image, index, person, None) for each person, or (image, 0, None, problem) for what cannot be used."""
     entry = people.whole_image() if listed is None else listed.get(path.name)
     if entry is None:
-        yield None, 0, None, f"{path.name}: not among the images of the people file"
+        yield None, 0, None, f"{path.name}: not among the images of the people file (OpenPose's and MMPose's files "
+        f"are named after their image: {path.stem}_keypoints.json, {path.stem}.json)"
         return
     if not entry.people:
         yield None, 0, None, f"{path.name}: the people file lists nobody in it"

@@ -16,7 +16,7 @@ from multibodies_jax.data import crops, images, spin_crops
 from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.models import flow
-from multibodies_jax.prediction import people, predict, prediction_file, predictor, requantize
+from multibodies_jax.prediction import people, predict, prediction_file, predictor, requantize, video
 from multibodies_jax.training import prior, setup
 from tests.helpers import tiny
 
@@ -426,3 +426,24 @@ def test_several_paths_are_predicted_once_each(tmp_path, body):
     given = [folder / "a.png", folder, folder / "a.png"]
     assert _predict(body, given, _people(tmp_path), tmp_path / "out") == 0
     assert len(list((tmp_path / "out").glob("*.npz"))) == 2
+
+
+def test_videos_are_predicted_as_videos(tmp_path, body, monkeypatch):
+    called = []
+    monkeypatch.setattr(video, "predict_video", lambda *arguments: called.append(arguments[1:]) or 3)
+    folder, listed = _folder(tmp_path, ("a.png",)), _people(tmp_path, ("a.png",))
+    assert _predict(body, [tmp_path / "clip.MP4", folder], listed, tmp_path / "out", n=1, focal_px=300.0) == 3
+    assert called == [(tmp_path / "clip.MP4", tmp_path / "out", 1, 300.0, False, None, listed)]
+    assert (tmp_path / "out" / "a_0.npz").exists()
+    with pytest.raises(ValueError, match=r"\['a'\]; results are named after them"):
+        _predict(body, [tmp_path / "a.mp4", folder], listed, tmp_path / "out")
+
+
+def test_a_person_far_outside_the_image_is_skipped(tmp_path, body, capsys):
+    moved = KEYPOINTS + np.array([[500.0, 0, 0]])
+    content = json.loads(_people(tmp_path, ("a.png",), keypoints=moved).read_text())
+    del content["images"][0]["width"], content["images"][0]["height"]  # Read without a size, so that `predict` checks.
+    (tmp_path / "people.json").write_text(json.dumps(content))
+    folder = _folder(tmp_path, ("a.png",))
+    assert _predict(body, folder, tmp_path / "people.json", tmp_path / "out") == 1
+    assert "a.png, person 0: the person has known keypoints outside the image of 120 x 100" in capsys.readouterr().err
