@@ -130,6 +130,7 @@ def test_shuffled_evidence_gives_the_set_of_another_example(exchangeable):
 def test_noisy_bodies_are_refined_and_their_sets_are_nested(out):
     evaluation = fixture.evaluation(out, fitting__steps=1, fitting__prior=0.3, fitting__anchor=5.0)
     made = methods.METHODS["hmr_noise_refined"](evaluation)
+    assert made is not None
     sets = {n: np.asarray(made.sets(out, n)["mpjpe"]) for n in (1, 5)}
     np.testing.assert_array_equal(sets[5][:, :1], sets[1])
     assert (sets[1] != np.asarray(out.measure(out.hmr)["mpjpe"])).any()  # Refined, ...

@@ -112,6 +112,7 @@ def test_the_glb_moves_as_the_table_says(crossing):
     for rank, frame in ((0, 0), (1, 21)):
         shown = file.vertices(f"person_0_body_{rank}_mesh", f"person_0_body_{rank}", frame)
         body = made.people[0].bodies[rank]
+        assert body.motion is not None
         moved = video_files.scene.skin(
             body.rest_vertices + body.correctives, body.rest_joints, body.motion.rotations[frame], made.skinning
         )

@@ -286,9 +286,9 @@ def test_the_configs_evaluate_on_them(wild, no_workers):
     )
     assert sum(found.batch.valid.sum() for found in clean) == 6
     assert [b.example_id.tolist() for b in clean] == [b.example_id.tolist() for b in hidden]
-    assert (hidden[0].batch.inputs.kp2d_input.sum() < clean[0].batch.inputs.kp2d_input.sum()) and clean[
-        0
-    ].batch.inputs.image.shape[1:] == (32, 32, 3)
+    assert hidden[0].batch.inputs.kp2d_input.sum() < clean[0].batch.inputs.kp2d_input.sum()
+    image = clean[0].batch.inputs.image
+    assert image is not None and image.shape[1:] == (32, 32, 3)
     wrong = eval_ah36m.get_config("paper").unlock()
     wrong.data.dir = config.data.dir
     assert wrong.eval.sets == ("h36m/official", "ah36m/paper")
