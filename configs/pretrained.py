@@ -1,9 +1,20 @@
 r"""The model that ships with the package: keypoints as evidence, 100 hypotheses, views as varied as photographs are.
 
-    make pretrained          (python run.py --config=configs/pretrained.py --workdir=runs/pretrained
-                              --config.data.people=cmu_poses.npz)
+    make pretrained POSES=cmu_poses.npz          (python run.py --config=configs/pretrained.py --workdir=runs/pretrained
+                                                  --config.data.people=cmu_poses.npz, then the weights are packed)
 
-`data.people` names a file of motion capture, which is mixed with the parametric poses half and half.
+POSES is a file of motion capture, which is mixed half and half with the parametric poses; the embedded weights had 9,148
+frames of six subjects of the CMU Graphics Lab Motion Capture Database. Cost: an hour and a half on 2 CPU cores with other
+work beside it, ten minutes of evaluation included. Measured on 200 test people of the same mixture (two of the six
+subjects are held out for validation and test), MPJPE of the best of n, mm:
+
+| | n = 1 | 5 | 10 | 25 |
+|---|---|---|---|---|
+| clean, as predicted | 55.4 | 51.8 | 49.9 | 47.8 |
+| clean, refined | 41.0 | 35.1 | 33.8 | 31.9 |
+| ambiguous, as predicted | 76.7 | 69.1 | 65.2 | 61.2 |
+| ambiguous, refined | 67.9 | 56.0 | 52.3 | 49.5 |
+| ambiguous, HMR refined / HMR + noise refined | 67.5 | 60.4 | 56.5 | 52.1 |
 """
 
 from typing import Any

@@ -217,7 +217,9 @@ class Predictor:
         """What a result says about the training data."""
         sets = self.config.data.sets
         if sets is None:
-            return f"virtual views of {pathlib.PurePath(self.config.data.people).name}"
+            people = self.config.data.people
+            named = people.partition("/")[0] in ("synthetic_poses", "amass")  # A dataset; else a file of poses.
+            return f"virtual views of {people if named else pathlib.PurePath(people).name}"
         return "synthetic people" if all(name.startswith("synthetic") for name in sets) else ", ".join(sets)
 
     def _see(
