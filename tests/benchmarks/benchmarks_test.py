@@ -52,6 +52,7 @@ def test_all_run_unless_named_and_a_failure_is_the_exit_status(monkeypatch, caps
 
 def _people():
     keypoints = np.arange(51).reshape(17, 3) + 1
+    keypoints[:, 2] = 2
     return {
         "images": [{"id": 5, "file_name": "skier.jpg", "width": 90, "height": 80}, {"id": 2, "file_name": "b.png"}],
         "annotations": [{"id": 1, "image_id": 5, "bbox": [1, 2, 3, 4], "keypoints": keypoints.ravel().tolist()}],

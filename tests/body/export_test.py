@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from multibodies_jax.batch import Batch, Inputs, Target
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import hypotheses, quantize
 from multibodies_jax.losses import objective, total
@@ -33,7 +34,12 @@ def keys(num):
     return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num))
 
 
-BATCH = {"image": shaped(2, 32, 32, 3, dtype=jnp.uint8), "kp2d": shaped(2, 24, 2), "kp2d_input": shaped(2, 24)}
+INPUTS = Inputs(
+    evidence=shaped(2, 24, 2),
+    kp2d_input=shaped(2, 24),
+    example_hash=shaped(2, dtype=jnp.uint32),
+    image=shaped(2, 32, 32, 3, dtype=jnp.uint8),
+)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +47,7 @@ BATCH = {"image": shaped(2, 32, 32, 3, dtype=jnp.uint8), "kp2d": shaped(2, 24, 2
 )
 def test_a_training_step_of_the_model(trunk, dtype):
     model = build.build(mean_state=MEAN, trunk=trunk, dtype=dtype, crop_size=32, width=4, num_hypotheses=3, hidden=8)
-    variables = jax.eval_shape(model.init, jax.random.key(0), BATCH)
+    variables = jax.eval_shape(model.init, jax.random.key(0), INPUTS)
 
     def gradient(variables, batch, key):
         def loss(params):
@@ -53,18 +59,18 @@ def test_a_training_step_of_the_model(trunk, dtype):
 
         return jax.grad(loss, has_aux=True)(variables["params"])
 
-    exported = assert_exports(gradient, variables, BATCH, jax.eval_shape(lambda: jax.random.key(0)))
+    exported = assert_exports(gradient, variables, INPUTS, jax.eval_shape(lambda: jax.random.key(0)))
     assert len(exported.out_avals) == len(jax.tree.leaves(variables))
 
 
 def test_inference_and_picking():
     model = build.build(mean_state=MEAN, trunk="keypoints", num_hypotheses=3, hidden=8, width=8)
-    variables = jax.eval_shape(model.init, jax.random.key(0), BATCH)
+    variables = jax.eval_shape(model.init, jax.random.key(0), INPUTS)
 
     def infer(variables, batch, index):
         return hypotheses.pick(hypotheses.decode(jnp.asarray(model.apply(variables, batch)), JOINT_MODEL), index)
 
-    exported = assert_exports(infer, variables, BATCH, shaped(2, 2, dtype=jnp.int32))
+    exported = assert_exports(infer, variables, INPUTS, shaped(2, 2, dtype=jnp.int32))
     assert [aval.shape for aval in exported.out_avals][3] == (2, 2, 24, 3)
 
 
@@ -99,16 +105,16 @@ def test_quantization():
 
 @pytest.mark.parametrize("reading", ["paper", "released"])
 def test_the_loss(reading):
-    batch = {
-        "kp2d": shaped(2, 24, 2),
-        "kp2d_valid": shaped(2, 24),
-        "kp2d_input": shaped(2, 24),
-        "joints3d": shaped(2, 24, 3),
-        "joints3d_valid": shaped(2, 24),
-        "rotmats": shaped(2, 24, 3, 3),
-        "betas": shaped(2, 10),
-        "smpl_valid": shaped(2),
-    }
+    target = Target(
+        kp2d=shaped(2, 24, 2),
+        kp2d_valid=shaped(2, 24),
+        joints3d=shaped(2, 24, 3),
+        joints3d_valid=shaped(2, 24),
+        rotmats=shaped(2, 24, 3, 3),
+        betas=shaped(2, 10),
+        smpl_valid=shaped(2),
+    )
+    batch = Batch(INPUTS, target, shaped(2))
     settings = objective.Settings(
         weights=dict.fromkeys(total.TERMS, 1.0),
         vertices=functools.partial(smpl.mesh, BODY),

@@ -81,8 +81,8 @@ def test_parameter_counts_are_the_published_ones():
 def test_every_variable_of_the_network_is_filled(head, num_hypotheses):
     layout = layouts.spin() if head == "paper" else layouts.network(num_hypotheses)
     model = build.build(mean_state=np.zeros(157, np.float32), head=head, num_hypotheses=num_hypotheses)
-    image = jnp.zeros((1, 32, 32, 3), jnp.uint8)
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), {"image": image}))
+    inputs = batches.inputs(image=jnp.zeros((1, 32, 32, 3), jnp.uint8))
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), inputs))
     shapes = {path: leaf.shape for path, leaf in placing.flatten(variables).items()}
     assert shapes == {path: s for path, s in placing.target_shapes(layout).items() if path != "mean_state"}
 

@@ -11,7 +11,7 @@ from configs import default
 from multibodies_jax.evaluation import evaluate, methods, pictures
 from multibodies_jax.models import flow
 from multibodies_jax.training import checkpoints, config_checks, provenance, setup
-from tests.helpers import list_files, tiny
+from tests.helpers import batches, list_files, tiny
 
 _FIELDS = {
     "quantizer__reading": "released",
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
         list_files.write_images(root / "images", images)
     config = tiny.config()
     bodies = setup.load_bodies(config)
-    example = {"kp2d": jnp.zeros((1, 24, 2)), "kp2d_input": jnp.ones((1, 24))}
+    example = batches.inputs(kp2d_input=jnp.ones((1, 24)))
     params = setup.build_model(config, 6, bodies).init(jax.random.key(0), example)["params"]
     about = provenance.metadata(config, bodies) | {"num_hypotheses": 6, "images_seen": 0, "data_position": None}
     state = {"step": np.int32(0), "params": params, "batch_stats": {}}

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from multibodies_jax.training import setup
-from tests.helpers import tiny
+from tests.helpers import batches, tiny
 
 key = jax.random.key
 
@@ -24,12 +24,12 @@ def test_statistics_are_frozen_with_the_layers_unless_they_shall_drift(fields, n
     config = tiny.config(**fields)
     model = setup.build_model(config, num_hypotheses, setup.load_bodies(config))
     assert model.frozen == frozen
-    seen = []
+    seen, inputs = [], batches.inputs(kp2d_input=jnp.ones((1, 24)))
 
     class Trunk(nn.Module):
         def __call__(self, batch, train):
             seen.append(train)
             return jnp.zeros((1, 4))
 
-    jax.eval_shape(lambda: model.clone(trunk=Trunk()).init({"params": key(0), "dropout": key(1)}, {}, True))
+    jax.eval_shape(lambda: model.clone(trunk=Trunk()).init({"params": key(0), "dropout": key(1)}, inputs, True))
     assert seen == [not frozen]
