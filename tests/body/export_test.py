@@ -1,6 +1,7 @@
 """Every jitted entry point lowers for CPU, CUDA and TPU, so that nothing works on one platform only."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.export
@@ -26,7 +27,7 @@ def assert_exports(function, *args):
     return exported
 
 
-def shaped(*shape, dtype=jnp.float32):
+def shaped(*shape, dtype=jnp.float32) -> Any:  # A shape stands for an array.
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
