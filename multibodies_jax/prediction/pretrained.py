@@ -123,7 +123,9 @@ def pack(workdir: str | os.PathLike, out: str | os.PathLike = PATH) -> dict[str,
         "tuned": tuned,
         "sha256": _digest(arrays),
     }
-    about["config"]["data"]["people"] = about["people"]  # No path of the machine that trained it.
+    # No path of the machine that trained it.
+    about["config"]["data"] |= {"people": about["people"], "dir": "data"}
+    about["config"]["body"]["dir"] = None
     io.write_npz(out, {**arrays, _TEXT: np.array(json.dumps(about))})
     return about
 

@@ -21,6 +21,9 @@ def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("pretrained") / "w"
     shutil.copytree(shared_run.workdir(), workdir)
     io.write_json(workdir / "results.json", {"temperature": 0.25})
+    stored = json.loads((workdir / "config.json").read_text())
+    stored["data"]["dir"] = str(workdir)  # As on any machine.
+    io.write_json(workdir / "config.json", stored)
     return workdir
 
 
@@ -56,6 +59,7 @@ def test_a_file_says_what_it_was_made_from_and_names_no_folder(packed, trained):
     assert about["people"].startswith("synthetic_poses/") and about["tuned"] == {"temperature": 0.25}
     assert about["networks"]["hmr"] == {"num_hypotheses": 1, "images_seen": 48, "step": 6}
     assert str(trained) not in json.dumps(about)
+    assert about["config"]["data"]["dir"] == "data" and about["config"]["body"]["dir"] is None
     assert {x.dtype for x in arrays.values() if x.dtype.kind == "f"} == {np.dtype(np.float16)}
 
 
