@@ -4,7 +4,7 @@ r"""The model that ships with the package: keypoints as evidence, 100 hypotheses
                                                   --config.data.people=cmu_poses.npz, then the weights are packed)
 
 POSES is a file of motion capture, which is mixed half and half with the parametric poses; the embedded weights had 9,148
-frames of six subjects of the CMU Graphics Lab Motion Capture Database. Cost: an hour and a half on 2 CPU cores with other
+frames of six subjects of the CMU Graphics Lab Motion Capture Database. Cost: about 100 minutes on 2 CPU cores with other
 work beside it, ten minutes of evaluation included. Measured on 200 test people of the same mixture (two of the six
 subjects are held out for validation and test), MPJPE of the best of n, mm:
 

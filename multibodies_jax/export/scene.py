@@ -16,6 +16,7 @@ from jaxtyping import Float, Integer
 
 from multibodies_jax.body import smpl
 from multibodies_jax.geometry import joints, rotations_np
+from multibodies_jax.hypotheses import weights
 
 TO_Y_UP = np.diag([1.0, -1.0, -1.0])
 """The camera frame in the axes of glTF, Blender's importer and Unity's: half a turn about x."""
@@ -334,7 +335,7 @@ def _spreads(
     record: Mapping[str, np.ndarray], model: smpl.SmplModel, vertices: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """`joint_spread`, `bone_spread` and `vertex_spread` of a person."""
-    weight = _weights(record)
+    weight = weights_of(record)
     rotmats, betas = jnp.asarray(record["all_rotmats"]), jnp.asarray(record["all_betas"])
     center = record["all_midhip"][:, None].astype(np.float64)
     bones = np.asarray(_bone_places(model, rotmats, betas), np.float64) - center
@@ -343,16 +344,15 @@ def _spreads(
     return joint_spread, spread(bones, weight), None if mesh is None else spread(mesh, weight)
 
 
-def _weights(record: Mapping[str, np.ndarray]) -> Float[np.ndarray, "M"]:
+def weights_of(record: Mapping[str, np.ndarray]) -> Float[np.ndarray, "M"]:
     """Eq (2) at the temperature of the prediction's quantizer; equal weights where it ignores the prior."""
     try:
         settings = json.loads(str(record["quantizer"]))
         temperature = 0.0 if settings["weights"] == "uniform" else float(settings["temperature"])
     except (KeyError, TypeError, ValueError) as error:
         raise SceneError(f"The quantizer settings of person {record['person']} are damaged ({error!r}).") from error
-    log_prior = record["all_log_prior"].astype(np.float64)
-    weight = np.exp(temperature * (log_prior - log_prior.max()))
-    return weight / weight.sum()
+    found = weights.posterior_weights(jnp.asarray(record["all_log_prior"], jnp.float32), temperature)
+    return np.asarray(found, np.float64)
 
 
 _mesh = jax.jit(smpl.mesh)

@@ -4,7 +4,6 @@ Predictions of one photograph make one scene. `multibodies export` is the comman
 """
 
 import collections
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -117,11 +116,11 @@ def make_scene(
     for record in records:
         if focal_px is not None:
             record = prediction_file.place(record, camera.lens(record["image_size"].tolist(), focal_px))
-        record = record if n is None else _choose(record, n)
+        record = record if n is None else prediction_file.choose_again(record, n)
         own = len(record.get("index", ()))
         wanted = [k for k in counts if k <= len(record["all_log_prior"]) and k != own]
         found.append(record)
-        choices.append({k: _choice(_choose(record, k)) for k in wanted})
+        choices.append({k: _choice(prediction_file.choose_again(record, k)) for k in wanted})
     return scene.build(found, body.smpl, choices, vertex_spread)
 
 
@@ -151,16 +150,6 @@ def _files(paths: Iterable[str | os.PathLike]) -> list[pathlib.Path]:
             raise ValueError(f"{given}: no such file or folder.")
         found |= dict.fromkeys(inside)
     return list(found)
-
-
-def _choose(record: prediction_file.Record, n: int) -> prediction_file.Record:
-    try:
-        settings = json.loads(str(record["quantizer"]))
-        return prediction_file.choose(record, n, settings)
-    except (json.JSONDecodeError, TypeError) as error:
-        raise prediction_file.PredictionError(
-            f"The quantizer settings of person {record['person']} of {record['image']} are damaged ({error})."
-        ) from error
 
 
 def _choice(record: prediction_file.Record) -> scene.Choice:

@@ -7,7 +7,6 @@ people[0].requantize(n=3).to_glb("three.glb")
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -20,8 +19,6 @@ from PIL import Image
 from multibodies_jax.body import body_files, smpl
 from multibodies_jax.export import glb, page, scene
 from multibodies_jax.prediction import export_files, overlays, prediction_file
-
-MOST_BODIES = export_files.MOST_BODIES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,8 +90,7 @@ class Prediction:
         Raises:
           ValueError: n is not in 1..M.
         """
-        settings = json.loads(str(self.record["quantizer"]))
-        return dataclasses.replace(self, record=prediction_file.choose(self.record, n, settings))
+        return dataclasses.replace(self, record=prediction_file.choose_again(self.record, n))
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes every array as .npz (docs/interfaces.md, section 10); `load` reads it again."""
@@ -153,6 +149,8 @@ def load(
 
 
 def scene_of(people: Sequence[Prediction]) -> scene.Scene:
-    """The people of one photograph as one scene with sets of 1 to `MOST_BODIES` bodies, as pages show it."""
+    """The people of one photograph as one scene with sets of 1 to `export_files.MOST_BODIES` bodies, as pages show it."""
     records = [person.record for person in people]
-    return export_files.make_scene(records, people[0].body, counts=range(1, MOST_BODIES + 1), vertex_spread=True)
+    return export_files.make_scene(
+        records, people[0].body, counts=range(1, export_files.MOST_BODIES + 1), vertex_spread=True
+    )

@@ -99,6 +99,10 @@ class PredictionError(ValueError):
     """A file of predictions that cannot be used; the message names it and the cause."""
 
 
+class DamagedSettingsError(PredictionError):
+    """The settings of the quantizer in a prediction are damaged; the message names the person."""
+
+
 def describe(
     hypotheses: Hypotheses,
     person: Person,
@@ -203,6 +207,21 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     return record | picked | {"index": index, "probabilities": np.asarray(chosen.prob[0]), "quantizer": quantizer}
 
 
+def choose_again(record: Record, n: int) -> Record:
+    """As `choose`, with the quantizer's settings that the record has.
+
+    Raises:
+      DamagedSettingsError: they are damaged.
+      ValueError: n is not in 1..M.
+    """
+    try:
+        return choose(record, n, json.loads(str(record["quantizer"])))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise DamagedSettingsError(
+            f"the quantizer's settings are damaged: person {record['person']} of {record['image']} ({error})."
+        ) from error
+
+
 def requantize(path: str | os.PathLike, n: int, out: str | os.PathLike) -> Record:
     """Chooses another number of representatives of a saved prediction, without the network.
 
@@ -218,12 +237,10 @@ def requantize(path: str | os.PathLike, n: int, out: str | os.PathLike) -> Recor
       PredictionError: `path` is no prediction.
       ValueError: n is not in 1..M.
     """
-    record = load(path)
     try:
-        settings = json.loads(str(record["quantizer"]))
-        record = choose(record, n, settings)
-    except (json.JSONDecodeError, TypeError) as error:
-        raise PredictionError(f"{path}: its quantizer settings are damaged ({error}).") from error
+        record = choose_again(load(path), n)
+    except DamagedSettingsError as error:
+        raise DamagedSettingsError(f"{path}: {error}") from error
     save(out, record)
     return record
 

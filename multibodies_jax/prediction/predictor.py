@@ -132,7 +132,7 @@ class Predictor:
           ValueError: n is not in 1..M, or a person has too few known keypoints.
         """
         if isinstance(image, (str, os.PathLike)):
-            name, lens = pathlib.Path(image).name, None
+            name = pathlib.Path(image).name
             pixels = images.load_image(image)
             lens = camera.lens_of_photo(image, focal_px)
         else:

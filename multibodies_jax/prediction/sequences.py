@@ -6,7 +6,6 @@ to disk (`tracking.spool`), about 1 kB for each body and frame. `finish` filters
 
 import collections
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -77,7 +76,7 @@ class Follower:
             self._pending.append((frame, seconds, None))
             return
         centered = np.einsum("ab,mkb->mka", record["photo_rotation"], record["all_joints24"])
-        linked = linking.link(self._centers, centered, eq2_weights(record), record["index"])
+        linked = linking.link(self._centers, centered, scene.weights_of(record), record["index"])
         self._centers = linked.centers
         self._chain.push(linked, centered)
         self._pending.append((frame, seconds, (record, linked)))
@@ -186,18 +185,6 @@ def _between(before: np.ndarray, after: np.ndarray, at: np.ndarray) -> np.ndarra
         result[name] = (1 - share) * before[name] + share * after[name]
     result["rotations"] = smoothing.between_rotations(before["rotations"], after["rotations"], share)
     return result
-
-
-def eq2_weights(record: Record) -> Float[np.ndarray, "M"]:
-    """Weights of the hypotheses of a prediction, eq (2), at the temperature of its quantizer; they sum to 1.
-
-    Equal weights where the quantizer ignores the prior.
-    """
-    settings = json.loads(str(record["quantizer"]))
-    temperature = 0.0 if settings["weights"] == "uniform" else float(settings["temperature"])
-    log_prior = record["all_log_prior"].astype(np.float64)
-    weight = np.exp(temperature * (log_prior - log_prior.max()))
-    return weight / weight.sum()
 
 
 def skeleton_size(body: smpl.SmplModel, betas: Float[np.ndarray, "n S"]) -> Float[np.ndarray, "n"]:

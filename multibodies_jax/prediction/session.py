@@ -16,7 +16,6 @@ them when the session began, the median over the hypotheses.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 
@@ -222,7 +221,7 @@ class Session:
         box = record["box_center"], float(record["box_scale"])
         one = jax.tree.map(lambda leaf: leaf[0], fitted)
         described = prediction_file.describe(one, people.Person(keypoints), box, about, lens)
-        chosen = prediction_file.choose(described, self.n, json.loads(str(record["quantizer"])))
+        chosen = prediction_file.choose_again(described | {"quantizer": record["quantizer"]}, self.n)
         return dataclasses.replace(self.prediction, record=chosen)
 
     def _score_difference(self, model: Predictor) -> float:

@@ -237,13 +237,8 @@ def _people(
         return listed[frame.number].people if frame.number in listed else ()
     if detector is None:
         return people.whole_image().people
-    usable = []
-    for found in detector(frame.image):
-        try:
-            usable.append(detected.to_person(found, frame.image.shape[1::-1]))
-        except people.PeopleError:
-            continue  # Too small or cut off in this frame: the gap is bridged, and reported with the person.
-    return usable
+    # Whoever is too small or cut off in this frame leaves a gap, which is bridged, and reported with the person.
+    return detected.people_of(detector(frame.image), frame.image.shape[1::-1])[0].people
 
 
 def _seen(person: people.Person, size: Sequence[int]) -> tracks.Seen:

@@ -25,7 +25,7 @@ from PIL import Image
 
 from multibodies_jax.export import scene
 from multibodies_jax.geometry import joints
-from multibodies_jax.prediction.prediction import MOST_BODIES
+from multibodies_jax.prediction.export_files import MOST_BODIES
 from multibodies_jax.prediction.session import Session
 
 BY_BODY, BY_SPREAD = "body", "spread over the hypotheses"

@@ -1,4 +1,4 @@
-"""Reads a GLB file as a program that knows nothing of ours would: nodes, skins, animations, posed vertices."""
+"""Reads a GLB file by the glTF specification alone, without the writer's code: nodes, skins, animations, posed vertices."""
 
 import json
 import struct

@@ -31,7 +31,7 @@ _HEIGHT_PX = 120.0
 
 
 def video(path, frames=30, **options):
-    """A video of so many frames."""
+    """A video of `frames` frames."""
     return made_videos.write(path, made_videos.counted(frames, SIZE), fps=FPS, **options)
 
 

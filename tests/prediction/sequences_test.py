@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from multibodies_jax.body import smpl
+from multibodies_jax.export import scene
 from multibodies_jax.geometry import joints
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.prediction import people, prediction_file, sequences
@@ -92,7 +93,7 @@ def test_the_memory_is_that_of_a_window(body, tmp_path):
 
 @pytest.mark.parametrize("weights, expected", [("prior", np.exp(np.linspace(-2, 0, M))), ("uniform", np.ones(M))])
 def test_weights_are_those_of_eq_2(body, weights, expected):
-    found = sequences.eq2_weights(_record(body, weights=weights))
+    found = scene.weights_of(_record(body, weights=weights))
     np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-5)
 
 
