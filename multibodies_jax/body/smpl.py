@@ -133,12 +133,12 @@ def forward_kinematics(
     Returns:
       T_world_joint: takes a point relative to a joint centre of the rest pose to its posed place.
     """
-    world = _world_rotations(rotmats, parents)
+    world = world_rotations(rotmats, parents)
     # A joint is the root plus all bones down to it, each turned by its parent.
     bones = rest_joints[..., 1:, :] - jnp.take(rest_joints, jnp.array(parents[1:], jnp.int32), axis=-2)
     turned = _einsum("...jab,...jb->...ja", jnp.stack([world[parent] for parent in parents[1:]], axis=-3), bones)
     p_world = _einsum(
-        "ij,...ja->...ia", _ancestors(parents), jnp.concatenate([rest_joints[..., :1, :], turned], axis=-2)
+        "ij,...ja->...ia", ancestors(parents), jnp.concatenate([rest_joints[..., :1, :], turned], axis=-2)
     )
     top = jnp.concatenate([jnp.stack(world, axis=-3), p_world[..., None]], axis=-1)
     bottom = jnp.broadcast_to(jnp.array([[0, 0, 0, 1]], top.dtype), (*top.shape[:-2], 1, 4))
@@ -208,7 +208,7 @@ def contract(model: SmplModel, regressor: Float[np.ndarray | Array, "X V"]) -> J
     parents = np.array(model.parents)
     chain_vectors = np.zeros((len(parents) - 1, *pair_vectors.shape[1:]))
     chain_vectors[..., : rest_basis.shape[2]] = rest_basis[1:] - rest_basis[parents[1:]]
-    chain_sums = (bone_sums @ _ancestors(model.parents))[:, 1:].T
+    chain_sums = (bone_sums @ ancestors(model.parents))[:, 1:].T
     needed = np.any(chain_sums != 0, axis=1)
     vectors = np.concatenate([pair_vectors, chain_vectors[needed]])
     sums = np.concatenate([np.eye(len(bone_sums))[pair_joint], chain_sums[needed]])
@@ -235,43 +235,11 @@ def joints(
     bone_of_vector = jax.nn.one_hot(
         jnp.array(joint_model.bones, jnp.int32), len(joint_model.parents), axis=0, dtype=local.dtype
     )
-    R = _dot(jnp.stack(_world_rotations(rotmats, joint_model.parents), axis=-1), bone_of_vector)
+    R = _dot(jnp.stack(world_rotations(rotmats, joint_model.parents), axis=-1), bone_of_vector)
     turned = R[..., 0, :] * local[..., 0, :] + R[..., 1, :] * local[..., 1, :] + R[..., 2, :] * local[..., 2, :]
     root = _dot(features[..., : len(joint_model.root)], joint_model.root)
     summed = _dot(turned, joint_model.sums) + _einsum("...a,x->...ax", root, joint_model.root_sums)
     return jnp.swapaxes(summed, -1, -2)
-
-
-def joints_jacobian(
-    joint_model: JointModel, rotmats: Float[Array, "J 3 3"], betas: Float[Array, "S"]
-) -> tuple[Float[Array, "X 3 J 3"], Float[Array, "X 3 S"]]:
-    """How the regressed joints of one body move when a joint turns or the shape changes.
-
-    A turn of a bone carries all vectors of the bones below it, so that the derivative is one sum of turned vectors for
-    each pair of a regressed joint and a bone. The movement of the pose correctives is left out: millimetres per radian.
-
-    Args:
-      joint_model: the body contracted with a regressor.
-      rotmats: rotation of each joint relative to its parent.
-      betas: shape coefficients.
-
-    Returns:
-      Metres per radian of v in `rotmats[j] @ exp(v)`, and metres per unit of each shape coefficient.
-    """
-    E, _, Q = joint_model.vectors.shape
-    features = jnp.concatenate([jnp.ones(1), betas, pose_features(rotmats)])
-    local = _dot(features, joint_model.vectors.reshape(E, 3 * Q)).reshape(3, Q)
-    world = jnp.stack(_world_rotations(rotmats, joint_model.parents))
-    bones = np.array(joint_model.bones)
-    turned = _einsum("qab,bq->aq", world[bones], local)
-    carried = _ancestors(joint_model.parents)[bones]  # (Q, J): 1 where the joint carries the vector.
-    pairs = (carried[:, :, None] * joint_model.sums[:, None, :]).reshape(Q, -1)
-    moment = _dot(turned, pairs).reshape(3, len(joint_model.parents), -1)
-    by_rotation = jnp.cross(jnp.swapaxes(world, 1, 2)[None], jnp.transpose(moment, (2, 1, 0))[:, :, None, :])
-    shape_vectors = joint_model.vectors[1 : len(joint_model.root)]
-    by_shape = _einsum("saq,qx->xas", _einsum("qab,sbq->saq", world[bones], shape_vectors), joint_model.sums)
-    by_shape = by_shape + _einsum("sa,x->xas", joint_model.root[1:], joint_model.root_sums)
-    return jnp.transpose(by_rotation, (0, 3, 1, 2)), by_shape
 
 
 def _contract_vertices(
@@ -293,7 +261,7 @@ def _contract_vertices(
     return vectors, pair_joint, pair_bone, bone_sums
 
 
-def _ancestors(parents: tuple[int, ...]) -> np.ndarray:
+def ancestors(parents: tuple[int, ...]) -> np.ndarray:
     """1 where the column's joint is the row's joint or above it."""
     above = np.eye(len(parents))
     for joint, parent in enumerate(parents[1:], start=1):
@@ -305,7 +273,7 @@ def _rest_joints(model: SmplModel, betas: Float[Array, "*b S"]) -> Float[Array, 
     return _add(model.J_template, _einsum("jas,...s->...ja", model.J_shapedirs, betas))
 
 
-def _world_rotations(rotmats: Float[Array, "*b J 3 3"], parents: tuple[int, ...]) -> list[Float[Array, "*b 3 3"]]:
+def world_rotations(rotmats: Float[Array, "*b J 3 3"], parents: tuple[int, ...]) -> list[Float[Array, "*b 3 3"]]:
     """World rotation of each joint."""
     local = [R[..., 0, :, :] for R in jnp.split(rotmats, len(parents), axis=-3)]
     world = local[:1]

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from multibodies_jax.body import smpl
+from multibodies_jax.fitting import jacobian
 from multibodies_jax.geometry import cameras, centring, joints, rotations
 
 STEP_SIZE = 85
@@ -183,7 +184,7 @@ def curvature(
 
     def one(body: Body, keypoints: Keypoints) -> tuple[Float[Array, "85 85"], Float[Array, "72 85"]]:
         points = smpl.joints(joint_model, body.rotmats, body.betas)
-        by_rotation, by_shape = smpl.joints_jacobian(joint_model, body.rotmats, body.betas)
+        by_rotation, by_shape = jacobian.of_joints(joint_model, body.rotmats, body.betas)
         by_body = jnp.concatenate([by_rotation.reshape(24, 3, 72), by_shape], axis=-1)
         projected = jax.vmap(_project, (0, None))(points, body.log_cam)
         by_point, by_camera = jax.vmap(jax.jacfwd(_project, (0, 1)), (0, None))(points, body.log_cam)

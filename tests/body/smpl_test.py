@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
-from scipy.spatial.transform import Rotation
 
 from multibodies_jax.body import smpl
 from multibodies_jax.geometry import rotations
@@ -13,12 +12,6 @@ from tests.helpers import python2, random_body
 
 mesh = jax.jit(smpl.mesh)
 joints = jax.jit(smpl.joints)
-
-
-def random_poses(seed, batch=()):
-    rng = np.random.default_rng(seed)
-    rotmats = Rotation.random(24 * int(np.prod(batch)), rng=rng).as_matrix().reshape((*batch, 24, 3, 3))
-    return jnp.asarray(rotmats, jnp.float32), jnp.asarray(rng.normal(size=(*batch, 10)), jnp.float32)
 
 
 def posed_by_loops(body, rotmats, betas):
@@ -43,7 +36,7 @@ def posed_by_loops(body, rotmats, betas):
 def test_posing_equals_a_loop_in_float64(seed):
     body = random_body.arrays(seed)
     model = smpl.build(**body)
-    rotmats, betas = random_poses(seed)
+    rotmats, betas = random_body.poses(seed)
     vertices, p_world, R_world = posed_by_loops(body, rotmats, betas)
     np.testing.assert_allclose(mesh(model, rotmats, betas), vertices, atol=1e-5)
     T_world_joint = smpl.forward_kinematics(rotmats, smpl.shape(model, betas)[1], model.parents)
@@ -54,7 +47,7 @@ def test_posing_equals_a_loop_in_float64(seed):
 
 def test_the_rest_pose_is_the_shaped_template():
     model, _, _ = random_body.make()
-    _, betas = random_poses(0)
+    _, betas = random_body.poses(0)
     rotmats = jnp.broadcast_to(jnp.eye(3), (24, 3, 3))
     rest_verts, rest_joints = smpl.shape(model, betas)
     np.testing.assert_allclose(mesh(model, rotmats, betas), rest_verts, atol=1e-6)
@@ -63,7 +56,7 @@ def test_the_rest_pose_is_the_shaped_template():
 
 def test_batch_axes_are_independent():
     model, _, joint_model = random_body.make()
-    rotmats, betas = random_poses(0, (2, 3))
+    rotmats, betas = random_body.poses(0, (2, 3))
     for function, fixed in ((mesh, model), (joints, joint_model)):
         together = function(fixed, rotmats, betas)
         for index in np.ndindex(2, 3):
@@ -77,7 +70,7 @@ def test_contracted_joints_equal_the_regressor_on_the_mesh(seed):
     regressor = rng.normal(size=(5, 60)) * (rng.uniform(size=(5, 60)) < 0.2)  # Rows of any sum and sign.
     regressor[4] = np.eye(60)[7]
     joint_model = smpl.contract(model, regressor.astype(np.float32))
-    rotmats, betas = random_poses(seed, (4,))
+    rotmats, betas = random_body.poses(seed, (4,))
     expected = np.einsum("xv,bva->bxa", regressor, np.asarray(mesh(model, rotmats, betas), np.float64))
     np.testing.assert_allclose(joints(joint_model, rotmats, betas), expected, atol=1e-5)
 
@@ -117,28 +110,10 @@ def test_gradients_are_finite_and_equal_with_and_without_a_mesh(angle):
         np.testing.assert_allclose(one, other, atol=2e-4)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_the_jacobian_of_joints_equals_that_of_the_mesh_without_pose_correctives(seed):
-    arrays = random_body.arrays(seed)
-    arrays["posedirs"] = 0 * arrays["posedirs"]
-    _, regressor, _ = random_body.make(seed)
-    model = smpl.build(**arrays)
-    rotmats, betas = random_poses(seed)
-
-    def regressed(turns, betas):
-        turned = jnp.einsum("jab,jbc->jac", rotmats, rotations.axis_angle_to_matrix(turns), precision="highest")
-        return jnp.einsum("xv,va->xa", regressor, smpl.mesh(model, turned, betas), precision="highest")
-
-    expected = jax.jit(jax.jacfwd(regressed, argnums=(0, 1)))(jnp.zeros((24, 3)), betas)
-    by_rotation, by_shape = smpl.joints_jacobian(smpl.contract(model, regressor), rotmats, betas)
-    np.testing.assert_allclose(by_rotation, expected[0], atol=1e-5)
-    np.testing.assert_allclose(by_shape, expected[1], atol=1e-5)
-
-
 def test_a_subset_is_part_of_the_whole():
     model, _, _ = random_body.make()
     ids = np.array([7, 3, 50, 0, 21])
-    rotmats, betas = random_poses(0)
+    rotmats, betas = random_body.poses(0)
     part = smpl.subset(model, ids)
     np.testing.assert_allclose(mesh(part, rotmats, betas), mesh(model, rotmats, betas)[ids], atol=1e-6)
     np.testing.assert_array_equal(smpl.shape(part, betas)[1], smpl.shape(model, betas)[1])
@@ -153,7 +128,7 @@ def test_a_subset_keeps_the_faces_between_its_vertices():
 
 def test_mesh_and_joints_lower_for_every_platform():
     model, _, joint_model = random_body.make()
-    poses = random_poses(0, (2,))
+    poses = random_body.poses(0, (2,))
     for function, fixed in ((mesh, model), (joints, joint_model)):
         assert export.export(function, platforms=["cpu", "cuda", "tpu"])(fixed, *poses).platforms
 
@@ -174,7 +149,7 @@ def test_vertices_and_joints_equal_smplx(tmp_path):
     path = tmp_path / "SMPL_NEUTRAL.npz"
     parents = np.where(body["parents"] < 0, 2**32 - 1, body["parents"])
     np.savez(path, **official(body, kintree_table=np.stack([parents, np.arange(24)])))
-    rotmats, betas = random_poses(0, (2,))
+    rotmats, betas = random_body.poses(0, (2,))
     with np.load(path) as file:
         reference = smplx.SMPL("", data_struct=smplx.utils.Struct(**file), batch_size=2)
     R = torch.tensor(np.asarray(rotmats))

@@ -1,6 +1,8 @@
 """A random, tiny body in SMPL's format, for tests that need any body and none in particular."""
 
+import jax.numpy as jnp
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from multibodies_jax.body import smpl
 
@@ -29,3 +31,10 @@ def make(seed: int = 0, vertices: int = 60) -> tuple[smpl.SmplModel, np.ndarray,
     for row in regressor:
         row[rng.choice(vertices, 3, replace=False)] = rng.dirichlet(np.ones(3))
     return model, regressor.astype(np.float32), smpl.contract(model, regressor.astype(np.float32))
+
+
+def poses(seed, batch=()):
+    """Random rotations of the joints and shape coefficients."""
+    rng = np.random.default_rng(seed)
+    rotmats = Rotation.random(24 * int(np.prod(batch)), rng=rng).as_matrix().reshape((*batch, 24, 3, 3))
+    return jnp.asarray(rotmats, jnp.float32), jnp.asarray(rng.normal(size=(*batch, 10)), jnp.float32)
