@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
-from multibodies_jax.geometry import cameras
+from multibodies_jax.geometry import boxes, cameras
 
 ASSUMED_MM = 50.0  # The normal lens of a 35 mm film camera: 46.8 degrees over the diagonal.
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 _FEWEST_KEYPOINTS = 4  # With fewer the placement follows all joints: two or three points say little about the depth.
 _NEAREST = 0.1  # Metres; a body whose placement comes out nearer is placed by its origin and size alone.
+SHORTEST_CROP_FOCAL = 2.0  # Half-sides: the crop fills 53 degrees.
 _FOCAL_LIMITS = (0.1, 100.0)  # In image diagonals: from fisheyes to telescopes; anything else is a damaged entry.
 
 _EXIF_PHOTO = 0x8769
@@ -137,6 +138,15 @@ def intrinsics(focal_px: float, size: Sequence[int] | np.ndarray) -> Float[np.nd
     return np.array([[focal_px, 0, size[0] / 2], [0, focal_px, size[1] / 2], [0, 0, 1]], np.float32)
 
 
+def crop_focal(lens: Lens, box_scale: float) -> float:
+    """The focal length of a photograph in half-sides of a crop of `box_scale` x 200 pixels.
+
+    It is kept between `SHORTEST_CROP_FOCAL`, with which the camera still is in front of a whole body, and that of the
+    networks (`cameras.FOCAL`).
+    """
+    return float(np.clip(lens.focal_px / (boxes.SIDE / 2 * box_scale), SHORTEST_CROP_FOCAL, cameras.FOCAL))
+
+
 def place(
     points: Float[Array, "M K 3"],
     cam: Float[Array, "M 3"],
@@ -144,6 +154,7 @@ def place(
     box_center: Float[Array, "2"],
     box_scale: Float[Array, ""],
     intrinsics: Float[Array, "3 3"],
+    focal: Float[Array, ""] | float = cameras.FOCAL,
 ) -> tuple[Float[Array, "3 3"], Float[Array, "M 3"]]:
     """Where bodies stand before the camera of the photograph, so that they look as they do in the crop.
 
@@ -152,8 +163,9 @@ def place(
     shows them (linear least squares, `cameras.translation_from_keypoints`), the known ones only where there are four or
     more. Since bodies are metric and the focal length is one, people of one photograph get consistent depths.
 
-    What remains is perspective: the crop's camera is almost orthographic, so the nearer the true camera, the more of a
-    limb that points at it is seen larger than in the crop.
+    What remains is perspective, unless the crop's camera has the photograph's focal length (`crop_focal`): the one of
+    networks is almost orthographic, so the nearer the true camera, the more of a limb that points at it is seen larger
+    than in the crop.
 
     Args:
       points: J24 of the body model's frame (`joints24 + midhip`), metres.
@@ -162,6 +174,7 @@ def place(
       box_center: of the crop, pixels of the photograph.
       box_scale: the crop's side / 200 pixels.
       intrinsics: of the photograph, pixels.
+      focal: of the crop's camera, in half-sides of the crop.
 
     Returns:
       R and t with `p_camera = R p + t` for a point p of the body model's frame; R is the same for all bodies.
@@ -171,7 +184,7 @@ def place(
     camera = jnp.broadcast_to(intrinsics, (num, 3, 3))
     R = _towards(box_center, intrinsics)
     turned = jnp.einsum("ab,mkb->mka", R, points, precision="highest")
-    seen_px = cameras.crop_to_image(cameras.project_crop(points, cam), center, scale)
+    seen_px = cameras.crop_to_image(cameras.project_crop(points, cam, focal), center, scale)
     few = jnp.sum(known > 0) < _FEWEST_KEYPOINTS
     weights = jnp.broadcast_to(jnp.where(few, 1.0, known > 0), seen_px.shape[:2])
     t = cameras.translation_from_keypoints(turned, seen_px, weights, camera)

@@ -83,10 +83,12 @@ class Keypoints:
     Attributes:
       points: J24 in the crop's [-1, 1]; finite.
       confidence: factor of each keypoint's term, 0 where it is hidden.
+      focal: length of the camera, in half-sides of the crop.
     """
 
     points: Float[Array, "*N 24 2"]
     confidence: Float[Array, "*N 24"]
+    focal: Float[Array, "*N"]
 
 
 def with_camera(rotmats: Float[Array, "*N 24 3 3"], betas: Float[Array, "*N 10"], cam: Float[Array, "*N 3"]) -> Body:
@@ -101,17 +103,25 @@ def camera(body: Body) -> Float[Array, "*N 3"]:
 
 
 def visible_keypoints(
-    points: Float[Array | np.ndarray, "*N 24 2"], confidence: Float[Array | np.ndarray, "*N 24"]
+    points: Float[Array | np.ndarray, "*N 24 2"],
+    confidence: Float[Array | np.ndarray, "*N 24"],
+    focal: Float[Array | np.ndarray, "*N"] | float = cameras.FOCAL,
 ) -> Keypoints:
-    """Keypoints of which those with a confidence of 0 or less, or without finite coordinates, do not count at all."""
+    """Keypoints of which those with a confidence of 0 or less, or without finite coordinates, do not count at all.
+
+    `focal` is that of the crop's camera, in half-sides of the crop.
+    """
     points, confidence = jnp.asarray(points), jnp.asarray(confidence)
     seen = (confidence > 0) & jnp.all(jnp.isfinite(points), axis=-1)
-    return Keypoints(jnp.where(seen[..., None], points, 0.0), jnp.where(seen, confidence, 0.0))
+    focal = jnp.broadcast_to(jnp.asarray(focal, jnp.float32), confidence.shape[:-1])
+    return Keypoints(jnp.where(seen[..., None], points, 0.0), jnp.where(seen, confidence, 0.0), focal)
 
 
-def project(points: Float[Array, "*N 24 3"], body: Body) -> Float[Array, "*N 24 2"]:
+def project(
+    points: Float[Array, "*N 24 3"], body: Body, focal: Float[Array, "*N"] | float = cameras.FOCAL
+) -> Float[Array, "*N 24 2"]:
     """Where the body's camera shows points of the body model's frame, in the crop's [-1, 1]."""
-    return cameras.project_crop(points, camera(body))
+    return cameras.project_crop(points, camera(body), focal)
 
 
 def move(body: Body, step: Float[Array, "N 85"]) -> Body:
@@ -130,7 +140,7 @@ def terms_and_joints(
 ) -> tuple[Float[Array, "N"], Float[Array, "N 72"]]:
     """The objective without the prior, and X, which the prior scores; `anchor` is R0."""
     points = smpl.joints(joint_model, body.rotmats, body.betas)
-    error = _squared_error(project(points, body), keypoints, weights)
+    error = _squared_error(project(points, body, keypoints.focal), keypoints, weights)
     data = 0.5 * jnp.sum(keypoints.confidence * error / (1 + error / CUT), axis=-1)
     pull = jnp.sum((body.rotmats[:, 1:] - anchor[:, 1:]) ** 2, axis=(1, 2, 3))
     X = _einsum("nka,nab->nkb", points - centring.midhip(points)[:, None], body.rotmats[:, 0])
@@ -186,8 +196,9 @@ def curvature(
         points = smpl.joints(joint_model, body.rotmats, body.betas)
         by_rotation, by_shape = jacobian.of_joints(joint_model, body.rotmats, body.betas)
         by_body = jnp.concatenate([by_rotation.reshape(24, 3, 72), by_shape], axis=-1)
-        projected = jax.vmap(_project, (0, None))(points, body.log_cam)
-        by_point, by_camera = jax.vmap(jax.jacfwd(_project, (0, 1)), (0, None))(points, body.log_cam)
+        of_point = functools.partial(_project, focal=keypoints.focal)
+        projected = jax.vmap(of_point, (0, None))(points, body.log_cam)
+        by_point, by_camera = jax.vmap(jax.jacfwd(of_point, (0, 1)), (0, None))(points, body.log_cam)
         J = jnp.concatenate([_einsum("kua,kap->kup", by_point, by_body), by_camera], axis=-1)
         error = _squared_error(projected, keypoints, weights)
         reweighted = keypoints.confidence / (1 + error / CUT) ** 2 / weights.sigma**2
@@ -203,9 +214,9 @@ def curvature(
     return jax.vmap(one)(body, keypoints)
 
 
-def _project(point: Float[Array, "3"], log_cam: Float[Array, "3"]) -> Float[Array, "2"]:
+def _project(point: Float[Array, "3"], log_cam: Float[Array, "3"], focal: Float[Array, ""]) -> Float[Array, "2"]:
     cam = jnp.stack([jnp.exp(log_cam[0]), log_cam[1], log_cam[2]])
-    return cameras.project_crop(point[None], cam)[0]
+    return cameras.project_crop(point[None], cam, focal)[0]
 
 
 def _squared_error(projected: Float[Array, "*N 24 2"], keypoints: Keypoints, weights: Weights) -> Float[Array, "*N 24"]:

@@ -13,28 +13,37 @@ FOCAL_PX = (
     5000.0  # Of the crop camera, in pixels of a crop that is 224 wide, whatever the crop's real size (HMR, SPIN).
 )
 CROP_PX = 224.0
+FOCAL = 2 * FOCAL_PX / CROP_PX
+"""The same in half-sides of the crop, 44.6: what networks are trained with. Where the photograph's lens is known, a fit
+may use its focal length instead."""
+
 _MIN_SCALE = 1e-6
 _NEAREST = 1e-2  # Points nearer than this (a share of the camera's distance; metres in `project`) are held there.
 
 
-def project_crop(p: Float[Array, "*b K 3"], cam: Float[Array, "*b 3"]) -> Float[Array, "*b K 2"]:
+def project_crop(
+    p: Float[Array, "*b K 3"], cam: Float[Array, "*b 3"], focal: Float[Array, "*#b"] | float = FOCAL
+) -> Float[Array, "*b K 2"]:
     """Where points of the body model's frame appear in the crop, in [-1, 1].
 
-    The camera (s, tx, ty) stands for the translation t = (tx, ty, 2 f / (S s)), and the result is
-    f (p + t)_xy / (p + t)_z / (S / 2). It is computed as s (p + t)_xy / (1 + s S p_z / (2 f)), which is the same but
-    has no pole at s = 0, where training may pass.
+    The camera (s, tx, ty) stands for the translation t = (tx, ty, f / s) with the focal length f in half-sides of the
+    crop, and the result is f (p + t)_xy / (p + t)_z. It is computed as s (p + t)_xy / (1 + s p_z / f), which is the
+    same but has no pole at s = 0, where training may pass.
     """
     scale = cam[..., None, :1]
-    depth = 1 + scale * p[..., 2:] * (CROP_PX / (2 * FOCAL_PX))
+    depth = 1 + scale * p[..., 2:] / (focal if jnp.ndim(focal) == 0 else jnp.asarray(focal)[..., None, None])
     return scale * (p[..., :2] + cam[..., None, 1:]) / jnp.maximum(depth, _NEAREST)
 
 
-def crop_camera_to_translation(cam: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
-    """Translation (tx, ty, 2 f / (S s)) of crop cameras (s, tx, ty); a scale within 1e-6 of 0 counts as 1e-6.
+def crop_camera_to_translation(
+    cam: Float[Array, "*b 3"], focal: Float[Array, ""] | float = FOCAL
+) -> Float[Array, "*b 3"]:
+    """Translation (tx, ty, f / s) of crop cameras (s, tx, ty); a scale within 1e-6 of 0 counts as 1e-6.
 
-    The authors divide by S s + 1e-9, which is the same number in float32 from s = 1e-4 on.
+    The authors divide 2 f by S s + 1e-9, with f in pixels of a crop of S, which is the same number in float32 from
+    s = 1e-4 on.
     """
-    return jnp.stack([cam[..., 1], cam[..., 2], 2 * FOCAL_PX / (CROP_PX * _nonzero_scale(cam))], axis=-1)
+    return jnp.stack([cam[..., 1], cam[..., 2], focal / _nonzero_scale(cam)], axis=-1)
 
 
 def crop_camera_to_full(
@@ -42,10 +51,11 @@ def crop_camera_to_full(
     box_center: Float[Array, "*b 2"],
     box_scale: Float[Array, "*b"],
     intrinsics: Float[Array, "*b 3 3"] | None = None,
+    focal: Float[Array, ""] | float = FOCAL,
 ) -> tuple[Float[Array, "*b 3"], Float[Array, "*b 3 3"]]:
     """A camera of the original image that shows the body as the crop camera does.
 
-    Without `intrinsics` it is exact: the crop's own translation, seen with focal length f side / S and the principal
+    Without `intrinsics` it is exact: the crop's own translation, seen with focal length f side / 2 and the principal
     point at the box centre. Given `intrinsics` K, with focal length F = sqrt(Fx Fy), the body is moved to the depth
     z = 2 F / (side s), where it is as large, and to z K^-1 (u, v, 1), where its origin falls on the same pixel (u, v).
     The rest then differs by what perspective changes at the new distance and viewing angle.
@@ -55,15 +65,16 @@ def crop_camera_to_full(
       box_center: pixels of the original image.
       box_scale: the crop's side / 200 pixels.
       intrinsics: of the original image, pixels.
+      focal: f of the crop camera, in half-sides.
 
     Returns:
       The translation, metres, and the intrinsics that go with it.
     """
     side = boxes.SIDE * box_scale
     if intrinsics is None:
-        focal, zero, one = FOCAL_PX * side / CROP_PX, jnp.zeros_like(side), jnp.ones_like(side)
-        K = [focal, zero, box_center[..., 0], zero, focal, box_center[..., 1], zero, zero, one]
-        return crop_camera_to_translation(cam), jnp.stack(K, axis=-1).reshape((*side.shape, 3, 3))
+        focal_px, zero, one = focal * side / 2, jnp.zeros_like(side), jnp.ones_like(side)
+        K = [focal_px, zero, box_center[..., 0], zero, focal_px, box_center[..., 1], zero, zero, one]
+        return crop_camera_to_translation(cam, focal), jnp.stack(K, axis=-1).reshape((*side.shape, 3, 3))
     origin_px = crop_to_image((cam[..., :1] * cam[..., 1:])[..., None, :], box_center, box_scale)
     z = 2 * jnp.sqrt(intrinsics[..., 0, 0] * intrinsics[..., 1, 1]) / (side * _nonzero_scale(cam))
     xy = _to_ray(origin_px, intrinsics)[..., 0, :] * z[..., None]

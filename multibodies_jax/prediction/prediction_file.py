@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax import io
 from multibodies_jax.export import camera
-from multibodies_jax.geometry import cameras, joints
+from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.prediction.people import Person
@@ -109,6 +109,7 @@ def describe(
     box: tuple[Float[np.ndarray, "2"], float],
     about: Mapping[str, Any],
     lens: camera.Lens | None = None,
+    focal: float = cameras.FOCAL,
 ) -> Record:
     """All that is known about a person before representatives are chosen.
 
@@ -119,6 +120,7 @@ def describe(
       about: `image`, `image_size` (width, height), `person` (its number in the image), `body`, `body_fingerprint`,
         `trained_on`, `refined`, `commit`; and `placed` where the user put joints.
       lens: of the photograph; None assumes one (`camera.lens`).
+      focal: of the crop's camera that `hypotheses.cam` belongs to, in half-sides of the crop.
 
     Raises:
       ValueError: a hypothesis is not finite.
@@ -126,7 +128,8 @@ def describe(
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(hypotheses)):
         raise ValueError("the network's answer is not finite; the checkpoint is unusable, or the evidence is far off")
     center, scale = jnp.asarray(box[0], jnp.float32), jnp.float32(box[1])
-    translation, intrinsics, error_px = _measure(hypotheses, jnp.asarray(person.keypoints), center, scale)
+    seen = jnp.asarray(person.keypoints)
+    translation, intrinsics, error_px = _measure(hypotheses, seen, center, scale, jnp.float32(focal))
     values = {name: getattr(hypotheses, name) for name in _PREDICTED}
     values |= {"translation": translation, "error_px": error_px}
     record = {f"all_{name}": np.asarray(value) for name, value in values.items()}
@@ -151,7 +154,8 @@ def place(record: Record, lens: camera.Lens) -> Record:
     points = record["all_joints24"] + record["all_midhip"][:, None]
     given = points, record["all_cam"], record["keypoints"][:, 2], record["box_center"], record["box_scale"]
     matrix = camera.intrinsics(lens.focal_px, size)
-    rotation, translation = _place(*(jnp.asarray(value, jnp.float32) for value in (*given, matrix)))
+    focal = crop_focal(record)
+    rotation, translation = _place(*(jnp.asarray(value, jnp.float32) for value in (*given, matrix, focal)))
     record = record | {
         "focal_px": np.array(lens.focal_px, np.float32),
         "focal_source": np.array(lens.source),
@@ -164,16 +168,23 @@ def place(record: Record, lens: camera.Lens) -> Record:
     return record
 
 
+def crop_focal(record: Record) -> float:
+    """The focal length of the crop's camera that `cam`, `translation` and `intrinsics` belong to, in half-sides of the crop."""
+    return float(record["intrinsics"][0, 0]) / (boxes.SIDE / 2 * float(record["box_scale"]))
+
+
 _place = jax.jit(camera.place)
 
 
 @jax.jit
-def _measure(hypotheses: Hypotheses, keypoints_px: Array, center: Array, scale: Array) -> tuple[Array, Array, Array]:
+def _measure(
+    hypotheses: Hypotheses, keypoints_px: Array, center: Array, scale: Array, focal: Array
+) -> tuple[Array, Array, Array]:
     """Translations (M, 3) and the intrinsics of the whole image, and `keypoint_error_px` (M,)."""
     num = hypotheses.cam.shape[0]
     center, scale = jnp.broadcast_to(center, (num, 2)), jnp.broadcast_to(scale, (num,))
-    translation, intrinsics = cameras.crop_camera_to_full(hypotheses.cam, center, scale)
-    return translation, intrinsics[0], keypoint_error_px(hypotheses, keypoints_px, center, scale)
+    translation, intrinsics = cameras.crop_camera_to_full(hypotheses.cam, center, scale, focal=focal)
+    return translation, intrinsics[0], keypoint_error_px(hypotheses, keypoints_px, center, scale, focal)
 
 
 def hypotheses_of(record: Record) -> Hypotheses:
@@ -300,6 +311,7 @@ def keypoint_error_px(
     keypoints_px: Float[Array, "24 3"],
     center: Float[Array, "M 2"],
     scale: Float[Array, "M"],
+    focal: Float[Array, ""] | float = cameras.FOCAL,
 ) -> Float[Array, "M"]:
     """Mean distance of every hypothesis' projected joints to the known keypoints, pixels of the image.
 
@@ -308,11 +320,12 @@ def keypoint_error_px(
       keypoints_px: x, y, known.
       center: of each hypothesis' crop.
       scale: of each hypothesis' crop.
+      focal: of the crop's camera, in half-sides of the crop.
 
     Returns:
       NaN where no keypoint is known.
     """
-    crop = cameras.project_crop(hypotheses.joints24 + hypotheses.midhip[:, None], hypotheses.cam)
+    crop = cameras.project_crop(hypotheses.joints24 + hypotheses.midhip[:, None], hypotheses.cam, focal)
     projected = cameras.crop_to_image(crop, center, scale)
     known = keypoints_px[:, 2] > 0
     distance = jnp.linalg.norm(projected - keypoints_px[None, :, :2], axis=-1)

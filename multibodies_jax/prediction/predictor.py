@@ -29,6 +29,7 @@ from multibodies_jax.data import images
 from multibodies_jax.export import camera
 from multibodies_jax.fitting import objective
 from multibodies_jax.fitting import refine as refine_lib
+from multibodies_jax.geometry import cameras
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.prediction import detected, prediction, prediction_file
@@ -173,7 +174,8 @@ class Predictor:
         box = people_lib.box(person, (image.shape[1], image.shape[0]))
         inputs = self._see(image, person, box, f"{name}/{index}")
         refine = refine and self.config.fitting.steps > 0 and bool((person.keypoints[:, 2] > 0).any())
-        hypotheses = self.infer_refined(inputs) if refine else self.infer(inputs)
+        focal = camera.crop_focal(lens, box[1]) if refine else cameras.FOCAL
+        hypotheses = self.infer_refined(inputs, focal) if refine else self.infer(inputs)
         facts = provenance.metadata(self.config, self.bodies)
         about = {key: facts[key] for key in ("body", "body_fingerprint", "commit")} | {
             "trained_on": self.trained_on,
@@ -183,21 +185,25 @@ class Predictor:
             "refined": np.array(refine),
         }
         first = jax.tree.map(lambda leaf: leaf[0], hypotheses)
-        record = prediction_file.describe(first, person, box, about, lens)
+        record = prediction_file.describe(first, person, box, about, lens, focal)
         record = prediction_file.choose(record, n, self.quantizer_settings(refine))
         return prediction.Prediction(record, self.bodies.files, image)
 
-    def infer_refined(self, inputs: Inputs) -> Hypotheses:
+    def infer_refined(self, inputs: Inputs, focal: float = cameras.FOCAL) -> Hypotheses:
         """As `infer`, then every hypothesis is fitted to the visible keypoints (`fitting.refine`) and scored anew.
 
         The factors are those of `config.fitting`; what it leaves open is what evaluation chose, or else the default of
         `fitting.objective.Weights`. With `config.fitting.steps` of 0, the hypotheses are the network's.
+
+        Args:
+          inputs: of the network.
+          focal: of the crop's camera, in half-sides of the crop; the refined `cam` has it, too.
         """
         hypotheses = self.infer(inputs)
         if self.config.fitting.steps == 0:
             return hypotheses
         keypoints = inputs.evidence, inputs.kp2d_input
-        return refine_lib.refine(hypotheses, *keypoints, self.bodies.j24, self.log_prob, self.fitting_settings)
+        return refine_lib.refine(hypotheses, *keypoints, self.bodies.j24, self.log_prob, self.fitting_settings, focal)
 
     @property
     def fitting_settings(self) -> refine_lib.Settings:

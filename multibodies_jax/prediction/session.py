@@ -63,6 +63,9 @@ class Session:
         self._past: list[Prediction] = []
         self._start = prediction_file.hypotheses_of(opened.record)
         self._start_keypoints = opened.record["keypoints"]
+        self._start_focal = prediction_file.crop_focal(opened.record)
+        lens = camera.Lens(float(opened.record["focal_px"]), str(opened.record["focal_source"]))
+        self._focal = camera.crop_focal(lens, float(opened.record["box_scale"]))
         self._placed_before = opened.record["placed"] > 0
         self._model = model
         self.blocked, self.note = "", ""
@@ -196,12 +199,13 @@ class Session:
         certain = dataclasses.replace(weights, sigma=CERTAINTY * weights.sigma)
         steps = settings.steps or refine.Settings().steps  # A model that does not refine predictions has 0.
         certain = refine.Settings(certain, steps)
-        return refine.refine(self._start, points[None], confidence[None], model.bodies.j24, model.log_prob, certain)
+        keypoints_and_trust = points[None], confidence[None]
+        return refine.refine(self._start, *keypoints_and_trust, model.bodies.j24, model.log_prob, certain, self._focal)
 
     def _trust(self, sigma: float) -> Float[np.ndarray, "24"]:
         """Weight of each keypoint of the start in the robust term, at the median of the hypotheses' distances."""
         start = self._start
-        shown = cameras.project_crop(start.joints24 + start.midhip[..., None, :], start.cam)
+        shown = cameras.project_crop(start.joints24 + start.midhip[..., None, :], start.cam, self._start_focal)
         error = np.linalg.norm(np.asarray(shown[0]) - self._to_crop(self._start_keypoints), axis=2) / sigma
         return np.where(self._placed_before, 1.0, 1 / (1 + np.median(error, axis=0) ** 2 / objective.CUT) ** 2)
 
@@ -220,7 +224,7 @@ class Session:
         lens = camera.Lens(float(record["focal_px"]), str(record["focal_source"]))
         box = record["box_center"], float(record["box_scale"])
         one = jax.tree.map(lambda leaf: leaf[0], fitted)
-        described = prediction_file.describe(one, people.Person(keypoints), box, about, lens)
+        described = prediction_file.describe(one, people.Person(keypoints), box, about, lens, self._focal)
         chosen = prediction_file.choose_again(described | {"quantizer": record["quantizer"]}, self.n)
         return dataclasses.replace(self.prediction, record=chosen)
 

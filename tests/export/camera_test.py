@@ -60,13 +60,13 @@ def random_view(seed, flat, num=5):
     return [jnp.asarray(x, jnp.float32) for x in (points, cam, np.ones(24), (450.0, 120.0), 0.9)]
 
 
-def disagreement_px(points, cam, known, center, scale, focal_px, size=SIZE):
+def disagreement_px(points, cam, known, center, scale, focal_px, size=SIZE, focal=cameras.FOCAL):
     matrix = jnp.asarray(camera.intrinsics(focal_px, size))
-    R, t = camera.place(points, cam, known, center, scale, matrix)
+    R, t = camera.place(points, cam, known, center, scale, matrix, focal)
     np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-6)
     placed = np.einsum("ab,mkb->mka", R, points) + np.asarray(t)[:, None]
     homogeneous = placed @ np.asarray(matrix).T
-    crop = np.asarray(cameras.project_crop(points, cam))
+    crop = np.asarray(cameras.project_crop(points, cam, focal))
     seen = np.asarray(center) + crop * 100 * float(scale)
     return np.linalg.norm(homogeneous[..., :2] / homogeneous[..., 2:] - seen, axis=-1), R, np.asarray(t)
 
@@ -74,6 +74,21 @@ def disagreement_px(points, cam, known, center, scale, focal_px, size=SIZE):
 def test_flat_bodies_seen_from_afar_agree_with_the_crop():
     error, _, t = disagreement_px(*random_view(0, flat=0.05), focal_px=7000.0)
     assert error.max() < 0.6 and (t[:, 2] > 50).all()
+
+
+def test_a_crop_of_the_photographs_focal_length_loses_nothing_on_the_axis():
+    points, cam, known, _, scale = random_view(1, flat=1.0)
+    lens = camera.lens(SIZE, 900.0)
+    focal = camera.crop_focal(lens, float(scale))
+    assert focal == 900 / (100 * float(scale))
+    center = jnp.array(SIZE, jnp.float32) / 2
+    assert disagreement_px(points, cam, known, center, scale, 900.0, focal=focal)[0].max() < 0.01
+    assert disagreement_px(points, cam, known, center, scale, 900.0)[0].max() > 1
+
+
+@pytest.mark.parametrize(("focal_px", "expected"), [(60.0, camera.SHORTEST_CROP_FOCAL), (50_000.0, cameras.FOCAL)])
+def test_the_crops_focal_length_has_limits(focal_px, expected):
+    assert camera.crop_focal(camera.Lens(focal_px, "exif"), 1.0) == pytest.approx(expected)
 
 
 def test_the_turn_towards_the_person_lowers_the_disagreement():

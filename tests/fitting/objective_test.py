@@ -26,12 +26,14 @@ def rows(body):
     return zip(np.asarray(body.rotmats), np.asarray(body.betas), np.asarray(body.log_cam), strict=True)
 
 
-def test_the_value_equals_a_loop_in_float64():
+@pytest.mark.parametrize("focal", [5000 / 112, 3.0])
+def test_the_value_equals_a_loop_in_float64(focal):
     body, anchor, points, confidence = case()
-    keypoints = objective.visible_keypoints(points, confidence)
+    keypoints = objective.visible_keypoints(points, confidence, focal)
     args = (body, anchor, keypoints, reference.joint_model(), reference.log_prob, reference.WEIGHTS)
     expected = [
-        reference.value(row, np.zeros(85), anchor[i], points[i], confidence[i]) for i, row in enumerate(rows(body))
+        reference.value(row, np.zeros(85), anchor[i], points[i], confidence[i], focal=focal)
+        for i, row in enumerate(rows(body))
     ]
     np.testing.assert_allclose(objective.value(*args), expected, rtol=1e-5)
     np.testing.assert_allclose(objective.value_and_gradients(*args)[0], expected, rtol=1e-5)
@@ -39,7 +41,7 @@ def test_the_value_equals_a_loop_in_float64():
 
 def test_the_gradient_equals_differences_in_float64():
     body, anchor, points, confidence = case(1)
-    keypoints = objective.visible_keypoints(points, confidence)
+    keypoints = objective.visible_keypoints(points, confidence, 3.0)
     _, of_terms, of_prior = objective.value_and_gradients(
         body, anchor, keypoints, reference.joint_model(), reference.log_prob, reference.WEIGHTS
     )
@@ -50,7 +52,7 @@ def test_the_gradient_equals_differences_in_float64():
     ):
 
         def value(step, weights=weights):
-            return reference.value(row, step, anchor[0], points[0], confidence[0], weights)
+            return reference.value(row, step, anchor[0], points[0], confidence[0], weights, focal=3.0)
 
         expected = np.array([(value(h * axis) - value(-h * axis)) / (2 * h) for axis in np.eye(85)])
         np.testing.assert_allclose(gradient[0], expected, atol=2e-4 * np.abs(expected).max())
@@ -64,8 +66,8 @@ def test_the_curvature_is_that_of_the_objective_where_the_residuals_vanish():
     joint_model = reference.joint_model(arrays)
     body = dataclasses.replace(body, betas=jnp.zeros_like(body.betas))
     points = [reference.points(arrays, R, b) for R, b, _ in rows(body)]
-    shown = objective.project(jnp.asarray(points, jnp.float32), body)
-    keypoints = objective.visible_keypoints(shown, confidence)
+    shown = objective.project(jnp.asarray(points, jnp.float32), body, jnp.full(N, 4.0))
+    keypoints = objective.visible_keypoints(shown, confidence, 4.0)
     H, by_step = objective.curvature(body, keypoints, joint_model, reference.WEIGHTS)
 
     def terms(step, part):

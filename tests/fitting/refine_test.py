@@ -36,8 +36,8 @@ def shown(hyps):
     return np.asarray(cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam))
 
 
-def run(hyps, points, visible, settings=SETTINGS):
-    return refine.refine(hyps, points, visible, reference.joint_model(), reference.log_prob, settings)
+def run(hyps, points, visible, settings=SETTINGS, focal: float | jax.Array = cameras.FOCAL):
+    return refine.refine(hyps, points, visible, reference.joint_model(), reference.log_prob, settings, focal)
 
 
 def from_mean(points, visible, settings=SETTINGS):
@@ -60,6 +60,18 @@ def test_refined_bodies_lie_on_the_keypoints_and_are_scored():
         reference.joint_model(),
     )
     np.testing.assert_allclose(refined.joints24, again.joints24, atol=1e-5)
+
+
+def test_every_person_is_fitted_under_the_focal_length_of_its_own_crop():
+    hyps, points = case()
+    every = np.ones((B, 24), np.float32)
+    together = run(hyps, points, every, focal=jnp.array([2.0, cameras.FOCAL, 4.0]))
+    for person, focal in enumerate((2.0, cameras.FOCAL, 4.0)):
+        one = slice(person, person + 1)
+        alone = run(jax.tree.map(lambda x, one=one: x[one], hyps), points[one], every[one], focal=focal)
+        np.testing.assert_array_equal(together.joints24[one], alone.joints24)
+    moved = np.abs(together.joints24 - run(hyps, points, every).joints24).max(axis=(1, 2, 3))
+    assert moved[1] == 0 and (moved[[0, 2]] > 0.01).all(), moved
 
 
 def test_a_perturbed_pose_returns_to_the_exact_keypoints_it_was_taken_from():

@@ -64,8 +64,9 @@ def test_points_in_the_plane_of_the_crop_camera_are_held_before_it():
 @given(seed=st.integers(0, 2**31 - 1))
 def test_the_full_camera_shows_exactly_what_the_crop_camera_shows(batch, seed):
     points, cam, center, scale = random_view(seed, batch)
-    translation, K = cameras.crop_camera_to_full(cam, center, scale)
-    expected_px = cameras.crop_to_image(cameras.project_crop(points, cam), center, scale)
+    focal = cameras.FOCAL if seed % 2 else 5.0
+    translation, K = cameras.crop_camera_to_full(cam, center, scale, focal=focal)
+    expected_px = cameras.crop_to_image(cameras.project_crop(points, cam, focal), center, scale)
     full_px = cameras.project(points + translation[..., None, :], K)
     np.testing.assert_allclose(full_px, expected_px, atol=2e-3)
 

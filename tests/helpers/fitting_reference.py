@@ -59,17 +59,17 @@ def points(body, rotmats, betas):
     return regressor() @ np.einsum("vk,kva->va", body["weights"], np.array(carried))
 
 
-def value(start, step, anchor, keypoints, confidence, weights=WEIGHTS):
-    """The objective of (rotmats, betas, (log s, tx, ty)) moved by 85 numbers, term by term."""
+def value(start, step, anchor, keypoints, confidence, weights=WEIGHTS, focal=5000 / 112):
+    """The objective of (rotmats, betas, (log s, tx, ty)) moved by 85 numbers, term by term; 2 f / S is 5000 / 112."""
     rotmats, betas, log_cam = (np.asarray(x, np.float64) for x in start)
     rotmats = rotmats @ Rotation.from_rotvec(step[:72].reshape(24, 3)).as_matrix()
     betas, log_cam = betas + step[72:82], log_cam + step[82:]
     p = points(body_arrays(), rotmats, betas)
-    depth = 5000 / 112 / np.exp(log_cam[0])  # 2 f / (S s), metres.
+    depth = focal / np.exp(log_cam[0])  # Metres.
     total = 0.0
     for k in range(24):
         if confidence[k] > 0:
-            x = 5000 / 112 * (p[k, :2] + log_cam[1:]) / (p[k, 2] + depth)
+            x = focal * (p[k, :2] + log_cam[1:]) / (p[k, 2] + depth)
             e = np.sum((x - keypoints[k]) ** 2) / weights.sigma**2
             total += 0.5 * confidence[k] * e / (1 + e / 25)
     X = (p - (p[_HIPS[0]] + p[_HIPS[1]]) / 2) @ rotmats[0]

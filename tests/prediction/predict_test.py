@@ -166,7 +166,8 @@ def test_the_full_camera_shows_joints_where_the_crop_camera_does(tmp_path, body)
     record = prediction_file.load(tmp_path / "out" / "a_0.npz")
     homogeneous = record["joints24_camera"].astype(np.float64) @ record["intrinsics"].T
     full_px = homogeneous[..., :2] / homogeneous[..., 2:]
-    crop = cameras.project_crop(jnp.asarray(record["joints24"] + record["midhip"][:, None]), jnp.asarray(record["cam"]))
+    points, cam = jnp.asarray(record["joints24"] + record["midhip"][:, None]), jnp.asarray(record["cam"])
+    crop = cameras.project_crop(points, cam, prediction_file.crop_focal(record))
     crop_px = record["box_center"] + np.asarray(crop) * 100 * record["box_scale"]
     np.testing.assert_allclose(full_px, crop_px, atol=2e-2)
     known = record["keypoints"][:, 2] > 0

@@ -56,7 +56,9 @@ def opened(model, person):
 def pixels(record, k):
     """Where the crop's camera shows joint k of all hypotheses, (M, 2)."""
     found = prediction_file.hypotheses_of(record)
-    crop = cameras.project_crop(found.joints24 + found.midhip[..., None, :], found.cam)
+    crop = cameras.project_crop(
+        found.joints24 + found.midhip[..., None, :], found.cam, prediction_file.crop_focal(record)
+    )
     return np.asarray(crop[0, :, k]) * 100 * float(record["box_scale"]) + record["box_center"]
 
 
@@ -67,7 +69,7 @@ def place_of(record, k, shift):
 def test_all_hypotheses_follow_a_hidden_joint_and_keep_what_is_seen(model, opened):
     its = session.Session(opened, model)
     assert its.blocked == its.note == "" and its.placed == ()
-    wanted = place_of(opened.record, WRIST, (40, -30))
+    wanted = place_of(opened.record, WRIST, (50, -40))
     its.place("left_wrist", wanted)
     now = its.prediction.record
     before, after = (np.linalg.norm(pixels(record, WRIST) - wanted, axis=1) for record in (opened.record, now))
