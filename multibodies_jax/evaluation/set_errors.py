@@ -176,7 +176,7 @@ def centroid_joints(
     """
     # Above the floor, so that a cluster of excluded hypotheses has a mean.
     log_w = weights.floored_below_peak(log_weights)
-    _, share = jax.vmap(functools.partial(kmeans.shares, n=n))(log_w, assignment)
+    _, share = jax.vmap(functools.partial(kmeans.shares, num=n))(log_w, assignment)
     return jnp.einsum("bmk,bmja->bkja", share, points, precision="highest")
 
 

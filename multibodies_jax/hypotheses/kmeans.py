@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 _CANDIDATES = 8  # Draws per new seed; the one that lowers the energy most is kept.
-_SCREENING = 3  # Steps that every start takes before the best one goes on alone.
+_SCREENING = 2  # Steps that every start takes before the best one goes on alone.
 
 
 def squared_distances(points: Float[Array, "M D"]) -> Float[Array, "M M"]:
@@ -23,82 +23,94 @@ def squared_distances(points: Float[Array, "M D"]) -> Float[Array, "M M"]:
 def partition(
     squared: Float[Array, "M M"],
     log_w: Float[Array, "M"],
-    noise: Float[Array, "S n M"],
+    n: int | Int[Array, ""],
+    noise: Float[Array, "N S M"],
     iterations: int,
 ) -> Int[Array, "M"]:
-    """The cluster of every point: the best of S seedings after a few steps, refined.
+    """The cluster, 0 to n - 1, of every point: the best of S seedings after a few steps, refined.
 
     Args:
       squared: `squared_distances`.
       log_w: of `weights.floored`.
-      noise: standard Gumbel draws that choose the seeds.
+      n: clusters, 1 to N; may be traced.
+      noise: standard Gumbel draws that choose the seeds; the first n rows are used.
       iterations: most steps of the best start.
     """
-    n = noise.shape[1]
+    num = len(noise)
+    first = jax.lax.top_k(log_w + noise[0, 0], min(noise.shape[1], len(log_w)))[1]
 
-    def start(noise):
-        assignment = _seed(squared, log_w, noise)
-        assignment = _descend(squared, log_w, assignment, n, _SCREENING)
-        return assignment, energy(squared, log_w, assignment, n)
+    def start(first, noise):
+        assignment = _seed(squared, log_w, n, first, noise)
+        assignment = _descend(squared, log_w, assignment, n, num, _SCREENING)
+        return assignment, energy(squared, log_w, assignment, num)
 
-    assignments, energies = jax.vmap(start)(noise)
-    return _descend(squared, log_w, assignments[_first_least(energies)], n, iterations)
+    assignments, energies = jax.vmap(start, (0, 1))(first, noise[:, : len(first)])
+    return _descend(squared, log_w, assignments[_first_least(energies)], n, num, iterations)
 
 
 def shares(
-    log_w: Float[Array, "M"], assignment: Int[Array, "M"], n: int
-) -> tuple[Bool[Array, "M n"], Float[Array, "M n"]]:
-    """Membership and the weights within each cluster, relative to its likeliest member: no underflow."""
-    own = assignment[:, None] == jnp.arange(n)[None]
+    log_w: Float[Array, "M"], assignment: Int[Array, "M"], num: int
+) -> tuple[Bool[Array, "M N"], Float[Array, "M N"]]:
+    """Membership in N clusters and the weights within each, relative to its likeliest member: no underflow."""
+    own = assignment[:, None] == jnp.arange(num)[None]
     peak = jnp.max(jnp.where(own, log_w[:, None], -jnp.inf), axis=0)
     relative = jnp.where(own, jnp.exp(log_w - peak[assignment])[:, None], 0.0)
-    return own, relative / jnp.sum(relative, axis=0, keepdims=True)
+    # The sum is at least 1, of the likeliest member, except in an empty cluster.
+    return own, relative / jnp.maximum(jnp.sum(relative, axis=0, keepdims=True), 1.0)
 
 
 def to_centroids(
-    squared: Float[Array, "M M"], share: Float[Array, "M n"]
-) -> tuple[Float[Array, "M n"], Float[Array, "n"]]:
-    """Squared distances to the centroids, and the weighted mean of it over each cluster's members."""
+    squared: Float[Array, "M M"], share: Float[Array, "M N"]
+) -> tuple[Float[Array, "M N"], Float[Array, "N"]]:
+    """Squared distances to the centroids, and the weighted mean of it over each cluster's members.
+
+    An empty cluster is infinitely far from all points, so that none goes there.
+    """
     mean = jnp.matmul(squared, share, precision="highest")
     within = 0.5 * jnp.sum(share * mean, axis=0)
-    return jnp.maximum(mean - within[None], 0.0), within
+    return jnp.where(jnp.any(share > 0, axis=0)[None], jnp.maximum(mean - within[None], 0.0), jnp.inf), within
 
 
-def masses(log_w: Float[Array, "M"], own: Bool[Array, "M n"]) -> Float[Array, "n"]:
+def masses(log_w: Float[Array, "M"], own: Bool[Array, "M N"]) -> Float[Array, "N"]:
     """Sum of the weights of each cluster."""
     return jnp.sum(jnp.where(own, jnp.exp(log_w)[:, None], 0.0), axis=0)
 
 
 def energy(
-    squared: Float[Array, "M M"], log_w: Float[Array, "M"], assignment: Int[Array, "M"], n: int
+    squared: Float[Array, "M M"], log_w: Float[Array, "M"], assignment: Int[Array, "M"], num: int
 ) -> Float[Array, ""]:
     """Eq (3): E = sum_k sum_{m in S_k} w_m |X_m - c_k|^2, with c_k the weighted mean of cluster S_k.
 
     It is the mass of each cluster times its weighted mean squared distance to the centroid, summed.
     """
-    own, share = shares(log_w, assignment, n)
+    own, share = shares(log_w, assignment, num)
     return jnp.sum(masses(log_w, own) * to_centroids(squared, share)[1])
 
 
-def _seed(squared: Float[Array, "M M"], log_w: Float[Array, "M"], noise: Float[Array, "n M"]) -> Int[Array, "M"]:
+def _seed(
+    squared: Float[Array, "M M"],
+    log_w: Float[Array, "M"],
+    n: int | Int[Array, ""],
+    first: Int[Array, ""],
+    noise: Float[Array, "N M"],
+) -> Int[Array, "M"]:
     """Greedy k-means++ (Arthur and Vassilvitskii, 2007), in the log domain; returns the first assignment.
 
     Gumbel noise draws the candidates of a seed, all different, with probability weight x squared distance to the
     nearest seed so far.
     """
-    first = jnp.argmax(log_w + noise[0])
     weights = jnp.exp(log_w)
 
-    def add(nearest, noise):
-        _, candidates = jax.lax.top_k(log_w + jnp.log(nearest) + noise, min(_CANDIDATES, squared.shape[0]))
+    def add(k, state):
+        nearest, assignment = state
+        _, candidates = jax.lax.top_k(log_w + jnp.log(nearest) + noise[k], min(_CANDIDATES, squared.shape[0]))
         left = jnp.minimum(nearest[None], squared[candidates])
         chosen = candidates[_first_least(jnp.sum(left * weights[None], axis=1))]
-        return jnp.minimum(nearest, squared[chosen]), chosen
+        closer = squared[chosen] < nearest
+        return jnp.where(closer, squared[chosen], nearest), jnp.where(closer, k, assignment)
 
-    _, others = jax.lax.scan(add, squared[first], noise[1:])
-    seeds = jnp.concatenate([first[None], others])
-    to_seeds = squared[:, seeds]
-    return _fill_empty(jnp.argmin(to_seeds, axis=1), jnp.min(to_seeds, axis=1), log_w, len(noise))
+    nearest, assignment = jax.lax.fori_loop(1, n, add, (squared[first], jnp.zeros(len(log_w), jnp.int32)))
+    return _fill_empty(assignment, nearest, log_w, n, len(noise))
 
 
 def _first_least(energies: Float[Array, "x"]) -> Int[Array, ""]:
@@ -111,20 +123,29 @@ def _first_least(energies: Float[Array, "x"]) -> Int[Array, ""]:
 
 
 def _descend(
-    squared: Float[Array, "M M"], log_w: Float[Array, "M"], assignment: Int[Array, "M"], n: int, iterations: int
+    squared: Float[Array, "M M"],
+    log_w: Float[Array, "M"],
+    assignment: Int[Array, "M"],
+    n: int | Int[Array, ""],
+    num: int,
+    iterations: int,
 ) -> Int[Array, "M"]:
-    """Up to `iterations` steps, each to a lower energy: Lloyd's, or the best single move where that stands still."""
+    """Up to `iterations` steps, each to a lower energy: Lloyd's, or the best other one where that stands still."""
 
     def step(state):
         assignment, done, _ = state
-        own, share = shares(log_w, assignment, n)
+        own, share = shares(log_w, assignment, num)
         to_centroid, within = to_centroids(squared, share)
         nearest = jnp.argmin(to_centroid, axis=1)
-        nearest = _fill_empty(nearest, jnp.min(to_centroid, axis=1), log_w, n)
+        nearest = _fill_empty(nearest, jnp.min(to_centroid, axis=1), log_w, n, num)
         lloyd = jnp.any(nearest != assignment)
-        moved, gain = _best_move(to_centroid, own, log_w, assignment)
+        mass = masses(log_w, own)
+        saved = _saved(to_centroid, log_w, own, mass)
+        moved, gain = _best_move(to_centroid, log_w, own, mass, saved, assignment)
+        merged, merge_gain = _best_merge(to_centroid, within, share, mass, saved, assignment)
+        moved, gain = jnp.where(merge_gain > gain, merged, moved), jnp.maximum(gain, merge_gain)
         # Below rounding of the energy a move could be undone and made again.
-        move = gain > 1e-6 * jnp.sum(masses(log_w, own) * within)
+        move = gain > 1e-6 * jnp.sum(mass * within)
         assignment = jnp.where(lloyd, nearest, jnp.where(move, moved, assignment))
         return assignment, done + 1, lloyd | move
 
@@ -134,39 +155,78 @@ def _descend(
     return jax.lax.while_loop(unfinished, step, (assignment, 0, True))[0]
 
 
-def _best_move(
-    to_centroid: Float[Array, "M n"],
-    own: Bool[Array, "M n"],
-    log_w: Float[Array, "M"],
-    assignment: Int[Array, "M"],
-) -> tuple[Int[Array, "M"], Float[Array, ""]]:
-    """The single reassignment that lowers the energy most, both centroids following (Hartigan and Wong, 1979)."""
-    n = to_centroid.shape[1]
-    w, mass = jnp.exp(log_w), masses(log_w, own)
-    own_distance = jnp.take_along_axis(to_centroid, assignment[:, None], axis=1)[:, 0]
-    own_mass = mass[assignment]
+def _saved(
+    to_centroid: Float[Array, "M N"], log_w: Float[Array, "M"], own: Bool[Array, "M N"], mass: Float[Array, "N"]
+) -> Float[Array, "M"]:
+    """The energy that a cluster loses when a point leaves it, its centroid following."""
+    w = jnp.exp(log_w)
+    own_mass = jnp.sum(jnp.where(own, mass[None], 0.0), axis=1)
+    own_distance = jnp.sum(jnp.where(own, to_centroid, 0.0), axis=1)
     rest = own_mass - w
     # A member that is nearly all of its cluster saves nothing that the subtraction can resolve.
     movable = rest > 1e-4 * own_mass
-    saved = jnp.where(movable, own_mass * w * own_distance / jnp.where(movable, rest, 1.0), 0.0)
-    paid = mass[None] * w[:, None] * to_centroid / jnp.maximum(mass[None] + w[:, None], 1e-37)
-    gain = jnp.where(own, -jnp.inf, saved[:, None] - paid)
-    best = jnp.argmax(gain)
-    return assignment.at[best // n].set(best % n), gain.ravel()[best]
+    return jnp.where(movable, own_mass * w * own_distance / jnp.where(movable, rest, 1.0), 0.0)
+
+
+def _best_move(
+    to_centroid: Float[Array, "M N"],
+    log_w: Float[Array, "M"],
+    own: Bool[Array, "M N"],
+    mass: Float[Array, "N"],
+    saved: Float[Array, "M"],
+    assignment: Int[Array, "M"],
+) -> tuple[Int[Array, "M"], Float[Array, ""]]:
+    """The single reassignment that lowers the energy most, both centroids following (Hartigan and Wong, 1979)."""
+    w = jnp.exp(log_w)[:, None]
+    paid = mass[None] * w * to_centroid / jnp.maximum(mass[None] + w, 1e-37)
+    gain = jnp.where(own | jnp.isinf(to_centroid), -jnp.inf, saved[:, None] - paid)
+    point, cluster = jnp.divmod(jnp.argmax(gain), len(mass))
+    return jnp.where(jnp.arange(len(w)) == point, cluster, assignment), jnp.max(gain)
+
+
+def _best_merge(
+    to_centroid: Float[Array, "M N"],
+    within: Float[Array, "N"],
+    share: Float[Array, "M N"],
+    mass: Float[Array, "N"],
+    saved: Float[Array, "M"],
+    assignment: Int[Array, "M"],
+) -> tuple[Int[Array, "M"], Float[Array, ""]]:
+    """Merges two clusters, and makes the point that costs most where it is, in a third one, a cluster of its own.
+
+    Two clusters of masses p and q whose centroids are d apart cost p q / (p + q) d^2 more together (Ward, 1963).
+    """
+    point, cluster = jnp.argmax(saved), jnp.arange(len(mass))
+    # Columns of empty clusters are not finite; `pairs` leaves them out.
+    apart = jnp.matmul(share.T, to_centroid, precision="highest") - within[:, None]
+    cost = mass[:, None] * mass[None] / jnp.maximum(mass[:, None] + mass[None], 1e-37) * jnp.maximum(apart, 0.0)
+    other = jnp.any(share > 0, axis=0) & (cluster != assignment[point])
+    pairs = other[:, None] & other[None] & (cluster[:, None] < cluster[None])
+    cost = jnp.where(pairs, cost, jnp.inf)
+    kept, freed = jnp.divmod(jnp.argmin(cost), len(mass))
+    merged = jnp.where(assignment == freed, kept, assignment)
+    return jnp.where(jnp.arange(len(saved)) == point, freed, merged), saved[point] - jnp.min(cost)
 
 
 def _fill_empty(
-    assignment: Int[Array, "M"], distance: Float[Array, "M"], log_w: Float[Array, "M"], n: int
+    assignment: Int[Array, "M"],
+    distance: Float[Array, "M"],
+    log_w: Float[Array, "M"],
+    n: int | Int[Array, ""],
+    num: int,
 ) -> Int[Array, "M"]:
-    """Gives each empty cluster the point that costs most where it is, from a cluster that keeps another."""
+    """Gives each empty cluster of the first n the point that costs most where it is, from a cluster that keeps another."""
     cost = jnp.maximum(log_w + jnp.log(distance), -1e30)  # Duplicates cost nothing, but are there to be taken.
+    cluster = jnp.arange(num)
 
     def sizes(assignment):
-        return jnp.sum(assignment[:, None] == jnp.arange(n)[None], axis=0)
+        return jnp.sum(assignment[:, None] == cluster[None], axis=0)
+
+    def empty(assignment):
+        return (sizes(assignment) == 0) & (cluster < n)
 
     def fill(assignment):
-        size = sizes(assignment)
-        point = jnp.argmax(jnp.where(size[assignment] > 1, cost, -jnp.inf))
-        return assignment.at[point].set(jnp.argmin(size))
+        point = jnp.argmax(jnp.where(sizes(assignment)[assignment] > 1, cost, -jnp.inf))
+        return assignment.at[point].set(jnp.argmax(empty(assignment)))
 
-    return jax.lax.while_loop(lambda assignment: jnp.any(sizes(assignment) == 0), fill, assignment)
+    return jax.lax.while_loop(lambda assignment: jnp.any(empty(assignment)), fill, assignment)

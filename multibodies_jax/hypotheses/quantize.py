@@ -66,15 +66,17 @@ def quantize(
     Weighted K-means: the weights w are those of eq (2). Each cluster is represented by its medoid, the member nearest
     to the centroid, and its probability is the sum of its weights.
 
-    Greedy k-means++ seeds `starts` times, a few steps screen them, and the best goes on: Lloyd's steps and, when these
-    stand still, the single move that lowers the energy most (Hartigan and Wong, 1979). No result depends on the
-    rest of the batch, except that where two distances agree to rounding the compiler's order of summation decides.
+    Greedy k-means++ seeds `starts` times, each time from another first point, a few steps screen them, and the best goes
+    on: Lloyd's steps and, when these stand still, the single move (Hartigan and Wong, 1979) or the merging of two
+    clusters, which frees one, that lowers the energy most. No result depends on the rest of the batch or on other n, except
+    that where two distances agree to rounding the compiler's order of summation decides.
 
     Args:
       points: any unit; finite.
       log_weights: unnormalised log-probabilities; -inf excludes a hypothesis (it represents a cluster only if n exceeds
         the number of the others).
-      n: number of representatives, 1 to M; static under jit, like `starts` and `iterations`.
+      n: number of representatives, 1 to M; static under jit, like `starts` and `iterations`. Several n share one compiled
+        program.
       keys: one random key per example; derive it from the example, not from its place in the batch.
       starts: seedings tried.
       iterations: most steps that the best start may take.
@@ -85,12 +87,15 @@ def quantize(
     Raises:
       ValueError: if n is not in 1..M, or another argument has the wrong size.
     """
-    _check_counts(n, points.shape[1], starts, iterations)
+    num = points.shape[1]
+    _check_counts(n, num, starts, iterations)
     _check_keys(points, log_weights, keys)
-    return _quantize(points, log_weights, keys, n, starts, iterations)
+    room = min(num, next((room for room in _ROOMS if n <= room), num))
+    return _first(_quantize(points, log_weights, keys, n, room, starts, iterations), n)
 
 
 QUANTIZERS.register("paper", quantize)
+_ROOMS = (10, 25, 50)  # Each program serves all n up to one of these: those of the paper's tables without waste.
 
 
 def select(
@@ -207,21 +212,29 @@ def likeliest_first(found: Quantized) -> Quantized:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("n", "starts", "iterations"))
-def _quantize(points, log_weights, keys, n: int, starts: int, iterations: int) -> Quantized:
+@functools.partial(jax.jit, static_argnames=("room", "starts", "iterations"))
+def _quantize(points, log_weights, keys, n: Int[Array, ""], room: int, starts: int, iterations: int) -> Quantized:
+    """`quantize` with room for `room` clusters, those from n on empty: one compiled program serves every n up to it."""
+
     def one(points, log_weights, key):
         log_w, excluded = floored(log_weights)
         squared = kmeans.squared_distances(points)
-        noise = jax.random.gumbel(key, (starts, n, len(log_w)))
-        assignment = kmeans.partition(squared, log_w, noise, iterations)
-        own, share = kmeans.shares(log_w, assignment, n)
+        noise = jax.random.gumbel(key, (room, starts, len(log_w)))
+        assignment = kmeans.partition(squared, log_w, n, noise, iterations)
+        own, share = kmeans.shares(log_w, assignment, room)
         to_centroid, _ = kmeans.to_centroids(squared, share)
         # An excluded hypothesis comes after every other member.
         rank = jnp.where(own, to_centroid + jnp.where(excluded, 1e30, 0.0)[:, None], jnp.inf)
         medoid = jnp.argmin(rank, axis=0).astype(jnp.int32)
         centroid = jnp.einsum("mn,md->nd", share, points, precision="highest")
-        prob = kmeans.masses(log_w, own)
-        energy = kmeans.energy(squared, log_w, assignment, n)
+        prob = jnp.where(jnp.arange(room) < n, kmeans.masses(log_w, own), -1.0)  # Empty clusters come last.
+        energy = kmeans.energy(squared, log_w, assignment, room)
         return likeliest_first(Quantized(medoid, centroid, prob, assignment.astype(jnp.int32), energy))
 
     return jax.vmap(one)(points, log_weights, keys)
+
+
+@functools.partial(jax.jit, static_argnames="n")
+def _first(found: Quantized, n: int) -> Quantized:
+    """The first n clusters; those that follow are empty."""
+    return found.replace(medoid=found.medoid[:, :n], centroid=found.centroid[:, :n], prob=found.prob[:, :n])

@@ -71,8 +71,8 @@ def test_shares_of_a_cluster_whose_weights_underflow():
 def test_a_partition_cannot_be_improved_by_a_single_move_and_is_near_the_best_of_scikit_learn(problem):
     points, log_weights, squared = problem
     log_w, _ = weights.floored(jnp.array(log_weights))
-    noise = jax.random.gumbel(jax.random.key(0), (8, N, len(points)))
-    labels = kmeans.partition(jnp.array(squared), log_w, noise, 30)
+    noise = jax.random.gumbel(jax.random.key(0), (N, 8, len(points)))
+    labels = kmeans.partition(jnp.array(squared), log_w, N, noise, 30)
     assert sorted(set(np.asarray(labels))) == list(range(N))
     energy = jax.jit(lambda labels: kmeans.energy(jnp.array(squared), log_w, labels, N))
     found = float(energy(labels))
@@ -84,3 +84,23 @@ def test_a_partition_cannot_be_improved_by_a_single_move_and_is_near_the_best_of
     fit = KMeans(N, n_init=20, random_state=0)
     fit.fit(points.astype(np.float64), sample_weight=softmax(log_weights))
     assert found < 1.02 * fit.inertia_
+
+
+def test_a_partition_into_n_is_the_same_with_room_for_more_clusters_and_n_may_be_traced(problem):
+    _, log_weights, squared = problem
+    log_w, _ = weights.floored(jnp.array(log_weights))
+    noise = jax.random.gumbel(jax.random.key(0), (9, 4, len(log_w)))
+    partition = jax.jit(lambda n: kmeans.partition(jnp.array(squared), log_w, n, noise, 30))
+    for n in (3, 9):
+        alone = kmeans.partition(jnp.array(squared), log_w, n, noise[:n], 30)
+        np.testing.assert_array_equal(partition(n), alone)
+        assert sorted(set(np.asarray(alone))) == list(range(n))
+
+
+def test_an_empty_cluster_is_far_from_all_points(problem):
+    _, log_weights, squared = problem
+    log_w, _ = weights.floored(jnp.array(log_weights))
+    own, share = kmeans.shares(log_w, jnp.array(LABELS), N + 1)
+    distance, within = kmeans.to_centroids(jnp.array(squared), share)
+    assert not own[:, N].any() and (share[:, N] == 0).all() and within[N] == 0
+    assert np.isinf(distance[:, N]).all() and np.isfinite(distance[:, :N]).all()

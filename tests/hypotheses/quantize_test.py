@@ -67,23 +67,36 @@ def test_what_always_holds(seed, n, spread):
         np.testing.assert_allclose(found.centroid[:, 0], mean, atol=1e-5)
 
 
-def test_finds_the_best_partition_of_few_points():
+def least_energies(points, log_weights, n):
+    """Eq (3) at its optimum (B,), by trying every partition of the points into n clusters."""
+    labels = np.array(
+        [l for l in itertools.product(range(n), repeat=points.shape[1]) if list(dict.fromkeys(l)) == list(range(n))]
+    )
+    own, points, weights = np.eye(n)[labels], np.array(points, np.float64), softmax(log_weights)
+    mass = np.einsum("bm,pmn->bpn", weights, own)
+    total = np.einsum("bm,bmd,pmn->bpnd", weights, points, own)
+    second = np.einsum("bm,bmd->b", weights, points**2)
+    return (second[:, None] - (np.square(total).sum(axis=3) / mass).sum(axis=2)).min(axis=1)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_finds_the_best_partition_of_five_points(n, size):
     rng = np.random.default_rng(0)
-    points, log_weights = (rng.normal(size=shape).astype(np.float32) for shape in ((40, 6, 2), (40, 6)))
-    found = quantize.quantize(jnp.array(points), jnp.array(log_weights), 2, keys(40), starts=8)
-    weights, ratio = softmax(log_weights), []
-    for b in range(40):
-        energies = []
-        for labels in itertools.product([0, 1], repeat=5):
-            one = np.array([*labels, 0], bool)
-            energies.append(0.0)
-            for part in (one, ~one):
-                if part.any():
-                    mean = weights[b, part] @ points[b, part] / weights[b, part].sum()
-                    energies[-1] += weights[b, part] @ ((points[b, part] - mean) ** 2).sum(axis=1)
-        ratio.append(found.energy[b] / min(energies))
-    # Starts and moves do not prove an optimum, but nearly always reach it.
-    assert min(ratio) > 1 - 1e-4 and np.mean(np.array(ratio) < 1 + 1e-4) >= 0.95 and max(ratio) < 1.2
+    points = rng.normal(size=(1000, 5, size)).astype(np.float32)
+    log_weights = np.log(rng.uniform(0.01, 0.3, (1000, 5))).astype(np.float32)
+    found = quantize.quantize(jnp.array(points), jnp.array(log_weights), n, keys(1000))
+    ratio = np.asarray(found.energy) / least_energies(points, log_weights, n)
+    # No step proves an optimum; Lloyd's and single moves alone miss 3 to 10 of a thousand where n is 3 or 4.
+    assert ratio.min() > 1 - 1e-2 and np.sum(ratio > 1.01) <= 2
+
+
+def test_two_clusters_merge_where_no_single_move_and_no_step_of_lloyd_finds_the_optimum():
+    points = np.float32([5, 7, 1, 5, 2])[None, :, None]
+    log_weights = np.log(np.float32([0.02, 0.03, 0.13, 0.25, 0.13]))[None]
+    found = quantize.quantize(jnp.tile(points, (50, 1, 1)), jnp.tile(log_weights, (50, 1)), 3, keys(50))
+    np.testing.assert_allclose(found.energy, 0.065 / 0.56, rtol=1e-4)
+    np.testing.assert_array_equal(found.assignment, np.tile([0, 2, 1, 0, 1], (50, 1)))
 
 
 @pytest.mark.parametrize("n", [5, 10, 25])
