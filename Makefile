@@ -41,7 +41,7 @@ tables: $(VENV)/installed  ## Train and evaluate every method for three seeds, p
 test: $(VENV)/installed-dev  ## Run the whole test suite.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-fast: $(VENV)/installed-dev  ## Run the tests that train nothing long and start no processes.
+test-fast: $(VENV)/installed-dev  ## Run the tests that take less than two seconds each.
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(VENV)/installed-dev  ## Formatting, lint and types.

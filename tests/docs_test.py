@@ -4,6 +4,8 @@ import ast
 import pathlib
 import re
 
+import pytest
+
 from configs import default
 from multibodies_jax.training import config_versions
 
@@ -93,6 +95,7 @@ def test_config_fields_that_documents_name_exist():
     assert not {(name, field) for name, field in missing if not field.endswith((".md", ".py", ".json", ".h5"))}
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert len(code.splitlines()) <= 14

@@ -76,6 +76,7 @@ def test_every_room_of_the_core_exists():
     assert {room for room, _ in files()} >= set(CORE)
 
 
+@pytest.mark.slow
 def test_sub_packages_import_what_lies_below_them():
     against = set()
     for room, path in files(*ALLOWED):

@@ -32,6 +32,7 @@ def row(name, out):
     return made
 
 
+@pytest.mark.slow
 def test_which_controls_an_evaluation_has(out):
     def names(out):
         return [made.name for made in methods.rows(fixture.evaluation(out, eval__methods=NAMES))]
@@ -46,6 +47,7 @@ def test_which_controls_an_evaluation_has(out):
     assert [one.reads_others for one in made] == [False, False, False, True]
 
 
+@pytest.mark.slow
 def test_random_subsets_are_nested_members_without_repetition(out):
     random = row("random", out)
     five, two = (np.asarray(random.sets(out, n)["mpjpe"]) for n in (5, 2))
@@ -56,6 +58,7 @@ def test_random_subsets_are_nested_members_without_repetition(out):
     assert any(set(five[b]) != set(every[b, :5]) for b in range(fixture.B))
 
 
+@pytest.mark.slow
 def test_perturbed_bodies_begin_with_the_body_itself_and_are_nested():
     out = fixture.made()
     keys, joint_model = out.keys(outputs.NOISE), out.networks.scorer.j24
@@ -66,6 +69,7 @@ def test_perturbed_bodies_begin_with_the_body_itself_and_are_nested():
     assert np.abs(many.rotmats[:, 3, 0] - out.hmr.rotmats[:, 0, 0]).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["strict", "released"])
 def test_the_noise_of_hmr_has_the_least_error_on_validation_and_is_used_for_its_metric(protocol):
     parts = [fixture.made(seed=seed, padding=seed, protocol=protocols.PROTOCOLS[protocol]) for seed in (0, 1)]
@@ -99,6 +103,7 @@ def test_the_noise_of_hmr_has_the_least_error_on_validation_and_is_used_for_its_
             np.testing.assert_allclose(errors, sets(out, tuned[n][metric], n)[name], rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_code_books_are_the_same_bodies_for_every_image(out):
     book = row("codebook", out)
     bodies = controls.codebooks(tiny.config(), out.networks.main.bodies, (1, 5))
@@ -109,6 +114,7 @@ def test_code_books_are_the_same_bodies_for_every_image(out):
             np.testing.assert_allclose(errors, expected[metric], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchangeable", [False, True])
 def test_shuffled_evidence_gives_the_set_of_another_example(exchangeable):
     out = fixture.made(exchangeable=exchangeable)
@@ -127,6 +133,7 @@ def test_shuffled_evidence_gives_the_set_of_another_example(exchangeable):
     assert (np.abs(found - out.members(index)["mpjpe"]) > 1e-3).all()
 
 
+@pytest.mark.slow
 def test_noisy_bodies_are_refined_and_their_sets_are_nested(out):
     evaluation = fixture.evaluation(out, fitting__steps=1, fitting__prior=0.3, fitting__anchor=5.0)
     made = methods.METHODS["hmr_noise_refined"](evaluation)

@@ -11,6 +11,7 @@ from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people
 
 
+@pytest.mark.slow
 def test_stages_of_a_tiny_model_run_and_their_shares_sum_to_one():
     stages = inference.prepare(2, flow_width=8, trunk="resnet_small", crop_size=32, hidden=16, num_hypotheses=26)
     assert stages["quantizer, n=25"]().medoid.shape == (2, 25)
@@ -152,6 +153,7 @@ def test_steps_of_both_take_turns_and_medians_count(monkeypatch):
     assert order == ["a", "b"] * 3
 
 
+@pytest.mark.slow
 def test_a_training_step_of_a_tiny_model_runs():
     small = {"hidden": 8, "width": 8}
     _, metrics = training.prepare("keypoints", 64, 2, 3, **small)()

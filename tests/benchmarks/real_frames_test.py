@@ -63,6 +63,7 @@ def test_the_calibration_gives_pixels_and_a_camera_that_looks_forward(tmp_path):
             real_frames.read_cameras(path)
 
 
+@pytest.mark.slow
 def test_the_error_is_that_of_the_best_body_around_the_middle_of_the_hips(points):
     body = np.zeros((24, 3))
     for index, name in enumerate(joints.J24):

@@ -8,6 +8,7 @@ from benchmarks import released
 M, N = 3, 2
 
 
+@pytest.mark.slow
 def test_both_pytorch_programs_agree_with_ours():
     pytest.importorskip("torch")
     from benchmarks import torch_programs

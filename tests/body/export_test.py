@@ -43,6 +43,7 @@ INPUTS = Inputs(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trunk", "dtype"), [("resnet50", "bfloat16"), ("resnet_small", "float32"), ("keypoints", "float32")]
 )

@@ -172,6 +172,7 @@ def test_spin_there_and_back_is_the_same_bit_for_bit(small, tmp_path, capsys, pr
     _same(_state(tmp_path / "back.pt"), state)
 
 
+@pytest.mark.slow
 def test_multibodies_there_and_back_keeps_every_live_tensor(small, embedded, tmp_path, capsys):
     state = peer_files.multibodies(3)
     torch_writer.save(tmp_path / "model.pth", state)

@@ -43,6 +43,7 @@ def test_every_position_draws_anew():
     assert len(np.unique(draws)) == 400 and 0.45 < draws.mean() < 0.55
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [(0.7, 0.3), (7.0, 3.0), (1.0, 2.0, 3.0)])
 def test_sources_are_mixed_by_weight_whatever_their_sizes(weights):
     sources = [_source(5 + 20 * i, first=1000 * i) for i in range(len(weights))]
@@ -53,6 +54,7 @@ def test_sources_are_mixed_by_weight_whatever_their_sizes(weights):
     np.testing.assert_allclose(np.bincount(numbers[:80] // 1000) / 80, np.array(weights) / sum(weights), atol=0.05)
 
 
+@pytest.mark.slow
 def test_sources_read_as_one_share_by_size():
     joined = pipeline.Concatenated([_source(30), _source(1, 1000), _source(9, 2000)])
     assert [joined[i]["number"] for i in (0, 29, 30, 31, 39)] == [0, 29, 1000, 2000, 2008] and len(joined) == 40
@@ -162,6 +164,7 @@ def test_an_unusable_record_stops_the_stream_with_its_own_error():
         next(iterator)
 
 
+@pytest.mark.slow
 def test_command_line_flags_need_not_be_parsed():
     code = (
         "from multibodies_jax.data import pipeline\n"

@@ -223,6 +223,7 @@ def wide(joint_model):
     )
 
 
+@pytest.mark.slow
 def test_wide_views_crop_around_what_the_detector_found(wide):
     found = np.where(wide["kp2d_input"][..., None] > 0, wide["kp2d"], 0)
     variety = virtual_views.WIDE

@@ -177,6 +177,7 @@ def _photographs():
         yield image["file_name"], np.reshape(np.array(annotation["keypoints"], np.float64), (17, 3)), annotation["bbox"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["skier", "astronaut"])
 def test_the_networks_equal_those_run_by_tensorflow_js(detector, name):
     """`tensorflow_js.json` has the published graphs' own outputs for the photographs in 256 x 256 pixels, black added.

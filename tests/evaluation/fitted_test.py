@@ -85,6 +85,7 @@ def row(name, out, **overrides):
     return made
 
 
+@pytest.mark.slow
 def test_refined_sets_are_quantized_from_the_refined_hypotheses(out):
     first = refine.Settings().replace(steps=2)
     density = jax.tree_util.Partial(type(out.networks.density).log_prob, out.networks.density)
@@ -99,6 +100,7 @@ def test_refined_sets_are_quantized_from_the_refined_hypotheses(out):
     assert np.abs(np.asarray(expected) - np.asarray(out.members(index)["mpjpe"])).max() > 1
 
 
+@pytest.mark.slow
 def test_the_single_body_is_refined_from_hmr_or_fitted_from_the_mean_pose(out):
     single = row("hmr_refined", out)
     assert (single.name, single.ns) == ("HMR (M = 1), refined", (1,))

@@ -45,6 +45,7 @@ def test_the_default_lists_every_row_that_exists_except_the_slow_ones():
     assert {*tiny.config().eval.methods, *default.FITTED} == set(methods.METHODS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [

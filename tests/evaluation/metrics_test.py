@@ -38,6 +38,7 @@ def test_pa_mpjpe_is_the_svd_solution(noise, shape):
     np.testing.assert_allclose(jax.jit(metrics.pa_mpjpe_mm)(pred, target), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**31 - 1))
 def test_pa_mpjpe_does_not_see_a_similarity(seed):
     rng = np.random.default_rng(seed)
@@ -62,6 +63,7 @@ def test_degenerate_sets_are_finite_with_finite_gradients(kind):
         np.testing.assert_allclose(value, 0, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_gradient_of_pa_mpjpe_leads_to_the_truth():
     pred, target = jnp.float32(skeletons(3, 8)), jnp.float32(skeletons(4, 8))
     gradient = jax.grad(lambda p: metrics.pa_mpjpe_mm(p, target).sum())(pred)

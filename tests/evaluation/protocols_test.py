@@ -115,6 +115,7 @@ def by_hand(case, name):
     return released, strict, selection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["h36m_p2", "3dpw", "mpi_inf_3dhp", "released"])
 def test_a_protocol_and_its_strict_sibling_by_hand(case, name):
     protocol = protocols.PROTOCOLS[name]

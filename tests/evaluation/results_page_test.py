@@ -22,6 +22,7 @@ def result(monkeypatch):
     return found | {"same_people": results.same_people({"a": findings, "b": findings}, "ours")}
 
 
+@pytest.mark.slow
 def test_the_page_has_every_row_and_choice(result):
     text = results_page.markdown(result)
     means = result["metrics"]["a"]["ours"]["2"]
@@ -33,6 +34,7 @@ def test_the_page_has_every_row_and_choice(result):
     assert "Hypotheses ever best: 3; never: 3" in text
 
 
+@pytest.mark.slow
 def test_an_inspection_is_told_in_the_words_of_its_network(result):
     found = {"kl": 3.0, "verdict": "neither", "error_encoded_mm": 1.0, "error_sampled_mm": 2.0, "spread_mm": 3.0}
     text = results_page.markdown(

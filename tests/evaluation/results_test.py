@@ -130,6 +130,7 @@ def test_published_numbers_stand_beside_those_of_the_main_row():
     assert rows[0]["difference"] == pytest.approx(60.0 - 61.517)
 
 
+@pytest.mark.slow
 def test_the_head_says_what_was_evaluated_and_the_files_are_replaced_together(tmp_path, found, monkeypatch):
     evaluation = fixture.evaluation(fixture.made())
     result = results.describe(evaluation, {"init": None, "training_seconds": 3.0})

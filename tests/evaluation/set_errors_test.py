@@ -62,6 +62,7 @@ def test_single_bodies(errors):
         np.testing.assert_allclose(found["random"][metric], error.mean(axis=1), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_centroids_are_the_weighted_means_of_members_also_where_weights_vanish():
     rng = np.random.default_rng(3)
     joints, log_weights = rng.normal(size=(_B, _M, 4, 3)), rng.normal(size=(_B, _M)) * 3

@@ -10,6 +10,7 @@ from tests.helpers import evaluation_fixture as fixture
 NS = (1, 2, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["prior", "uniform"])
 def test_errors_and_calibration_are_those_of_the_sets_under_each_temperature(weights):
     parts = [fixture.made(seed=seed, padding=seed, weights=weights) for seed in (0, 1)]

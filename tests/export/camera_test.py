@@ -71,6 +71,7 @@ def disagreement_px(points, cam, known, center, scale, focal_px, size=SIZE, foca
     return np.linalg.norm(homogeneous[..., :2] / homogeneous[..., 2:] - seen, axis=-1), R, np.asarray(t)
 
 
+@pytest.mark.slow
 def test_flat_bodies_seen_from_afar_agree_with_the_crop():
     error, _, t = disagreement_px(*random_view(0, flat=0.05), focal_px=7000.0)
     assert error.max() < 0.6 and (t[:, 2] > 50).all()

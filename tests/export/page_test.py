@@ -120,6 +120,7 @@ def bodies_over_the_photograph(picture):
     return ~is_green[np.ix_(y.astype(int), x.astype(int))]
 
 
+@pytest.mark.slow
 @browser
 @pytest.mark.slow
 def test_a_browser_shows_the_chosen_bodies_on_the_person(tmp_path, made):
@@ -144,6 +145,7 @@ def test_a_browser_shows_the_chosen_bodies_on_the_person(tmp_path, made):
     assert covered[4].sum() > covered[1].sum()
 
 
+@pytest.mark.slow
 @browser
 @pytest.mark.slow
 def test_a_browser_lists_the_set_of_the_slider(tmp_path, made):

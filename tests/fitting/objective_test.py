@@ -26,6 +26,7 @@ def rows(body):
     return zip(np.asarray(body.rotmats), np.asarray(body.betas), np.asarray(body.log_cam), strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("focal", [5000 / 112, 3.0])
 def test_the_value_equals_a_loop_in_float64(focal):
     body, anchor, points, confidence = case()
@@ -58,6 +59,7 @@ def test_the_gradient_equals_differences_in_float64():
         np.testing.assert_allclose(gradient[0], expected, atol=2e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_the_curvature_is_that_of_the_objective_where_the_residuals_vanish():
     """With exact keypoints at the anchor the Gauss-Newton form is the Hessian, here without pose correctives."""
     body, _, _, confidence = case(2)

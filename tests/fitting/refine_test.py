@@ -46,6 +46,7 @@ def from_mean(points, visible, settings=SETTINGS):
     return refine.fit_from_mean_pose(points, visible, mean, reference.joint_model(), reference.log_prob, settings)
 
 
+@pytest.mark.slow
 def test_refined_bodies_lie_on_the_keypoints_and_are_scored():
     hyps, points = case()
     refined = run(hyps, points, np.ones((B, 24), np.float32), SETTINGS.replace(steps=10))
@@ -74,6 +75,7 @@ def test_every_person_is_fitted_under_the_focal_length_of_its_own_crop():
     assert moved[1] == 0 and (moved[[0, 2]] > 0.01).all(), moved
 
 
+@pytest.mark.slow
 def test_a_perturbed_pose_returns_to_the_exact_keypoints_it_was_taken_from():
     """The prior and the anchor are weak here, so that the exact keypoints decide."""
     rotmats, betas, cam = reference.random_bodies(2, B)
@@ -90,6 +92,7 @@ def test_a_perturbed_pose_returns_to_the_exact_keypoints_it_was_taken_from():
     assert error(refined) < 0.6 * error(near)
 
 
+@pytest.mark.slow
 def test_no_result_depends_on_the_batch():
     """To the last bits, which depend on a body's place among those that are fitted at once."""
     hyps, points = case()
@@ -103,6 +106,7 @@ def test_no_result_depends_on_the_batch():
         np.testing.assert_allclose(alone.joints24, all_people.joints24[order], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", ["refine", "mean pose"])
 def test_hidden_keypoints_have_no_influence(fit):
     hyps, points = case()
@@ -113,6 +117,7 @@ def test_hidden_keypoints_have_no_influence(fit):
     jax.tree.map(np.testing.assert_array_equal, function(points, visible), function(elsewhere, visible))
 
 
+@pytest.mark.slow
 def test_a_keypoint_of_more_confidence_is_met_more_exactly():
     hyps, points = case()
     points = points + 0.1 * np.random.default_rng(3).normal(size=points.shape).astype(np.float32)
@@ -127,6 +132,7 @@ def test_a_keypoint_of_more_confidence_is_met_more_exactly():
     assert distance(surer) < 0.3 * distance(visible)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_nothing_is_nan_where_hardly_anything_is_seen(count):
     hyps, points = case()
@@ -139,6 +145,7 @@ def test_nothing_is_nan_where_hardly_anything_is_seen(count):
         np.testing.assert_allclose(run(hyps, points, visible).joints24, hyps.joints24, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
 def test_a_person_is_found_from_the_mean_pose_from_every_side(turn):
     rotmats, betas, cam = reference.random_bodies(4, B, spread=0.15)

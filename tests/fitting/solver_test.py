@@ -34,6 +34,7 @@ def value(body, anchor, keypoints, weights=reference.WEIGHTS):
     return objective.value(body, anchor, keypoints, reference.joint_model(), reference.log_prob, weights)
 
 
+@pytest.mark.slow
 def test_the_optimum_is_that_of_scipy_in_float64():
     start, points = shown()
     confidence = np.ones((N, 24), np.float32)
@@ -57,6 +58,7 @@ def test_the_optimum_is_that_of_scipy_in_float64():
     assert np.abs(further.x).max() < 0.02
 
 
+@pytest.mark.slow
 def test_the_objective_never_rises():
     start, points = shown(2)
     keypoints = objective.visible_keypoints(points, np.ones((N, 24), np.float32))

@@ -152,6 +152,7 @@ def test_translation_is_spins_estimate_on_a_crop(seed):
     np.testing.assert_allclose(found, np.linalg.solve(left, right), rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("visible", [0, 1])
 def test_translation_without_enough_keypoints_is_finite(visible):
     points, _, _, _ = random_view(0)

@@ -56,6 +56,7 @@ def test_axis_angles_come_back_with_relative_precision(angle):
     np.testing.assert_allclose(back, axis_angle, rtol=1e-5, atol=1e-6 * angle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("angle", ANGLES)
 def test_gradients_are_finite_and_right(angle):
     axis_angle = jnp.asarray(angle * random_axes(), jnp.float32)
@@ -78,6 +79,7 @@ def test_axis_angle_gradient_through_the_matrix_is_the_identity():
         np.testing.assert_allclose(jacobians, np.broadcast_to(np.eye(3), jacobians.shape), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_second_derivatives_are_finite_at_no_rotation():
     hessian = jax.hessian(lambda v: rotations.axis_angle_to_matrix(v).sum())(jnp.zeros(3))
     assert all_finite(hessian)

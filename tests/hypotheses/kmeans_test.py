@@ -68,6 +68,7 @@ def test_shares_of_a_cluster_whose_weights_underflow():
     np.testing.assert_allclose(share[:, 1], [0, 0, expected, 1 - expected], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_partition_cannot_be_improved_by_a_single_move_and_is_near_the_best_of_scikit_learn(problem):
     points, log_weights, squared = problem
     log_w, _ = weights.floored(jnp.array(log_weights))

@@ -49,6 +49,7 @@ def check(points, log_weights, n, found):
     return squared, own
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), n=st.sampled_from([1, 2, 5, 12]), spread=st.sampled_from([0.0, 1.0, 30.0, 1e4]))
 def test_what_always_holds(seed, n, spread):
@@ -99,6 +100,7 @@ def test_two_clusters_merge_where_no_single_move_and_no_step_of_lloyd_finds_the_
     np.testing.assert_array_equal(found.assignment, np.tile([0, 2, 1, 0, 1], (50, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 10, 25])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_energy_reaches_the_best_of_ten_starts_of_sklearn(n, weighted):

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.losses import best_of_m
@@ -16,6 +17,7 @@ def test_one_valid_joint_decides_then_the_fallback_then_the_first():
     assert best_of_m.nearest_hypothesis(ERROR, FALLBACK, VALID).tolist() == [1, 2, 0]
 
 
+@pytest.mark.slow
 def test_the_best_comes_first_and_hypothesis_0_second():
     hyps = Hypotheses(**losses.floats(losses.make()[0]))
     best = jnp.array([1, 0, 4, 2, 3])

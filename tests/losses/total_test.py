@@ -76,6 +76,7 @@ def test_evidence_and_target_are_different_keypoints():
     assert (np.asarray(before["mode0_reprojection_best"] != after["mode0_reprojection_best"])[hidden.any(axis=1)]).all()
 
 
+@pytest.mark.slow
 def test_mesh_is_built_only_where_it_counts():
     def forbidden(rotmats, betas):
         raise AssertionError("meshed with weight 0")

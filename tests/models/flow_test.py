@@ -79,6 +79,7 @@ class TorchAuthors(Authors):
             return torch.nn.Sequential(*layers[:-2]).eval()(torch.tensor(x)).numpy()
 
 
+@pytest.mark.slow
 def test_log_prob_equals_the_authors_form():
     variables, X = random_variables(SMALL), random_points(1, 6, 5)
     np.testing.assert_allclose(small_log_prob(variables, X), Authors(variables).log_prob(X), rtol=1e-4, atol=1e-3)
@@ -100,6 +101,7 @@ def full_size():
     return variables, z, samples, X, jax.jit(model.apply)(variables, X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("authors", [Authors, TorchAuthors])
 def test_density_and_samples_equal_the_authors_at_full_size(full_size, authors):
     variables, z, samples, X, log_prob = full_size
@@ -119,6 +121,7 @@ def bijector(variables):
     return SMALL.bind(variables).distribution(None).bijector
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(seed=st.integers(0, 2**31 - 1))
 def test_log_det_equals_autodiff_and_the_inverse_undoes(seed):
@@ -136,6 +139,7 @@ def test_log_det_equals_autodiff_and_the_inverse_undoes(seed):
     np.testing.assert_allclose(back, z, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_density_integrates_to_one():
     model = flow.Flow(layers=4, width=8, size=2)
     variables = random_variables(model)
@@ -164,6 +168,7 @@ def moons(num, seed):
     return jnp.asarray(0.01 * (points + 0.08 * rng.normal(size=points.shape)) + 3.0, jnp.float32)
 
 
+@pytest.mark.slow
 def test_training_learns_moons_and_leaves_masks_and_statistics_alone():
     data, held_out = moons(2000, 0), moons(1000, 1)
     model = flow.Flow(layers=8, width=32, dropout=0.0, size=2)
@@ -198,6 +203,7 @@ def test_training_learns_moons_and_leaves_masks_and_statistics_alone():
     jax.tree.map(np.testing.assert_array_equal, dict(left), fixed)
 
 
+@pytest.mark.slow
 def test_masks_are_drawn_once_per_seed_and_fair():
     model = flow.Flow(layers=20, width=4)
     first, again, other = (
@@ -218,6 +224,7 @@ def test_dropout_is_off_unless_training_and_differs_among_examples():
     assert len(np.unique(np.asarray(moving))) == 8
 
 
+@pytest.mark.slow
 def test_dropout_differs_among_layers():
     """Two equal couplings stretch by the square of one, unless they drop different units."""
     params = jax.tree.map(lambda x: 0.4 * x[:1], random_variables(SMALL)["params"]["couplings"])

@@ -29,6 +29,7 @@ def test_parameters_are_named_shaped_and_drawn_alike(M):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])  # Below and above a quarter of the hidden width: both orders of products.
 @pytest.mark.parametrize("activation", ["none", "relu"])
 @pytest.mark.parametrize("M", [1, 3])

@@ -52,6 +52,7 @@ def test_head_equals_the_plain_iteration(batch, activation, M, kind):
     np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_a_step_of_adam_moves_the_feedback_alike_for_every_M():
     """Adam's first step is lr x sign(gradient), whatever M is; many nearly equal states must not add it up."""
     feature = jnp.asarray(RNG.normal(size=(4, FEATURES)), jnp.float32)

@@ -93,6 +93,7 @@ def copy_weights(variables, net):
     return variables
 
 
+@pytest.mark.slow
 def test_resnet50_equals_pytorch_in_both_modes():
     torch, net = torch_resnet50()
     image = RNG.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)

@@ -53,6 +53,7 @@ def export(*arguments):
     return export_command.main([*map(str, arguments)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["glb", "obj", "ply", "csv"])
 def test_one_prediction_makes_one_file_beside_it(folder, format, capsys):
     before = names(folder)
@@ -89,6 +90,7 @@ def test_bvh_is_a_file_for_each_body(folder):
     assert (folder / "one.bvh").read_text().startswith("HIERARCHY")
 
 
+@pytest.mark.slow
 def test_pages_of_a_folder_and_their_index(folder):
     assert export(folder, "--format=html", f"--out={folder / 'out'}") == 0
     assert names(folder / "out") == ["a.html", "b.html", "index.html"]

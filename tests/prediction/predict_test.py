@@ -116,6 +116,7 @@ def _predict(body, folder, people_path, out, n=2, crop_size=32, seen=None, focal
     return predict.predict(model, folder, people_path, n, out, focal_px, refine=False, detector=detector)
 
 
+@pytest.mark.slow
 def test_every_person_gets_a_file_and_a_picture(tmp_path, body):
     seen = []
     failures = _predict(body, _folder(tmp_path), _people(tmp_path), tmp_path / "out", seen=seen)

@@ -34,6 +34,7 @@ def one(model):
     return found
 
 
+@pytest.mark.slow
 def test_bodies_are_weighted_and_stand_before_the_camera(model, one):
     assert one.n == 2 and one.name == "image_0"
     np.testing.assert_allclose(one.probabilities.sum(), 1, rtol=1e-5)
@@ -66,6 +67,7 @@ def test_another_n_is_that_of_predicting_with_it(model, one):
         one.requantize(7)
 
 
+@pytest.mark.slow
 def test_a_saved_prediction_is_the_same(one, tmp_path):
     one.save(tmp_path / "one.npz")
     again = prediction.load(tmp_path / "one.npz")
@@ -80,6 +82,7 @@ def test_a_saved_prediction_is_the_same(one, tmp_path):
         prediction.load(tmp_path / "other.npz")
 
 
+@pytest.mark.slow
 def test_files_are_written(one, tmp_path):
     one.to_glb(tmp_path / "one.glb", spread_colors=True)
     one.to_html(tmp_path / "one.html")

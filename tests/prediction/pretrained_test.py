@@ -34,6 +34,7 @@ def packed(trained, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_packed_networks_predict_as_the_work_directory_does(trained, packed):
     expected = multibodies_jax.load(trained)
     model = pretrained.load_pretrained(path=packed)

@@ -19,6 +19,8 @@ from multibodies_jax.prediction import people, prediction, prediction_file, sess
 from tests.helpers import made_predictions, tiny
 from tests.helpers import trained as shared_run
 
+pytestmark = pytest.mark.slow
+
 HIDDEN = ("left_elbow", "left_wrist", "right_ankle")
 WRIST = joints.J24.index("left_wrist")
 IMAGE = np.zeros((480, 400, 3), np.uint8)

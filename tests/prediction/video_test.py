@@ -12,7 +12,7 @@ from multibodies_jax.export import glb
 from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people, video, video_files
 from multibodies_jax.tracking import frames
-from tests.helpers import made_videos, moving_people
+from tests.helpers import garbage, made_videos, moving_people
 from tests.helpers.glb_reader import Glb
 
 
@@ -43,6 +43,7 @@ def crossing(tmp_path_factory):
     return folder / "out", model
 
 
+@pytest.mark.slow
 def test_two_people_who_cross_keep_their_identity(crossing):
     out, model = crossing
     tables = _tables(out)
@@ -136,6 +137,7 @@ def test_the_overlay_has_a_panel_for_each_rank_and_the_length_of_the_video(cross
     assert not [path for path in crossing[0].iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_no_image_is_kept(tmp_path):
     clip, images, most = moving_people.video(tmp_path / "clip.mp4", frames=12), [], []
     detect = moving_people.Detector(walkers=1)
@@ -146,7 +148,8 @@ def test_no_image_is_kept(tmp_path):
         most.append(sum(one() is not None for one in images))
         return detect(image)
 
-    assert video.predict_video(moving_people.Model(), clip, tmp_path / "out", n=2, detector=detector) == 0
+    with garbage.only_new():
+        assert video.predict_video(moving_people.Model(), clip, tmp_path / "out", n=2, detector=detector) == 0
     assert len(most) == 12 and max(most) <= 2
 
 

@@ -17,6 +17,8 @@ from multibodies_jax.prediction import people, prediction, pretrained, session, 
 from tests.helpers import chromium, devtools, tiny
 from tests.helpers import trained as shared_run
 
+pytestmark = pytest.mark.slow
+
 viewer = pytest.importorskip("multibodies_jax.prediction.viewer", exc_type=ModuleNotFoundError)  # Needs viser.
 browser = pytest.mark.skipif(chromium.PROGRAM is None, reason="needs Chromium: apt-get install chromium")
 

@@ -118,6 +118,7 @@ class Reference:
         return terms, best
 
 
+@pytest.mark.slow
 def test_every_term_and_the_gradient_equal_pytorch():
     rng = np.random.default_rng(0)
     batch, feature = batch_of_all_kinds(rng), rng.normal(size=(B, FEATURES))

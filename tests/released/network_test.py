@@ -92,6 +92,7 @@ def torch_states(torch, params, features):
     return state
 
 
+@pytest.mark.slow
 def test_states_equal_pytorch(several):
     torch = pytest.importorskip("torch")
     model, variables = several
@@ -120,6 +121,7 @@ def test_batch_statistics_equal_pytorch_in_training(several):
         np.testing.assert_allclose(after[name], expected, atol=1e-5 * np.abs(expected).max(), err_msg=name)
 
 
+@pytest.mark.slow
 def test_expanded_without_noise_every_hypothesis_equals_the_source(single):
     source, variables = single
     expanded = build.expand(variables, M, 0.0, jax.random.key(0), head="released")
@@ -154,6 +156,7 @@ class Map(nn.Module):
         return inputs.feature
 
 
+@pytest.mark.slow
 def test_dropout_differs_among_hypotheses_and_loaded_statistics_stay(single):
     variables = build.expand(single[1], M, 0.0, jax.random.key(0), head="released")
     variables = {kind: {k: v for k, v in tree.items() if k != "trunk"} for kind, tree in variables.items()}
@@ -182,6 +185,7 @@ def test_what_learns(several, single):
     assert names(params, "released", "trunk") == {name for name in every if not name.startswith("trunk/")}
 
 
+@pytest.mark.slow
 def test_hundreds_of_hypotheses_never_exist_at_once():
     """No array of the program grows with the batch, the map and M at once, forwards or backwards."""
     model = make(num_hypotheses=300)

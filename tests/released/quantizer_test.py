@@ -12,6 +12,7 @@ from tests.helpers.random_hypotheses import keys, make_hypotheses, softmax
 from tests.released import lloyd_test
 
 
+@pytest.mark.slow
 def test_both_are_registered_and_released_starts_once():
     assert tuple(quantize.QUANTIZERS) == ("paper", "keep_first", "released")
     h = make_hypotheses(1)
@@ -24,6 +25,7 @@ def test_both_are_registered_and_released_starts_once():
     np.testing.assert_array_equal(once.medoid, quantizer.released(points, log_weights, 5, keys(3), starts=9).medoid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", ["keep_first", "released"])
 @pytest.mark.parametrize("n", [1, 5, 12])
 def test_two_readings_keep_hypothesis_0(n, reading):
@@ -45,6 +47,7 @@ def test_two_readings_keep_hypothesis_0(n, reading):
         np.testing.assert_allclose(found.energy[b], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["prior", "uniform"])
 def test_released_choice_by_its_definition(weights):
     h = make_hypotheses(3, num=30)

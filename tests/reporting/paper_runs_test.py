@@ -67,6 +67,7 @@ def test_the_plan_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert calls[0][5].endswith("smpl_mdn")
 
 
+@pytest.mark.slow
 def test_a_call_that_takes_too_long_is_asked_to_save(tmp_path):
     code = (
         "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[1], 'w').close(), sys.exit(1)));"

@@ -232,6 +232,7 @@ def test_table_2_crosses_the_two_components(cast):
     assert ("both (ours)", 5, "mpjpe") not in ablated
 
 
+@pytest.mark.slow
 def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
@@ -261,6 +262,7 @@ def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, 
     assert {path.name for path in out.iterdir()} == expected
 
 
+@pytest.mark.slow
 def test_bodies_of_the_methods_are_drawn_for_the_same_images(root, tmp_path):
     body = body_files.load()
     for name, count in (("ours", 2), ("hmr", 1)):

@@ -80,6 +80,7 @@ def test_examples_come_in_the_order_of_the_tasks_and_equal_what_the_tasks_make(t
             np.testing.assert_array_equal(row["image"], image[y : y + h, x : x + w])
 
 
+@pytest.mark.slow
 def test_processes_write_the_same_files_and_a_killed_build_goes_on(tmp_path):
     archive = archive_fixture.write(tmp_path / "archive")
     (archive / "kill").write_text("seq2")
@@ -98,6 +99,7 @@ def test_processes_write_the_same_files_and_a_killed_build_goes_on(tmp_path):
     assert made(builder) == made(build(tmp_path / "whole", archive))
 
 
+@pytest.mark.slow
 def test_worker_processes_write_what_one_process_writes(tmp_path, root):
     done = build_elsewhere(tmp_path, root, tmp_path / "two")
     assert done.returncode == 0, done.stderr

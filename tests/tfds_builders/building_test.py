@@ -57,6 +57,7 @@ def assert_same(a, b):
 # Building
 
 
+@pytest.mark.slow
 def test_people_have_ids_in_order_upright_roots_and_clipped_shapes(people_dir):
     for split, count in (("train", 70), ("validation", 3), ("test", 5)):
         rows = records(tfds_builders.source("synthetic_poses", split, people_dir, **TINY_PEOPLE))
@@ -283,6 +284,7 @@ def test_two_builders_of_one_set_do_not_meet(tmp_path, no_workers):
     build_here(tmp_path)  # The lock is free: the file alone, as a killed process leaves it, does not matter.
 
 
+@pytest.mark.slow
 def test_a_killed_build_is_invisible_and_the_next_one_starts_afresh(tmp_path):
     script = f"""
 import contextlib
@@ -327,6 +329,7 @@ def wait_for_ever(path):
     time.sleep(600)
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     script = f"""
 from tests.tfds_builders.building_test import wait_for_ever
@@ -362,6 +365,7 @@ def alive(pid):
 # Command line
 
 
+@pytest.mark.slow
 def test_the_command_line_builds_and_verifies(tmp_path, no_workers, capsys):
     arguments = ["synthetic_poses", f"--data_dir={tmp_path}", "--num_people=2"]
     assert cli.main(arguments) == 0

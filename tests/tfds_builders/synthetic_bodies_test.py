@@ -28,6 +28,7 @@ def bodies_dir(tmp_path_factory):
     return data_dir
 
 
+@pytest.mark.slow
 def test_clean_people_are_whole_and_fully_annotated(bodies_dir):
     for split, count in (("train", 6), ("validation", 2), ("test", 4)):
         rows = records(tfds_builders.source("synthetic_bodies", split, bodies_dir, **TINY))
@@ -75,6 +76,7 @@ def test_ambiguous_hides_what_the_seeded_strategy_says(bodies_dir):
     assert len({int(r["occlusion"]) for r in rows}) >= 3
 
 
+@pytest.mark.slow
 def test_one_process_renders_what_two_do(bodies_dir, tmp_path):
     one = tfds_builders.source("synthetic_bodies", "train", tmp_path, num_processes=1, **TINY)
     assert_same(records(one), records(tfds_builders.source("synthetic_bodies", "train", bodies_dir, **TINY)))

@@ -199,6 +199,7 @@ def test_sharded_arrays_are_stored_whole(tmp_path):
     np.testing.assert_array_equal(items["a"]["same"], np.arange(3.0))
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_good_step(tmp_path):
     program = f"""
         import itertools, numpy as np

@@ -34,6 +34,7 @@ def test_init_is_the_first_stage_of_a_work_directory_or_its_only_one_or_a_folder
         initialization.source_folder(tiny.config(init=str(tmp_path / "nothing")))
 
 
+@pytest.mark.slow
 def test_one_hypothesis_becomes_several_and_several_stay(tmp_path):
     single, variables = _variables(1, None)
     source = initialization.Source(tmp_path, variables, {"num_hypotheses": 1})

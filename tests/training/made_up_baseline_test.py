@@ -49,6 +49,7 @@ SOURCE = """
 """
 
 
+@pytest.mark.slow
 def test_it_trains_two_steps(tmp_path, monkeypatch):
     (tmp_path / "baselines" / "made_up").mkdir(parents=True)
     (tmp_path / "baselines" / "made_up" / "__init__.py").write_text(textwrap.dedent(SOURCE))

@@ -12,6 +12,7 @@ from multibodies_jax.training import optimizer
 from tests.helpers import tiny
 
 
+@pytest.mark.slow
 def test_authors_optimizer_equals_pytorch():
     """Adam with L2 in the gradient and a tenth of the rate from the third step on."""
     torch = pytest.importorskip("torch")

@@ -14,6 +14,7 @@ def trained():
     return shared_run.workdir(), setup.load_bodies(tiny.config())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "taken"),
     [

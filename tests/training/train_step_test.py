@@ -16,6 +16,7 @@ from tests.helpers import tiny
 key = jax.random.key
 
 
+@pytest.mark.slow
 def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
     released = {"loss__reading": "released", "loss__vertex_set": "regressed", "optim__warmup": 0}
     config = tiny.config(freeze="loaded", data__sets=("synthetic_bodies/clean",), **released)
@@ -36,6 +37,7 @@ def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
     assert np.isfinite(metrics["loss"]) and metrics["gradient_norm"] > 0
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_equals_the_whole_batch():
     poses, betas = tiny.load_people(tiny.config(), "train")
     bodies = setup.load_bodies(tiny.config())

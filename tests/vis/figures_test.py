@@ -42,6 +42,7 @@ def _columns(path, columns, color):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("best", [0, 2])
 def test_figure6_shows_the_closest_in_blue_and_the_truth_in_green(tmp_path, best):
     figures.figure6(tmp_path / "a" / "6.png", [_example(3, best), _example(3, best, crop=True)], FACES)
@@ -145,6 +146,7 @@ def test_a_failed_figure_keeps_the_old_one(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_methods_stand_below_each_other_for_each_image(tmp_path):
     single = figures.Example(
         _evidence(np.random.default_rng(0)), _body(np.random.default_rng(1), (1,)), np.ones(1), 0, None

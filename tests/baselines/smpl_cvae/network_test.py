@@ -46,6 +46,7 @@ def test_the_decoder_equals_its_equations(trained):
         np.testing.assert_allclose(got[b], expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_samples_depend_on_the_hash_alone(trained):
     """Neither on M, nor on the rest of the batch, nor on the place in it."""
     states = small_cvae.evaluate(trained, INPUTS)

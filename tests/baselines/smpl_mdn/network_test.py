@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from multibodies_jax.baselines.smpl_mdn import network
 from multibodies_jax.geometry import rotations
@@ -18,6 +19,7 @@ def test_sigma_is_a_variance_or_a_standard_deviation():
     np.testing.assert_allclose(np.exp(network.log_std(0.001, "std")), 0.001)
 
 
+@pytest.mark.slow
 def test_components_share_shape_camera_and_root_and_differ_in_pose(built):
     states, *_ = small_mdn.mixture(built)
     pose, betas, cam = (np.asarray(part) for part in split_state(states))
@@ -45,6 +47,7 @@ def test_the_means_come_in_an_order_drawn_by_their_weights(built):
     np.testing.assert_allclose(alone[0], drawn[5], atol=1e-5)  # Nothing depends on the rest of the batch.
 
 
+@pytest.mark.slow
 def test_samples_have_the_mixtures_weights_means_and_deviation(built):
     model, variables, inputs = built
     many = 2000
@@ -65,6 +68,7 @@ def test_samples_have_the_mixtures_weights_means_and_deviation(built):
     np.testing.assert_allclose((theta - means[nearest]).std(0), np.sqrt(0.001), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_log_rotations_round_trip():
     rotvecs = np.random.default_rng(3).normal(scale=0.8, size=(2, 24, 3)).astype(np.float32)
     six = rotations.matrix_to_rot6d(rotations.axis_angle_to_matrix(jnp.asarray(rotvecs))).reshape(2, 144)

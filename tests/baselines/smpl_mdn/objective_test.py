@@ -48,6 +48,7 @@ def test_virtual_prediction_is_eq_9_by_hand():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", network.ROOTS)
 @pytest.mark.parametrize("sigma", [1e-3, 1e-6])
 def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(built, root, sigma):
@@ -94,6 +95,7 @@ def test_objective_is_finite_far_from_the_truth_and_shares_what_is_shared(built,
         np.testing.assert_allclose(virtual[:, 0, :6], states[:, 0, :6], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_global_rotations_on_both_sides_of_half_a_turn_are_near():
     theta, mean = jnp.array([[3.1, 0.0, 0.0]]), jnp.array([[-3.1, 0.1, 0.0]])
     np.testing.assert_allclose(objective.nearest_branch(theta, mean), [[3.1 - 2 * np.pi, 0, 0]], atol=1e-5)
@@ -101,6 +103,7 @@ def test_two_global_rotations_on_both_sides_of_half_a_turn_are_near():
     assert np.isfinite(jax.jacobian(objective.nearest_branch)(jnp.zeros((1, 3)), mean)).all()
 
 
+@pytest.mark.slow
 def test_without_a_truth_the_virtual_prediction_takes_the_mixtures_weights(built):
     states, log_alpha, log_sigma = small_mdn.mixture(built)
     target = batches.batch(rotmats=jnp.full((B, 24, 3, 3), jnp.nan)).target
@@ -111,6 +114,7 @@ def test_without_a_truth_the_virtual_prediction_takes_the_mixtures_weights(built
     assert not np.any(nll)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("valid", [0.0, 1.0])
 def test_the_virtual_root_lies_among_roots_on_both_sides_of_half_a_turn(valid):
     """Their axis-angles have opposite signs there: a mean of them as they are would turn to nowhere."""
