@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import multibodies_jax
+from multibodies_jax import programs
 
 MODES = ("train", "evaluate", "predict", "all")
 
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted, 75 out of time (`tables`).
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = programs.start(argv)
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if command in MODES:
         return run(rest, mode=command)
@@ -116,7 +117,7 @@ def run(argv: Sequence[str], mode: str | None = None) -> int:
     Returns:
       The exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted.
     """
-    program = f"multibodies {mode}" if mode else "python run.py"
+    program, argv = f"multibodies {mode}" if mode else "python run.py", programs.start(argv)
     if any(argument in _HELP for argument in argv):
         print(_usage_of(program, mode))
         return OK
@@ -167,7 +168,7 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, li
             flags.DEFINE_bool(flag.name, flag.name == "refine", flag.help, flag_values=values)
     try:
         rest = values(arguments)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, OSError, flags.Error) as error:
         raise _RefusedError(
             f"{_text(error)}\nFields are explained in configs/default.py, and those of single configs in these (all: docs/reference/config.md); "
             f"`{program} --help` lists the flags."

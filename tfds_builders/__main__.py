@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import tfds_builders
+from multibodies_jax import programs
 from tfds_builders import archives, building, listing, verification
 
 USAGE = """
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = _parser()
     try:
-        args = vars(parser.parse_args(argv))
+        args = vars(parser.parse_args(programs.start(argv)))
     except SystemExit as e:  # argparse has said what is wrong.
         return int(e.code or OK)
     words, data_dir = args.pop("words"), args.pop("data_dir")

@@ -4,12 +4,12 @@ import argparse
 import pathlib
 import sys
 
-from multibodies_jax import convert
+from multibodies_jax import convert, programs
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one conversion; returns the exit status: 0, 1 (cannot write), 2 (bad input, nothing was written)."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(programs.start(argv))
     from multibodies_jax.convert import backward, forward  # Late: --help answers at once.
 
     try:

@@ -3,35 +3,40 @@
 from typing import Any
 
 from multibodies_jax.evaluation import methods, protocols, results
-from multibodies_jax.training import config_checks
+from multibodies_jax.training import config_rules
+
+RULES: dict[str, config_rules.Rule] = {
+    "eval.protocol": config_rules.Choice(tuple(protocols.PROTOCOLS)),
+    "eval.split": config_rules.Choice(("train", "validation", "test")),
+    "eval.sets": config_rules.Several(config_rules.Text("a set's name")),
+    "eval.batch": config_rules.whole(1, 1_000_000),
+    # Intervals need two examples.
+    "eval.max_examples": config_rules.OrNone(config_rules.whole(2)),
+    "eval.ns": config_rules.Several(config_rules.whole(1, 10_000)),
+    "eval.curve": config_rules.OrNone(config_rules.whole(1, 10_000)),
+    "eval.vertex_stride": config_rules.whole(1, 6890),
+    "eval.hmr": config_rules.OrNone(config_rules.Text("a work directory")),
+}
+"""What the fields of `config.eval` may be, beside those whose choices register themselves."""
 
 
 def validate(config: Any) -> None:
-    """Refuses names that do not exist (protocol, split, published evaluation, rows) and numbers out of range.
+    """Refuses values of `config.eval` that do not exist (protocol, split, rows) or are out of range.
 
     Raises:
-      ValueError: a name is unknown, and the message lists the choices; the row under test is left out; or a number is
-        out of range, as an n above the number of hypotheses.
+      ValueError: a field has a value that it cannot have, with what is accepted; the row under test is left out; or an n
+        is above the number of hypotheses.
     """
-    config_checks.check_choice(config, "eval.protocol", protocols.PROTOCOLS)
-    config_checks.check_choice(config, "eval.split", ("train", "validation", "test"))
-    if "published" in config.eval:  # A field of the authors' evaluations alone.
-        config_checks.check_choice(config, "eval.published", (None, *results.PUBLISHED))
+    config_rules.check(config, RULES)
+    choices = {
+        "eval.published": config_rules.OrNone(config_rules.Choice(tuple(results.PUBLISHED))),
+        "eval.methods": config_rules.Several(config_rules.Choice(tuple(methods.METHODS))),
+    }
+    config_rules.check(config, choices)
     names = config.eval.methods
-    if unknown := [name for name in names if name not in methods.METHODS]:
-        choices = ", ".join(map(repr, methods.METHODS))
-        raise ValueError(f"config.eval.methods has {unknown[0]!r}; choose among {choices}.")
     if methods.MAIN not in names:
         raise ValueError(
             f"config.eval.methods is {names!r}; add {methods.MAIN!r}, the row that the others stand beside."
-        )
-    for name in ("batch", "vertex_stride", "curve"):
-        if config.eval.get(name) is not None:
-            config_checks.check_least(config, f"eval.{name}", 1)
-    most_examples = config.eval.max_examples
-    if (most_examples is not None and most_examples < 2) or not config.eval.ns:
-        raise ValueError(
-            "Intervals need config.eval.max_examples of 2 or more (None: all) and config.eval.ns at least one n."
         )
     most = config.model.num_hypotheses or max(config.eval.ns)
     too_many = [n for n in config.eval.ns if not 1 <= n <= most]

@@ -9,6 +9,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from multibodies_jax import programs
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 1 where a file cannot be written, 2 for what cannot be used."""
@@ -27,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--body.dir", dest="body_dir", default="", help="folder of the licensed body of the predictions"
     )
-    values = parser.parse_args(argv)
+    values = parser.parse_args(programs.start(argv))
     from multibodies_jax.body import body_files  # Late: --help answers at once.
     from multibodies_jax.prediction import export_files
     from multibodies_jax.training import setup

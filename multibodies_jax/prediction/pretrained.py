@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from multibodies_jax import io
+from multibodies_jax import io, programs
 from multibodies_jax.data import sources
 from multibodies_jax.models import folding
 from multibodies_jax.prediction import predictor
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--workdir", required=True, help="a trained and evaluated work directory")
     parser.add_argument("--out", default=str(PATH), help="the file to write (default: the embedded one)")
-    values = parser.parse_args(argv)
+    values = parser.parse_args(programs.start(argv))
     try:
         about = pack(values.workdir, values.out)
     except (ValueError, OSError) as error:

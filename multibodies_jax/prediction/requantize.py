@@ -8,6 +8,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from multibodies_jax import programs
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0, or 2 for a file or an n that cannot be used."""
@@ -17,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", help="an .npz that `multibodies predict` wrote")
     parser.add_argument("--n", type=int, required=True, help="number of bodies, 1 to M")
     parser.add_argument("--out", required=True, help="the .npz to write; may be the same file")
-    values = parser.parse_args(argv)
+    values = parser.parse_args(programs.start(argv))
     from multibodies_jax.prediction import predict, prediction_file  # Late: --help answers at once.
 
     try:

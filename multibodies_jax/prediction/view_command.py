@@ -11,6 +11,8 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from multibodies_jax import programs
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
     parser.add_argument("--port", type=int, default=8080, help="port to listen at; 0 takes a free one (default: 8080)")
     parser.add_argument("--body.dir", dest="body_dir", default="", help="folder of the licensed body of the prediction")
-    values = parser.parse_args(argv)
+    values = parser.parse_args(programs.start(argv))
     if importlib.util.find_spec("viser") is None:
         return _tell(f"The viewer needs viser, which is not installed: {INSTALL}", 1)
     from multibodies_jax.prediction import viewer  # Late: --help answers at once.

@@ -9,12 +9,12 @@ import argparse
 import pathlib
 import sys
 
-from multibodies_jax import reporting
+from multibodies_jax import programs, reporting
 
 
 def main(argv: list[str] | None = None) -> int:
     """Makes one report; returns the exit status: 0, 1 (cannot write), 2 (bad input, nothing was written)."""
-    argv = sys.argv[1:] if argv is None else argv
+    argv = programs.start(argv)
     if argv[:1] == ["pages"]:
         return _pages(argv[1:])
     arguments = _parser().parse_args(argv)

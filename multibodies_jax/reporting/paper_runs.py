@@ -23,6 +23,7 @@ from typing import Any
 from ml_collections.config_flags import config_path
 
 from configs import default
+from multibodies_jax import programs
 
 STOPPED = 75  # Exit status when the time is over (sysexits: try again).
 _SECONDS_TO_SAVE = 120
@@ -151,7 +152,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
         default="",
         help="work directory of a trained M = 1 model ({seed} in it is replaced) instead of a trunk",
     )
-    args, rest = parser.parse_known_args(argv)
+    args, rest = parser.parse_known_args(programs.start(argv))
     from multibodies_jax.evaluation import checks
     from multibodies_jax.training import config_checks, initialization  # Late: --help answers at once.
 

@@ -1,50 +1,104 @@
 """Checks the fields of a config before anything is built or trained."""
 
-from collections.abc import Collection
+import math
 from typing import Any
 
 from multibodies_jax.data import augment
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.losses import objective
 from multibodies_jax.models import build
+from multibodies_jax.training import config_rules
 
-_CHOICES = {
-    "model.trunk": ("resnet50", "resnet_small", "keypoints"),
-    "model.activation": ("none", "relu"),
-    "model.dtype": ("float32", "bfloat16"),
-    "loss.vertex_set": ("all", "regressed"),
-    "quantizer.reading": quantize.QUANTIZERS,
-    "quantizer.weights": ("prior", "uniform"),
-    "optim.schedule": ("cosine", "constant", "step"),
-    "data.occlusion": ("none", "paper"),
-    "data.augment": ("none", "mild", "spin", "wide"),
-    "data.crop": augment.CROPS,
-    "freeze": (None, "trunk", "loaded"),
+_TEXT = config_rules.OrNone(config_rules.Text("the path of a folder"))
+
+RULES: dict[str, config_rules.Rule] = {
+    # Stages add up to 2 ** 24 to the seed, and random keys hold 32 bits.
+    "seed": config_rules.whole(0, 2_000_000_000),
+    "init": _TEXT,
+    "freeze": config_rules.OrNone(config_rules.Choice(("trunk", "loaded"))),
+    "freeze_statistics": config_rules.FLAG,
+    "body.dir": _TEXT,
+    "body.allow_other": config_rules.FLAG,
+    "body.shape_components": config_rules.whole(10, 10),  # Of configs of earlier versions.
+    "data.dir": config_rules.Text("the path of a folder"),
+    "data.people": config_rules.Text("a dataset of people, or the path of a file or folder of poses"),
+    "data.sets": config_rules.OrNone(config_rules.Several(config_rules.Text("a set's name"))),
+    "data.weights": config_rules.Several(config_rules.positive()),
+    "data.occlusion": config_rules.Choice(("none", "paper")),
+    "data.augment": config_rules.Choice(("none", "mild", "spin", "wide")),
+    "data.crop": config_rules.Choice(augment.CROPS),
+    "data.options": config_rules.Text("NAME=VALUE,NAME=VALUE, or an empty text", empty=True),
+    "data.contrast_stretch": config_rules.FLAG,
+    "data.cached_passes": config_rules.OrNone(config_rules.whole(0, 100_000)),
+    "data.npz_dir": _TEXT,
+    "data.image_dir": _TEXT,
+    "model.num_hypotheses": config_rules.OrNone(config_rules.whole(1, 10_000)),
+    "model.activation": config_rules.Choice(("none", "relu")),
+    "model.trunk": config_rules.Choice(build.TRUNKS),
+    "model.hidden": config_rules.whole(1, 65_536),
+    "model.dropout": config_rules.fraction(),
+    "model.init_noise": config_rules.Number(0, 1000),
+    "model.crop_size": config_rules.whole(16, 4096),
+    "model.width": config_rules.OrNone(config_rules.whole(1, 65_536)),
+    "model.dtype": config_rules.Choice(tuple(build.DTYPES)),
+    "loss.mode0": config_rules.FLAG,
+    **dict.fromkeys(
+        (
+            *("loss.best", "loss.pose", "loss.betas", "loss.vertices", "loss.camera"),
+            *("loss.reprojection_best", "loss.reprojection_all"),
+        ),
+        config_rules.factor(),
+    ),
+    "loss.vertex_stride": config_rules.whole(1, 6890),
+    "loss.vertex_set": config_rules.Choice(("all", "regressed")),
+    "flow.layers": config_rules.whole(1, 1000),
+    "flow.width": config_rules.whole(1, 65_536),
+    "flow.dropout": config_rules.fraction(),
+    "flow.noise_mm": config_rules.Number(0, 1000),
+    "flow.batch": config_rules.whole(1, 1_000_000),
+    "flow.steps": config_rules.whole(),
+    "flow.learning_rate": config_rules.positive(1000),
+    "quantizer.reading": config_rules.Choice(tuple(quantize.QUANTIZERS)),
+    "quantizer.weights": config_rules.Choice(("prior", "uniform")),
+    "quantizer.temperature": config_rules.OrNone(config_rules.positive()),
+    "quantizer.starts": config_rules.whole(1, 10_000),
+    "quantizer.iterations": config_rules.whole(1, 100_000),
+    "fitting.steps": config_rules.whole(0, 100_000),
+    "fitting.prior": config_rules.OrNone(config_rules.factor()),
+    "fitting.anchor": config_rules.OrNone(config_rules.factor()),
+    "optim.learning_rate": config_rules.positive(1000),
+    "optim.warmup": config_rules.whole(0),
+    "optim.weight_decay": config_rules.factor(),
+    "optim.clip": config_rules.positive(math.inf),
+    "optim.ema": config_rules.OrNone(config_rules.Number(0, 1, above=True, below=True)),
+    "optim.schedule": config_rules.Choice(("cosine", "constant", "step")),
+    "optim.decay_step": config_rules.OrNone(config_rules.whole()),
+    "optim.l2": config_rules.factor(),
+    **dict.fromkeys(("stage1.steps", "train.steps"), config_rules.whole()),
+    **dict.fromkeys(("stage1.batch", "train.batch", "train.accumulate"), config_rules.whole(1, 1_000_000)),
+    "stage1.learning_rate": config_rules.positive(1000),
+    **dict.fromkeys(("train.log_every", "train.checkpoint_every"), config_rules.whole()),
+    "train.baseline": config_rules.FLAG,
 }
-
-
-_POSITIVE = (
-    *("train.steps", "train.batch", "train.accumulate", "train.log_every", "train.checkpoint_every"),
-    *("stage1.steps", "stage1.batch", "flow.layers", "flow.steps", "flow.batch", "model.width"),
-    *("quantizer.starts", "quantizer.iterations", "data.cached_passes", "optim.decay_step"),
-)
+"""What every field may be, except those of `config.eval`, whose rules are in `evaluation.checks`, and of the networks
+and losses that register themselves."""
 
 
 def validate(config: Any) -> None:
-    """Checks the fields whose values are names or bounded numbers; those of `config.eval` are in `evaluation.checks`.
+    """Checks every field: first its value, then that it fits the others; `config.eval` is checked in `evaluation.checks`.
 
     Raises:
-      ValueError: a field has none of its choices, which the message lists, is out of range, or does not fit another.
+      ValueError: a field has a value that it cannot have, or does not fit another; the message names the field, its value
+        and what is accepted.
     """
-    check_choice(config, "model.name", build.NETWORKS)
-    check_choice(config, "model.head", build.HEADS)
-    check_choice(config, "loss.reading", objective.OBJECTIVES)
-    for path, choices in _CHOICES.items():
-        if _has(config, path):
-            check_choice(config, path, choices)
-    for path in _POSITIVE:
-        if _has(config, path) and _field(config, path) is not None:
-            check_least(config, path, 1)
+    config_rules.check(config, RULES)
+    names = {"model.name": build.NETWORKS, "model.head": build.HEADS, "loss.reading": objective.OBJECTIVES}
+    config_rules.check(config, {path: config_rules.Choice(tuple(known)) for path, known in names.items()})
+    if config.data.sets is not None and len(config.data.weights) != len(config.data.sets):
+        raise ValueError(
+            f"config.data.weights is {config_rules.short(tuple(config.data.weights))}; accepted is one number for each of "
+            f"the {len(config.data.sets)} sets of config.data.sets."
+        )
     if config.train.batch % config.train.accumulate:
         raise ValueError(
             f"config.train.accumulate = {config.train.accumulate} must divide config.train.batch = {config.train.batch}."
@@ -69,34 +123,6 @@ def validate(config: Any) -> None:
         raise ValueError(
             "config.optim.schedule='step' needs the step of the decay: config.optim.decay_step, at least 1."
         )
-    if not config.optim.clip > 0:
-        raise ValueError(
-            f"config.optim.clip is {config.optim.clip}; the largest norm of the gradient is above 0, and inf does not clip."
-        )
-    if config.model.num_hypotheses is not None and config.model.num_hypotheses < 1:
-        raise ValueError(
-            f"config.model.num_hypotheses is {config.model.num_hypotheses}; it is 1 or more, or None: the checkpoint's."
-        )
-
-
-def check_choice(config: Any, path: str, choices: Collection[str | None]) -> None:
-    """Refuses a field ("model.trunk") whose value is none of the choices, and lists them.
-
-    Raises:
-      ValueError: it is none of them.
-    """
-    if (value := _field(config, path)) not in choices:
-        raise ValueError(f"config.{path} is {value!r}; choose one of {', '.join(map(repr, choices))}.")
-
-
-def check_least(config: Any, path: str, least: int) -> None:
-    """Refuses a field whose value is below the least one.
-
-    Raises:
-      ValueError: it is below.
-    """
-    if _field(config, path) < least:
-        raise ValueError(f"config.{path} is {_field(config, path)}; it must be at least {least}.")
 
 
 def _check_network(config: Any) -> None:
@@ -131,18 +157,3 @@ def _check_cached_passes(config: Any) -> None:
             "config.init=WORKDIR of a trained trunk, image sets in config.data.sets, and no "
             "config.freeze_statistics=False."
         )
-
-
-def _has(config: Any, path: str) -> bool:
-    """Whether a config has a field: some have more than configs/default.py."""
-    try:
-        _field(config, path)
-    except KeyError:
-        return False
-    return True
-
-
-def _field(config: Any, path: str) -> Any:
-    for name in path.split("."):
-        config = config[name]
-    return config

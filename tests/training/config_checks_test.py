@@ -11,10 +11,10 @@ from tests.helpers import tiny
     [
         ({"optim__schedule": "step"}, "config.optim.decay_step"),
         ({"model__head": "released"}, "config.model.trunk='resnet50'"),
-        ({"optim__clip": 0.0}, "optim.clip is 0.0; .* inf does not clip"),
-        ({"freeze": "all"}, "choose one of None, 'trunk', 'loaded'"),
+        ({"optim__clip": 0.0}, "optim.clip is 0.0; accepted is a number above 0 and to inf"),
+        ({"freeze": "all"}, "accepted is None, or one of 'trunk', 'loaded'"),
         ({"data__augment": "wide", "data__sets": ("synthetic_bodies/clean",)}, "about virtual views"),
-        ({"loss__vertex_set": "mini"}, "choose one of 'all', 'regressed'"),
+        ({"loss__vertex_set": "mini"}, "accepted is one of 'all', 'regressed'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(fields, message):

@@ -7,7 +7,7 @@ import flax.linen as nn
 from multibodies_jax.baselines.smpl_cvae import latents, network, objective
 from multibodies_jax.body import smpl
 from multibodies_jax.models import build, hmr, hmr_preactivated
-from multibodies_jax.training import config_checks
+from multibodies_jax.training import config_rules
 
 
 def _build(
@@ -31,11 +31,17 @@ def _build(
     )
 
 
+_RULES: dict[str, config_rules.Rule] = {
+    "cvae.z_size": config_rules.whole(1, 65_536),
+    "cvae.width": config_rules.whole(1, 65_536),
+    "cvae.vertex_stride": config_rules.whole(1, 6890),
+    "cvae.weight": config_rules.factor(),
+    "cvae.anneal_steps": config_rules.whole(0),
+}
+
+
 def _check(config: Any) -> None:
-    for field in ("z_size", "width", "vertex_stride"):
-        config_checks.check_least(config, f"cvae.{field}", 1)
-    for field in ("weight", "anneal_steps"):
-        config_checks.check_least(config, f"cvae.{field}", 0)
+    config_rules.check(config, _RULES)
 
 
 build.NETWORKS.register(

@@ -8,7 +8,7 @@ from multibodies_jax.baselines.smpl_mdn import network, objective
 from multibodies_jax.body import smpl
 from multibodies_jax.evaluation import ablations
 from multibodies_jax.models import build, hmr, hmr_preactivated
-from multibodies_jax.training import config_checks
+from multibodies_jax.training import config_rules
 
 
 def _build(
@@ -34,12 +34,19 @@ def _build(
     )
 
 
+_RULES: dict[str, config_rules.Rule] = {
+    "mdn.root": config_rules.Choice(tuple(network.ROOTS)),
+    "mdn.sigma": config_rules.positive(),
+    "mdn.sigma_means": config_rules.Choice(tuple(network.SIGMA_MEANS)),
+    "mdn.draw": config_rules.Choice(tuple(network.DRAWS)),
+    "mdn.weight": config_rules.factor(),
+    "mdn.learn_sigma": config_rules.FLAG,
+    "mdn.learn_alpha": config_rules.FLAG,
+}
+
+
 def _check(config: Any) -> None:
-    for field, choices in (("root", network.ROOTS), ("sigma_means", network.SIGMA_MEANS), ("draw", network.DRAWS)):
-        config_checks.check_choice(config, f"mdn.{field}", choices)
-    if not config.mdn.sigma > 0:
-        raise ValueError(f"config.mdn.sigma is {config.mdn.sigma}; a variance or standard deviation is above 0.")
-    config_checks.check_least(config, "mdn.weight", 0)
+    config_rules.check(config, _RULES)
 
 
 build.NETWORKS.register(

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from multibodies_jax import programs
 from multibodies_jax.embedded.mannequin import build, triangles
 
 
@@ -17,7 +18,7 @@ def main() -> None:
         description="Builds the procedural mannequin (SMPL's format, no licensed data) in about 20 seconds.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder that receives the files")
-    directory = parser.parse_args().out
+    directory = parser.parse_args(programs.start()).out
     try:
         body, companions = build.build(_tell)
     except ImportError as e:
