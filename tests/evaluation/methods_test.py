@@ -64,6 +64,7 @@ def test_quantized_rows_have_the_errors_of_their_medoids(out, name, options, n):
     assert set(found) == {"mpjpe", "pa_mpjpe", "vertex", "squared24"}
 
 
+@pytest.mark.slow
 def test_rows_of_other_weights_have_the_reading_of_the_main_row():
     """Otherwise the difference to them, which table 2 reports, would be that of two readings."""
     out = fixture.made(reading="keep_first")

@@ -35,6 +35,7 @@ def test_keys_come_from_the_example_and_the_purpose_alone(out):
     assert (jax.random.key_data(out.keys(outputs.SUBSET)) != one).any(axis=1).all()
 
 
+@pytest.mark.slow
 def test_hypotheses_are_scored_and_measured_against_the_truth(out):
     assert out.shape == (fixture.B, fixture.M) and out.hyps.log_prior.shape == out.shape
     assert np.asarray(out.hyps.log_prior).std() > 0

@@ -40,6 +40,7 @@ def test_the_value_equals_a_loop_in_float64(focal):
     np.testing.assert_allclose(objective.value_and_gradients(*args)[0], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_gradient_equals_differences_in_float64():
     body, anchor, points, confidence = case(1)
     keypoints = objective.visible_keypoints(points, confidence, 3.0)

@@ -63,6 +63,7 @@ def test_refined_bodies_lie_on_the_keypoints_and_are_scored():
     np.testing.assert_allclose(refined.joints24, again.joints24, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_person_is_fitted_under_the_focal_length_of_its_own_crop():
     hyps, points = case()
     every = np.ones((B, 24), np.float32)

@@ -71,6 +71,7 @@ def test_the_objective_never_rises():
     assert (values[-1] < 0.5 * values[0]).all()
 
 
+@pytest.mark.slow
 def test_steps_that_do_not_lower_the_objective_are_refused_one_by_one():
     """A density that is infinitely unlikely everywhere except at the start of every second body."""
     start, points = shown(3)
@@ -88,6 +89,7 @@ def test_steps_that_do_not_lower_the_objective_are_refused_one_by_one():
     assert np.isfinite(found).all()
 
 
+@pytest.mark.slow
 def test_a_body_that_is_not_a_number_stays_and_harms_no_other():
     start, points = shown(4)
     keypoints = objective.visible_keypoints(points, np.ones((N, 24), np.float32))

@@ -72,6 +72,7 @@ def test_gradients_are_finite_and_right(angle):
         np.testing.assert_allclose(jacobian[..., i], (above - below) / (2 * step), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_axis_angle_gradient_through_the_matrix_is_the_identity():
     through = lambda v: rotations.matrix_to_axis_angle(rotations.axis_angle_to_matrix(v))  # noqa: E731
     for angle in (0.0, 1e-8, 0.05, 1.0, 3.0):

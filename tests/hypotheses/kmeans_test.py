@@ -87,6 +87,7 @@ def test_a_partition_cannot_be_improved_by_a_single_move_and_is_near_the_best_of
     assert found < 1.02 * fit.inertia_
 
 
+@pytest.mark.slow
 def test_a_partition_into_n_is_the_same_with_room_for_more_clusters_and_n_may_be_traced(problem):
     _, log_weights, squared = problem
     log_w, _ = weights.floored(jnp.array(log_weights))

@@ -117,6 +117,7 @@ def test_energy_reaches_the_best_of_ten_starts_of_sklearn(n, weighted):
     assert np.median(ratio) <= 1.02 and ratio.max() < 1.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_result_does_not_depend_on_the_batch(weighted):
     points = jnp.array(poses(3, 16))
@@ -145,6 +146,7 @@ def test_order_of_hypotheses_and_origin_change_nothing_but_luck():
     np.testing.assert_allclose(np.median(energy[2] / energy[0]), 1, atol=0.02)
 
 
+@pytest.mark.slow
 def test_duplicates_get_different_representatives():
     points = np.float32(np.repeat(np.random.default_rng(9).normal(size=(3, 4, 6)), 3, axis=1))
     for n in (2, 5, 12):

@@ -14,6 +14,8 @@ from multibodies_jax.prediction import people, prediction, prediction_file
 from tests.helpers import tiny
 from tests.helpers import trained as shared_run
 
+pytestmark = pytest.mark.slow
+
 KEYPOINTS = np.array([[30 + 9 * (k % 5), 20 + 4 * k, k % 3 > 0] for k in range(24)], np.float32)
 PERSON = people.Person(KEYPOINTS * KEYPOINTS[:, 2:])
 IMAGE = np.random.default_rng(0).integers(0, 256, (130, 90, 3)).astype(np.uint8)

@@ -12,6 +12,8 @@ from multibodies_jax.body import body_files
 from multibodies_jax.prediction import predictor, pretrained
 from tests.helpers import trained as shared_run
 
+pytestmark = pytest.mark.slow
+
 KEYPOINTS = np.array([[30 + 9 * (k % 5), 20 + 4 * k, k % 3 > 0] for k in range(24)], np.float32)
 
 

@@ -68,6 +68,7 @@ def test_people_have_ids_in_order_upright_roots_and_clipped_shapes(people_dir):
         assert len(np.unique(pose.reshape(count, -1), axis=0)) == len(np.unique(betas, axis=0)) == count
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_makes_the_same_people(people_dir, tmp_path, no_workers):
     for split in people.SPLITS:
         two = tfds_builders.source("synthetic_poses", split, people_dir, **TINY_PEOPLE)

@@ -32,6 +32,7 @@ def test_components_share_shape_camera_and_root_and_differ_in_pose(built):
     assert np.abs(mixed[:, 1:, :6] - mixed[:, :1, :6]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_the_means_come_in_an_order_drawn_by_their_weights(built):
     model, variables, inputs = built
     many = 4000
