@@ -21,7 +21,9 @@ _ABOUT_JAX = "import jax; d = jax.devices(); print(f'jax {jax.__version__}, {len
 
 def machine() -> str:
     """What the figures were measured with and on: CPUs, jax, device and commit."""
-    about_jax = subprocess.run([sys.executable, "-c", _ABOUT_JAX], check=True, stdout=subprocess.PIPE, text=True).stdout
+    about_jax = subprocess.run(
+        [sys.executable, "-c", _ABOUT_JAX], check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ).stdout
     return f"{os.cpu_count()} CPUs, {about_jax.strip()}, commit {checkpoints.git_commit()}"
 
 
@@ -36,7 +38,7 @@ def run(name: str, about: str) -> int:
     """Runs one benchmark, prints its section and returns its exit status; its errors go to stderr at once."""
     start = time.perf_counter()
     command = [sys.executable, "-m", f"benchmarks.{name}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, encoding="utf-8")
     print(section(name, about, done.stdout, time.perf_counter() - start, done.returncode), flush=True)
     return done.returncode
 

@@ -102,7 +102,7 @@ def build(data_dir: str, chosen: Options) -> Builder:
 def memory(data_dir: str, chosen: Options) -> dict[str, float]:
     """Builds in processes of their own; peak MiB of builder and worker, and examples per second."""
     command = [sys.executable, "-m", "benchmarks.building", "--build", data_dir, json.dumps(dataclasses.asdict(chosen))]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -103,14 +103,14 @@ def measure(way: str, path: str, out: Path) -> None:
 
 def peak_bytes(call: Callable[[], object]) -> int:
     """Peak of this process's resident memory during the call."""
-    Path("/proc/self/clear_refs").write_text("5")  # Forgets the earlier peak.
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # Forgets the earlier peak.
     call()
     return memory_bytes("VmHWM")
 
 
 def memory_bytes(field: str) -> int:
     """A line of this process's /proc status."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     raise RuntimeError(f"/proc/self/status has no {field}: this benchmark needs Linux.")
@@ -122,7 +122,7 @@ def compare(path: str, folder: Path) -> None:
     for way in ("joints", "smplx"):
         out = folder / f"{way}.npy"
         command = [sys.executable, "-m", "benchmarks.joints", f"--body={path}", f"--way={way}", f"--out={out}"]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
         results[way], joints[way] = json.loads(printed.splitlines()[-1]), np.load(out)
         best, median = 1e3 * results[way]["seconds"], 1e3 * results[way]["median_seconds"]
         peak, at_once = results[way]["bytes"] / 2**20, results[way]["bytes_at_once"] / 2**20

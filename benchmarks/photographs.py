@@ -70,12 +70,12 @@ def predict_photos(
       ValueError, OSError: no such photographs or people, or one of them could not be predicted.
     """
     people.read_people(photos / "people.json")  # Its errors say what is wrong with the file.
-    content = add_withheld(json.loads((photos / "people.json").read_text()))
+    content = add_withheld(json.loads((photos / "people.json").read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
         for source, name in ((SKIER, SKIER), (SKIER, WITHOUT_LEGS), (ASTRONAUT, ASTRONAUT)):
             shutil.copy(photos / source, pathlib.Path(folder, name))
         people_file = pathlib.Path(folder, "people.json")
-        people_file.write_text(json.dumps(content))
+        people_file.write_text(json.dumps(content), encoding="utf-8")
         if failures := predict.predict(model, folder, people_file, N, out, refine=refine):
             raise ValueError(f"{failures} of the photographs could not be predicted (named above).")
     names = (SKIER, WITHOUT_LEGS, ASTRONAUT)

@@ -191,7 +191,7 @@ def compare(num_hypotheses: int, batch: int, seconds: float, memory: int) -> dic
         command = [sys.executable, "-m", "benchmarks.released", f"--worker={program}", f"--modes={num_hypotheses}"]
         command += [f"--batch={batch}", f"--memory_bytes={memory}"]
         worker = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
         )
         workers[program], results[program] = worker, []
         assert worker.stdout is not None  # It is a pipe.
@@ -239,7 +239,7 @@ def table(num_hypotheses: int, batch: int, results: dict[str, dict[str, Any]]) -
 
 
 def _available_bytes() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError("/proc/meminfo has no MemAvailable: this benchmark needs Linux.")

@@ -125,7 +125,7 @@ def main() -> None:
         print(compare(path, flags.frames, flags.step, flags.repeats))
     for frames in (flags.frames // 3, flags.frames):
         command = [sys.executable, "-m", "benchmarks.video", "--build", f"--frames={frames}"]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
         result = json.loads(printed.splitlines()[-1])
         print(f"build of {frames} frames: {result['rate']:.1f} examples/s, peak memory + {result['mib']:.0f} MiB")
 

@@ -240,7 +240,7 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     from absl import flags, logging
 
     from multibodies_jax.evaluation import checks, evaluate
-    from multibodies_jax.training import config_checks, loop, multihost, setup
+    from multibodies_jax.training import config_checks, loop, multihost, provenance, setup
 
     flags.FLAGS.mark_as_parsed()  # absl's logging warns of its own flags otherwise.
     logging.set_verbosity(logging.WARNING)
@@ -257,6 +257,10 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
         )
     if multihost.is_first():
         print(f"{mode}: {workdir} ({jax.device_count()} {jax.devices()[0].platform} device(s))", flush=True)
+    if mode == "all":  # What evaluation lacks is said before hours of training, not after.
+        if (workdir / "config.json").exists():
+            provenance.check_workdir(config, workdir, create=True, write=False)
+        evaluate.open_inputs(config)
     if mode in ("train", "all"):
         loop.train(config, workdir)
     if mode in ("evaluate", "all"):

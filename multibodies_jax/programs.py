@@ -14,6 +14,7 @@ _HOME = re.compile("~[^/]*")
 def start(argv: Sequence[str] | None = None) -> list[str]:
     """Makes the process fit its surroundings, and reads `~` in arguments; the first line of every `main`.
 
+    JAX computes in float32, as the weights are stored, also where JAX_ENABLE_X64 is set for other programs.
     Output never fails on a letter that the terminal's encoding lacks ("±" under LC_ALL=C): it is escaped. Figures are
     files, whatever the MPLBACKEND of a notebook says, which may name a backend that is not installed here.
 
@@ -27,6 +28,7 @@ def start(argv: Sequence[str] | None = None) -> list[str]:
       SystemExit: `~` stands for a home folder that the system does not know; status 2, after a message.
     """
     os.environ["MPLBACKEND"] = "agg"
+    os.environ["JAX_ENABLE_X64"] = "0"
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Notebooks and tests put streams of their own there.
             stream.reconfigure(errors="backslashreplace")

@@ -20,7 +20,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def _python(*arguments: str, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
 
 
 @pytest.fixture
@@ -28,6 +30,7 @@ def called(monkeypatch):
     """What training, evaluation and prediction were called with, instead of running them."""
     calls = []
     monkeypatch.setattr(loop, "train", lambda config, workdir: calls.append(("train", config, workdir)))
+    monkeypatch.setattr(evaluate, "open_inputs", lambda config: None)
     monkeypatch.setattr(evaluate, "evaluate", lambda config, workdir: calls.append(("evaluate", config, workdir)))
     monkeypatch.setattr(predict, "predict", lambda *arguments: calls.append(("predict", *arguments)))
     monkeypatch.setattr(predictor, "load", lambda workdir, config: (workdir, config))
@@ -116,7 +119,9 @@ def test_a_config_is_found_in_the_installed_package_from_another_folder(called, 
     assert [call[1].model.trunk for call in called] == ["resnet_small", "keypoints", "keypoints", "keypoints"]
     assert [call[2].name for call in called] == ["hmr", "hmr", "hmr", "demo"]
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "hmr.py").write_text("from configs import demo\nget_config = demo.get_config\n")
+    (tmp_path / "configs" / "hmr.py").write_text(
+        "from configs import demo\nget_config = demo.get_config\n", encoding="utf-8"
+    )
     assert cli.main(["train", "--config=configs/hmr.py"]) == 0  # The one in the current folder comes first.
     assert called[-1][1].model.name == "multibodies"
     assert cli.main(["train", "--config=configs/other.py"]) == 2
@@ -136,7 +141,7 @@ def test_failures_are_messages_with_a_status_and_the_traceback_in_a_file(
     monkeypatch.setattr(loop, "train", fail)
     assert cli.main(["train", f"--workdir={tmp_path}"]) == status
     assert "error: bad" in capsys.readouterr().err
-    assert "Traceback" in (tmp_path / "multibodies_jax_error.log").read_text()
+    assert "Traceback" in (tmp_path / "multibodies_jax_error.log").read_text(encoding="utf-8")
 
 
 def test_a_fault_of_the_program_is_a_traceback_and_an_interruption_has_status_130(called, monkeypatch, capsys):

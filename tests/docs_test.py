@@ -48,7 +48,7 @@ def _prose(markdown):
 
 
 def _docstrings(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             yield ast.get_docstring(node) or ""
 
@@ -59,7 +59,7 @@ def _forbidden(text):
 
 
 def test_documents_and_docstrings_are_in_plain_english():
-    found = [(path, *hit) for path in _documents() for hit in _forbidden(_prose(path.read_text()))]
+    found = [(path, *hit) for path in _documents() for hit in _forbidden(_prose(path.read_text(encoding="utf-8")))]
     for folder in SOURCES:
         for path in (ROOT / folder).rglob("*.py"):
             found += [(path, *hit) for text in _docstrings(path) for hit in _forbidden(text)]
@@ -69,7 +69,7 @@ def test_documents_and_docstrings_are_in_plain_english():
 
 
 def test_the_readme_has_at_most_800_words_outside_code():
-    words = len(_prose((ROOT / "README.md").read_text()).split())
+    words = len(_prose((ROOT / "README.md").read_text(encoding="utf-8")).split())
     assert words <= 800, words
 
 
@@ -78,7 +78,7 @@ def test_links_and_images_of_documents_lead_to_files():
     for path in _documents():
         if "templates" in path.parts:
             continue
-        for target in (a or b or c for a, b, c in _LINK.findall(_prose(path.read_text()))):
+        for target in (a or b or c for a, b, c in _LINK.findall(_prose(path.read_text(encoding="utf-8")))):
             if not re.match(r"https?:|#|mailto:", target) and not (path.parent / target.partition("#")[0]).exists():
                 broken.append((str(path.relative_to(ROOT)), target))
     assert not broken
@@ -91,13 +91,15 @@ def test_config_fields_that_documents_name_exist():
     missing = set()
     for path in _documents():
         if path.parent.name not in ("results", "templates"):  # They name the fields of the commit that was measured.
-            missing |= {(path.name, field) for field in named.findall(path.read_text()) if field not in known}
+            missing |= {
+                (path.name, field) for field in named.findall(path.read_text(encoding="utf-8")) if field not in known
+            }
     assert not {(name, field) for name, field in missing if not field.endswith((".md", ".py", ".json", ".h5"))}
 
 
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(code.splitlines()) <= 14
     exec(compile(code, "README.md", "exec"), {})
     assert re.search(r"\(1, 5, \d+, 3\)", capsys.readouterr().out)

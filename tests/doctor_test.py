@@ -44,9 +44,9 @@ def test_with_weights_and_detector_predict_has_all(monkeypatch, tmp_path, capsys
     monkeypatch.setattr(checkpoints, "latest_step", lambda folder: 7 if folder.parent.name == "demo" else None)
     for name in ("demo", "empty"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / "config.json").write_text("{}")
+        (tmp_path / "runs" / name / "config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "data" / "people" / "1.0.0").mkdir(parents=True)
-    (tmp_path / "data" / "people" / "1.0.0" / "dataset_info.json").write_text("{}")
+    (tmp_path / "data" / "people" / "1.0.0" / "dataset_info.json").write_text("{}", encoding="utf-8")
     assert doctor.main([]) == 0
     shown = capsys.readouterr().out
     assert "runs/demo (step 7)" in shown and "empty" not in shown

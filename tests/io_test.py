@@ -53,7 +53,7 @@ def test_content_is_on_disk_before_it_gets_its_name(tmp_path, write, monkeypatch
     monkeypatch.setattr(os, "fsync", lambda handle: (events.append("sync"), fsync(handle)))
     monkeypatch.setattr(os, "replace", lambda a, b: (events.append("replace"), replace(a, b)))
     with write(path) as temporary:
-        (temporary / "x" if temporary.is_dir() else temporary).write_text("x")
+        (temporary / "x" if temporary.is_dir() else temporary).write_text("x", encoding="utf-8")
     assert events == ["sync", *(["sync"] if write is io.new_folder else []), "replace", "sync"]  # Last, the new name.
 
 
@@ -66,11 +66,11 @@ def test_text_is_utf8_whatever_the_locale(tmp_path):
 
 def test_json_is_indented_ends_with_a_newline_and_takes_the_options_of_dumps(tmp_path):
     io.write_json(tmp_path / "a.json", {"x": [1.5, None]})
-    text = (tmp_path / "a.json").read_text()
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert text == '{\n "x": [\n  1.5,\n  null\n ]\n}\n'
     with pytest.raises(ValueError, match="not JSON compliant"):
         io.write_json(tmp_path / "a.json", {"x": float("nan")}, allow_nan=False)
-    assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1.5, None]}
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"x": [1.5, None]}
 
 
 def test_npz_keeps_its_name_and_refuses_objects(tmp_path):
@@ -86,16 +86,16 @@ def test_two_writers_of_one_file_do_not_share_a_temporary_file(tmp_path):
     path = tmp_path / "file"
     with io.replacing(path) as first, io.replacing(path) as second:
         assert first != second
-        first.write_text("first")
-        second.write_text("second")
-    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+        first.write_text("first", encoding="utf-8")
+        second.write_text("second", encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == "first" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_block_that_writes_no_file_replaces_nothing(tmp_path):
-    (tmp_path / "file").write_text("old")
+    (tmp_path / "file").write_text("old", encoding="utf-8")
     with io.replacing(tmp_path / "file"):
         pass
-    assert (tmp_path / "file").read_text() == "old"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "old"
 
 
 def test_written_files_and_folders_have_the_permissions_of_the_umask(tmp_path):
@@ -112,11 +112,11 @@ def test_written_files_and_folders_have_the_permissions_of_the_umask(tmp_path):
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError, match="stop"), io.new_folder(tmp_path / "a") as folder:
-        (folder / "x").write_text("x")
+        (folder / "x").write_text("x", encoding="utf-8")
         raise RuntimeError("stop")
     assert not list(tmp_path.iterdir())
     with io.new_folder(tmp_path / "a") as folder:
-        (folder / "x").write_text("x")
+        (folder / "x").write_text("x", encoding="utf-8")
         assert not (tmp_path / "a").exists()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["x"]
     with pytest.raises(OSError), io.new_folder(tmp_path / "a") as folder:
@@ -133,7 +133,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == -signal.SIGKILL
     kept = {tmp_path / "a", tmp_path / "a.tmp", tmp_path / ".b.1-2.tmp"}
     for path in kept:
-        path.write_text("x")
+        path.write_text("x", encoding="utf-8")
     assert len(list(tmp_path.iterdir())) == 5
     io.remove_unfinished(tmp_path / "a")
     assert set(tmp_path.iterdir()) == kept
@@ -150,7 +150,7 @@ def _hold(path: pathlib.Path, seconds: float) -> subprocess.Popen:
     code = f"import time\nfrom multibodies_jax import io\nwith io.lock({str(path)!r}):\n    time.sleep({seconds})\n"
     holder = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 120
-    while not (path.exists() and path.read_text().startswith(f"process {holder.pid} on ")):
+    while not (path.exists() and path.read_text(encoding="utf-8").startswith(f"process {holder.pid} on ")):
         assert holder.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     return holder
@@ -167,8 +167,8 @@ def test_a_held_lock_names_its_holder_and_goes_with_it(tmp_path):
         holder.kill()
         holder.wait()
     with io.lock(path, wait=False):
-        assert path.read_text().startswith(f"process {os.getpid()} on ")
-    assert path.read_text() == ""
+        assert path.read_text(encoding="utf-8").startswith(f"process {os.getpid()} on ")
+    assert path.read_text(encoding="utf-8") == ""
 
 
 def test_a_lock_is_waited_for(tmp_path):

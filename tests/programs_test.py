@@ -2,16 +2,21 @@
 
 import io
 import os
+import pathlib
+import subprocess
 import sys
 
 import pytest
 
 from multibodies_jax import programs
 
+ROOT = pathlib.Path(__file__).parents[1]
+
 
 @pytest.fixture
 def home(monkeypatch):
     monkeypatch.setenv("HOME", "/h")
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
 
 
@@ -45,7 +50,38 @@ def test_without_a_home_folder_the_whole_path_is_asked_for(monkeypatch, capsys):
 
 def test_figures_need_no_display_whatever_a_notebook_left_in_the_environment(home):
     programs.start([])
-    assert os.environ["MPLBACKEND"] == "agg"
+    assert os.environ["MPLBACKEND"] == "agg" and os.environ["JAX_ENABLE_X64"] == "0"
+
+
+@pytest.mark.slow
+def test_a_bare_environment_is_enough(tmp_path):
+    """As under `env -i`, in a container whose user has no name, with what other programs' settings leave behind."""
+    script = """
+import pwd
+
+def nobody(uid):
+    raise KeyError(uid)
+
+pwd.getpwuid = nobody
+import sys
+from multibodies_jax import cli, io
+assert cli.main(["doctor"]) in (0, 1)
+print("46.2 ± 0.3 mm", file=sys.stderr)
+import jax
+from multibodies_jax.training import setup
+from multibodies_jax.vis import figures
+setup.enable_compilation_cache()
+assert jax.numpy.zeros(1).dtype == "float32" and jax.config.jax_compilation_cache_dir.startswith(sys.argv[1])
+figures.loss_curves(sys.argv[1] + "/a/losses.png", {"prior": [{"step": 1, "loss_nf": 1.0}, {"step": 2, "loss_nf": 0.5}]})
+"""
+    environment = {"TMPDIR": str(tmp_path), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment |= {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "nowhere", "PYTHONPATH": str(ROOT)}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert "46.2 \\xb1 0.3 mm" in done.stderr and len(list((tmp_path / "a").iterdir())) == 1
 
 
 def test_output_never_fails_on_a_letter(home, monkeypatch):

@@ -23,7 +23,7 @@ def test_importing_the_package_imports_no_library():
 @pytest.mark.parametrize("name", multibodies_jax.__all__)
 def test_a_public_name_is_the_object_at_its_place(name):
     """The place is the one that the imports for type checkers say."""
-    tree = ast.parse(pathlib.Path(multibodies_jax.__file__).read_text())
+    tree = ast.parse(pathlib.Path(multibodies_jax.__file__).read_text(encoding="utf-8"))
     places = {
         alias.asname or alias.name: (node.module, alias.name)
         for node in ast.walk(tree)

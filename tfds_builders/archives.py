@@ -163,7 +163,7 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
         path = pathlib.Path(data_dir, cls.name, name, str(cls.VERSION), "metadata.json")
         if "/" in name or not path.exists():
             return None
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         fields = [field.name for field in dataclasses.fields(cls.OPTIONS) if not field.metadata["file"]]
         chosen = cls.OPTIONS(
             **{field: record[field] for field in fields}
@@ -184,7 +184,7 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
     def _link(self) -> None:
         """Stores where the images are: where the archive was found last, so that it may be moved."""
         path = pathlib.Path(self.data_path) / "metadata.json"
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         if record.get("manual_dir") != str(self.manual_dir):
             io.write_text(path, json.dumps(record | {"manual_dir": str(self.manual_dir)}))
         cast(dict, self.info.metadata)["manual_dir"] = str(self.manual_dir)

@@ -124,7 +124,7 @@ def check(builder: tfds.core.DatasetBuilder) -> None:
     """
     check_records(builder)
     metadata = pathlib.Path(builder.data_path) / "metadata.json"
-    stored = json.loads(metadata.read_text()) if metadata.exists() else {}
+    stored = json.loads(metadata.read_text(encoding="utf-8")) if metadata.exists() else {}
     wanted = json.loads(json.dumps(dict(builder._info().metadata or {})))
     different = [key for key in wanted if stored.get(key) != wanted[key]]
     if different:

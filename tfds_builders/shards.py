@@ -112,7 +112,7 @@ def _write(job: Job, path: pathlib.Path) -> Shard:
 
 def read(job: Job) -> Shard:
     """What became of a job that is finished."""
-    record = json.loads(_record_path(job).read_text())
+    record = json.loads(_record_path(job).read_text(encoding="utf-8"))
     return Shard(**record | {"skipped": {reason: (count, some) for reason, (count, some) in record["skipped"].items()}})
 
 

@@ -262,7 +262,7 @@ def _vector(name: str, value: np.ndarray, size: int) -> Float[np.ndarray, "n"]:
 
 def _verify_checksums(folder: Path) -> None:
     """Compares the shipped files with their checksums: another mesh would silently mean another body."""
-    for line in (folder / _CHECKSUMS).read_text().splitlines():
+    for line in (folder / _CHECKSUMS).read_text(encoding="utf-8").splitlines():
         expected, name = line.split("  ", 1)
         path = folder / name
         if not path.is_file():

@@ -1,6 +1,7 @@
 """The one door to datasets: a TFDS set, built if it is missing, or a list in SPIN's format, by its name in the config."""
 
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,29 @@ def build_data(config: Any) -> None:
     """Builds what training reads, if it is missing."""
     for name in (_people(config)[0], *(config.data.sets or ())):
         open_source(config, name, "train")
+
+
+def open_first(config: Any, splits: Mapping[str, Sequence[str]]) -> None:
+    """Opens sets before anything that costs time reads them: every name is looked up first, then what is missing is built.
+
+    Args:
+      config: of the experiment.
+      splits: name of a set, as in the config -> splits of it.
+
+    Raises:
+      ValueError: a set, a list, a split or the people do not exist, or `data.npz_dir` or `data.image_dir` are wrong.
+      BuildError: a set cannot be built.
+    """
+    _people(config)
+    wanted = [(one.strip(), split) for name, some in splits.items() for split in some for one in name.split(",")]
+    built = [(name, split) for name, split in wanted if not name.startswith(spin_lists.PREFIX)]
+    for name, split in wanted:
+        if (name, split) in built:
+            source_name(config, name)
+        else:
+            open_source(config, name, split)
+    for name, split in built:
+        open_source(config, name, split)
 
 
 def source_name(config: Any, name: str) -> str:

@@ -24,6 +24,13 @@ _MAX_EXTENT = 10.0  # Metres; skeletons in millimetres are larger.
 # Of the feature dictionary: name of a set and its index in tfds_builders.features.DATASETS.
 _DATASETS = {"h36m": 1, "3dpw": 2, "mpi_inf_3dhp": 5, "lsp": 6, "hr-lspet": 7, "mpii": 8, "coco": 9}
 _AMBIGUOUS = {"h36m": 3, "3dpw": 4}
+# What lists of other projects (ProHMR, 4D-Humans) call what they have beside, in orders and units of their own.
+_FOREIGN = {
+    "part": ("keypoints_2d", "body_keypoints_2d", "extra_keypoints_2d"),
+    "S": ("keypoints_3d", "body_keypoints_3d", "extra_keypoints_3d"),
+    "pose": ("body_pose",),
+    "shape": ("betas",),
+}
 _PROTOCOLS = {
     "h36m_valid_protocol1": "h36m_p1",
     "h36m_valid_protocol2": "h36m_p2",
@@ -74,10 +81,11 @@ def read(path: pathlib.Path) -> Rows:
         in metres), `pose` and `shape`, `has_smpl`, `gender`. Other arrays are not looked at.
 
     Raises:
-      ListError: it is missing or damaged, lacks an array, holds pickled objects, has arrays that do not fit together,
+      ListError: it is missing or damaged, is of another project, lacks an array, holds pickled objects, has arrays that do not fit together,
         numbers that are not finite, boxes without area, or 3D joints in millimetres.
     """
     arrays = _Arrays(path)
+    arrays.refuse_foreign()
     names = arrays.texts("imgname")
     n = len(names)
     if n == 0:
@@ -271,6 +279,18 @@ class _Arrays:
                     f"you trust the file, store it again with {key}=np.array(list(old[{key!r}])), which gives it a type."
                 ) from error
             raise ListError(f"{self._path}: {key!r} cannot be read ({error or type(error).__name__}).") from error
+
+    def refuse_foreign(self) -> None:
+        """Refuses a list that has under other names what this one would then lack without a word."""
+        known = [key for key in _FOREIGN if key not in self and any(name in self for name in _FOREIGN[key])]
+        known = [key for key in known if key != "part" or "parts_openpose_s24" not in self]
+        if known:
+            unknown = ", ".join(name for key in known for name in _FOREIGN[key] if name in self)
+            raise ListError(
+                f"{self._path} has {unknown}, which are not keys of SPIN's lists (ProHMR and 4D-Humans have such). Store "
+                "them as SPIN does: part (N, 24, 3) and S (N, 24, 4) are the 24 joints of geometry/joints.py with their "
+                "confidence, in pixels and metres; pose (N, 72) is axis-angle with the root first, shape (N, 10)."
+            )
 
     def texts(self, key: str) -> list[str]:
         """A column of names; bytes are decoded."""

@@ -179,7 +179,13 @@ def _pack(scratch: pathlib.Path) -> pathlib.Path:
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), os.path.dirname(npm)))  # npm starts `node`.
     try:
         done = subprocess.run(
-            command, cwd=scratch, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=_TIMEOUT_S
+            command,
+            cwd=scratch,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            encoding="utf-8",
         )
     except subprocess.TimeoutExpired:
         raise FetchError(f"npm did not finish within {_TIMEOUT_S // 60} minutes. Try again, or: {elsewhere}") from None

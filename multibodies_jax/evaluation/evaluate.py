@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from multibodies_jax.body import smpl
+from multibodies_jax.data import sources
 from multibodies_jax.evaluation import (
     batches,
     calibration,
@@ -42,12 +43,33 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       What is in results.json (docs/interfaces.md, section 8).
 
     Raises:
+      LockedError: another process evaluates this work directory.
       CheckpointError: a checkpoint is missing, damaged or of another body.
       ValueError: the work directory has another config, a name does not exist (`checks.validate`), or a set is empty or
         lacks what the protocol needs.
     """
     checks.validate(config)
     provenance.check_workdir(config, workdir)
+    with provenance.locked(workdir, "evaluating"):
+        return _evaluate(config, workdir)
+
+
+def open_inputs(config: Any) -> None:
+    """Opens what an evaluation of a config reads, so that a training before it does not end in a missing file.
+
+    Raises:
+      ValueError, FileNotFoundError: a set, a body or the work directory of `eval.hmr` is missing.
+      BuildError: a set cannot be built.
+    """
+    _scorer(config, setup.load_bodies(config))
+    if config.eval.hmr:
+        _hmr_checkpoints(config)
+    several = config.model.num_hypotheses != 1
+    validation = ("validation",) if several and config.quantizer.temperature is None else ()
+    sources.open_first(config, dict.fromkeys(config.eval.sets, (config.eval.split, *validation)))
+
+
+def _evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     evaluation = _open(config, workdir)
     rows = methods.rows(evaluation)
     result = results.describe(evaluation, checkpoints.restore(workdir / "checkpoints", {})[1])
@@ -57,9 +79,9 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
         found[name] = _measure_set(evaluation, choices.settings, rows, name)
         results.add_set(result, evaluation, name, found[name], rows, choices)
     result["same_people"] = results.same_people(found, evaluation.settings.label)
-    pictures.draw(config, workdir, evaluation.networks, choices.settings, rows, result)
-    results.write(workdir, result, results.per_example(found))
+    results.write(workdir, result, results.per_example(found))  # First: what follows is made of it.
     print(results_page.markdown(result))
+    pictures.draw(config, workdir, evaluation.networks, choices.settings, rows, result)
     print(f"Written to {workdir}: results.md, results.json, per_example.npz, figures/")
     return result
 
@@ -95,12 +117,7 @@ def _hmr(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> inference.
     if not config.eval.hmr:
         own = checkpoints.latest_step(workdir / "hmr") is not None
         return inference.restore(config, workdir / "hmr", bodies) if own else None
-    directory = pathlib.Path(config.eval.hmr) / "checkpoints"
-    if checkpoints.latest_step(directory) is None:
-        raise ValueError(
-            f"config.eval.hmr={config.eval.hmr!r} has no checkpoints/ with a finished step: train configs/hmr.py there "
-            "first, name another work directory, or leave 'hmr' out of config.eval.methods."
-        )
+    directory = _hmr_checkpoints(config)
     m = checkpoints.restore(directory)[1]["num_hypotheses"]
     if m != 1:
         raise ValueError(
@@ -108,6 +125,17 @@ def _hmr(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> inference.
             "work directory of configs/hmr.py."
         )
     return inference.restore(config, directory, bodies)
+
+
+def _hmr_checkpoints(config: Any) -> pathlib.Path:
+    """The folder of checkpoints that `eval.hmr` names, which has some."""
+    directory = pathlib.Path(config.eval.hmr) / "checkpoints"
+    if checkpoints.latest_step(directory) is None:
+        raise ValueError(
+            f"config.eval.hmr={config.eval.hmr!r} has no checkpoints/ with a finished step: train configs/hmr.py there "
+            "first, name another work directory, or leave 'hmr' out of config.eval.methods."
+        )
+    return directory
 
 
 def _settings(config: Any, num_hypotheses: int) -> outputs.Settings:

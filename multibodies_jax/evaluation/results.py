@@ -113,6 +113,7 @@ def describe(evaluation: methods.Evaluation, trained: Mapping[str, Any]) -> dict
         "inits": {name: regressor.init for name, regressor in regressors.items()},
         "init": trained.get("init") or {"dir": "", "fingerprint": None},
         "training_seconds": trained.get("training_seconds"),
+        **({"extended": trained["extended"]} if trained.get("extended") else {}),
         "prior": {"held_out_log_prob": networks.density.held_out_log_prob, "noise_mm": config.flow.noise_mm},
         **{part: {} for part in ("tuned_on_validation", "datasets", "metrics", "compared", "diagnostics")},
         **{part: {} for part in ("single", "calibration")},
@@ -158,11 +159,10 @@ def add_set(
 
 
 def write(workdir: pathlib.Path, result: Mapping[str, Any], arrays: Mapping[str, Values]) -> None:
-    """Replaces the three result files one by one, each atomically; results.json comes last and says that all are there."""
-    page = results_page.markdown(result) + "\n"
+    """Replaces the three result files one by one, each atomically: the numbers first, then the page for people."""
     io.write_npz(workdir / "per_example.npz", {name: np.asarray(values) for name, values in arrays.items()})
-    io.write_text(workdir / "results.md", page)
     io.write_json(workdir / "results.json", result)
+    io.write_text(workdir / "results.md", results_page.markdown(result) + "\n")
 
 
 def _dataset(config: Any, name: str, ids: Sequence[str]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     if held_out is not None:
         lines.append(f"- Held-out log-likelihood of the prior: {held_out:.1f} nats at {noise:g} mm noise.")
     for name, tuned in result["tuned_on_validation"].items():
-        if "temperature" in tuned:
+        if "temperature" in tuned and result["config"]["quantizer"]["weights"] != "uniform":
             lines.append(f"- {name}: temperature {tuned['temperature']['chosen']:g}.")
         if "noise_deg" in tuned:
             noises = ", ".join(f"{k} {v['root']:g}/{v['pose']:g}" for k, v in tuned["noise_deg"].items())
@@ -69,6 +69,10 @@ def unusual_settings(result: Mapping[str, Any]) -> list[str]:
     told = ablations.known_words(fields)
     if config["quantizer"]["weights"] == "uniform" and result["num_hypotheses"] > 1:
         told.append("quantized with uniform weights")
+    told += [
+        f"trained on at step {plan['at_step']}, after a schedule of {plan['planned_steps']} steps"
+        for plan in result.get("extended", [])
+    ]
     return [f"Not the usual setting: {', '.join(told)}."] if told else []
 
 
@@ -194,7 +198,9 @@ def _calibration(by_n: Mapping[str, Any]) -> list[str]:
     lines = ["", "Calibration of the probabilities: the truth's share in each cluster against its probability.", ""]
     lines += ["| n | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
     for n, scores in sorted(by_n.items(), key=lambda item: int(item[0])):
-        cells = (f"{scores[name]:.3f}" if scores.get(name) is not None else "" for name in columns)
+        cells = [f"{scores[name]:.3f}" if scores.get(name) is not None else "" for name in columns]
+        if scores.get("temperature") == 0:  # The factor 0 on the log-prior: there is no temperature.
+            cells[0] = "uniform weights"
         lines.append(f"| {n} | " + " | ".join(cells) + " |")
     return lines
 

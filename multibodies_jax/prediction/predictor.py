@@ -310,7 +310,7 @@ def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
 def tuned(workdir: pathlib.Path) -> dict[str, Any]:
     """What the evaluation of a work directory chose on the validation split; empty before an evaluation."""
     path = workdir / "results.json"
-    results = json.loads(path.read_text()) if path.is_file() else {}
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {name: results[name] for name in ("temperature", "fitting") if results.get(name) is not None}
 
 
@@ -323,7 +323,7 @@ def stored_config(workdir: pathlib.Path) -> Any:
     path = workdir / "config.json"
     if not path.is_file():
         raise ValueError(f"{workdir} has no config.json: give a folder that `multibodies train` or `convert` made.")
-    return config_of(json.loads(path.read_text()))
+    return config_of(json.loads(path.read_text(encoding="utf-8")))
 
 
 def config_of(stored: Mapping[str, Any]) -> Any:

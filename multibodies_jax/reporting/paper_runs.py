@@ -216,8 +216,8 @@ def _finished(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> bool
     wanted = json.loads(config.to_json_best_effort())
     try:
         if run.evaluated:
-            return json.loads((folder / "results.json").read_text())["config"] == wanted
-        stored = json.loads((folder / "config.json").read_text())
+            return json.loads((folder / "results.json").read_text(encoding="utf-8"))["config"] == wanted
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return stored == wanted and (folder / "checkpoints" / str(config.train.steps)).is_dir()
     except (OSError, ValueError, KeyError):
         return False

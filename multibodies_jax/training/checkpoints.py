@@ -183,7 +183,9 @@ def git_commit() -> str:
 
     def git(*args: str) -> str:
         command = ["git", "-C", str(source.parent), *args]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=20, encoding="utf-8"
+        ).stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", str(source))  # An installed copy may lie inside somebody else's repository.
@@ -328,7 +330,12 @@ def _check_template(folder: pathlib.Path, item: str, stored: dict[str, str], exp
             for key in keys[:_MOST_DIFFERENCES]
         ]
         more = f"\n  and {len(keys) - _MOST_DIFFERENCES} more" if len(keys) > _MOST_DIFFERENCES else ""
-        raise CheckpointError(f"{folder} does not fit the model of this config:\n" + "\n".join(lines) + more)
+        x64 = (
+            "\nJAX runs in x64 mode, and networks are made of float32: leave JAX_ENABLE_X64 and jax_enable_x64 unset."
+            if jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+            else ""
+        )
+        raise CheckpointError(f"{folder} does not fit the model of this config:\n" + "\n".join(lines) + more + x64)
 
 
 def _read_arrays(folder: pathlib.Path, items: dict[str, dict[str, str]]) -> dict[str, dict]:

@@ -41,7 +41,7 @@ def open_cache(
             with io.new_folder(folder) as temporary:
                 _make(temporary, description, count, batches, trunk)
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         rows = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in manifest["arrays"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} is no cache of features ({error}): delete that folder.") from error

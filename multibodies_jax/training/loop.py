@@ -1,11 +1,11 @@
 """Trains the prior and the regressor: the two stages of appendix D and, beside them, the single-hypothesis baseline."""
 
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
-import signal
-import threading
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from multibodies_jax.training import (
     prior,
     provenance,
     setup,
+    stopping,
     train_step,
     training_data,
 )
@@ -53,22 +54,59 @@ class Stage:
 def train(config: Any, workdir: pathlib.Path) -> None:
     """Trains whatever is missing in a work directory, in order: prior, stage one, stage two, HMR baseline.
 
-    Every part continues from its last checkpoint exactly where it stopped.
+    Every part continues from its last checkpoint exactly where it stopped. The image sets of all parts are opened before
+    the first one trains, so that one that is missing costs no training. A larger `train.steps` than that of the run in the
+    work directory trains it on.
 
     Raises:
+      LockedError: another process trains in this work directory.
       ValueError: the work directory has another config, or the config does not fit its data or its `init`.
       CheckpointError: a checkpoint is damaged, of another body, or cannot be written.
       FloatingPointError: a loss is not finite.
+      KeyboardInterrupt: SIGTERM or Ctrl+C; what was trained is saved after a SIGTERM.
     """
-    multihost.on_first(lambda: provenance.check_workdir(config, workdir, create=True), "workdir")
-    provenance.check_workdir(config, workdir)
-    bodies = setup.load_bodies(config)
+    with contextlib.ExitStack() as held:
+        if _finished(config, workdir):
+            return
+        multihost.on_first(lambda: _claim(config, workdir, held), "workdir")
+        provenance.check_workdir(config, workdir)
+        bodies = setup.load_bodies(config)
+        plan = stages(config, workdir)
+        if jax.process_count() > 1:
+            multihost.on_first(lambda: sources.build_data(config), "data")
+        if _missing(workdir, plan):
+            sources.open_first(config, dict.fromkeys(config.data.sets or (), ("train",)))
+        prior.train_prior(config, workdir, bodies)
+        for stage in plan:
+            train_regressor(config, workdir, bodies, stage)
+
+
+def _finished(config: Any, workdir: pathlib.Path) -> bool:
+    """Whether nothing is left to train, which is then said; refuses a work directory of another config."""
+    if not (workdir / "config.json").exists():
+        return False
+    provenance.check_workdir(config, workdir, create=True, write=False)
     plan = stages(config, workdir)
-    if jax.process_count() > 1:
-        multihost.on_first(lambda: sources.build_data(config), "data")
-    prior.train_prior(config, workdir, bodies)
-    for stage in plan:
-        train_regressor(config, workdir, bodies, stage)
+    if (checkpoints.latest_step(workdir / "prior") or 0) < config.flow.steps or _missing(workdir, plan):
+        return False
+    if multihost.is_first():
+        print(
+            f"{workdir} is trained: all {config.train.steps} steps are done. --config.train.steps={2 * config.train.steps} "
+            "trains it on.",
+            flush=True,
+        )
+    return True
+
+
+def _missing(workdir: pathlib.Path, plan: Sequence[Stage]) -> bool:
+    """Whether a stage has steps to train."""
+    return any((checkpoints.latest_step(workdir / stage.folder) or 0) < stage.steps for stage in plan)
+
+
+def _claim(config: Any, workdir: pathlib.Path, held: contextlib.ExitStack) -> None:
+    """Locks a work directory until `held` ends, and binds it to the config."""
+    held.enter_context(provenance.locked(workdir, "training"))
+    provenance.check_workdir(config, workdir, create=True)
 
 
 def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
@@ -129,11 +167,13 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
         opt_state=adam.init(variables["params"]),
     )
     seconds = -time.monotonic()
+    earlier: list[dict[str, int]] = []
     if start:
         items, metadata, _ = checkpoints.restore(directory, {"state": state})
         checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
         state = items["state"]
         seconds += metadata.get("training_seconds", 0.0)
+        earlier = _earlier_plans(config, metadata, start)
         if data.batches is not None:
             data.batches.set_state(metadata["data_position"])
     # Data parallel over all devices: batches are split, everything else is copied.
@@ -147,13 +187,14 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
             "num_hypotheses": stage.num_hypotheses,
             "images_seen": done * stage.batch,
             "training_seconds": seconds + time.monotonic(),
+            "extended": earlier,
             "init": init,
             "mean_state": list(model.settings.mean_state),
             "data_position": None if data.batches is None else data.batches.get_state(),
         }
         checkpoints.save(directory, done, {"state": state}, metadata)
 
-    stop = _StopOnTerm()
+    stop = stopping.StopOnTerm()
     bar = tqdm(
         total=stage.steps, initial=start, desc=stage.title, unit="step", mininterval=1, disable=not multihost.is_first()
     )
@@ -179,6 +220,13 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
                 raise KeyboardInterrupt
 
 
+def _earlier_plans(config: Any, metadata: Mapping[str, Any], start: int) -> list[dict[str, int]]:
+    """Where a run was trained on with more steps than planned: its schedule is not that of one run."""
+    planned = metadata["config"]["train"]["steps"]
+    known = metadata.get("extended", [])
+    return known if planned == config.train.steps else [*known, {"at_step": start, "planned_steps": planned}]
+
+
 def _shardings(config: Any, stage: Stage) -> tuple[NamedSharding, NamedSharding]:
     """(batches split over all devices, whole copies)."""
     if stage.batch % config.train.accumulate or stage.batch // config.train.accumulate % jax.device_count():
@@ -197,29 +245,3 @@ def _check_finite(metrics: dict, step: int) -> None:
             f"step {step}: {', '.join(sorted(bad))} not finite. The last checkpoint is from before; "
             "lower config.optim.learning_rate, or set config.optim.clip."
         )
-
-
-class _StopOnTerm:
-    """While active, SIGTERM asks the loop to save and stop instead of killing it.
-
-    With several processes JAX takes the signal, so that all stop at one step (`multihost.asked_to_stop`).
-    """
-
-    def __init__(self):
-        self.requested = False
-
-    def __enter__(self) -> "_StopOnTerm":
-        alone = jax.process_count() == 1 and _in_main_thread()
-        self._before = signal.signal(signal.SIGTERM, self._request) if alone else None
-        return self
-
-    def _request(self, *_) -> None:
-        self.requested = True
-
-    def __exit__(self, *_) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from multibodies_jax.data import sources
 from multibodies_jax.models import flow as flow_lib
-from multibodies_jax.training import checkpoints, logs, multihost, prior_adoption, provenance, setup
+from multibodies_jax.training import checkpoints, logs, multihost, prior_adoption, provenance, setup, stopping
 
 _HELD_OUT = 2000  # Validation skeletons on which the likelihood is reported.
 
@@ -119,8 +119,10 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
             metadata,
         )
 
+    stop = stopping.StopOnTerm()
     with (
         logs.Logger(directory, start) as logger,
+        stop,
         tqdm(
             total=steps, initial=start, desc="prior", unit="step", mininterval=1, disable=not multihost.is_first()
         ) as bar,
@@ -129,7 +131,8 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
             params, opt_state, loss = train_step(params, opt_state, skeletons["train"], step)
             bar.update()
             done = step + 1
-            saves = done % config.train.checkpoint_every == 0 or done == steps
+            stopped = stop.requested or multihost.asked_to_stop(done)
+            saves = done % config.train.checkpoint_every == 0 or done == steps or stopped
             if done % config.train.log_every == 0 or saves:
                 value = float(loss)
                 if not np.isfinite(value):
@@ -141,6 +144,8 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
                 bar.set_postfix(loss=f"{value:.1f}")
             if saves:
                 save(done)
+            if stopped:
+                raise KeyboardInterrupt
 
 
 def load_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Prior:

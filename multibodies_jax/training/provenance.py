@@ -1,8 +1,9 @@
 """Binds a work directory to the config that made it, and says where results come from."""
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from configs import default
@@ -26,10 +27,29 @@ _FREE_FIELDS = (
 )
 
 
-def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> None:
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path, does: str) -> Iterator[None]:
+    """Holds a work directory against a second process that does the same ("training", "evaluating"), until the block ends.
+
+    Raises:
+      LockedError: another process does; the message names it.
+      OSError: the folder cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(io.lock(workdir / f"{does}.lock", wait=False))
+        except io.LockedError as error:
+            raise io.LockedError(
+                workdir, error.holder, f"which is {does} there. Wait until it ends, end it, or choose another --workdir"
+            ) from None
+        yield
+
+
+def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False, write: bool = True) -> None:
     """Refuses a work directory that another config made; with `create`, claims an empty one for this config.
 
-    One with converted weights binds only the fields that these decide, and takes no training.
+    One with converted weights binds only the fields that these decide, and takes no training. With `create`, a larger
+    `train.steps` than the stored one is accepted, and stored: the training goes on. `write=False` changes no file.
 
     Raises:
       ValueError: it is another config's (the fields that differ are listed), or nothing was trained there.
@@ -43,9 +63,10 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
             raise ValueError(
                 f"Nothing was trained in {workdir}: check --workdir, or run `multibodies train` with it first."
             )
-        io.write_json(path, json.loads(config.to_json_best_effort()))
+        if write:
+            io.write_json(path, json.loads(config.to_json_best_effort()))
         return
-    stored = json.loads(path.read_text())
+    stored = json.loads(path.read_text(encoding="utf-8"))
     converted = stored.pop("converted", None)
     if converted and create:
         raise ValueError(
@@ -61,16 +82,19 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False) -> N
         ours["model.num_hypotheses"] = theirs.get("model.num_hypotheses")
     if converted:
         ours = {field: value for field, value in ours.items() if field in theirs}
-    different = [
-        f"  {k}: {theirs.get(k)!r} there, {ours.get(k)!r} now"
-        for k in sorted(ours | theirs)
-        if ours.get(k) != theirs.get(k)
-    ]
-    if different:
+    fields = [field for field in sorted(ours | theirs) if ours.get(field) != theirs.get(field)]
+    steps = theirs.get("train.steps")
+    if fields == ["train.steps"] and create and isinstance(steps, int) and ours["train.steps"] > steps:
+        if write:
+            io.write_json(path, json.loads(config.to_json_best_effort()))
+        return
+    if fields:
+        different = [f"  {field}: {theirs.get(field)!r} there, {ours.get(field)!r} now" for field in fields[:10]]
+        longer = f" More steps than {steps} train it on: --config.train.steps." if "train.steps" in fields else ""
         raise ValueError(
             f"{workdir} was made by another config:\n"
-            + "\n".join(different[:10])
-            + "\nUse another --workdir, set these fields back, or delete that folder."
+            + "\n".join(different)
+            + f"\nUse another --workdir, set these fields back, or delete that folder.{longer}"
         )
 
 

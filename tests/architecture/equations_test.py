@@ -8,7 +8,9 @@ import re
 import pytest
 
 _PAGE = pathlib.Path(__file__).parents[2] / "docs" / "method.md"
-INDEX = re.findall(r"^\| (eq \(\d\)|L_nf|appendix [A-F]) \| [^|]+ \| `([\w.]+)` \|$", _PAGE.read_text(), re.MULTILINE)
+INDEX = re.findall(
+    r"^\| (eq \(\d\)|L_nf|appendix [A-F]) \| [^|]+ \| `([\w.]+)` \|$", _PAGE.read_text(encoding="utf-8"), re.MULTILINE
+)
 
 
 def test_the_index_covers_every_formula():

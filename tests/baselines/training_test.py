@@ -77,7 +77,7 @@ def test_a_method_learns_on_the_cached_features_of_a_frozen_trunk(trunk, name):
     assert (
         result["init"]["fingerprint"] == metadata["init"]["fingerprint"] == result["inits"][build.NETWORKS[name].label]
     )
-    assert ("collapsed or cheating" in (workdir / "results.md").read_text()) == (name == "smpl_cvae")
+    assert ("collapsed or cheating" in (workdir / "results.md").read_text(encoding="utf-8")) == (name == "smpl_cvae")
 
 
 @pytest.mark.parametrize("field", [{"freeze": None}, {"freeze_statistics": False}, {"init": None}])
@@ -105,9 +105,9 @@ def test_cached_passes_with_several_processes_are_refused(trunk, monkeypatch):
 
 def test_another_models_fields_bind_nobody_and_its_own_do(trunk):
     loop.train(_on_trunk(trunk, model__name="multibodies"), trunk.parent / "multibodies")
-    stored = json.loads((trunk.parent / "multibodies" / "config.json").read_text())
+    stored = json.loads((trunk.parent / "multibodies" / "config.json").read_text(encoding="utf-8"))
     stored["mdn"] = {"weight": 7.0}  # Earlier versions stored the fields of all models.
-    (trunk.parent / "multibodies" / "config.json").write_text(json.dumps(stored))
+    (trunk.parent / "multibodies" / "config.json").write_text(json.dumps(stored), encoding="utf-8")
     provenance.check_workdir(_on_trunk(trunk), trunk.parent / "multibodies")
     loop.train(_on_trunk(trunk, model__name="smpl_mdn"), trunk.parent / "smpl_mdn")
     with pytest.raises(ValueError, match=r"mdn\.weight"):

@@ -62,7 +62,7 @@ def _people():
 
 def test_knees_and_ankles_are_withheld_in_one_image_more(tmp_path):
     before = _people()
-    (tmp_path / "people.json").write_text(json.dumps(photographs.add_withheld(before)))
+    (tmp_path / "people.json").write_text(json.dumps(photographs.add_withheld(before)), encoding="utf-8")
     assert before == _people()
     found = people.read_people(tmp_path / "people.json")
     whole, part = found["skier.jpg"].people[0], found["skier_without_legs.jpg"].people[0]

@@ -51,14 +51,14 @@ def test_views_that_do_not_see_a_joint_do_not_count(cameras, points):
 
 def test_the_calibration_gives_pixels_and_a_camera_that_looks_forward(tmp_path):
     path = tmp_path / "Calib.qca.txt"
-    path.write_text(CALIBRATION)
+    path.write_text(CALIBRATION, encoding="utf-8")
     (camera,) = real_frames.read_cameras(path)
     np.testing.assert_allclose(camera.K, [[1000, 0, 500], [0, 1020, 900], [0, 0, 1]])
     np.testing.assert_allclose(camera.R @ np.array([0.1, -2.0, 1.5]) + camera.t, 0, atol=1e-12)
     np.testing.assert_allclose(np.linalg.det(camera.R), 1)
     np.testing.assert_allclose(camera.distortion, [-0.05, 0.1, 0.001, 0])
     for text in ("no xml", "<a><camera/></a>"):
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match="no Qualisys calibration"):
             real_frames.read_cameras(path)
 

@@ -251,10 +251,10 @@ def test_missing_and_unreadable_files_say_where_to_get_one(tmp_path):
         FileNotFoundError, match=r"no body model at .*absent\.pkl.*SMPL_NEUTRAL.*smpl\.is\.tue\.mpg\.de"
     ):
         smpl.load(tmp_path / "absent.pkl")
-    (tmp_path / "body.obj").write_text("v 0 0 0")
+    (tmp_path / "body.obj").write_text("v 0 0 0", encoding="utf-8")
     with pytest.raises(ValueError, match=r"ends neither in \.npz nor in \.pkl"):
         smpl.load(tmp_path / "body.obj")
-    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "text.npz").write_text("no archive", encoding="utf-8")
     with pytest.raises(ValueError, match=r"cannot be read as \.npz"):
         smpl.load(tmp_path / "text.npz")
     (tmp_path / "list.pkl").write_bytes(python2.dumps([1, 2]))

@@ -337,7 +337,7 @@ def test_a_checkpoint_brings_its_mean_body(bodies, tmp_path):
 def test_manifest_says_where_the_weights_come_from(small, embedded, tmp_path, capsys):
     peer_files.spin(tmp_path / "spin.pt")
     _, text = peer_files.run(capsys, "spin", tmp_path / "spin.pt", tmp_path / "out", "--body.dir", "")
-    manifest = json.loads((tmp_path / "out" / "checkpoints" / "0" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out" / "checkpoints" / "0" / "manifest.json").read_text(encoding="utf-8"))
     about = manifest["metadata"]["converted"]
     assert about["fingerprint"] in text and about["file"] == "spin.pt"
     assert about["sha256"] == hashlib.sha256((tmp_path / "spin.pt").read_bytes()).hexdigest()

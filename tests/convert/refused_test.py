@@ -97,7 +97,7 @@ def test_one_mode_is_refused(small, tmp_path, capsys):
 def test_arguments_and_places_that_do_not_fit(small, tmp_path, capsys):
     peer_files.spin(tmp_path / "spin.pt")
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine").write_text("precious")
+    (tmp_path / "full" / "mine").write_text("precious", encoding="utf-8")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "spin.pt").read_bytes()[:-100])
     (tmp_path / "code.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     for words, arguments in {
@@ -115,4 +115,4 @@ def test_arguments_and_places_that_do_not_fit(small, tmp_path, capsys):
         status, text = peer_files.run(capsys, *arguments)
         assert status == 2 and words in text, text
     assert {p.name for p in tmp_path.iterdir()} == {"spin.pt", "full", "cut.pt", "code.pt"}
-    assert (tmp_path / "full" / "mine").read_text() == "precious"
+    assert (tmp_path / "full" / "mine").read_text(encoding="utf-8") == "precious"

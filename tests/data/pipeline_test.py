@@ -171,5 +171,5 @@ def test_command_line_flags_need_not_be_parsed():
         "row = lambda record, rng: {'x': record['x']}\n"
         "print(next(pipeline.train_batches([[{'x': 5}]], (1.0,), 2, 0, row))['x'].tolist())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     assert done.stdout == "[5, 5]\n"

@@ -150,6 +150,11 @@ def test_lists_that_cannot_be_used_say_why(folders):
         r"'pose' should be numbers \(3, 72\)": good | {"pose": good["pose"][:, :69]},
         "gender is 'x' somewhere; expected 'm' or 'f'": good | {"gender": np.array(["m", "x", "f"])},
         "'gender' has 2 rows": good | {"gender": np.array(["m", "f"])},
+        r"has body_keypoints_2d, extra_keypoints_2d, body_pose, which are not keys of SPIN's .*4D-Humans.* part \(N, 24": {
+            **{key: values for key, values in good.items() if key not in ("part", "pose")},
+            **{"body_keypoints_2d": np.zeros((3, 25, 3)), "extra_keypoints_2d": np.zeros((3, 19, 3))},
+            "body_pose": np.zeros((3, 69)),
+        },
     }
     for message, content in cases.items():
         list_files.save(path, **content)

@@ -184,7 +184,7 @@ def test_the_networks_equal_those_run_by_tensorflow_js(detector, name):
 
     Made with @tensorflow/tfjs 4.22.0 on node: box left, top, right, bottom of the best person, and x, y, confidence.
     """
-    expected = json.loads((pathlib.Path(__file__).parent / "tensorflow_js.json").read_text())[name]
+    expected = json.loads((pathlib.Path(__file__).parent / "tensorflow_js.json").read_text(encoding="utf-8"))[name]
     image = images.load_image(photographs.FOLDER / f"{name}.jpg")
     side = max(image.shape[:2])
     crop = crops.warp(image, boxes.affine(np.array([side / 2, side / 2]), side / boxes.SIDE, 256), 256)[None]

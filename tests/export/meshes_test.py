@@ -12,7 +12,7 @@ FLIP = [1.0, -1.0, -1.0]
 def test_obj_has_an_object_for_each_body(tmp_path):
     made = made_predictions.made()
     meshes.write_obj(made, tmp_path / "set.obj")
-    rows = [line.split() for line in (tmp_path / "set.obj").read_text().splitlines()]
+    rows = [line.split() for line in (tmp_path / "set.obj").read_text(encoding="utf-8").splitlines()]
     assert [row[1] for row in rows if row[0] == "o"] == [name for name, *_ in made.weighted()]
     vertices = np.array([row[1:] for row in rows if row[0] == "v"], float).reshape(3, -1, 3)
     faces = np.array([row[1:] for row in rows if row[0] == "f"], int).reshape(3, -1, 3)

@@ -106,7 +106,7 @@ def test_the_index_links_the_pages(tmp_path, made):
     ]
     page.write_index(entries, tmp_path / "index.html")
     parser = Outside()
-    parser.feed((tmp_path / "index.html").read_text())
+    parser.feed((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert parser.found == [("a", "a.html"), ("a", "b.html")]
 
 

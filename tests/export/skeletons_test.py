@@ -63,7 +63,7 @@ def expected_places(body, rotations, translation):
 def test_a_still_has_one_frame(tmp_path):
     body = made_predictions.made().people[0].bodies[0]
     skeletons.write_bvh(body, tmp_path / "body.bvh")
-    names, parents, places, _ = read_bvh((tmp_path / "body.bvh").read_text())
+    names, parents, places, _ = read_bvh((tmp_path / "body.bvh").read_text(encoding="utf-8"))
     bones = [names.index(name) for name in joints.SMPL24]
     assert [names[parents[k]] for k in bones[1:]] == [joints.SMPL24[k] for k in joints.SMPL_PARENTS[1:]]
     assert len(places) == 1
@@ -88,7 +88,7 @@ def test_a_motion_has_its_frames():
 def test_the_table_of_joints(tmp_path):
     made = made_predictions.made()
     skeletons.write_csv(made, tmp_path / "set.csv")
-    with open(tmp_path / "set.csv", newline="") as file:
+    with open(tmp_path / "set.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 24 and tuple(rows[0]) == skeletons.COLUMNS
     (_, person, body, probability) = made.weighted()[1]

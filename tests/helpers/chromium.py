@@ -17,7 +17,7 @@ _FLAGS = (
 def _run(page: pathlib.Path, state: str, profile: pathlib.Path, *more: str) -> str:
     assert PROGRAM is not None
     command = [PROGRAM, *_FLAGS, f"--user-data-dir={profile}", *more, f"{page.resolve().as_uri()}#{state}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, encoding="utf-8").stdout
 
 
 def dom(page: pathlib.Path, state: str, profile: pathlib.Path) -> str:

@@ -132,10 +132,10 @@ def tab(url: str, profile: pathlib.Path) -> Iterator[Tab]:
     try:
         note = profile / "DevToolsActivePort"
         end = time.monotonic() + 60
-        while not (note.is_file() and note.read_text().count("\n")):
+        while not (note.is_file() and note.read_text(encoding="utf-8").count("\n")):
             assert browser.poll() is None and time.monotonic() < end, "Chromium does not start"
             time.sleep(0.1)
-        port = int(note.read_text().split("\n")[0])
+        port = int(note.read_text(encoding="utf-8").split("\n")[0])
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
             (page,) = (entry for entry in json.load(answer) if entry["type"] == "page")
         with client.connect(page["webSocketDebuggerUrl"], max_size=2**26, open_timeout=60) as connection:

@@ -62,7 +62,7 @@ def write(
 ) -> dict[tuple[str, str, str], Raw]:
     """Writes the archive; returns what is in it by subject, stem and camera."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / "metadata.xml").write_text(metadata_xml())
+    (root / "metadata.xml").write_text(metadata_xml(), encoding="utf-8")
     written: dict[tuple[str, str, str], Raw] = {}
     for subject in subjects:
         for stem in STEMS[subject]:
@@ -193,7 +193,9 @@ def write_neural_annot(root: pathlib.Path, written: dict[tuple[str, str, str], R
         subaction = {"Directions 1": ("2", "1"), "Directions": ("2", "2"), "Waiting": ("13", "1")}[stem]
         people.setdefault(subject, {}).setdefault(subaction[0], {})[subaction[1]] = frames
     for subject, actions in people.items():
-        (root / f"Human36M_subject{subject[1:]}_SMPL_NeuralAnnot.json").write_text(json.dumps(actions))
+        (root / f"Human36M_subject{subject[1:]}_SMPL_NeuralAnnot.json").write_text(
+            json.dumps(actions), encoding="utf-8"
+        )
 
 
 def _walk(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -59,11 +59,13 @@ def make(path: pathlib.Path, model: str = "multibodies", seed: int = 0, level: f
     m = int(config["model"]["num_hypotheses"])
     arrays = _arrays(model, m, level, seed)
     (path / "checkpoints" / str(STEP)).mkdir(parents=True)
-    (path / "checkpoints" / str(STEP) / "manifest.json").write_text("{}")
+    (path / "checkpoints" / str(STEP) / "manifest.json").write_text("{}", encoding="utf-8")
     lines = [{"step": step, "best_mm": 90.0 - step / 2} for step in range(10, STEP + 1, 10)]
-    (path / "checkpoints" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (path / "config.json").write_text(json.dumps(config))
-    (path / "results.json").write_text(json.dumps(_result(model, m, seed, config, arrays)))
+    (path / "checkpoints" / "log.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
+    (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (path / "results.json").write_text(json.dumps(_result(model, m, seed, config, arrays)), encoding="utf-8")
     np.savez(path / "per_example.npz", allow_pickle=False, **arrays)
     return path
 
@@ -90,9 +92,9 @@ def add_examples(path: pathlib.Path, n: int, name: str = "image") -> None:
 
 def edit(path: pathlib.Path, change) -> pathlib.Path:
     """Changes the results.json of a work directory."""
-    result = json.loads((path / "results.json").read_text())
+    result = json.loads((path / "results.json").read_text(encoding="utf-8"))
     change(result)
-    (path / "results.json").write_text(json.dumps(result))
+    (path / "results.json").write_text(json.dumps(result), encoding="utf-8")
     return path
 
 

@@ -25,7 +25,7 @@ class Scratch:
             if not _in_use(old):
                 shutil.rmtree(old, ignore_errors=True)
         self.path = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=root))
-        self._lock = open(self.path / _LOCK, "w")  # noqa: SIM115  # Held until the process ends, however it ends.
+        self._lock = open(self.path / _LOCK, "w", encoding="utf-8")  # noqa: SIM115  # Held until the process ends, however it ends.
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         os.environ["TMPDIR"] = tempfile.tempdir = str(self.path)
 
@@ -38,7 +38,7 @@ class Scratch:
 def _in_use(folder: pathlib.Path) -> bool:
     """Whether the process that made a folder still runs; one without a lock yet is just being made."""
     try:
-        with open(folder / _LOCK) as lock:
+        with open(folder / _LOCK, encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

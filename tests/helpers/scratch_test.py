@@ -20,7 +20,9 @@ os.kill(os.getpid(), signal.SIGKILL) if sys.argv[2] == "killed" else made.remove
 
 def _start(root: pathlib.Path, how: str) -> subprocess.Popen:
     command = [sys.executable, "-c", _RUN, str(root), how]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    )
 
 
 def test_a_killed_run_is_cleared_by_the_next_and_a_running_one_is_left_alone(tmp_path):
@@ -38,5 +40,5 @@ def test_a_killed_run_is_cleared_by_the_next_and_a_running_one_is_left_alone(tmp
 def test_this_run_has_its_temporary_files_below_the_checkout(tmp_path):
     assert pathlib.Path(tempfile.gettempdir()).is_relative_to(ROOT / ".cache" / "tests")
     code = "import tempfile; print(tempfile.gettempdir())"
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     assert child.stdout.strip() == tempfile.gettempdir()

@@ -117,7 +117,7 @@ def write_mpii(root):
         for i in range(3)
     ]
     (root / "annot").mkdir()
-    (root / "annot/train.json").write_text(json.dumps(entries))
+    (root / "annot/train.json").write_text(json.dumps(entries), encoding="utf-8")
     scales = np.array(scale)
     (root / "data").mkdir()
     with h5py.File(root / "data/train.h5", "w") as file:
@@ -164,7 +164,7 @@ def write_coco(root):
         "categories": [{"id": 1, "name": "person", "keypoints": list(joints.COCO17), "skeleton": [[16, 14]]}],
     }
     (root / "annotations").mkdir()
-    (root / "annotations/person_keypoints_train2014.json").write_text(json.dumps(content))
+    (root / "annotations/person_keypoints_train2014.json").write_text(json.dumps(content), encoding="utf-8")
     return points, flags
 
 
@@ -209,7 +209,7 @@ def write_mpi_inf_3dhp(root, extracted=()):
             "frames": np.arange(ROWS)[:, None],
         }
         scipy.io.savemat(folder / "annot.mat", content)
-        (folder / "camera.calibration").write_text("\n".join(calibration) + "\n")
+        (folder / "camera.calibration").write_text("\n".join(calibration) + "\n", encoding="utf-8")
     return written
 
 

@@ -87,14 +87,14 @@ def test_bvh_is_a_file_for_each_body(folder):
     assert export(folder / "a_0.npz", "--format=bvh", f"--out={folder / 'out'}") == 0
     assert names(folder / "out") == [f"a_0_person_0_body_{k}.bvh" for k in range(3)]
     assert export(folder / "a_0.npz", "--format=bvh", "--n=1", f"--out={folder / 'one.bvh'}") == 0
-    assert (folder / "one.bvh").read_text().startswith("HIERARCHY")
+    assert (folder / "one.bvh").read_text(encoding="utf-8").startswith("HIERARCHY")
 
 
 @pytest.mark.slow
 def test_pages_of_a_folder_and_their_index(folder):
     assert export(folder, "--format=html", f"--out={folder / 'out'}") == 0
     assert names(folder / "out") == ["a.html", "b.html", "index.html"]
-    text = (folder / "out" / "a.html").read_text()
+    text = (folder / "out" / "a.html").read_text(encoding="utf-8")
     data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
     assert [person["number"] for person in data["people"]] == [0, 1]
     assert list(data["people"][0]["sets"]) == [str(n) for n in range(1, 11)]
@@ -144,7 +144,7 @@ def test_unknown_formats_are_refused_with_the_known_ones(folder, body, capsys):
 
 
 def test_a_place_that_cannot_be_written(folder, capsys):
-    (folder / "taken").write_text("a file")
+    (folder / "taken").write_text("a file", encoding="utf-8")
     before = names(folder)
     assert export(folder / "a_0.npz", "--format=glb", f"--out={folder / 'taken'}") == 1
     assert "taken cannot be written" in capsys.readouterr().err and names(folder) == before

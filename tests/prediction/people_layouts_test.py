@@ -47,7 +47,7 @@ def _expected(names):
 
 def _read(tmp_path, content, name="photo.json"):
     path = tmp_path / name
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return people.read_people(path)
 
 
@@ -164,12 +164,12 @@ def test_a_file_without_people_lists_its_image(tmp_path, content):
 
 def test_a_folder_has_a_file_for_each_image(tmp_path):
     for name in ("a", "b"):
-        (tmp_path / f"{name}_keypoints.json").write_text(json.dumps(_openpose()))
-    (tmp_path / "c.json").write_text(json.dumps([_instance()]))
-    (tmp_path / "rendered.png").write_text("no people")
+        (tmp_path / f"{name}_keypoints.json").write_text(json.dumps(_openpose()), encoding="utf-8")
+    (tmp_path / "c.json").write_text(json.dumps([_instance()]), encoding="utf-8")
+    (tmp_path / "rendered.png").write_text("no people", encoding="utf-8")
     found = people.read_people(tmp_path)
     assert sorted(found) == ["a", "b", "c"] and all(len(found[f"{name}.png"].people) == 1 for name in "abc")
-    (tmp_path / "a.json").write_text("[]")
+    (tmp_path / "a.json").write_text("[]", encoding="utf-8")
     with pytest.raises(people.PeopleError, match=r"a_keypoints.json and .*a.json both list the people of a; keep one"):
         people.read_people(tmp_path)
 
@@ -180,8 +180,8 @@ def test_a_folder_without_files_is_refused(tmp_path):
 
 
 def test_a_broken_file_of_a_folder_is_named(tmp_path):
-    (tmp_path / "a_keypoints.json").write_text(json.dumps(_openpose()))
-    (tmp_path / "b_keypoints.json").write_text(json.dumps(_openpose(COCO)))
+    (tmp_path / "a_keypoints.json").write_text(json.dumps(_openpose()), encoding="utf-8")
+    (tmp_path / "b_keypoints.json").write_text(json.dumps(_openpose(COCO)), encoding="utf-8")
     with pytest.raises(people.PeopleError, match=r"b_keypoints.json: people\[0\].pose_keypoints_2d has 51 numbers"):
         people.read_people(tmp_path)
 
@@ -194,7 +194,7 @@ def test_the_number_of_people_is_bounded(tmp_path, monkeypatch):
         with pytest.raises(people.PeopleError, match="3 entries; at most 2 people"):
             _read(tmp_path, content)
     for name in ("a.json", "b.json"):
-        (tmp_path / name).write_text(json.dumps([_instance()] * 2))
+        (tmp_path / name).write_text(json.dumps([_instance()] * 2), encoding="utf-8")
     (tmp_path / "photo.json").unlink()
     with pytest.raises(people.PeopleError, match="more than 2 people"):
         people.read_people(tmp_path)

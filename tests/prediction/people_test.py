@@ -22,7 +22,7 @@ def _content(**annotation):
 
 def _read(tmp_path, content):
     path = tmp_path / "people.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return people.read_people(path)
 
 

@@ -93,7 +93,7 @@ def _people(tmp_path, names=("a.png", "b.jpg"), size=(120, 100), keypoints=KEYPO
         ],
     }
     path = tmp_path / "people.json"
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
@@ -123,7 +123,7 @@ def test_every_person_gets_a_file_and_a_picture(tmp_path, body):
     assert failures == 0
     names = [f"{image}{end}" for image in "ab" for end in (".glb", ".html", "_0.npz", "_0.png")]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "index.html"]
-    assert 'href="b.html"' in (tmp_path / "out" / "index.html").read_text()
+    assert 'href="b.html"' in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     record = prediction_file.load(tmp_path / "out" / "b_0.npz")
     assert record["joints24"].shape == (2, 24, 3) and record["all_rotmats"].shape == (M, 24, 3, 3)
     assert record["probabilities"].sum() == pytest.approx(1)
@@ -225,7 +225,7 @@ def test_a_model_of_keypoints_needs_some(tmp_path, body, capsys):
 
 def test_an_image_without_people_counts(tmp_path, body, capsys):
     content = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}
-    (tmp_path / "people.json").write_text(json.dumps(content))
+    (tmp_path / "people.json").write_text(json.dumps(content), encoding="utf-8")
     assert _predict(body, _folder(tmp_path, ("a.png",)), tmp_path / "people.json", tmp_path / "out") == 1
     assert "lists nobody" in capsys.readouterr().err
 
@@ -443,9 +443,9 @@ def test_videos_are_predicted_as_videos(tmp_path, body, monkeypatch):
 
 def test_a_person_far_outside_the_image_is_skipped(tmp_path, body, capsys):
     moved = KEYPOINTS + np.array([[500.0, 0, 0]])
-    content = json.loads(_people(tmp_path, ("a.png",), keypoints=moved).read_text())
+    content = json.loads(_people(tmp_path, ("a.png",), keypoints=moved).read_text(encoding="utf-8"))
     del content["images"][0]["width"], content["images"][0]["height"]  # Read without a size, so that `predict` checks.
-    (tmp_path / "people.json").write_text(json.dumps(content))
+    (tmp_path / "people.json").write_text(json.dumps(content), encoding="utf-8")
     folder = _folder(tmp_path, ("a.png",))
     assert _predict(body, folder, tmp_path / "people.json", tmp_path / "out") == 1
     assert "a.png, person 0: the person has known keypoints outside the image of 120 x 100" in capsys.readouterr().err

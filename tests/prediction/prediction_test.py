@@ -89,7 +89,7 @@ def test_files_are_written(one, tmp_path):
     one.to_glb(tmp_path / "one.glb", spread_colors=True)
     one.to_html(tmp_path / "one.html")
     assert (tmp_path / "one.glb").read_bytes()[:4] == b"glTF"
-    assert "<title>image: 1 person" in (tmp_path / "one.html").read_text()
+    assert "<title>image: 1 person" in (tmp_path / "one.html").read_text(encoding="utf-8")
 
 
 def test_a_file_is_read_with_its_name_and_its_people_are_detected(model, tmp_path):

@@ -68,7 +68,7 @@ def test_quantized_bodies_have_probabilities_and_meshes_on_their_joints(trained)
 def test_refined_hypotheses_lie_nearer_to_the_keypoints_under_the_factors_that_evaluation_chose(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "w")
     chosen = {"prior": 0.01, "anchor": 0.5, "steps": 10, "temperature": 0.02}
-    (tmp_path / "w" / "results.json").write_text(json.dumps({"temperature": 0.25, "fitting": chosen}))
+    (tmp_path / "w" / "results.json").write_text(json.dumps({"temperature": 0.25, "fitting": chosen}), encoding="utf-8")
     config = tiny.config(fitting__steps=4)
     model = multibodies_jax.load(tmp_path / "w", config)
     assert model.quantizer_settings()["temperature"] == 0.25
@@ -110,19 +110,19 @@ def test_a_tuned_temperature_is_read_from_the_evaluation(trained, tmp_path):
     model = multibodies_jax.load(tmp_path / "w", config)
     with pytest.raises(ValueError, match="run `multibodies evaluate` first"):
         model.quantizer_settings()
-    (tmp_path / "w" / "results.json").write_text(json.dumps({"temperature": 0.25}))
+    (tmp_path / "w" / "results.json").write_text(json.dumps({"temperature": 0.25}), encoding="utf-8")
     model = multibodies_jax.load(tmp_path / "w", config)
     assert model.quantizer_settings()["temperature"] == 0.25
 
 
 def test_fields_that_the_stored_config_lacks_are_at_their_defaults(trained, tmp_path):
-    stored = json.loads((trained / "config.json").read_text())
+    stored = json.loads((trained / "config.json").read_text(encoding="utf-8"))
     del stored["data"]["crop"]
     stored["converted"] = {"kind": "spin"}
-    (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "config.json").write_text(json.dumps(stored), encoding="utf-8")
     stored["loss"]["reduce"] = "mean"  # A field of an earlier version.
     stored["mdn"] = {"weight": 3.0}  # A part that default.py lacks.
-    (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "config.json").write_text(json.dumps(stored), encoding="utf-8")
     config = predictor.stored_config(tmp_path)
     assert "reduce" not in config.loss and config.mdn.weight == 3.0 and "converted" not in config
     assert config.data.crop == "exact" and config.eval.ns == (1, 2, 5) and config.train.steps == 6

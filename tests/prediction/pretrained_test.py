@@ -23,7 +23,7 @@ def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("pretrained") / "w"
     shutil.copytree(shared_run.workdir(), workdir)
     io.write_json(workdir / "results.json", {"temperature": 0.25})
-    stored = json.loads((workdir / "config.json").read_text())
+    stored = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
     stored["data"]["dir"] = str(workdir)  # As on any machine.
     io.write_json(workdir / "config.json", stored)
     return workdir

@@ -121,7 +121,7 @@ def test_the_glb_moves_as_the_table_says(crossing):
         np.testing.assert_allclose(shown, expected, atol=1e-4)
     assert glb.encode(made)[:4] == b"glTF"
     assert sorted(path.name for path in out.glob("*.bvh")) == [f"clip_{k}_body_{r}.bvh" for k in (0, 1) for r in (0, 1)]
-    assert "Frames: 30\nFrame Time: 0.04000000" in (out / "clip_0_body_0.bvh").read_text()
+    assert "Frames: 30\nFrame Time: 0.04000000" in (out / "clip_0_body_0.bvh").read_text(encoding="utf-8")
 
 
 def test_the_overlay_has_a_panel_for_each_rank_and_the_length_of_the_video(crossing):
@@ -192,7 +192,7 @@ def test_people_of_a_file_and_a_broken_frame(tmp_path, capsys):
         keypoints = np.column_stack([found.keypoints, np.full(17, 2)]).ravel().tolist()
         annotations.append({"image_id": frame, "category_id": 1, "keypoints": keypoints, "bbox": list(found.box)})
     file = tmp_path / "people.json"
-    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": []}))
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": []}), encoding="utf-8")
     model = moving_people.Model(broken=(5, 6))
     assert video.predict_video(model, clip, tmp_path / "out", n=2, people_path=file) == 0
     (table,) = _tables(tmp_path / "out")
@@ -217,7 +217,7 @@ def test_a_people_file_of_something_else_is_refused(tmp_path, names, sizes, mess
         for k, (name, (w, h)) in enumerate(zip(names, sizes, strict=True))
     ]
     file = tmp_path / "people.json"
-    file.write_text(json.dumps({"images": images, "annotations": []}))
+    file.write_text(json.dumps({"images": images, "annotations": []}), encoding="utf-8")
     with pytest.raises(people.PeopleError, match=message):
         video.predict_video(moving_people.Model(), clip, tmp_path / "out", n=2, people_path=file)
 

@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
     unknown = {"noise_mm": 0.0, "held_out_log_prob": None}
     checkpoints.save(root / "out" / "prior", 0, items, provenance.metadata(config, bodies) | unknown)
     stored = {"converted": "multibodies", "model": {"trunk": "keypoints", "num_hypotheses": 6}}
-    (root / "out" / "config.json").write_text(json.dumps(stored))
+    (root / "out" / "config.json").write_text(json.dumps(stored), encoding="utf-8")
     return root
 
 
@@ -72,7 +72,7 @@ def test_h36m_needs_no_body_parameters(folder):
     assert result["protocol_strict"]["name"] == "h36m_p2_strict" and result["num_hypotheses"] == 6
     (row,) = (r for r in result["published"]["spin/h36m_valid_protocol2"] if (r["n"], r["metric"]) == (1, "pa_mpjpe"))
     assert row["difference"] == pytest.approx(scores[methods.OURS]["1"]["pa_mpjpe"]["mean"] - 41.626)
-    text = (folder / "out" / "results.md").read_text()
+    text = (folder / "out" / "results.md").read_text(encoding="utf-8")
     assert "The authors' numbers for h36m" in text and "| ours, strict |" in text
     assert (folder / "out" / "figures" / "figure6_hypotheses.png").exists()
 

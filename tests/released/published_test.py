@@ -47,10 +47,10 @@ def test_a_config_for_every_row(name, tmp_path):
     assert config.eval.vertex_stride == 1  # s_error is of whole meshes.
     # A converted work directory says what its weights decide: M is taken from it, another head is refused.
     stored = {"converted": "multibodies", "model": {"head": "released", "num_hypotheses": 25, "trunk": "resnet50"}}
-    (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "config.json").write_text(json.dumps(stored), encoding="utf-8")
     provenance.check_workdir(config, tmp_path)
     stored["model"]["head"] = "paper"
-    (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "config.json").write_text(json.dumps(stored), encoding="utf-8")
     with pytest.raises(ValueError, match=r"model\.head: 'paper' there, 'released' now"):
         provenance.check_workdir(config, tmp_path)
 

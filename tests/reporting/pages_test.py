@@ -28,15 +28,17 @@ def checkout(tmp_path):
     """A folder with the data of one run, one template and a document with a marked part."""
     data = tmp_path / "docs/results/data"
     data.mkdir(parents=True)
-    (data / "tiny.csv").write_text(LINES)
-    (data / "runs.json").write_text(json.dumps(RUNS))
+    (data / "tiny.csv").write_text(LINES, encoding="utf-8")
+    (data / "runs.json").write_text(json.dumps(RUNS), encoding="utf-8")
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/default.py").write_bytes((ROOT / "configs/default.py").read_bytes())
     templates = tmp_path / "docs/results/templates"
     templates.mkdir()
-    (templates / "page.md").write_text("# Page\n\n{{value tiny errors set=clean method=HMR n=1 metric=mpjpe}}\n")
-    (templates / "_part.md").write_text("See [the page](results/page.md).\n")
-    (tmp_path / "README.md").write_text("# Title\n\n<!-- begin part -->\nold\n<!-- end -->\n\nrest\n")
+    (templates / "page.md").write_text(
+        "# Page\n\n{{value tiny errors set=clean method=HMR n=1 metric=mpjpe}}\n", encoding="utf-8"
+    )
+    (templates / "_part.md").write_text("See [the page](results/page.md).\n", encoding="utf-8")
+    (tmp_path / "README.md").write_text("# Title\n\n<!-- begin part -->\nold\n<!-- end -->\n\nrest\n", encoding="utf-8")
     return tmp_path
 
 
@@ -112,22 +114,25 @@ def test_a_directive_that_cannot_be_filled_is_refused(checkout, directive, messa
 
 def test_the_command_writes_what_differs_and_check_only_lists_it(checkout, capsys):
     assert command.main(["pages", f"--root={checkout}", "--check"]) == 1
-    assert "old" in (checkout / "README.md").read_text() and not (checkout / "docs/results/page.md").exists()
+    assert (
+        "old" in (checkout / "README.md").read_text(encoding="utf-8")
+        and not (checkout / "docs/results/page.md").exists()
+    )
     assert command.main(["pages", f"--root={checkout}"]) == 0
     assert "docs/results/page.md" in capsys.readouterr().out
-    assert (checkout / "docs/results/page.md").read_text().endswith("# Page\n\n9.0\n")
-    readme = (checkout / "README.md").read_text()
+    assert (checkout / "docs/results/page.md").read_text(encoding="utf-8").endswith("# Page\n\n9.0\n")
+    readme = (checkout / "README.md").read_text(encoding="utf-8")
     assert "See [the page](docs/results/page.md).\n<!-- end -->\n\nrest\n" in readme and "old" not in readme
     assert command.main(["pages", f"--root={checkout}", "--check"]) == 0
 
 
 def test_the_command_names_the_template_that_cannot_be_filled(checkout, capsys):
-    (checkout / "docs/results/templates/page.md").write_text("{{value tiny errors set=none}}")
+    (checkout / "docs/results/templates/page.md").write_text("{{value tiny errors set=none}}", encoding="utf-8")
     assert command.main(["pages", f"--root={checkout}"]) == 2
     assert "page.md" in (error := capsys.readouterr().err) and "no data with set=none" in error
     assert command.main(["pages", f"--root={checkout / 'docs'}"]) == 2
-    (checkout / "docs/results/templates/page.md").write_text("# Page\n")
-    (checkout / "README.md").write_text("<!-- begin unknown -->\n<!-- end -->\n")
+    (checkout / "docs/results/templates/page.md").write_text("# Page\n", encoding="utf-8")
+    (checkout / "README.md").write_text("<!-- begin unknown -->\n<!-- end -->\n", encoding="utf-8")
     assert command.main(["pages", f"--root={checkout}"]) == 2
     assert "README.md: there is no part 'unknown'" in capsys.readouterr().err
 
@@ -144,5 +149,7 @@ def test_every_page_of_results_has_a_template():
 
 def test_no_measured_number_is_typed_into_a_template():
     for path in (ROOT / pages.RESULTS / "templates").glob("*.md"):
-        typed = re.findall(r"(?<!Human)\d+\.\d+", re.sub(r"\{\{.*?\}\}", "", path.read_text(), flags=re.DOTALL))
+        typed = re.findall(
+            r"(?<!Human)\d+\.\d+", re.sub(r"\{\{.*?\}\}", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        )
         assert not typed, f"{path.name} has {typed}: fetch them from the data"

@@ -53,8 +53,8 @@ def test_the_plan_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
         config = paper_runs.config_of(run, {"flow.steps": "5", "eval.batch": "5"})
         (folder / "checkpoints" / str(config.train.steps)).mkdir(parents=True)
         stored = json.loads(config.to_json_best_effort())
-        (folder / "config.json").write_text(json.dumps(stored))
-        (folder / "results.json").write_text(json.dumps({"config": stored}))
+        (folder / "config.json").write_text(json.dumps(stored), encoding="utf-8")
+        (folder / "results.json").write_text(json.dumps({"config": stored}), encoding="utf-8")
         return 0
 
     monkeypatch.setattr(paper_runs, "call", call)

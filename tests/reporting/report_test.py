@@ -236,14 +236,14 @@ def test_table_2_crosses_the_two_components(cast):
 def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "mine.txt").write_text("kept")
+    (out / "mine.txt").write_text("kept", encoding="utf-8")
     assert command.main(["all", f"--workdirs={root}/*", f"--out={out}"]) == 0
     shown = capsys.readouterr().out
-    page = (out / "all.md").read_text()
+    page = (out / "all.md").read_text(encoding="utf-8")
     assert page in shown and "ours, centroids against ours" in page and "hypotheses never best (dead)" in page
-    doc = json.loads((out / "all.json").read_text())
+    doc = json.loads((out / "all.json").read_text(encoding="utf-8"))
     assert [row["seed"] for row in doc["fairness"]] == [0, 1, 0, 1, 0, 1, 0, 1, 0]
-    with open(out / "all.csv") as file:
+    with open(out / "all.csv", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     (line,) = [x for x in lines if (x["set"], x["method"], x["n"], x["metric"]) == (CLEAN, "SMPL-MDN", "1", "mpjpe")]
     (row,) = [x for x in doc["sets"][CLEAN]["table1"] if (x["method"], x["n"], x["metric"]) == ("SMPL-MDN", 1, "mpjpe")]
@@ -347,7 +347,7 @@ def test_what_is_not_comparable_is_refused_with_the_reason(copy, change, message
 
 @pytest.mark.parametrize("name", ["config.json", "results.json", "per_example.npz"])
 def test_a_missing_or_damaged_file_is_named(copy, name):
-    (copy / "b" / name).write_text("[1, 2")
+    (copy / "b" / name).write_text("[1, 2", encoding="utf-8")
     assert f"{name} cannot be read" in refused(copy / "b")
     (copy / "b" / name).unlink()
     assert f"has no {name}: run `multibodies " in refused(copy / "b")

@@ -179,7 +179,7 @@ def test_any_process_and_any_order_of_the_work_gives_the_same(wild, no_workers, 
     builder = make(a3dpw_dataset_builder, "released_train", data_dir)
     whole = records(builder)
     assert list(builder.info.splits) == ["validation", "test"]  # The miniature has no train split.
-    stored = json.loads((builder.data_path / "metadata.json").read_text())
+    stored = json.loads((builder.data_path / "metadata.json").read_text(encoding="utf-8"))
     assert stored["seed"] == 0 and stored["source_set"] == "threedpw/official/1.0.0"
     monkeypatch.setattr(ambiguous, "BLOCK", 2)
     tasks = pickle.loads(pickle.dumps(builder.tasks("test")))  # As a worker gets them.

@@ -57,10 +57,14 @@ def made(builder):
 def build_elsewhere(tmp_path, *arguments):
     """In a process of its own, with worker processes or Beam."""
     script = tmp_path / "build.py"  # A file: worker processes import it.
-    script.write_text(BUILD)
+    script.write_text(BUILD, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
     return subprocess.run(
-        [sys.executable, str(script), *map(str, arguments)], env=environment, capture_output=True, text=True
+        [sys.executable, str(script), *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
 
 
@@ -83,7 +87,7 @@ def test_examples_come_in_the_order_of_the_tasks_and_equal_what_the_tasks_make(t
 @pytest.mark.slow
 def test_processes_write_the_same_files_and_a_killed_build_goes_on(tmp_path):
     archive = archive_fixture.write(tmp_path / "archive")
-    (archive / "kill").write_text("seq2")
+    (archive / "kill").write_text("seq2", encoding="utf-8")
     killed = build_elsewhere(tmp_path, archive, tmp_path / "data")
     assert killed.returncode == 1 and "A worker process died" in killed.stderr and "goes on from there" in killed.stderr
     folder = tmp_path / "data" / "dots" / "all"
@@ -94,7 +98,7 @@ def test_processes_write_the_same_files_and_a_killed_build_goes_on(tmp_path):
     (archive / "kill").unlink()
     (archive / "log").unlink()
     builder = build(tmp_path / "data", archive)
-    assert len((archive / "log").read_text().split()) == 3 - len(finished)
+    assert len((archive / "log").read_text(encoding="utf-8").split()) == 3 - len(finished)
     assert [path.name for path in folder.iterdir() if path.is_dir()] == ["1.0.0"]
     assert made(builder) == made(build(tmp_path / "whole", archive))
 
@@ -124,7 +128,7 @@ def test_without_beam_the_message_says_where_it_is(tmp_path, root):
 def stopped(tmp_path):
     """An archive whose third task cannot be read, and a build of it that stopped there."""
     archive = archive_fixture.write(tmp_path / "archive")
-    (archive / "wrong").write_text("seq2")
+    (archive / "wrong").write_text("seq2", encoding="utf-8")
     with pytest.raises(building.BuildError, match=r"seq2.*: the poses are of the other version"):
         build(tmp_path / "data", archive)
     (archive / "wrong").unlink()
@@ -134,7 +138,7 @@ def stopped(tmp_path):
 
 def test_only_what_is_not_finished_is_made_again(stopped, tmp_path):
     build(tmp_path / "data", stopped)
-    assert (stopped / "log").read_text().split() == ["seq2"]
+    assert (stopped / "log").read_text(encoding="utf-8").split() == ["seq2"]
 
 
 @pytest.mark.parametrize("accident", ["shard cut short", "record cut short", "other tasks"])
@@ -142,14 +146,19 @@ def test_finished_shards_that_are_damaged_or_of_other_tasks_are_made_again(accid
     shard = tmp_path / "data" / "dots" / "all" / "unfinished_1.0.0" / "train-00000"
     record = shard.with_name("train-00000.json")
     if accident == "other tasks":
-        record.write_text(record.read_text().replace(json.loads(record.read_text())["fingerprint"], "0" * 64))
+        record.write_text(
+            record.read_text(encoding="utf-8").replace(
+                json.loads(record.read_text(encoding="utf-8"))["fingerprint"], "0" * 64
+            ),
+            encoding="utf-8",
+        )
     else:
         path = shard if accident.startswith("shard") else record
         path.write_bytes(path.read_bytes()[:-9])
     whole = made(build(tmp_path / "whole", stopped))
     (stopped / "log").unlink()
     assert made(build(tmp_path / "data", stopped)) == whole
-    assert (stopped / "log").read_text().split() == ["seq0", "seq2"]
+    assert (stopped / "log").read_text(encoding="utf-8").split() == ["seq0", "seq2"]
 
 
 def test_many_tasks_share_shards_in_order(tmp_path, root, monkeypatch):
@@ -181,7 +190,7 @@ def test_a_built_set_can_be_named_as_its_folder_is(tmp_path, root):
 
 def test_what_is_skipped_is_counted_stored_and_told(tmp_path, root, capsys):
     build(tmp_path, root)
-    stored = json.loads(next(tmp_path.rglob("1.0.0/metadata.json")).read_text())
+    stored = json.loads(next(tmp_path.rglob("1.0.0/metadata.json")).read_text(encoding="utf-8"))
     assert stored["skipped"]["train"] == {"unreadable image": [2, ["seq0/003.png", "seq1/003.png"]]}
     capsys.readouterr()
     assert cli.main(["dots", f"--data_dir={tmp_path}"]) == 0  # It is there: this checks and tells.
@@ -224,7 +233,7 @@ def test_any_error_of_a_task_names_it(error, message, tmp_path, root, monkeypatc
     monkeypatch.setattr(archive_fixture.Builder, "make", staticmethod(make))
     unfinished = tmp_path / "dots" / "all" / "unfinished_1.0.0"
     unfinished.mkdir(parents=True)
-    (unfinished / "test-00000.0123.tmp").write_text("half a shard of a killed worker")
+    (unfinished / "test-00000.0123.tmp").write_text("half a shard of a killed worker", encoding="utf-8")
     with pytest.raises(building.BuildError, match=message):
         build(tmp_path, root)
     assert sorted(path.name for path in unfinished.iterdir()) == [

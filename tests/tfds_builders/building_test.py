@@ -110,7 +110,7 @@ def test_a_built_set_is_reused_and_options_of_other_sets_are_left_aside(people_d
 
 
 def test_metadata_tell_what_the_set_was_made_from(people_dir):
-    stored = json.loads(next(people_dir.rglob("1.0.0/metadata.json")).read_text())
+    stored = json.loads(next(people_dir.rglob("1.0.0/metadata.json")).read_text(encoding="utf-8"))
     assert stored["num_people"] == 70 and stored["seed"] == 0 and stored["poses_sha256"] == ""
 
 
@@ -228,7 +228,9 @@ def test_a_damaged_set_is_refused(tmp_path, no_workers):
 
 def test_a_set_made_from_something_else_is_refused(tmp_path, no_workers):
     metadata = pathlib.Path(build_here(tmp_path).data_path) / "metadata.json"
-    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "poses_sha256": "another"}))
+    metadata.write_text(
+        json.dumps({**json.loads(metadata.read_text(encoding="utf-8")), "poses_sha256": "another"}), encoding="utf-8"
+    )
     with pytest.raises(building.BuildError, match=r"poses_sha256 'another' .now ''"):
         build_here(tmp_path)
 
@@ -276,7 +278,7 @@ def test_records_lost_while_writing_stop_the_set_from_appearing(tmp_path, no_wor
 def test_two_builders_of_one_set_do_not_meet(tmp_path, no_workers):
     folder = tmp_path / "synthetic_poses" / "people-validation3-test5-people2"
     folder.mkdir(parents=True)
-    with (folder / "building.lock").open("w") as lock:
+    with (folder / "building.lock").open("w", encoding="utf-8") as lock:
         lock.write("process 42 since 12:00")
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -304,7 +306,7 @@ def slow(function, tasks):
 workers.pool = pool
 tfds_builders.build("synthetic_poses", {str(tmp_path)!r}, num_people=70, num_validation=1, num_test=1)
 """
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, encoding="utf-8")
     assert process.stdout is not None
     while "half" not in process.stdout.readline():
         assert process.poll() is None
@@ -326,7 +328,7 @@ def test_a_dead_worker_is_explained():
 
 
 def wait_for_ever(path):
-    pathlib.Path(path).write_text(str(os.getpid()))
+    pathlib.Path(path).write_text(str(os.getpid()), encoding="utf-8")
     time.sleep(600)
 
 
@@ -339,12 +341,12 @@ if __name__ == "__main__":
     with workers.pool(1) as pool_map:
         list(pool_map(wait_for_ever, [{str(tmp_path / "pid")!r}]))
 """
-    (tmp_path / "parent.py").write_text(script)
+    (tmp_path / "parent.py").write_text(script, encoding="utf-8")
     root = pathlib.Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], cwd=root, env=environment)
-    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
-    worker = int((tmp_path / "pid").read_text())
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(encoding="utf-8"))
+    worker = int((tmp_path / "pid").read_text(encoding="utf-8"))
     parent.kill()
     parent.wait()
     wait_until(lambda: not alive(worker))
@@ -360,7 +362,7 @@ def wait_until(condition, seconds=30):
 def alive(pid):
     """Running, and not a zombie that nobody has waited for."""
     status = pathlib.Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rsplit(")")[-1].split()[0] != "Z"
+    return status.exists() and status.read_text(encoding="utf-8").rsplit(")")[-1].split()[0] != "Z"
 
 
 # Command line
@@ -410,6 +412,6 @@ def test_wrong_arguments_exit_with_2(arguments, message, capsys):
 def test_failures_exit_with_1(tmp_path, capsys):
     assert cli.main(["verify", "synthetic_poses", f"--data_dir={tmp_path}"]) == 1
     assert "does not exist. Build it" in capsys.readouterr().err
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     assert cli.main(["synthetic_poses", f"--data_dir={tmp_path / 'file'}"]) == 1
     assert "Use another data_dir" in capsys.readouterr().err

@@ -532,7 +532,9 @@ def test_cameras_of_metadata_turn_and_project_as_their_formulas_say(official):
 def test_camera_parameters_are_found_wherever_metadata_has_them(tmp_path):
     text = h36m_fixture.metadata_xml()
     w0 = text[text.index("<w0>") : text.index("</w0>") + len("</w0>")]
-    (tmp_path / metadata.NAME).write_text(text.replace(w0, "").replace("</dbcameras>", f"{w0}</dbcameras>"))
+    (tmp_path / metadata.NAME).write_text(
+        text.replace(w0, "").replace("</dbcameras>", f"{w0}</dbcameras>"), encoding="utf-8"
+    )
     np.testing.assert_array_equal(metadata.read(tmp_path / metadata.NAME).w0[-36:], h36m_fixture.LENS.ravel())
 
 

@@ -152,11 +152,11 @@ def test_a_list_of_mpi_inf_3dhp_keeps_its_own_smpl_and_takes_fits_for_the_rest(t
 def test_files_of_another_form_are_refused_by_name(mpi):
     root, _ = mpi
     calibration = root / "S1/Seq1/camera.calibration"
-    lines = calibration.read_text()
-    calibration.write_text(lines.replace("  intrinsic   300", "  intrinsic   300 1"))
+    lines = calibration.read_text(encoding="utf-8")
+    calibration.write_text(lines.replace("  intrinsic   300", "  intrinsic   300 1"), encoding="utf-8")
     with pytest.raises(building.BuildError, match=r"S1/Seq1 camera 0: .*camera.calibration: cannot read the line"):
         build("mpi_inf_3dhp", root)
-    calibration.write_text(lines)
+    calibration.write_text(lines, encoding="utf-8")
     path = root / "S1/Seq1/annot.mat"
     cells = np.empty((14, 1), object)
     cells[:, 0] = [np.zeros((14, 57)) for _ in range(14)]

@@ -64,11 +64,11 @@ def test_images_of_another_size_and_boxes_outside_are_counted(archive):
     root, _ = archive
     training_archives.write_image(root / "train2014/COCO_train2014_000000000009.jpg", size=(160, 120))
     path = root / "annotations/person_keypoints_train2014.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     content["annotations"][0]["bbox"] = [4000.0, 0.0, 10.0, 10.0]
     content["annotations"][4]["bbox"] = [10.0, 10.0, 0.0, 0.0]
     content["annotations"].append(content["annotations"][4] | {"bbox": [10.0, 10.0, 50.0, 50.0], "id": 7})
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     rows, report = build("coco2014", root)
     assert [r["example_id"] for r in rows["train"]] == [b"coco2014/train/000000000057/7"]
     assert "1 skipped: a box outside the image (coco2014/train/000000000057/900)" in report
@@ -116,9 +116,9 @@ def test_the_joints_of_the_other_archive_are_refused(archive):
 def test_other_json_files_are_refused(archive, change, message):
     root, _ = archive
     path = root / "annotations/person_keypoints_train2014.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         build("coco2014", root)
 

@@ -153,6 +153,12 @@ def test_another_model_is_refused_with_the_differences(tmp_path):
         checkpoints.restore(tmp_path, {"flow": other})
 
 
+def test_x64_mode_is_named_as_the_cause(tmp_path):
+    checkpoints.save(tmp_path, 1, {"a": {"x": np.zeros(2, np.float32)}}, {})
+    with jax.enable_x64(True), pytest.raises(checkpoints.CheckpointError, match=r"expected .*float64\n.*x64 mode"):
+        checkpoints.restore(tmp_path, {"a": {"x": jnp.zeros(2)}})
+
+
 def test_only_some_of_many_differences_are_listed(tmp_path):
     checkpoints.save(tmp_path, 1, {"a": {f"x{i}": np.zeros(2) for i in range(9)}}, {})
     with pytest.raises(checkpoints.CheckpointError, match="and 4 more"):
@@ -261,7 +267,7 @@ def test_git_commit_names_the_commit_or_nothing(tmp_path, monkeypatch):
 
 def test_git_commit_tells_changed_files(tmp_path, monkeypatch):
     source = tmp_path / "module.py"
-    source.write_text("a = 1\n")
+    source.write_text("a = 1\n", encoding="utf-8")
     monkeypatch.setattr(checkpoints, "__file__", str(source))
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     subprocess.run([*git, "init", "-q"], check=True)
@@ -270,13 +276,13 @@ def test_git_commit_tells_changed_files(tmp_path, monkeypatch):
     subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
     clean = checkpoints.git_commit()
     assert len(clean) == 40
-    source.write_text("a = 2\n")
+    source.write_text("a = 2\n", encoding="utf-8")
     assert checkpoints.git_commit() == clean + "+dirty"
 
 
 def test_the_manifest_covers_every_file(tmp_path):
     checkpoints.save(tmp_path, 1, _items(), {})
-    manifest = json.loads((tmp_path / "1" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "1" / "manifest.json").read_text(encoding="utf-8"))
     files = {path.relative_to(tmp_path / "1").as_posix() for path in (tmp_path / "1").rglob("*") if path.is_file()}
     assert set(manifest["files"]) == files - {"manifest.json"}
 
@@ -293,4 +299,6 @@ def _start(program, **extra):
 
 def _run(program, **extra):
     command = [sys.executable, "-c", textwrap.dedent(program)]
-    return subprocess.run(command, env=_environment(**extra), capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command, env=_environment(**extra), capture_output=True, text=True, timeout=120, encoding="utf-8"
+    )

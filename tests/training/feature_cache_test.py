@@ -93,7 +93,9 @@ def test_a_damaged_cache_is_refused_with_what_to_do(tmp_path, damage):
     if damage == "no manifest":
         (tmp_path / "c" / "manifest.json").unlink()
     elif damage == "no array":
-        (tmp_path / "c" / "manifest.json").write_text(json.dumps({"description": {}, "arrays": ["pose"]}))
+        (tmp_path / "c" / "manifest.json").write_text(
+            json.dumps({"description": {}, "arrays": ["pose"]}), encoding="utf-8"
+        )
     with pytest.raises(ValueError, match=r"c is (no cache|a cache of other features).*: delete that folder"):
         opened(4 if damage == "another count" else 2)
 

@@ -35,7 +35,7 @@ def test_scalars_come_back_from_both_files(tmp_path):
 def test_what_is_not_finite_is_null(tmp_path):
     with logs.Logger(tmp_path) as logger:
         logger.write(1, {"a": float("nan"), "b": float("inf"), "c": 1.0})
-    assert (tmp_path / "log.jsonl").read_text() == '{"step": 1, "a": null, "b": null, "c": 1.0}\n'
+    assert (tmp_path / "log.jsonl").read_text(encoding="utf-8") == '{"step": 1, "a": null, "b": null, "c": 1.0}\n'
     assert _events(tmp_path) == [(1, "c", 1.0)]
 
 
@@ -50,12 +50,12 @@ def test_a_resumed_run_has_every_step_once(tmp_path):
     with logs.Logger(tmp_path) as logger:
         for step in range(1, 6):
             logger.write(step, {"loss": step})
-    with open(tmp_path / "log.jsonl", "a") as file:
+    with open(tmp_path / "log.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 6, "lo')  # Killed here.
     with logs.Logger(tmp_path, step=3) as logger:
         for step in range(4, 7):
             logger.write(step, {"loss": 10 * step})
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 1), (2, 2), (3, 3), (4, 40), (5, 50), (6, 60)]
 
 
@@ -68,7 +68,7 @@ def test_a_new_run_starts_a_new_log(tmp_path):
 
 @pytest.mark.parametrize("line", ["rubbish", "[1]", '{"loss": 1}', '{"step": "1"}'])
 def test_a_damaged_line_is_named(tmp_path, line):
-    (tmp_path / "log.jsonl").write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    (tmp_path / "log.jsonl").write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n', encoding="utf-8")
     with pytest.raises(ValueError, match=r"Line 2 of .*log.jsonl"):
         logs.read(tmp_path)
 

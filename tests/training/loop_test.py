@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from multibodies_jax import io
 from multibodies_jax.data import sources
 from multibodies_jax.losses import total
-from multibodies_jax.training import checkpoints, inference, logs, loop, provenance, setup
+from multibodies_jax.training import checkpoints, inference, logs, loop, prior, provenance, setup
 from tests.helpers import batches, tiny
 from tests.helpers import trained as shared_run
 
@@ -53,13 +54,71 @@ def test_all_stages_leave_their_checkpoints_and_logs(trained):
     assert checkpoints.restore(trained / "hmr")[1]["images_seen"] == 48
 
 
-def test_a_run_that_stopped_continues_to_the_same_weights_and_losses(trained, tmp_path):
+def test_a_run_that_stopped_continues_to_the_same_weights_and_losses(trained, tmp_path, monkeypatch):
+    """And a SIGTERM during the last save of a stage ends the run before the next one."""
     workdir = tmp_path / "copy"
     shutil.copytree(trained, workdir)
     shutil.rmtree(workdir / "checkpoints" / "6")  # As if it had been stopped after step 4.
-    state = _run(tiny.config(), workdir)
+    shutil.rmtree(workdir / "hmr")
+    save = checkpoints.save
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoints, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(tiny.config(), workdir)
+    assert not (workdir / "hmr").exists()
+    state = checkpoints.restore(workdir / "checkpoints")[0]["state"]
     _assert_same(checkpoints.restore(trained / "checkpoints")[0]["state"], state)
     assert logs.read(workdir / "checkpoints") == logs.read(trained / "checkpoints")
+
+
+def test_sigterm_during_the_prior_saves_it_and_trains_nothing_else(tmp_path, monkeypatch):
+    write = logs.Logger.write
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        write(*arguments)
+
+    monkeypatch.setattr(logs.Logger, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(tiny.config(train__checkpoint_every=100), tmp_path)
+    assert checkpoints.latest_step(tmp_path / "prior") == 2 and not (tmp_path / "stage1").exists()
+
+
+def test_a_second_training_of_a_work_directory_is_refused_at_once(tmp_path):
+    told = (
+        rf"{tmp_path.name} is held by process {os.getpid()} on .*, which is training there. Wait .* another --workdir"
+    )
+    with provenance.locked(tmp_path, "training"), pytest.raises(io.LockedError, match=told):
+        loop.train(tiny.config(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["training.lock"]
+
+
+def test_image_sets_are_opened_before_anything_trains(tmp_path, monkeypatch):
+    monkeypatch.setattr(prior, "train_prior", lambda *_: pytest.fail("the prior was trained"))
+    monkeypatch.setattr(sources, "open_source", lambda *_: pytest.fail("a set was built before all names were known"))
+    fields = {"data__sets": ("synthetic_bodies/clean", "synthetic_bodies/clear"), "data__weights": (0.5, 0.5)}
+    with pytest.raises(ValueError, match="synthetic_bodies has no config 'clear'"):
+        loop.train(tiny.config(data__dir=str(tmp_path / "data"), **fields), tmp_path / "w")
+
+
+def test_more_steps_train_a_finished_run_on(trained, tmp_path, capsys):
+    loop.train(tiny.config(), trained)
+    assert "all 6 steps are done. --config.train.steps=12 trains it on" in capsys.readouterr().out
+    shutil.copytree(trained, tmp_path / "w")
+    config = tiny.config(train__steps=8)
+    loop.train(config, tmp_path / "w")
+    for folder in ("checkpoints", "hmr"):
+        metadata = checkpoints.restore(tmp_path / "w" / folder, {})[1]
+        assert checkpoints.latest_step(tmp_path / "w" / folder) == 8
+        assert metadata["extended"] == [{"at_step": 6, "planned_steps": 6}]
+    assert [line["step"] for line in logs.read(tmp_path / "w" / "checkpoints")] == list(range(1, 9))
+    assert json.loads((tmp_path / "w" / "config.json").read_text(encoding="utf-8"))["train"]["steps"] == 8
+    with pytest.raises(ValueError, match=r"(?s)train.steps: 8 there, 6 now.*More steps than 8 train it on"):
+        loop.train(tiny.config(), tmp_path / "w")
 
 
 def test_a_killed_run_continues_to_the_same_weights(trained, tmp_path):
@@ -149,4 +208,4 @@ def test_eight_devices_give_the_losses_of_one(trained, tmp_path):
 
 
 def test_config_json_holds_the_whole_config(trained):
-    assert json.loads((trained / "config.json").read_text())["loss"]["best"] == 25.0
+    assert json.loads((trained / "config.json").read_text(encoding="utf-8"))["loss"]["best"] == 25.0

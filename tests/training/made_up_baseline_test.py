@@ -52,7 +52,7 @@ SOURCE = """
 @pytest.mark.slow
 def test_it_trains_two_steps(tmp_path, monkeypatch):
     (tmp_path / "baselines" / "made_up").mkdir(parents=True)
-    (tmp_path / "baselines" / "made_up" / "__init__.py").write_text(textwrap.dedent(SOURCE))
+    (tmp_path / "baselines" / "made_up" / "__init__.py").write_text(textwrap.dedent(SOURCE), encoding="utf-8")
     monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path / "baselines")])
     registry.load_extensions.cache_clear()
     monkeypatch.setattr(sources, "load_people", tiny.load_people)

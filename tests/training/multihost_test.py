@@ -38,6 +38,7 @@ def _start(workdir: pathlib.Path, **variables: str) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        encoding="utf-8",
     )
 
 
@@ -67,5 +68,5 @@ def test_two_processes_train_as_one_does_and_write_once(tmp_path, monkeypatch):
 def test_without_other_processes_the_message_says_how_to_start_them(tmp_path):
     command = [sys.executable, "run.py", "--distributed", "--mode=train", f"--workdir={tmp_path}"]
     variables = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")} | {"JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 2 and "JAX_COORDINATOR_ADDRESS" in done.stderr and "Traceback" not in done.stderr

@@ -137,7 +137,7 @@ def read_calibration(path: pathlib.Path) -> dict[int, Float[np.ndarray, "3 3"]]:
     """
     result: dict[int, np.ndarray] = {}
     camera = -1
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         key, *values = line.split() or [""]
         try:
             if key == "name":
