@@ -11,8 +11,6 @@ import dataclasses
 import importlib
 import pathlib
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,6 +80,7 @@ _FLAGS = (
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 
 
+@programs.guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """The program `multibodies`.
 
@@ -107,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _tell(f"{wrong}; choose one of {', '.join((*MODES, *_PROGRAMS))} (multibodies --help explains them).")
 
 
+@programs.guarded
 def run(argv: Sequence[str], mode: str | None = None) -> int:
     """Trains, evaluates or predicts; the program run.py, and the commands of `multibodies` in `MODES`.
 
@@ -136,8 +136,9 @@ def run(argv: Sequence[str], mode: str | None = None) -> int:
     except Exception as error:
         status = _status(error)
         if status is None:
-            raise
-        return _tell(f"{error}{_keep_traceback(workdir)}", status)
+            print(programs.unexpected(error, workdir), file=sys.stderr, flush=True)
+            return FAILED
+        return _tell(f"{error}{programs.keep_traceback(workdir)}", status)
 
 
 class _RefusedError(Exception):
@@ -326,18 +327,6 @@ def _text(error: BaseException) -> str:
     flag, _, trace = text.partition(": Error whilst parsing config file:")
     last = trace.rstrip().rpartition("\n")[2]
     return f"{flag}: {last.removeprefix('ValueError: ')}" if last.startswith("ValueError: ") else text
-
-
-def _keep_traceback(workdir: pathlib.Path) -> str:
-    """Writes the traceback of the error being handled where it does no harm, and says where."""
-    from multibodies_jax import io
-
-    try:
-        path = (workdir if workdir.is_dir() else pathlib.Path(tempfile.gettempdir())) / "multibodies_jax_error.log"
-        io.write_text(path, traceback.format_exc())
-        return f"\n(Full traceback: {path})"
-    except OSError:
-        return ""
 
 
 def _usage() -> str:

@@ -181,6 +181,7 @@ def report(findings: Sequence[Finding]) -> str:
     return "\n".join((*lines, "", f"`multibodies predict` lacks: {last}."))
 
 
+@programs.guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 when `predict` has all that it needs, 1 otherwise."""
     parser = argparse.ArgumentParser(

@@ -14,6 +14,7 @@ from multibodies_jax import programs
 THINGS = ("detector",)
 
 
+@programs.guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 done (or already there), 1 failed, 2 wrong arguments."""
     parser = argparse.ArgumentParser(

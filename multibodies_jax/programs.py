@@ -3,10 +3,14 @@
 Nothing slow is imported here, because `--help` has to answer at once.
 """
 
+import functools
 import os
+import pathlib
 import re
 import sys
-from collections.abc import Sequence
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
 
 _HOME = re.compile("~[^/]*")
 
@@ -37,6 +41,56 @@ def start(argv: Sequence[str] | None = None) -> list[str]:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
+
+
+def guarded(main: Callable[..., int]) -> Callable[..., int]:
+    """Decorates a `main`: an error that nothing in it expects ends in a message and the exit status 1, not a traceback.
+
+    The traceback goes to a file whose place the message names. Ctrl-C and `SystemExit` pass. A `main` inside another
+    needs no second net.
+    """
+
+    @functools.wraps(main)
+    def caught(*args: object, **kwargs: object) -> int:
+        try:
+            return main(*args, **kwargs)
+        except Exception as error:
+            print(unexpected(error), file=sys.stderr, flush=True)
+            return 1
+
+    return caught
+
+
+def unexpected(error: Exception, folder: pathlib.Path | None = None) -> str:
+    """The message of an error that nothing expected; its traceback is written as `keep_traceback` does."""
+    what = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+    return (
+        f"error: {what}\nThis error is not one that was thought of: it is a fault of the program, or an input is damaged in "
+        "a way that it does not know. Try the same command with an input that worked before; if that stops too, report the "
+        f"fault with the file of the traceback.{keep_traceback(folder)}"
+    )
+
+
+def keep_traceback(folder: pathlib.Path | None = None) -> str:
+    """Writes the traceback of the error being handled, and says where; empty where nothing can be written.
+
+    Args:
+      folder: a folder where it does no harm; absent, or None, it is the one of temporary files.
+    """
+    from multibodies_jax import io  # Late: NumPy is slow.
+
+    where = pathlib.Path(tempfile.gettempdir()) if folder is None or not folder.is_dir() else folder
+    content = traceback.format_exc().encode("utf-8", "backslashreplace")
+    for name in (
+        "multibodies_jax_error.log",
+        f"multibodies_jax_error_{os.getpid()}.log",
+    ):  # The first may be another's.
+        try:
+            io.write_bytes(where / name, content)
+            return f"\n(Full traceback: {where / name})"
+        except OSError:
+            continue
+    return ""
 
 
 def expanded(argument: str) -> str:

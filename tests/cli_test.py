@@ -144,13 +144,14 @@ def test_failures_are_messages_with_a_status_and_the_traceback_in_a_file(
     assert "Traceback" in (tmp_path / "multibodies_jax_error.log").read_text(encoding="utf-8")
 
 
-def test_a_fault_of_the_program_is_a_traceback_and_an_interruption_has_status_130(called, monkeypatch, capsys):
+def test_a_fault_of_the_program_has_status_1_and_an_interruption_130(called, monkeypatch, tmp_path, capsys):
     def fail(*_):
-        raise ZeroDivisionError
+        raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr(loop, "train", fail)
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["train"])
+    assert cli.main(["train", f"--workdir={tmp_path}"]) == 1
+    said, report = capsys.readouterr().err, tmp_path / "multibodies_jax_error.log"
+    assert "error: ZeroDivisionError: by zero" in said and str(report) in said and "Traceback" in report.read_text()
 
     def interrupt(*_):
         raise KeyboardInterrupt

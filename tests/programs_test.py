@@ -1,10 +1,12 @@
 """What every program does first: home folders in arguments, output in any encoding, figures without a display."""
 
+import ast
 import io
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -90,3 +92,58 @@ def test_output_never_fails_on_a_letter(home, monkeypatch):
     programs.start([])
     print("46.2 ± 0.3 mm", flush=True)
     assert written.getvalue() == b"46.2 \\xb1 0.3 mm\n"
+
+
+def guarded_main(error: BaseException | None):
+    @programs.guarded
+    def main(argv):
+        """Fails."""
+        if error is not None:
+            raise error
+        return len(argv)
+
+    return main
+
+
+def test_an_unexpected_error_is_a_message_with_the_place_of_its_traceback(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert guarded_main(AttributeError("'int' has no attribute 'x'\udcff"))([]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: AttributeError: 'int' has no attribute 'x'") and "report the fault" in said
+    (report,) = tmp_path.iterdir()
+    assert str(report) in said and "Traceback" in report.read_text(encoding="utf-8")
+    assert "Traceback (most recent call last)" not in said
+
+
+def test_a_report_that_cannot_be_written_is_not_named(monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/absent")
+    assert guarded_main(KeyError("x"))([]) == 1
+    said = capsys.readouterr().err
+    assert "KeyError" in said and "Full traceback" not in said
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_an_interruption_and_an_exit_pass_the_net(error):
+    with pytest.raises(type(error)):
+        guarded_main(error)([])
+
+
+def test_a_status_passes_the_net():
+    assert guarded_main(None)(["a", "b"]) == 2
+
+
+def test_every_program_has_the_net():
+    """`main` of every module that is a program, and `run` of run.py."""
+    root = pathlib.Path(programs.__file__).parents[1]
+    for path in sorted([*(root / "multibodies_jax").rglob("*.py"), *(root / "tfds_builders").rglob("*.py")]):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [argument.arg for argument in node.args.args] if isinstance(node, ast.FunctionDef) else []
+            if isinstance(node, ast.FunctionDef) and (node.name == "main" and names[:1] in ([], ["argv"])):
+                assert [ast.unparse(each) for each in node.decorator_list] == ["programs.guarded"], path
+    decorators = [
+        ast.unparse(each)
+        for node in ast.parse((root / "multibodies_jax" / "cli.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name == "run"
+        for each in node.decorator_list
+    ]
+    assert decorators == ["programs.guarded"]

@@ -25,6 +25,7 @@ _BUILD_FLAGS = ("num_processes", "manual_dir", "beam_runner", "beam_options")  #
 _ARCHIVE_FLAGS = _BUILD_FLAGS[1:]
 
 
+@programs.guarded
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = _parser()

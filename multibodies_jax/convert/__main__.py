@@ -7,6 +7,7 @@ import sys
 from multibodies_jax import convert, programs
 
 
+@programs.guarded
 def main(argv: list[str] | None = None) -> int:
     """Runs one conversion; returns the exit status: 0, 1 (cannot write), 2 (bad input, nothing was written)."""
     arguments = _parser().parse_args(programs.start(argv))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from multibodies_jax import programs
 
 
+@programs.guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 1 where a file cannot be written, 2 for what cannot be used."""
     parser = argparse.ArgumentParser(

@@ -184,6 +184,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+@programs.guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: packs a work directory; returns 0, or 2 for wrong input."""
     parser = argparse.ArgumentParser(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from multibodies_jax import programs
 
 
+@programs.guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0, or 2 for a file or an n that cannot be used."""
     parser = argparse.ArgumentParser(

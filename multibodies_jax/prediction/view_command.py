@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 INSTALL = 'pip install "viser>=1.1"'
 
 
+@programs.guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 1 without viser, 2 for what cannot be used."""
     parser = argparse.ArgumentParser(

@@ -12,6 +12,7 @@ import sys
 from multibodies_jax import programs, reporting
 
 
+@programs.guarded
 def main(argv: list[str] | None = None) -> int:
     """Makes one report; returns the exit status: 0, 1 (cannot write), 2 (bad input, nothing was written)."""
     argv = programs.start(argv)

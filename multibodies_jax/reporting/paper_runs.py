@@ -93,6 +93,7 @@ _OPEN = {
 }
 
 
+@programs.guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the plan; returns an exit status: 0 all done, 75 out of time, 130 interrupted, else that of what failed."""
     args, overrides = _parse(argv)

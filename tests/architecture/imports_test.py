@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIBRARY = "multibodies_jax"
-BELOW_EVERYTHING = {"registry", "io", "batch", "programs"}
+BELOW_EVERYTHING = {"registry", "io", "batch", "programs", "untrusted"}
 
 # What each sub-package may import, besides itself and `BELOW_EVERYTHING`.
 GEOMETRY = {"geometry"}
@@ -23,6 +23,7 @@ TRAINING = DATA | {"training", "fitting"}
 ALLOWED = {
     "registry": set(),
     "io": set(),
+    "untrusted": set(),
     "programs": set(),
     "batch": set(),
     "geometry": GEOMETRY,

@@ -12,7 +12,9 @@ def _tell(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def main() -> None:
+@programs.guarded
+def main() -> int:
+    """Writes the body's files; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m multibodies_jax.embedded.mannequin",
         description="Builds the procedural mannequin (SMPL's format, no licensed data) in about 20 seconds.",
@@ -27,7 +29,8 @@ def main() -> None:
         sys.stdout.write(f"{name} {value:g}\n")
     for path in build.write(body, companions, directory):
         sys.stdout.write(f"{path} {path.stat().st_size / 1e6:.2f} MB\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Openers of files that others wrote: every damage is one message, before memory is spent."""
+
+import io
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from multibodies_jax import untrusted
+from tests.helpers import damaged
+
+ARRAY = np.arange(400, dtype=np.float64).reshape(20, 20)
+ADVICE = "Fetch it again."
+
+
+class OwnError(ValueError):
+    """Of a reader."""
+
+
+def good_file(kind: str) -> bytes:
+    stream = io.BytesIO()
+    if kind == "npz":
+        np.savez_compressed(stream, array=ARRAY, name=np.array("text ä"))
+    elif kind == "npy":
+        np.save(stream, ARRAY)
+    else:
+        stream.write(json.dumps({"a": [1, {"b": "ä"}]}).encode())
+    return stream.getvalue()
+
+
+READ = {"npz": untrusted.read_npz, "npy": untrusted.read_npy, "json": untrusted.read_json}
+DAMAGES = {"npz": damaged.NPZ, "npy": damaged.NPY, "json": damaged.JSON}
+
+
+@pytest.mark.parametrize("kind, damage", [(kind, damage) for kind in READ for damage in DAMAGES[kind]])
+def test_every_damage_is_told_with_the_file_and_what_to_do(tmp_path, kind, damage):
+    path = tmp_path / f"damaged.{kind}"
+    path.write_bytes(DAMAGES[kind][damage](good_file(kind)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(OwnError) as caught:
+            READ[kind](path, ADVICE, OwnError) if kind != "json" else READ[kind](path, dict, ADVICE, OwnError)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value).startswith(f"{path} cannot be read as ") and str(caught.value).endswith(f". {ADVICE}")
+    assert peak < 2**24
+
+
+def test_good_files_are_read(tmp_path):
+    for kind in READ:
+        (tmp_path / f"good.{kind}").write_bytes(good_file(kind))
+    arrays = untrusted.read_npz(tmp_path / "good.npz")
+    np.testing.assert_array_equal(arrays["array"], ARRAY)
+    assert set(arrays) == {"array", "name"} and str(arrays["name"]) == "text ä"
+    np.testing.assert_array_equal(untrusted.read_npy(tmp_path / "good.npy"), ARRAY)
+    np.testing.assert_array_equal(untrusted.read_npy(tmp_path / "good.npy", mapped=True), ARRAY)
+    assert untrusted.read_json(tmp_path / "good.json") == {"a": [1, {"b": "ä"}]}
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros(0), np.zeros((0, 3), np.float32), np.array(3), np.asfortranarray(ARRAY), np.array(["a", "ä€"], ">U2"),
+     np.array([b"ab", b"c"]), np.ones(3, bool), np.ones(2, np.complex64), np.array([])],
+)  # fmt: skip
+def test_arrays_come_back_as_they_were_written(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", a=array)
+    for got in (untrusted.read_npy(tmp_path / "a.npy"), untrusted.read_npz(tmp_path / "a.npz")["a"]):
+        np.testing.assert_array_equal(got, array, strict=True)
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert untrusted.read_json(tmp_path / "a.json") == {"a": 1}
+
+
+@pytest.mark.parametrize("read", READ.values())
+def test_what_is_not_there_is_not_found_and_a_folder_is_told(tmp_path, read):
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "absent")
+    with pytest.raises(untrusted.FileError, match="directory"):
+        read(tmp_path)
+
+
+def test_an_array_that_nobody_asks_for_is_not_read(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", small=np.ones(3), large=np.zeros(2**22))
+    tracemalloc.start()
+    try:
+        with untrusted.open_npz(tmp_path / "a.npz") as arrays:
+            assert arrays["small"].sum() == 3 and "large" in arrays and len(arrays) == 2
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_limits_of_sizes_and_of_members(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(2000), b=np.zeros(2000))
+    with pytest.raises(untrusted.FileError, match=r"'a' has 16,128 bytes, at most 16,000"):
+        untrusted.read_npz(tmp_path / "a.npz", largest=16_000)
+    with pytest.raises(untrusted.FileError, match=r"arrays have 32,256 bytes, at most 30,000"):
+        untrusted.read_npz(tmp_path / "a.npz", largest=30_000)
+    (tmp_path / "many.npz").write_bytes(damaged.zipped({f"{i}.npy": b"" for i in range(10_001)}))
+    with pytest.raises(untrusted.FileError, match="10,001 members"):
+        untrusted.read_npz(tmp_path / "many.npz")
+    (tmp_path / "a.json").write_text(json.dumps({"a": "x" * 100}))
+    with pytest.raises(untrusted.FileError, match="at most 100 are read"):
+        untrusted.read_json(tmp_path / "a.json", largest=100)
+
+
+def test_a_missing_name_is_told_with_those_that_are_there(tmp_path):
+    np.savez(tmp_path / "a.npz", first=1, second=2)
+    with (
+        untrusted.open_npz(tmp_path / "a.npz") as arrays,
+        pytest.raises(untrusted.FileError, match="'first', 'second'"),
+    ):
+        arrays["third"]
+
+
+def test_text_inside_another_file_is_parsed_under_its_name():
+    assert untrusted.parse_json('{"a": 1}', "settings of x.npz") == {"a": 1}
+    with pytest.raises(untrusted.FileError, match=r"^settings of x\.npz cannot be read as JSON: it holds null"):
+        untrusted.parse_json("null", "settings of x.npz")
