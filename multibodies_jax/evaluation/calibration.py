@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from multibodies_jax.evaluation import set_errors
+from multibodies_jax.evaluation import metrics, set_errors
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.weights import posterior_weights
 
@@ -17,6 +17,7 @@ GRID = (0.0, *(round(float(t), 5) for t in np.geomspace(1e-3, 2.0, 34)))
 """Temperatures among which `fit` chooses; the first, 0, weighs all hypotheses alike."""
 
 _BINS = 10
+_ROUNDING = 1e-4  # Sums of float32 weights end this near to 1.
 _LEAST = 1e-7  # Probability that the log-loss reads instead of a smaller one: a softmax in float32 reaches 0.
 
 
@@ -75,13 +76,25 @@ def probabilities(
 def nearest(
     centroids: Float[Array, "B n J 3"], truth: Float[Array, "B J 3"], valid: Float[Array, "B J"]
 ) -> Int[Array, "B"]:
-    """The cluster in which the truth falls: of the nearest centroid, by the squared distances of the valid joints."""
-    squared = jnp.sum(jnp.square(centroids - truth[:, None]), axis=3)
-    return jnp.argmin(jnp.sum(valid[:, None] * squared, axis=2), axis=1)
+    """The cluster in which the truth falls: of the nearest centroid, by the squared distances of the valid joints.
+
+    -1 where a centroid or a valid joint of the truth is not finite.
+    """
+    squared, valid = jnp.sum(jnp.square(centroids - truth[:, None]), axis=3), valid[:, None]
+    return metrics.nearest(jnp.sum(jnp.where(valid == 0, 0.0, valid * squared), axis=2))
 
 
 def log_loss(prob: Float[np.ndarray, "N n"], hit: Int[np.ndarray, "N"]) -> float:
-    """Mean of -log of the probability of the cluster in which the truth falls, nats; of at most -log 1e-7 each."""
+    """Mean of -log of the probability of the cluster in which the truth falls, nats; of at most -log 1e-7 each.
+
+    Raises:
+      ValueError: a probability is not one, or the truth of an example falls in no cluster (`nearest`).
+    """
+    _check(prob)
+    if np.any(hit < 0):
+        raise ValueError(
+            f"The truth of example {int(np.argmax(hit < 0))} falls in no cluster: its joints or the clusters' are not finite."
+        )
     found = np.take_along_axis(np.asarray(prob, np.float64), hit[:, None], axis=1)
     return float(-np.log(np.maximum(found, _LEAST)).mean())
 
@@ -105,7 +118,11 @@ def bins(prob: Float[np.ndarray, "*b"], outcome: np.ndarray) -> list[dict[str, A
 
     Returns:
       A row per bin: `probability` (mean), `frequency` (share that came true), `count`.
+
+    Raises:
+      ValueError: a prediction is not in [0, 1].
     """
+    _check(prob)
     p, y = np.asarray(prob, np.float64).ravel(), np.asarray(outcome, bool).ravel()
     place = np.clip((p * _BINS).astype(int), 0, _BINS - 1)
     rows = []
@@ -151,3 +168,12 @@ def describe(
         "log_loss_uniform": log_loss(uniform, hit),
         "bins": rows,
     }
+
+
+def _check(prob: np.ndarray) -> None:
+    bad = ~((np.asarray(prob) >= 0) & (np.asarray(prob) <= 1 + _ROUNDING))
+    if bad.any():
+        raise ValueError(
+            f"A probability is {np.asarray(prob)[bad][0]}, of example {int(np.argwhere(bad)[0][0])}, and not between 0 "
+            "and 1: the log-priors or the temperature are not finite."
+        )

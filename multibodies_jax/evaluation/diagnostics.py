@@ -14,7 +14,11 @@ from multibodies_jax.hypotheses import hypotheses, weights
 def diagnose(
     hyps: hypotheses.Hypotheses, batch: Batch, truth: set_errors.Truth, temperature: Array
 ) -> dict[str, Array]:
-    """Per example: spread of visible and hidden joints, 2D error, use of hypotheses, effective number, true shape."""
+    """Per example: spread of visible and hidden joints, 2D error, use of hypotheses, effective number, true shape.
+
+    NaN is what an example lacks: no hidden or no visible joint, or no true shape. The bodies and the truth have to be
+    finite (`outputs.Outputs` refuses others): of others the numbers are NaN too, and the best hypothesis is -1.
+    """
     target, seen = batch.target, batch.inputs.kp2d_input > 0
     m = hyps.log_prior.shape[1]
     spread = metrics.joint_spread_mm(hyps.joints24, jnp.full(hyps.log_prior.shape, 1.0 / m))
@@ -24,7 +28,7 @@ def diagnose(
         "spread_mm": spread,
         "seen": seen,
         "reprojection_px": reprojection(hyps, batch),
-        "best_hypothesis": jnp.argmin(_joint_distance(hyps, truth), axis=1),
+        "best_hypothesis": metrics.nearest(_joint_distance(hyps, truth)),
         "effective_printed": weights.effective_number(hyps.log_prior, 1.0),
         "effective_tuned": weights.effective_number(hyps.log_prior, temperature),
         "log_prior_spread": jnp.std(hyps.log_prior, axis=1),
@@ -34,8 +38,8 @@ def diagnose(
 
 def _joint_distance(hyps: hypotheses.Hypotheses, truth: set_errors.Truth) -> Float[Array, "B M"]:
     """Sum of the distances of the true J24 joints."""
-    squared = jnp.sum(jnp.square(hyps.joints24 - truth.joints24[:, None]), axis=3)
-    return jnp.sum(truth.valid24[:, None] * jnp.sqrt(squared), axis=2)
+    squared, valid = jnp.sum(jnp.square(hyps.joints24 - truth.joints24[:, None]), axis=3), truth.valid24[:, None]
+    return jnp.sum(jnp.where(valid == 0, 0.0, valid * jnp.sqrt(squared)), axis=2)
 
 
 @jax.jit

@@ -47,6 +47,7 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       CheckpointError: a checkpoint is missing, damaged or of another body.
       ValueError: the work directory has another config, a name does not exist (`checks.validate`), or a set is empty or
         lacks what the protocol needs.
+      FloatingPointError: a body, the truth or an error of an example is not finite; nothing was written.
     """
     checks.validate(config)
     provenance.check_workdir(config, workdir)
@@ -222,17 +223,20 @@ def _measure_batch(out: outputs.Outputs, rows: Sequence[methods.Method]) -> resu
     errors = {
         row.name: {str(n): set_errors.of_sets(row.sets(out, n), settings.protocol) for n in row.ns} for row in rows
     }
+    out.checked("the errors of sets", errors)
     measured = diagnostics.diagnose(out.hyps, out.batch, out.truth, jnp.float32(settings.temperature))
     measured |= {f"energy_mm|{n}": 1000 * jnp.sqrt(found.energy) for n, found in clusters.items()}
     if out.networks.hmr is not None:
         measured["hmr_reprojection_px"] = diagnostics.reprojection(out.hmr, out.batch)
     measured["occlusion"] = out.examples.occlusion
     log_weights = jnp.zeros_like(out.log_weights) if settings.exchangeable else out.log_weights
+    single = set_errors.single(out.errors, log_weights)
+    out.checked("the errors of single bodies", single)
     found = results.Findings(
         ids=out.examples.example_id,
         errors=errors,
         diagnostics=measured,
-        single=set_errors.single(out.errors, log_weights),
+        single=single,
         calibration=calibration.measure(
             out.hyps.log_prior,
             {n: one for n, one in clusters.items() if n != "1"},

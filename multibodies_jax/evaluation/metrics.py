@@ -1,10 +1,16 @@
-"""Evaluation metrics (appendix A), in millimetres, of joints and vertices in metres."""
+"""Evaluation metrics (appendix A), in millimetres, of joints and vertices in metres.
+
+Every metric is NaN where a joint or vertex that counts, of the prediction or of the truth, is not finite; a set with such
+a body is NaN as well, however good its other bodies are.
+"""
 
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+from multibodies_jax.geometry import distances
 
 REPORTED = ("mpjpe", "pa_mpjpe")
 """Metrics of the paper's tables: MPJPE and RE."""
@@ -25,7 +31,7 @@ def mpjpe_mm(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> 
 
     The joints are compared as they are, so that the caller roots both sets first. Leading axes broadcast.
     """
-    return _MM * jnp.mean(_norm(pred - target), axis=-1)
+    return _MM * jnp.mean(_distance(pred, target), axis=-1)
 
 
 def vertex_error_mm(pred: Float[Array, "*#b V 3"], target: Float[Array, "*#b V 3"]) -> Float[Array, "*b"]:
@@ -64,21 +70,23 @@ def align(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Flo
 
 def pck150(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Float[Array, "*b"]:
     """3DPCK: percentage of joints nearer than 150 mm, as they are: root them first (Mehta et al., 2017)."""
-    return 100.0 * jnp.mean(_MM * _norm(pred - target) < _PCK_MM, axis=-1)
+    distance = _MM * _distance(pred, target)
+    return 100.0 * jnp.mean(_where_known(distance, distance < _PCK_MM), axis=-1)
 
 
 def auc(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Float[Array, "*b"]:
     """Mean of 3DPCK over the thresholds 0, 5, ..., 150 mm, percent (Mehta et al., 2017)."""
-    distance = _MM * _norm(pred - target)
+    distance = _MM * _distance(pred, target)
     missed = jnp.searchsorted(jnp.linspace(0.0, _PCK_MM, _AUC_STEPS), distance, side="right")  # Thresholds <= distance.
-    return 100.0 * (1.0 - jnp.mean(missed, axis=-1) / _AUC_STEPS)
+    return 100.0 * (1.0 - jnp.mean(_where_known(distance, missed), axis=-1) / _AUC_STEPS)
 
 
 def squared24(
     pred: Float[Array, "B n 24 3"], target: Float[Array, "B 24 3"], valid: Float[Array, "B 24"]
 ) -> Float[Array, "B n"]:
     """Mean squared difference of J24 joints, both mid-hip centred: what the authors' code selects by."""
-    return jnp.mean(valid[:, None, :, None] * jnp.square(pred - target[:, None]), axis=(2, 3))
+    valid = valid[:, None, :, None]
+    return jnp.mean(jnp.where(valid == 0, 0.0, valid * jnp.square(pred - target[:, None])), axis=(2, 3))
 
 
 def reduce_set(
@@ -95,14 +103,17 @@ def reduce_set(
         return {name: jnp.max(e, axis=1) if name in PERCENT else jnp.min(e, axis=1) for name, e in errors.items()}
     if joint_error is None:
         raise ValueError("The selection 'by joint error' needs the joint error of each body.")
-    chosen = jnp.argmin(joint_error, axis=1)[:, None]
-    return {name: jnp.take_along_axis(error, chosen, axis=1)[:, 0] for name, error in errors.items()}
+    chosen = nearest(joint_error)
+    return {
+        name: jnp.where(chosen < 0, jnp.nan, jnp.take_along_axis(error, chosen[:, None], axis=1)[:, 0])
+        for name, error in errors.items()
+    }
 
 
 def joint_spread_mm(joints24: Float[Array, "B M J 3"], weights: Float[Array, "B M"]) -> Float[Array, "B J"]:
     """Mean distance of each joint from its mean over the hypotheses, with weights that sum to 1."""
     mean = jnp.einsum("bm,bmja->bja", weights, joints24, precision="highest")
-    distance = _norm(joints24 - mean[:, None])
+    distance = _distance(joints24, mean[:, None])
     return _MM * jnp.einsum("bm,bmj->bj", weights, distance, precision="highest")
 
 
@@ -117,14 +128,24 @@ def reprojection_px(
     NaN where no keypoint is valid: there is no such error, and 0 would be the best of all.
     """
     keep = valid[:, None] > 0
-    distance = jnp.where(keep, _norm(projected - kp2d[:, None]), 0.0)
+    distance = jnp.where(keep, _distance(projected, kp2d[:, None]), 0.0)
     return crop_px / 2 * jnp.sum(distance, axis=2) / jnp.sum(keep, axis=2)
 
 
-def _norm(x: Float[Array, "*b D"]) -> Float[Array, "*b"]:
-    """Euclidean norm with gradient 0, not NaN, at 0."""
-    square = jnp.sum(jnp.square(x), axis=-1)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+def nearest(error: Float[Array, "B n"]) -> Int[Array, "B"]:
+    """The index of the least error of each example, the first of equal ones; -1 where one of its errors is not finite."""
+    return jnp.where(jnp.all(jnp.isfinite(error), axis=1), jnp.argmin(error, axis=1), -1)
+
+
+def _distance(pred: Float[Array, "*#b D"], target: Float[Array, "*#b D"]) -> Float[Array, "*b"]:
+    """Distance of points, with gradient 0 where it is 0; NaN where a number is not finite."""
+    distance = distances.norm(pred - target)
+    return jnp.where(jnp.isfinite(distance), distance, jnp.nan)
+
+
+def _where_known(distance: Float[Array, "*b"], value: Array) -> Float[Array, "*b"]:
+    """What was counted of distances, NaN where the distance is NaN: a comparison with NaN is false and not unknown."""
+    return jnp.where(jnp.isnan(distance), jnp.nan, value)
 
 
 def _best_rotation(covariance: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3 3"]:

@@ -72,6 +72,9 @@ class Settings:
 class Outputs:
     """Hypotheses of one batch, their errors and their quantized sets, each computed at the first use and kept.
 
+    Whatever is not finite (a body, its log p(X), the truth, an error) raises FloatingPointError with the name of the
+    example, before anything is chosen by it or averaged over it.
+
     Attributes:
       networks: what was run.
       settings: of the sets.
@@ -99,7 +102,8 @@ class Outputs:
     @functools.cached_property
     def hyps(self) -> hypotheses.Hypotheses:
         """The scored hypotheses (B, M) of the network."""
-        return inference.hypothesize(self.networks.main, self.networks.density, self.batch.inputs)
+        found = inference.hypothesize(self.networks.main, self.networks.density, self.batch.inputs)
+        return self.checked("the bodies of the network", found)
 
     @functools.cached_property
     def hmr(self) -> hypotheses.Hypotheses:
@@ -110,12 +114,15 @@ class Outputs:
         """
         if self.networks.hmr is None:
             raise ValueError("There is no single-hypothesis HMR: name one with config.eval.hmr.")
-        return inference.respond(self.networks.hmr, self.batch.inputs)
+        return self.checked(
+            "the body of the single-hypothesis HMR", inference.respond(self.networks.hmr, self.batch.inputs)
+        )
 
     @functools.cached_property
     def truth(self) -> set_errors.Truth:
         gender = jnp.asarray(self.examples.gender)
-        return set_errors.truth_of(self.networks.scorer, self.batch.target, gender, self.settings.protocol)
+        found = set_errors.truth_of(self.networks.scorer, self.batch.target, gender, self.settings.protocol)
+        return self.checked("the truth", found)
 
     @functools.cached_property
     def errors(self) -> set_errors.Measured:
@@ -134,7 +141,9 @@ class Outputs:
 
     def measure(self, bodies: hypotheses.Hypotheses) -> set_errors.Measured:
         """The errors of other bodies (B, n) against the truth of the batch."""
-        return set_errors.measure(self.networks.scorer, bodies, self.truth, self.settings.protocol)
+        return self.checked(
+            "the errors", set_errors.measure(self.networks.scorer, bodies, self.truth, self.settings.protocol)
+        )
 
     def members(self, index: Int[Array, "B n"]) -> set_errors.Measured:
         """The errors of the hypotheses that `index` names."""
@@ -171,13 +180,39 @@ class Outputs:
     def with_hypotheses(self, hyps: hypotheses.Hypotheses) -> "Outputs":
         """The same examples, with other bodies (B, M) in place of the network's."""
         other = Outputs(self.networks, self.settings, self.examples)
-        other.hyps = hyps
+        other.hyps = self.checked("the bodies made of the network's", hyps)
         return other
+
+    def checked(self, what: str, values: T) -> T:
+        """The same values, if those of every example that counts are finite.
+
+        Args:
+          what: the values are, for the message.
+          values: a tree of arrays with leading axis B.
+
+        Raises:
+          FloatingPointError: one is not, with the name of the example and of the value.
+        """
+        for path, leaf in jax.tree_util.tree_leaves_with_path(values):
+            numbers = np.asarray(leaf)
+            bad = self.valid & ~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
+            if bad.any():
+                raise FloatingPointError(
+                    f"example {self.examples.example_id[np.argmax(bad)]}: {what} ({_named(path)}) are not finite, as of "
+                    f"{bad.sum()} of the {self.valid.sum()} examples in this batch. Nothing was written. Check the "
+                    "checkpoint (a weight may be NaN) and the annotations of the example."
+                )
+        return values
 
     def of_others(self) -> "Outputs":
         """The same examples, with the evidence of another one each (`batches.examples` with `others`)."""
         batch = dataclasses.replace(self.examples.batch, inputs=self.examples.others)
         return Outputs(self.networks, self.settings, dataclasses.replace(self.examples, batch=batch))
+
+
+def _named(path: Any) -> str:
+    """A place in a tree: names of fields and keys with dots."""
+    return ".".join(str(getattr(step, "name", getattr(step, "key", step))) for step in path)
 
 
 @functools.partial(jax.jit, static_argnames="purpose")

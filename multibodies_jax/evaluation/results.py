@@ -239,10 +239,10 @@ def diagnose(found: Findings, num_hypotheses: int, settings: Settings) -> dict[s
     diagnostics = {name: np.asarray(values) for name, values in found.diagnostics.items()}
     result: dict[str, Any] = {}
     for name, values in diagnostics.items():
-        if not _is_scalar(values) or not np.isfinite(values).any():
+        if not _is_scalar(values) or np.isnan(values).all():
             continue
         word, _, n = name.partition("|")  # Energies are given for each n.
-        summary = intervals.summary(values[np.isfinite(values)])
+        summary = intervals.summary(values[~np.isnan(values)])  # NaN: the example lacks it.
         result |= {word: result.get(word, {}) | {n: summary}} if n else {name: summary}
     if not settings.exchangeable:  # The k-th of exchangeable hypotheses is a different one in each image.
         best = np.bincount(diagnostics["best_hypothesis"], minlength=num_hypotheses)

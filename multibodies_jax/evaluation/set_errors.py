@@ -219,13 +219,13 @@ def single(errors: Measured, log_weights: Float[Array, "B M"]) -> dict[str, dict
       mean error under the weights; the mean over bodies drawn with equal chances.
     """
     share = weights.posterior_weights(log_weights)
-    likeliest = jnp.argmax(share, axis=1)[:, None]
+    known, likeliest = jnp.all(jnp.isfinite(share), axis=1), jnp.argmax(share, axis=1)[:, None]
     found: dict[str, dict[str, Array]] = {name: {} for name in SINGLE}
     for metric, error in errors.items():
         if metric == "squared24":
             continue
         found["first"][metric] = error[:, 0]
-        found["most probable"][metric] = jnp.take_along_axis(error, likeliest, axis=1)[:, 0]
+        found["most probable"][metric] = jnp.where(known, jnp.take_along_axis(error, likeliest, axis=1)[:, 0], jnp.nan)
         found["expected"][metric] = jnp.sum(share * error, axis=1)
         found["random"][metric] = jnp.mean(error, axis=1)
     return found
@@ -244,4 +244,7 @@ def growing(errors: Measured, order: Int[Array, "B M"], protocol: protocols.Prot
     before = jnp.pad(least[:, :-1], ((0, 0), (1, 0)), constant_values=jnp.inf)
     places = jnp.arange(least.shape[1])[None]
     best = jax.lax.cummax(jnp.where(ordered["squared24"] < before, places, 0), axis=1)
-    return {name: jnp.take_along_axis(ordered[name], best, axis=1) for name in metrics.REPORTED}
+    broken = jnp.cumsum(~jnp.isfinite(ordered["squared24"]), axis=1) > 0  # No comparison with NaN is true.
+    return {
+        name: jnp.where(broken, jnp.nan, jnp.take_along_axis(ordered[name], best, axis=1)) for name in metrics.REPORTED
+    }

@@ -122,7 +122,7 @@ def translation_from_keypoints(
     wanted_mean = jnp.sum(weights * wanted, axis=-2, keepdims=True)
     spread = jnp.sum(weights * (ray - ray_mean) ** 2, axis=(-2, -1))
     slope = jnp.sum(weights * (ray - ray_mean) * (wanted - wanted_mean), axis=(-2, -1))
-    z = jnp.where(spread > 1e-12, -slope / jnp.where(spread > 1e-12, spread, 1.0), 0.0)[..., None]
+    z = jnp.where(spread <= 1e-12, 0.0, -slope / jnp.where(spread <= 1e-12, 1.0, spread))[..., None]  # NaN stays.
     return jnp.concatenate([wanted_mean[..., 0, :] + ray_mean[..., 0, :] * z, z], axis=-1)
 
 

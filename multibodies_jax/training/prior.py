@@ -107,9 +107,12 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
     evaluate = jax.jit(lambda params: jnp.mean(flow.apply({"params": params, **fixed}, held_out, method="log_prob")))
 
     def save(step: int) -> None:
+        held_out_log_prob = float(evaluate(params))  # Of the parameters to be saved, which the last loss has not seen.
+        if not np.isfinite(held_out_log_prob):
+            raise _not_finite("held-out log-likelihood", held_out_log_prob, step)
         metadata = provenance.metadata(config, bodies) | {
             "noise_mm": config.flow.noise_mm,
-            "held_out_log_prob": float(evaluate(params)),
+            "held_out_log_prob": held_out_log_prob,
         }
         checkpoints.save(
             directory,
@@ -136,9 +139,7 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
             if done % config.train.log_every == 0 or saves:
                 value = float(loss)
                 if not np.isfinite(value):
-                    raise FloatingPointError(
-                        f"the prior's loss is {value} at step {done}: lower config.flow.learning_rate or raise config.flow.noise_mm."
-                    )
+                    raise _not_finite("loss", value, done)
                 last = {"held_out_log_prob": float(evaluate(params))} if done == steps else {}
                 logger.write(done, {"loss_nf": value} | last)
                 bar.set_postfix(loss=f"{value:.1f}")
@@ -146,6 +147,12 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
                 save(done)
             if stopped:
                 raise KeyboardInterrupt
+
+
+def _not_finite(what: str, value: float, step: int) -> FloatingPointError:
+    return FloatingPointError(
+        f"the prior's {what} is {value} at step {step}: lower config.flow.learning_rate or raise config.flow.noise_mm."
+    )
 
 
 def load_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Prior:

@@ -92,3 +92,19 @@ def test_probabilities_are_those_of_the_quantizers_weights_and_of_the_grid():
             np.testing.assert_allclose(measured.prob[:, place], expected, rtol=1e-4, atol=1e-7)
         np.testing.assert_array_equal(measured.hit, [0, 1, 0])
         np.testing.assert_array_equal(calibration.hits(found, truth), [0, 1, 0])
+
+
+def test_what_is_not_finite_falls_in_no_cluster_and_has_no_calibration():
+    centroids, truth = jnp.zeros((2, 2, 3, 3)).at[0, 1].set(jnp.nan), jnp.zeros((2, 3, 3)).at[1, 2].set(jnp.nan)
+    valid = jnp.array([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
+    np.testing.assert_array_equal(calibration.nearest(centroids, truth, valid), [-1, 0])
+    prob = np.full((2, 2), 0.5)
+    with pytest.raises(ValueError, match="example 1 falls in no cluster"):
+        calibration.log_loss(prob, np.array([0, -1]))
+    prob[1, 0] = np.nan
+    for refuses in (
+        lambda: calibration.bins(prob, prob > 0),
+        lambda: calibration.fit(prob[:, None], np.array([0, 0]), (1.0,)),
+    ):
+        with pytest.raises(ValueError, match="nan, of example 1, and not between 0 and 1"):
+            refuses()

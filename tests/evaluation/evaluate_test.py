@@ -1,5 +1,6 @@
 """To a table: tiny sets are built, tiny networks evaluated on keypoints and, trained on them, on images, and drawn."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -183,3 +184,22 @@ def test_the_config_chooses_the_rows_and_a_tuned_quantizer_reads_no_validation_s
         result["temperature"] == 0.3
         and "temperature_fitted" not in result["calibration"]["synthetic_bodies/clean"]["2"]
     )
+
+
+def test_a_network_that_answers_nan_is_refused_with_the_name_of_the_example_and_writes_nothing(
+    run, tmp_path, monkeypatch
+):
+    respond = inference.respond
+
+    def poisoned(*arguments):
+        hyps = respond(*arguments)
+        return dataclasses.replace(hyps, joints24=hyps.joints24.at[3].set(np.nan))
+
+    monkeypatch.setattr(inference, "respond", poisoned)
+    shutil.copytree(run[1], tmp_path / "copy")
+    (tmp_path / "copy" / "results.json").unlink()
+    fields = {"eval__methods": ("main", "hmr"), "quantizer__temperature": 0.3, "eval__ns": (2,)}
+    config = _config(pathlib.Path(run[0].data.dir), eval__sets=("synthetic_bodies/clean",), **fields)
+    with pytest.raises(FloatingPointError, match=r"example clean/test/000003: the body of the single.*\(joints24\)"):
+        evaluate.evaluate(config, tmp_path / "copy")
+    assert not (tmp_path / "copy" / "results.json").exists()

@@ -137,3 +137,40 @@ def test_reprojection_counts_valid_keypoints_in_pixels():
     projected[0, 0, 0] = [3 / 112, 4 / 112]
     error = metrics.reprojection_px(jnp.array(projected), jnp.array(kp2d), jnp.array([[1.0, 1, 0], [0, 0, 0]]))
     np.testing.assert_allclose(error, [[2.5], [np.nan]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("of_target", [False, True])
+def test_a_number_that_is_not_finite_makes_every_metric_nan(value, of_target):
+    good = skeletons(9, 2, size=24).astype(np.float32)
+    damaged = good.copy()
+    damaged[1, 5, 2] = value
+    pred, target = map(jnp.asarray, (good, damaged) if of_target else (damaged, good))
+    for metric in (metrics.mpjpe_mm, metrics.vertex_error_mm, metrics.pa_mpjpe_mm, metrics.pck150, metrics.auc):
+        np.testing.assert_array_equal(np.isnan(metric(pred, target)), [False, True], err_msg=metric.__name__)
+    error = metrics.squared24(pred[:, None], target, jnp.ones((2, 24)))
+    np.testing.assert_array_equal(np.isfinite(error)[:, 0], [True, False])
+    spread = metrics.joint_spread_mm(jnp.asarray(damaged)[None], jnp.array([[0.5, 0.5]]))
+    np.testing.assert_array_equal(np.isnan(spread)[0], np.arange(24) == 5)
+    error = metrics.reprojection_px(pred[:, None, :, 1:], target[..., 1:], jnp.ones((2, 24)))
+    np.testing.assert_array_equal(np.isnan(error)[:, 0], [False, True])
+
+
+def test_a_joint_that_does_not_count_may_be_nan():
+    pred, target, valid = np.ones((1, 1, 24, 3), np.float32), np.zeros((1, 24, 3), np.float32), np.ones((1, 24))
+    target[0, 3], valid[0, 3] = np.nan, 0
+    np.testing.assert_allclose(
+        metrics.squared24(jnp.array(pred), jnp.array(target), jnp.float32(valid)), [[23 / 24]], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("selection", ["minimum per metric", "by joint error"])
+def test_a_body_that_is_not_finite_never_wins_in_a_set(selection):
+    errors = {name: jnp.array([[50.0, np.nan, 70.0], [50.0, 60.0, 70.0]]) for name in ("mpjpe", "pck150")}
+    joint_error = jnp.array([[2.0, np.nan, 3.0], [2.0, 1.0, 3.0]])
+    for error in metrics.reduce_set(errors, selection, joint_error).values():
+        np.testing.assert_array_equal(np.isnan(error), [True, False])
+    # Also where only what decides is not known.
+    finite = {"mpjpe": jnp.array([[50.0, 60.0, 70.0]])}
+    assert np.isnan(metrics.reduce_set(finite, "by joint error", joint_error[:1])["mpjpe"])
+    np.testing.assert_array_equal(metrics.nearest(joint_error), [-1, 1])

@@ -1,11 +1,15 @@
 """What rows share of one batch: computed once, independent of the batch it is in, padding told apart."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from multibodies_jax.evaluation import batches, outputs
 from multibodies_jax.hypotheses import quantize
+from multibodies_jax.training import inference
 from tests.helpers import evaluation_fixture as fixture
 
 
@@ -69,3 +73,25 @@ def test_what_rows_share_is_made_once(out):
 def test_without_an_hmr_there_is_none():
     with pytest.raises(ValueError, match="no single-hypothesis HMR"):
         _ = fixture.made(hmr=False).hmr
+
+
+def test_bodies_that_are_not_finite_are_refused_with_the_name_of_the_example(out, monkeypatch):
+    for field in ("joints24", "cam", "log_prior"):
+        values = getattr(out.hyps, field)
+        damaged = dataclasses.replace(out.hyps, **{field: values.at[2].set(jnp.nan)})
+        monkeypatch.setattr(inference, "hypothesize", lambda *_, damaged=damaged: damaged)
+        with pytest.raises(FloatingPointError, match=rf"example 0/2: the bodies of the network \({field}\)"):
+            _ = fixture.made().hyps
+        with pytest.raises(FloatingPointError, match="example 0/2: the bodies made of"):
+            out.with_hypotheses(damaged)
+        assert fixture.made(padding=2).hyps is damaged  # Padding may be anything.
+    infinite = dataclasses.replace(out.hmr, betas=out.hmr.betas.at[1].set(jnp.inf))
+    monkeypatch.setattr(inference, "respond", lambda *_: infinite)
+    with pytest.raises(FloatingPointError, match=r"example 0/1: the body of the single-hypothesis HMR \(betas\)"):
+        _ = fixture.made().hmr
+
+
+def test_errors_that_are_not_finite_are_refused_with_their_names(out):
+    errors = {"ours": {"1": {"mpjpe": jnp.zeros(fixture.B).at[3].set(jnp.nan)}}}
+    with pytest.raises(FloatingPointError, match=r"example 0/3: the errors of sets \(ours.1.mpjpe\) are not finite"):
+        out.checked("the errors of sets", errors)

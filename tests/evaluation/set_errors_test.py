@@ -79,3 +79,17 @@ def test_centroids_are_the_weighted_means_of_members_also_where_weights_vanish()
             w = np.exp(np.float64(log_w) - log_w.max())
             expected = np.einsum("m,mja->ja", w / w.sum(), joints[b, own])
             np.testing.assert_allclose(found[b, k], expected, atol=2e-3 if b == 2 and k == 2 else 1e-5)
+
+
+@pytest.mark.parametrize("name", ["strict", "released"])
+def test_a_curve_is_nan_from_the_first_body_that_is_not_finite(errors, name):
+    damaged = {metric: error.at[0, 4].set(jnp.nan) for metric, error in errors.items()}
+    order = jnp.tile(jnp.arange(_M)[None], (_B, 1))
+    for values in set_errors.growing(damaged, order, protocols.PROTOCOLS[name]).values():
+        np.testing.assert_array_equal(np.isnan(values), (np.arange(_M) >= 4)[None] & (np.arange(_B) == 0)[:, None])
+
+
+def test_no_body_is_the_most_probable_where_a_weight_is_not_known(errors):
+    found = set_errors.single(errors, jnp.zeros((_B, _M)).at[1, 3].set(jnp.nan))
+    np.testing.assert_array_equal(np.isnan(found["most probable"]["mpjpe"]), np.arange(_B) == 1)
+    np.testing.assert_array_equal(np.isnan(found["expected"]["mpjpe"]), np.arange(_B) == 1)

@@ -162,3 +162,11 @@ def test_translation_without_enough_keypoints_is_finite(visible):
     assert np.isfinite(solve(points)).all()
     assert solve(points)[2] == 0
     assert np.isfinite(jax.jacobian(solve)(points)).all()
+
+
+def test_a_translation_from_points_that_are_not_finite_is_nan():
+    points, keypoints = jnp.ones((1, 3, 3)).at[0, 1, 0].set(jnp.nan), 10.0 * jnp.arange(6.0).reshape(1, 3, 2)
+    K = jnp.array([[500.0, 0, 50], [0, 500.0, 50], [0, 0, 1]])
+    assert np.isnan(cameras.translation_from_keypoints(points, keypoints, jnp.ones((1, 3)), K[None])).all()
+    for bad in (keypoints.at[0, 0, 1].set(jnp.nan), keypoints.at[0, 0, 1].set(jnp.inf)):
+        assert np.isnan(cameras.translation_from_keypoints(jnp.ones((1, 3, 3)), bad, jnp.ones((1, 3)), K[None])[0, 2])

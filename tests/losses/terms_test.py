@@ -63,3 +63,21 @@ def test_meshes_are_built_in_one_call():
     for b, m in ((0, 0), (1, 3), (4, 4)):
         one = losses.fake_mesh(hyps["rotmats"][b, m][None], hyps["betas"][b, m][None])
         np.testing.assert_allclose(pred[b, m], one[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_valid_and_not_finite_makes_its_term_so(value):
+    one, valid = jnp.ones(1), jnp.ones((1, 3))
+    for error, tail, mask in (
+        (terms.joint_error, (3, 3), valid),
+        (terms.reprojection_error, (3, 2), valid),
+        (terms.pose_error, (3, 3, 3), one),
+        (terms.vertex_error, (3, 3), one),
+        (terms.betas_error, (3,), one),
+    ):
+        good = jnp.zeros((1, *tail))
+        bad = good.at[(0,) * (len(tail) + 1)].set(value)
+        assert not np.isfinite(error(bad[:, None], good, mask)).any(), error.__name__
+        assert not np.isfinite(error(good[:, None], bad, mask)).any(), error.__name__
+    for place in range(3):
+        assert not np.isfinite(terms.camera_loss(jnp.ones((1, 2, 3)).at[0, 1, place].set(value)))
