@@ -215,7 +215,29 @@ def make_norm(folded: bool, train: bool, momentum: float, dtype: Any) -> Callabl
     """name -> batch norm, in training with the batch's statistics, which its running averages follow; or its `Shift`."""
     if folded:
         return lambda name: Shift(name=name)
-    return lambda name: nn.BatchNorm(not train, momentum=momentum, epsilon=EPSILON, dtype=dtype, name=name)
+    return lambda name: BatchNorm(not train, momentum=momentum, epsilon=EPSILON, dtype=dtype, name=name)
+
+
+class BatchNorm(nn.BatchNorm):
+    """Flax's batch norm with PyTorch's running variance, which follows the unbiased variance of each batch.
+
+    What normalises a batch in training is its biased variance, in both.
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b C"]) -> Float[Array, "*b C"]:
+        follows = not self.use_running_average and not self.is_initializing()
+        kept = self.momentum * self.get_variable("batch_stats", "var") if follows else 0.0
+        y = super().__call__(x)
+        if follows:
+            biased = self.get_variable("batch_stats", "var") - kept
+            self.put_variable("batch_stats", "var", kept + unbiased(biased, x.size // x.shape[-1]))
+        return y
+
+
+def unbiased(var: Float[Array, "C"], count: int) -> Float[Array, "C"]:
+    """The variance of `count` values of a channel, whose mean was estimated, from their mean square; 0 of a single one."""
+    return var * (count / max(count - 1, 1))
 
 
 class Shift(nn.Module):

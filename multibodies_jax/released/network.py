@@ -110,7 +110,7 @@ class ModeBottleneck(nn.Module):
             norm = _Norm(CHANNELS * M, name="bn3")
             features, mean, var = _normalised(y, shortcut, kernel, norm(), train)
             if train:
-                norm.follow(mean, var)
+                norm.follow(mean, resnet.unbiased(var, y.shape[0] * y.shape[1]))
         return jnp.moveaxis(features, 0, 1)
 
 

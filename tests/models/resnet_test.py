@@ -109,8 +109,25 @@ def test_resnet50_equals_pytorch_in_both_modes():
     assert got.shape == (2, 2048)
     np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
     update = jax.jit(lambda v, b: model.apply(v, b, True, mutable=["batch_stats"])[1])
-    stats = update(variables, batches.inputs(image=jnp.asarray(image)))["batch_stats"]["layer2_0"]["bn2"]["mean"]
-    np.testing.assert_allclose(stats, net.layer2[0].bn2.running_mean.numpy(), atol=1e-4)
+    stats = update(variables, batches.inputs(image=jnp.asarray(image)))["batch_stats"]
+    theirs = net.state_dict()
+    for name in ("bn1", "layer2.0.bn2", "layer4.2.bn3"):  # Of 2048, 128 and 8 values per channel.
+        own = stats
+        for part in flax_name(f"{name}.running_var")[1:-1]:
+            own = own[part]
+        np.testing.assert_allclose(own["mean"], theirs[f"{name}.running_mean"].numpy(), atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(own["var"], theirs[f"{name}.running_var"].numpy(), rtol=1e-3, err_msg=name)
+
+
+def test_running_variance_is_the_unbiased_one_and_one_value_has_none():
+    norm = resnet.make_norm(False, True, 0.9, jnp.float32)("bn")
+    start = {
+        "params": {"scale": jnp.ones(1), "bias": jnp.zeros(1)},
+        "batch_stats": {"mean": jnp.zeros(1), "var": jnp.ones(1)},
+    }
+    for values, expected in (([0.0, 1.0], 0.95), ([3.0], 0.9)):
+        _, changed = norm.apply(start, jnp.array(values)[:, None], mutable=["batch_stats"])
+        np.testing.assert_allclose(changed["batch_stats"]["var"], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("trunk", [resnet.ResNet50, resnet.ResNetSmall])

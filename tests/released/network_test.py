@@ -116,7 +116,7 @@ def test_batch_statistics_equal_pytorch_in_training(several):
         features, z = Torch(torch, several[1], training=True).modes(torch.tensor(x).permute(0, 3, 1, 2))
     np.testing.assert_allclose(got, features.numpy(), atol=1e-4 * float(features.max()))
     before, after = (v["batch_stats"]["layer5_2"]["bn3"] for v in (variables, changed))
-    for name, value in (("mean", z.mean((0, 2, 3))), ("var", z.var((0, 2, 3), unbiased=False))):
+    for name, value in (("mean", z.mean((0, 2, 3))), ("var", z.var((0, 2, 3), unbiased=True))):
         expected = 0.9 * before[name] + 0.1 * value.numpy()
         np.testing.assert_allclose(after[name], expected, atol=1e-5 * np.abs(expected).max(), err_msg=name)
 
