@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import tensorboardX
 
 from multibodies_jax import io
 
@@ -39,6 +38,8 @@ class Logger:
             kept = "".join(json.dumps(line) + "\n" for line in read(directory) if line["step"] <= step)
             io.write_text(path, kept)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        import tensorboardX  # Late: it imports PyTorch where that is installed, and only training writes events.
+
         self._events = tensorboardX.SummaryWriter(str(directory), purge_step=step + 1)
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:

@@ -112,4 +112,4 @@ def enable_compilation_cache() -> None:
     """Keeps compiled programs between runs (about ten seconds of every start); JAX_COMPILATION_CACHE_DIR chooses the folder."""
     default = io.cache_folder() / "xla"
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default)))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
