@@ -203,7 +203,7 @@ def contract(model: SmplModel, regressor: Float[np.ndarray | Array, "X V"]) -> J
       model: not traced: what is zero, and left out, is found from its values.
       regressor: posed joints are `regressor @ posed vertices`.
     """
-    rest_basis = np.concatenate([model.J_template[..., None], model.J_shapedirs], axis=2).astype(np.float64)
+    rest_basis = np.concatenate([np.asarray(model.J_template)[..., None], model.J_shapedirs], axis=2).astype(np.float64)
     pair_vectors, pair_joint, pair_bone, bone_sums = _contract_vertices(model, np.asarray(regressor), rest_basis)
     parents = np.array(model.parents)
     chain_vectors = np.zeros((len(parents) - 1, *pair_vectors.shape[1:]))
@@ -248,7 +248,7 @@ def _contract_vertices(
     """a_k of `contract` for the (joint, bone) pairs that touch, as (pair, 3, feature), those pairs, and all b_k."""
     used = np.flatnonzero(np.any(regressor != 0, axis=0))
     v_template, shapedirs, posedirs, weights = (
-        np.asarray(array[used], np.float64)
+        np.asarray(array)[used].astype(np.float64)
         for array in (model.v_template, model.shapedirs, model.posedirs, model.weights)
     )
     # (joint, bone, vertex): share of the vertex in the regressed joint, as far as the bone carries it.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax.data import pipeline, spin_lists
+from multibodies_jax.data import spin_lists
 
 
 def dataset_options(config: Any) -> dict[str, Any]:
@@ -42,6 +42,8 @@ def open_source(config: Any, name: str, split: str) -> Any:
     Several names with commas between them are one source, of which each set is a share in proportion to its size.
     """
     if "," in name:
+        from multibodies_jax.data import pipeline  # Late: it imports Grain, which prediction has no use for.
+
         return pipeline.Concatenated([open_source(config, one.strip(), split) for one in name.split(",")])
     if name.startswith(spin_lists.PREFIX):
         return spin_lists.open_set(name, split, config.data.get("npz_dir"), config.data.get("image_dir"))

@@ -351,10 +351,11 @@ def weights_of(record: Mapping[str, np.ndarray]) -> Float[np.ndarray, "M"]:
         temperature = 0.0 if settings["weights"] == "uniform" else float(settings["temperature"])
     except (KeyError, TypeError, ValueError) as error:
         raise SceneError(f"The quantizer settings of person {record['person']} are damaged ({error!r}).") from error
-    found = weights.posterior_weights(jnp.asarray(record["all_log_prior"], jnp.float32), temperature)
+    found = _posterior_weights(record["all_log_prior"].astype(np.float32), temperature)
     return np.asarray(found, np.float64)
 
 
+_posterior_weights = jax.jit(weights.posterior_weights)
 _mesh = jax.jit(smpl.mesh)
 
 

@@ -6,7 +6,6 @@ import os
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
 from multibodies_jax import io
 from multibodies_jax.export import scene as scenes
@@ -56,6 +55,8 @@ def write_bvh(body: scenes.Body, path: str | os.PathLike, frames_per_second: flo
 
 def _angles_deg(rotations: Float[np.ndarray, "T 24 3 3"]) -> Float[np.ndarray, "T 24 3"]:
     """Angles about z, x, y (intrinsic), each without jumps of a full turn from frame to frame."""
+    from scipy.spatial.transform import Rotation  # Late: only BVH files need it.
+
     flat = Rotation.from_matrix(rotations.reshape(-1, 3, 3))
     return np.degrees(np.unwrap(flat.as_euler("ZXY").reshape(*rotations.shape[:2], 3), axis=0))
 

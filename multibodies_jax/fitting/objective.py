@@ -102,10 +102,11 @@ def camera(body: Body) -> Float[Array, "*N 3"]:
     return jnp.concatenate([jnp.exp(body.log_cam[..., :1]), body.log_cam[..., 1:]], axis=-1)
 
 
+@jax.jit
 def visible_keypoints(
     points: Float[Array | np.ndarray, "*N 24 2"],
     confidence: Float[Array | np.ndarray, "*N 24"],
-    focal: Float[Array | np.ndarray, "*N"] | float = cameras.FOCAL,
+    focal: Float[Array | np.ndarray, "*N"] | Float[Array, ""] | float = cameras.FOCAL,
 ) -> Keypoints:
     """Keypoints of which those with a confidence of 0 or less, or without finite coordinates, do not count at all.
 

@@ -202,6 +202,11 @@ def _for_each(keypoints: objective.Keypoints, number: int) -> objective.Keypoint
     return jax.tree.map(lambda x: jnp.repeat(x, number, axis=0), keypoints)
 
 
+@jax.jit
+def _rows(people: Any, index: Int[Array, "N"]) -> Any:
+    return jax.tree.map(lambda x: x[index], people)
+
+
 def _by_chunks(fit: Callable[[Any], Hypotheses], people: Any, B: int, together: int) -> Hypotheses:
     """Fits some people at a time and always as many, by repeating the last one.
 
@@ -211,5 +216,5 @@ def _by_chunks(fit: Callable[[Any], Hypotheses], people: Any, B: int, together: 
     found = []
     for first in range(0, B, together):
         index = np.minimum(np.arange(first, first + together), B - 1)
-        found.append(fit(jax.tree.map(lambda x, index=index: x[index], people)))
+        found.append(fit(_rows(people, index)))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:B], *found)

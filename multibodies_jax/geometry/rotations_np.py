@@ -6,7 +6,6 @@ poses: their results do not depend on the device, and worker processes need not 
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
 from multibodies_jax.geometry import joints
 
@@ -27,6 +26,8 @@ def axis_angle_to_matrix(axis_angle: Float[np.ndarray, "*batch 3"]) -> Float[np.
 
 def matrix_to_axis_angle(rotmats: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 3"]:
     """Matrices to axis times angle in [0, pi] radians, float64."""
+    from scipy.spatial.transform import Rotation  # Late: prediction needs the rest only, and answers sooner.
+
     vectors = Rotation.from_matrix(rotmats.reshape(-1, 3, 3)).as_rotvec()
     return vectors.reshape(rotmats.shape[:-1])
 

@@ -6,7 +6,8 @@ from typing import Protocol, no_type_check
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from multibodies_jax.hypotheses import kmeans
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
@@ -184,19 +185,26 @@ def _weighted_points(
 
 def _check_finite(points: Float[Array, "B M D"], log_weights: Float[Array, "B M"]) -> None:
     """Raises on what cannot be clustered; while tracing, values are unknown and the energy becomes NaN instead."""
-    # -inf excludes one hypothesis; all excluded, +inf and NaN make the greatest one not finite.
-    bad_points = ~jnp.all(jnp.isfinite(points), axis=(1, 2))
-    bad_weights = ~jnp.isfinite(jnp.max(log_weights, axis=1))
-    try:
-        if not bool(jnp.any(bad_points | bad_weights)):
-            return
-    except jax.errors.TracerBoolConversionError:
+    bad_points, bad_weights = _not_finite(points, log_weights)
+    if isinstance(bad_points, jax.core.Tracer):
+        return
+    bad_points, bad_weights = np.asarray(bad_points), np.asarray(bad_weights)
+    if not (bad_points | bad_weights).any():
         return
     raise ValueError(
         f"Cannot cluster what is not finite: of {points.shape[0]} examples {int(bad_points.sum())} have NaN or "
         f"infinite joints and {int(bad_weights.sum())} a NaN, +inf or all -inf log-prior; the first is example "
-        f"{int(jnp.argmax(bad_points | bad_weights))} of the batch. Check the model's output and the prior."
+        f"{int(np.argmax(bad_points | bad_weights))} of the batch. Check the model's output and the prior."
     )
+
+
+@jax.jit
+def _not_finite(
+    points: Float[Array, "B M D"], log_weights: Float[Array, "B M"]
+) -> tuple[Bool[Array, "B"], Bool[Array, "B"]]:
+    """Which examples have points, and which have weights, that cannot be clustered."""
+    # -inf excludes one hypothesis; all excluded, +inf and NaN make the greatest one not finite.
+    return ~jnp.all(jnp.isfinite(points), axis=(1, 2)), ~jnp.isfinite(jnp.max(log_weights, axis=1))
 
 
 def likeliest_first(found: Quantized) -> Quantized:

@@ -189,7 +189,7 @@ def _measure(
 
 def hypotheses_of(record: Record) -> Hypotheses:
     """All M hypotheses of a person, leading axes (1, M)."""
-    return Hypotheses(**{name: jnp.asarray(record[f"all_{name}"])[None] for name in _PREDICTED})
+    return Hypotheses(**{name: jnp.asarray(record[f"all_{name}"][None]) for name in _PREDICTED})
 
 
 def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
@@ -211,11 +211,11 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     name = f"{record['image']}/{record['person']}"
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     chosen = quantize.select(everything, n, jax.random.key(seed)[None], **settings)
-    index = np.asarray(chosen.medoid[0])
+    index = np.asarray(chosen.medoid)[0]
     picked = {name: record[f"all_{name}"][index] for name in _FIELDS}
     picked["joints24_camera"] = picked["joints24"] + (picked["midhip"] + picked["translation"])[:, None]
     quantizer = np.array(json.dumps(dict(settings)))
-    return record | picked | {"index": index, "probabilities": np.asarray(chosen.prob[0]), "quantizer": quantizer}
+    return record | picked | {"index": index, "probabilities": np.asarray(chosen.prob)[0], "quantizer": quantizer}
 
 
 def choose_again(record: Record, n: int) -> Record:

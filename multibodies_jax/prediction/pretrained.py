@@ -20,7 +20,6 @@ from typing import Any
 
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from multibodies_jax import io, programs
@@ -171,7 +170,7 @@ def _part(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, Any]:
     prefix = f"{name}/"
     flat = {path.removeprefix(prefix): x for path, x in arrays.items() if path.startswith(prefix)}
     single = {path: x.astype(np.float32) if x.dtype.kind == "f" else x for path, x in flat.items()}
-    return jax.tree.map(jnp.asarray, flax.traverse_util.unflatten_dict(single, sep="/"))
+    return jax.device_put(flax.traverse_util.unflatten_dict(single, sep="/"))
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from multibodies_jax import io
 from multibodies_jax.training import multihost
@@ -202,6 +201,8 @@ def _write(directory: pathlib.Path, temporary: pathlib.Path, trees: dict[str, di
         temporary.mkdir()
 
     multihost.on_first(prepare, "prepare")
+    import orbax.checkpoint as ocp
+
     filled = {name: ocp.args.PyTreeSave(tree) for name, tree in trees.items() if tree}  # Orbax refuses an empty tree.
     if filled:
         with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as checkpointer:
@@ -340,6 +341,8 @@ def _check_template(folder: pathlib.Path, item: str, stored: dict[str, str], exp
 
 def _read_arrays(folder: pathlib.Path, items: dict[str, dict[str, str]]) -> dict[str, dict]:
     """Items as nested dictionaries of NumPy arrays, whatever devices wrote them."""
+    import orbax.checkpoint as ocp  # Late: the embedded weights need no checkpoint, and predict sooner.
+
     args: dict[str, Any] = {}
     for name, leaves in items.items():
         tree: dict[str, Any] = {}
