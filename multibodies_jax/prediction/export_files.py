@@ -55,9 +55,8 @@ def export(
         raise ValueError(f"There is no format {format!r}; the known ones are {', '.join(FORMATS)}.")
     if colors not in COLORS:
         raise ValueError(f"There are no colours by {colors!r}; the known ones are {', '.join(COLORS)}.")
-    files = _files(paths)
     groups: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
-    records = {path: prediction_file.load(path) for path in files}
+    records = _records(paths)
     for path, record in records.items():
         check_body(path, record, body)
         groups[str(record["image"])].append(path)
@@ -139,17 +138,27 @@ def check_body(path: str | os.PathLike, record: Mapping[str, np.ndarray], body: 
         )
 
 
-def _files(paths: Iterable[str | os.PathLike]) -> list[pathlib.Path]:
-    """The predictions, those of folders in the order of their names; each once."""
-    found: dict[pathlib.Path, None] = {}
+def _records(paths: Iterable[str | os.PathLike]) -> dict[pathlib.Path, prediction_file.Record]:
+    """The predictions, those of folders in the order of their names; each once. Tables of videos in folders are named and left out."""
+    found: dict[pathlib.Path, prediction_file.Record] = {}
+    tables = 0
     for given in map(pathlib.Path, paths):
         inside = sorted(given.glob("*.npz")) if given.is_dir() else [given]
         if not inside:
             raise ValueError(f"{given}: no .npz files in this folder; give one that `multibodies predict` wrote to.")
         if not inside[0].is_file():
             raise ValueError(f"{given}: no such file or folder.")
-        found |= dict.fromkeys(inside)
-    return list(found)
+        for path in inside:
+            try:
+                found[path] = prediction_file.load(path)
+            except prediction_file.VideoTableError as error:
+                if not given.is_dir():
+                    raise
+                print(f"Left out: {error}")
+                tables += 1
+    if not found:
+        raise ValueError(f"There are {tables} tables of videos (named above), and no predictions of photographs.")
+    return found
 
 
 def _choice(record: prediction_file.Record) -> scene.Choice:

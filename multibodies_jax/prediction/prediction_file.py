@@ -99,6 +99,10 @@ class PredictionError(ValueError):
     """A file of predictions that cannot be used; the message names it and the cause."""
 
 
+class VideoTableError(PredictionError):
+    """The file is the table of a person of a video, whose bodies move; the message says what to take instead."""
+
+
 class DamagedSettingsError(PredictionError):
     """The settings of the quantizer in a prediction are damaged; the message names the person."""
 
@@ -268,13 +272,18 @@ def load(path: str | os.PathLike) -> Record:
     without `placed` gets zeros.
 
     Raises:
-      PredictionError: the file cannot be read, or is not what `save` writes.
+      PredictionError: the file cannot be read, or is not what `save` writes (`VideoTableError` of a video's table).
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             record = {name: file[name] for name in file.files}
     except Exception as error:  # Zip, zlib and NumPy raise many types on damaged files.
         raise PredictionError(f"{path}: cannot be read as a prediction ({error or type(error).__name__}).") from error
+    if "video" in record and "frames" in record:
+        raise VideoTableError(
+            f"{path}: this is the table of a person of a video (docs/usage.md); the animated .glb, the .bvh files and the "
+            "overlay were written beside it. Predictions of photographs are meant here."
+        )
     old = np.array_equal(record.get("format", 0), 1)
     record.setdefault("placed", np.zeros(24, np.float32))
     sizes: dict[str, int] = {}

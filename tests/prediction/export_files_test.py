@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from multibodies_jax.body import body_files
-from multibodies_jax.prediction import export_command, export_files, prediction_file
+from multibodies_jax.prediction import export_command, export_files, prediction_file, video_files
 from tests.helpers import glb_reader, made_predictions
 
 
@@ -132,6 +132,22 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(folder, argument
     assert export(*arguments) == 2
     assert message.lower() in capsys.readouterr().err.lower()
     assert names(folder) == before
+
+
+def test_tables_of_videos_in_a_folder_are_named_and_left_out(folder, capsys):
+    """`predict` on a folder writes both; what is in a table is in the animated files beside it."""
+    about_a_video = dict.fromkeys(video_files.MEANINGS, np.zeros(1))
+    np.savez(folder / "clip_0.npz", **about_a_video)
+    assert export(folder, "--format=csv") == 0
+    said = capsys.readouterr().out
+    assert said.count("Left out") == 1 and "clip_0.npz: this is the table of a person of a video" in said
+    assert [name for name in names(folder) if name.endswith(".csv")] == ["a.csv", "b_0.csv"]
+    assert export(folder / "clip_0.npz", "--format=csv") == 2
+    assert "clip_0.npz: this is the table of a person of a video" in capsys.readouterr().err
+    for path in folder.glob("[ab]_*.npz"):
+        path.unlink()
+    assert export(folder, "--format=csv") == 2
+    assert "1 tables of videos (named above), and no predictions" in capsys.readouterr().err
 
 
 def test_unknown_formats_are_refused_with_the_known_ones(folder, body, capsys):
