@@ -185,7 +185,8 @@ def skin(
     """Linear blend skinning in float64 NumPy, without starting JAX (`smpl.skin` is the same in float32)."""
     R, p = rotations_np.forward_kinematics(rotations.astype(np.float64), rest_joints.astype(np.float64))
     t = p - np.einsum("jab,jb->ja", R, rest_joints)
-    blended = (skinning.astype(np.float64) @ R.reshape(24, 9)).reshape(-1, 3, 3)
+    # Not `@`: BLAS shares so small a product among threads, which wait for each other where the cores are busy.
+    blended = np.einsum("vj,jab->vab", skinning.astype(np.float64), R)
     return np.einsum("vab,vb->va", blended, rest_vertices) + skinning @ t
 
 
@@ -366,8 +367,8 @@ def _bone_places(model: smpl.SmplModel, rotmats, betas):
 
 def spread(points: Float[np.ndarray, "M K 3"], weight: Float[np.ndarray, "M"]) -> Float[np.ndarray, "K"]:
     """Mean distance of each point to its mean over the hypotheses, under weights that sum to 1."""
-    mean = np.einsum("m,mka->ka", weight, points)
-    return np.einsum("m,mk->k", weight, np.linalg.norm(points - mean, axis=2))
+    away = points - np.einsum("m,mka->ka", weight, points)
+    return np.einsum("m,mk->k", weight, np.sqrt(np.einsum("mka,mka->mk", away, away)))
 
 
 def spread_colors(person: Person) -> Float[np.ndarray, "V 3"]:

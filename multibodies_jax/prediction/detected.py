@@ -3,10 +3,33 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import UInt8
 
 from multibodies_jax import detection
 from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people
+
+
+def detector_for(sees_pixels: bool, given: detection.Detector | None = None) -> detection.Detector | None:
+    """Who finds the people where no file lists them: the detector that is given, or else MoveNet.
+
+    Args:
+      sees_pixels: whether the network reads an image; it then needs no keypoints, and None is returned without `given`.
+      given: a detector.
+
+    Raises:
+      DetectorMissing: MoveNet's files are not there; the message says the command that gets them.
+    """
+    return detection.load() if given is None and not sees_pixels else given
+
+
+def find(
+    image: UInt8[np.ndarray, "H W 3"], detector: detection.Detector | None
+) -> tuple[people.ImagePeople, tuple[str, ...]]:
+    """The people of an image whom no file lists: `people_of`, or without a detector one, whose box is the image."""
+    if detector is None:
+        return people.whole_image(), ()
+    return people_of(detector(image), image.shape[1::-1])
 
 
 def to_person(found: detection.Detection, image_size: Sequence[int]) -> people.Person:

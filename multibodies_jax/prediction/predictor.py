@@ -139,10 +139,8 @@ class Predictor:
         else:
             name, pixels = "image", image
             lens = camera.lens(pixels.shape[1::-1], focal_px)
-        if people is None and self.sees_pixels and detector is None:
-            people = people_lib.whole_image().people
-        elif people is None:
-            seen, notes = detected.people_of((detector or detection.load())(pixels), pixels.shape[1::-1])
+        if people is None:
+            seen, notes = detected.find(pixels, detected.detector_for(self.sees_pixels, detector))
             if not (people := seen.people):
                 raise people_lib.PeopleError(f"{name}: {' '.join(notes)} Give the people with their keypoints.")
         return [self.person(pixels, one, name, k, n, lens, refine) for k, one in enumerate(people)]
@@ -184,7 +182,7 @@ class Predictor:
             "person": np.array(index),
             "refined": np.array(refine),
         }
-        first = jax.tree.map(lambda leaf: leaf[0], hypotheses)
+        first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], hypotheses)
         record = prediction_file.describe(first, person, box, about, lens, focal)
         record = prediction_file.choose(record, n, self.quantizer_settings(refine))
         return prediction.Prediction(record, self.bodies.files, image)

@@ -99,8 +99,8 @@ def predict_video(
     video = frames.inspect(path)
     lens = camera.lens(video.size, focal_px)
     listed = None if people_path is None else _by_frame(people_path, video.size)
-    if listed is None and detector is None and not model.sees_pixels:
-        detector = detection.load()
+    if listed is None:
+        detector = detected.detector_for(model.sees_pixels, detector)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".video-", dir=out) as scratch:
@@ -235,10 +235,8 @@ def _people(
     """The people of a frame who can be used."""
     if listed is not None:
         return listed[frame.number].people if frame.number in listed else ()
-    if detector is None:
-        return people.whole_image().people
     # Whoever is too small or cut off in this frame leaves a gap, which is bridged, and reported with the person.
-    return detected.people_of(detector(frame.image), frame.image.shape[1::-1])[0].people
+    return detected.find(frame.image, detector)[0].people
 
 
 def _seen(person: people.Person, size: Sequence[int]) -> tracks.Seen:

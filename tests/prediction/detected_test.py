@@ -50,3 +50,19 @@ def test_a_box_without_an_area_is_none(found):
 def test_an_unusable_person_is_refused_with_the_reason(found):
     with pytest.raises(people.PeopleError, match=r"\[5.0, 6.0, 70.0, 80.0\] is not used: too small"):
         detected.to_person(dataclasses.replace(found, unusable="too small"), (100, 100))
+
+
+def test_without_a_detector_a_network_of_pixels_takes_the_image_for_one_person(found, monkeypatch):
+    monkeypatch.setattr(detection, "load", lambda: lambda image: [found])
+    image = np.zeros((100, 120, 3), np.uint8)
+    assert detected.detector_for(sees_pixels=True) is None
+    whole, notes = detected.find(image, None)
+    assert [person.bbox for person in whole.people] == [None] and not whole.people[0].keypoints.any() and not notes
+    for detector in (
+        detected.detector_for(sees_pixels=False),
+        detected.detector_for(True, lambda image: [found, dataclasses.replace(found, unusable="too small")]),
+    ):
+        assert detector is not None
+        seen, notes = detected.find(image, detector)
+        assert len(seen.people) == 1 and seen.people[0].bbox == found.box
+        assert len(notes) == len(detector(image)) - 1

@@ -449,3 +449,23 @@ def test_a_person_far_outside_the_image_is_skipped(tmp_path, body, capsys):
     folder = _folder(tmp_path, ("a.png",))
     assert _predict(body, folder, tmp_path / "people.json", tmp_path / "out") == 1
     assert "a.png, person 0: the person has known keypoints outside the image of 120 x 100" in capsys.readouterr().err
+
+
+def test_photographs_are_reported_in_order_and_all_are_on_the_index_page(tmp_path, body, capsys):
+    """Files are written while the next photograph is predicted."""
+    folder, out = _folder(tmp_path, ("a.png", "b.png", "c.png")), tmp_path / "out"
+    assert _predict(body, folder, None, out, n=1) == 0
+    said = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    rows = [word.rstrip(":") for word in said if word[:2] in ("a_", "a.", "b_", "b.", "c_", "c.")]
+    assert rows == ["a_0", "a.png", "b_0", "b.png", "c_0", "c.png"]
+    index = (out / "index.html").read_text()
+    assert index.index("a.html") < index.index("b.html") < index.index("c.html")
+
+
+def test_what_cannot_be_written_stops_the_program(tmp_path, body):
+    folder, out = _folder(tmp_path, ("a.png", "b.png")), tmp_path / "out"
+    (out / "a.glb").mkdir(parents=True)
+    (out / "a.glb" / "something").touch()
+    with pytest.raises(OSError, match=r"a\.glb"):
+        _predict(body, folder, None, out, n=1)
+    assert not (out / "index.html").exists()
