@@ -458,7 +458,7 @@ def test_photographs_are_reported_in_order_and_all_are_on_the_index_page(tmp_pat
     said = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     rows = [word.rstrip(":") for word in said if word[:2] in ("a_", "a.", "b_", "b.", "c_", "c.")]
     assert rows == ["a_0", "a.png", "b_0", "b.png", "c_0", "c.png"]
-    index = (out / "index.html").read_text()
+    index = (out / "index.html").read_text(encoding="utf-8")
     assert index.index("a.html") < index.index("b.html") < index.index("c.html")
 
 
