@@ -44,7 +44,6 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.data.occlusion = "paper"  # Training augmentation: none | paper (appendix B).
     # Flip, rotation, scale, colour: none | mild | spin (as strong as SPIN's) | wide: of virtual views, as photographs differ.
     c.data.augment = "spin"
-    c.data.crop = "exact"  # exact: continuous | spin: SPIN's rounding to whole pixels and its resampling.
     c.data.options = ""  # Other options of the builders, NAME=VALUE,NAME=VALUE: num_train=1000,pose_mix=0.5.
 
     c.model = ConfigDict()
@@ -91,8 +90,6 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
 
     c.fitting = ConfigDict()  # Of bodies to visible keypoints (refinement, SMPLify).
     c.fitting.steps = 10
-    c.fitting.prior = placeholder(float)  # Factor of -log p(X); None: chosen on validation by the row "refined".
-    c.fitting.anchor = placeholder(float)  # Of the pull of local rotations to where they started; None: likewise.
 
     c.optim = ConfigDict()
     c.optim.learning_rate = 1e-4
@@ -138,6 +135,7 @@ def add_authors_fields(c: Any) -> Any:
     # True: frozen batch norms keep their running statistics. False: as the authors', they normalise with each batch's and
     # their averages drift.
     c.freeze_statistics = True
+    c.data.crop = "exact"  # exact: continuous | spin: SPIN's rounding to whole pixels and its resampling.
     c.data.contrast_stretch = False  # Of spin crops: levels spread over 0..255.
     c.data.npz_dir = placeholder(str)  # SPIN-format lists (*.npz) and crops: sets named spin/LIST or spin/LIST+CROPS.
     c.data.image_dir = placeholder(str)  # Their images: root of a dataset, or a folder with one root for each.
@@ -146,6 +144,15 @@ def add_authors_fields(c: Any) -> Any:
     c.optim.decay_step = placeholder(int)  # The authors': after 15 epochs.
     c.optim.l2 = 0.0  # In the gradient, before Adam (the authors': 5e-4).
     c.eval.published = placeholder(str)  # Compare with the authors' numbers: h36m | 3dpw | ah36m | a3dpw.
+    return c.lock()
+
+
+def add_fitting_factors(c: Any) -> Any:
+    """Adds the factors of a fit, for configs with rows of fitted bodies; without them, and with None, they are chosen on
+    the validation split by the row "refined"."""
+    c.unlock()
+    c.fitting.prior = placeholder(float)  # Of -log p(X).
+    c.fitting.anchor = placeholder(float)  # Of the pull of local rotations to where they started.
     return c.lock()
 
 

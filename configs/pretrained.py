@@ -23,7 +23,7 @@ from configs import default, demo
 
 
 def get_config() -> Any:
-    c = demo.get_config()
+    c = default.add_fitting_factors(demo.get_config())
     c.data.augment = "wide"
     c.data.options = "num_train=1000,num_people=60000,pose_mix=0.5"
 

@@ -11,7 +11,7 @@ _NAMES = sorted(path.stem for path in pathlib.Path(default.__file__).parent.glob
 
 
 def test_default_has_at_most_73_fields():
-    assert len(config_versions.flatten(default.get_config().to_dict())) <= 73
+    assert len(config_versions.flatten(default.get_config().to_dict())) <= 70
 
 
 @pytest.mark.parametrize("name", _NAMES)

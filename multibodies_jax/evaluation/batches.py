@@ -91,7 +91,7 @@ def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
         record,
         config.model.crop_size,
         with_image=with_image,
-        crop=config.data.crop,
+        crop=config.data.get("crop", "exact"),
         contrast_stretch=config.data.get("contrast_stretch", False),
     )
     hint = record["protocol_hint"]

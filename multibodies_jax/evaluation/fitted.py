@@ -74,9 +74,10 @@ class Fitted:
         self.key, self.name, self.ns = key, name, ns
         self._fit = fit
         self._in_order = ns == (1,) or noises_deg != (None,)
+        given = config.get("prior"), config.get("anchor")
         factors = {
-            (prior if config.prior is None else config.prior, anchor if config.anchor is None else config.anchor): None
-            for prior, anchor in CANDIDATES
+            tuple(candidate if own is None else own for own, candidate in zip(given, pair, strict=True)): None
+            for pair in CANDIDATES
         }
         self._candidates = [
             Candidate(refine.Settings(objective.Weights(prior=prior, anchor=anchor), config.steps), noise)

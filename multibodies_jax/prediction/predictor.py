@@ -207,7 +207,7 @@ class Predictor:
     def fitting_settings(self) -> refine_lib.Settings:
         """How this model's hypotheses are fitted to keypoints (`infer_refined`)."""
         chosen, fields = self.tuned.get("fitting", {}), self.config.fitting
-        factors = {name: chosen.get(name) if fields[name] is None else fields[name] for name in ("prior", "anchor")}
+        factors = {name: chosen.get(name) if fields.get(name) is None else fields[name] for name in ("prior", "anchor")}
         weights = objective.Weights(**{name: factor for name, factor in factors.items() if factor is not None})
         return refine_lib.Settings(weights, fields.steps)
 
@@ -231,7 +231,7 @@ class Predictor:
     ) -> Inputs:
         """What the network reads of a person."""
         stretch = self.config.data.get("contrast_stretch", False)
-        return evidence(image, person, box, name, self.crop_size, self.config.data.crop, stretch)
+        return evidence(image, person, box, name, self.crop_size, self.config.data.get("crop", "exact"), stretch)
 
     def quantize(self, hypotheses: Hypotheses, n: int, seed: int = 0) -> quantize.Quantized:
         """Chooses n representatives with their probabilities (eqs (2), (3)), with the quantizer of the config.

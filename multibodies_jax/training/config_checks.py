@@ -113,9 +113,10 @@ def validate(config: Any) -> None:
             "config.data.augment='wide' is about virtual views: set config.data.sets=None, or choose 'mild' or 'spin' for "
             f"the image sets {config.data.sets}."
         )
-    if config.data.crop == "spin" and config.model.trunk == "keypoints":
+    crop = config.data.get("crop", "exact")
+    if crop == "spin" and config.model.trunk == "keypoints":
         raise ValueError("config.data.crop='spin' is about images: config.model.trunk='keypoints' sees none.")
-    if config.data.get("contrast_stretch") and config.data.crop != "spin":
+    if config.data.get("contrast_stretch") and crop != "spin":
         raise ValueError("config.data.contrast_stretch is a part of SPIN's crops: it needs config.data.crop='spin'.")
     _check_network(config)
     _check_cached_passes(config)

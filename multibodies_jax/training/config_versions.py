@@ -13,11 +13,14 @@ _EMPTY = {
 # Fields that default.py lacks, and what holds in a config without them.
 _OPTIONAL: dict[str, Any] = {
     "freeze_statistics": True,
+    "data.crop": "exact",
     "data.contrast_stretch": False,
     "data.npz_dir": None,
     "data.image_dir": None,
     "data.cached_passes": None,
     "loss.vertex_set": "all",
+    "fitting.prior": None,
+    "fitting.anchor": None,
     "optim.schedule": "cosine",
     "optim.decay_step": None,
     "optim.l2": 0.0,

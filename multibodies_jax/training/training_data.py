@@ -91,7 +91,7 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
             augment=config.data.augment != "none",
             with_image=config.model.trunk != "keypoints",
             strength=augment.SPIN if config.data.augment == "spin" else augment.MILD,
-            crop=config.data.crop,
+            crop=config.data.get("crop", "exact"),
             contrast_stretch=config.data.get("contrast_stretch", False),
         )
 
@@ -122,8 +122,8 @@ def _cached(config: Any, bodies: setup.Bodies, batch_size: int, source: initiali
         "sets": [sources.source_name(config, n.strip()) for text in config.data.sets for n in text.split(",")],
         "seed": config.seed,
         "rows": count,
-        "data": {k: config.data[k] for k in ("weights", "occlusion", "augment", "crop")}
-        | {"contrast_stretch": config.data.get("contrast_stretch", False)},
+        "data": {k: config.data[k] for k in ("weights", "occlusion", "augment")}
+        | {"crop": config.data.get("crop", "exact"), "contrast_stretch": config.data.get("contrast_stretch", False)},
         "model": {k: config.model[k] for k in ("trunk", "crop_size", "dtype")}
         | {"width": build.trunk_width(config.model.trunk, config.model.width)},
     }

@@ -8,7 +8,14 @@ from ml_collections import ConfigDict
 from configs import default
 
 _AUTHORS_FIELDS = {
-    *("freeze_statistics", "data__contrast_stretch", "data__npz_dir", "data__image_dir", "loss__vertex_set"),
+    *(
+        "freeze_statistics",
+        "data__crop",
+        "data__contrast_stretch",
+        "data__npz_dir",
+        "data__image_dir",
+        "loss__vertex_set",
+    ),
     *("optim__schedule", "optim__decay_step", "optim__l2", "eval__published"),
 }
 
@@ -22,6 +29,8 @@ def config(**overrides) -> Any:
     c = default.of(f"{name}:demo" if name in ("smpl_mdn", "smpl_cvae") else "demo")
     if not _AUTHORS_FIELDS.isdisjoint(overrides):
         c = default.add_authors_fields(c)
+    if not {"fitting__prior", "fitting__anchor"}.isdisjoint(overrides):
+        c = default.add_fitting_factors(c)
     c.unlock()
     if "data__cached_passes" in overrides:
         c.data.cached_passes = 1

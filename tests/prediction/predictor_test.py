@@ -117,7 +117,7 @@ def test_a_tuned_temperature_is_read_from_the_evaluation(trained, tmp_path):
 
 def test_fields_that_the_stored_config_lacks_are_at_their_defaults(trained, tmp_path):
     stored = json.loads((trained / "config.json").read_text(encoding="utf-8"))
-    del stored["data"]["crop"]
+    del stored["data"]["augment"]
     stored["converted"] = {"kind": "spin"}
     (tmp_path / "config.json").write_text(json.dumps(stored), encoding="utf-8")
     stored["loss"]["reduce"] = "mean"  # A field of an earlier version.
@@ -125,7 +125,7 @@ def test_fields_that_the_stored_config_lacks_are_at_their_defaults(trained, tmp_
     (tmp_path / "config.json").write_text(json.dumps(stored), encoding="utf-8")
     config = predictor.stored_config(tmp_path)
     assert "reduce" not in config.loss and config.mdn.weight == 3.0 and "converted" not in config
-    assert config.data.crop == "exact" and config.eval.ns == (1, 2, 5) and config.train.steps == 6
+    assert config.data.augment == "spin" and config.eval.ns == (1, 2, 5) and config.train.steps == 6
 
 
 def test_a_folder_without_a_training_is_refused(tmp_path):

@@ -58,7 +58,7 @@ BELOW_ONE = {"model.dropout", "flow.dropout", "optim.ema"}
 
 def every_field():
     """A config with every field that any config has."""
-    config = default.add_authors_fields(default.of("smpl_mdn:demo")).unlock()
+    config = default.add_fitting_factors(default.add_authors_fields(default.of("smpl_mdn:demo"))).unlock()
     config.cvae = default.of("smpl_cvae:demo").cvae
     config.data.cached_passes = ml_collections.config_dict.placeholder(int)
     return config
