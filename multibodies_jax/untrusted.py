@@ -1,4 +1,4 @@
-"""Opens files that others wrote: JSON, .npy and .npz. What is wrong with one is a message, and never a large allocation.
+"""Opens files that others wrote: JSON, .npy, .npz and images. What is wrong with one is a message, and never a large allocation.
 
 A damaged file makes parsers, zlib and NumPy raise almost anything, and a header of 100 bytes can declare 10^12 numbers.
 Here sizes are compared with the file before anything is read, and every way to fail becomes one `ValueError` that says
@@ -9,15 +9,24 @@ import contextlib
 import json
 import math
 import os
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 LARGEST_JSON = 2**28  # Bytes; parsed, JSON takes up to twenty times as much memory.
 LARGEST_ARRAY = 2**32  # Bytes of one array of an .npz, unpacked; a bomb of zeros is a thousandth of it on disk.
 
+MOST_PIXELS = 210_000_000  # The largest photographs of phones have 200 megapixels.
+IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # None starts a program.
+
+_END_OF_ZIP = 22  # Bytes of the end of a zip archive's directory, without its comment.
+_UNCOUNTED = 0xFFFF  # More members than the end can count.
 _MOST_DEPTH = 64  # Of containers in each other: what is read is written back and compared by recursion.
 _MOST_MEMBERS = 10_000
 _KINDS = "biufcSU"  # Numbers and text: neither objects, which can hold code, nor records or dates.
@@ -135,6 +144,7 @@ class Npz(Mapping[str, np.ndarray]):
             if start == b"\x93NUMPY":
                 raise FileError("it is a single array with the ending of an archive: rename it to .npy")
             self._zip = stack.enter_context(zipfile.ZipFile(file))
+            check_count(self._zip, path)
             self._members = self._checked(self._zip)
             self._stack = stack.pop_all()
 
@@ -241,6 +251,56 @@ def read_npz(
         if total > largest:
             raise raises(f"{path}: its arrays have {total:,} bytes, at most {largest:,} are read. {advice}")
         return dict(archive)
+
+
+def check_count(archive: zipfile.ZipFile, path: str | os.PathLike) -> None:
+    """Compares the members of a zip archive with the number that its end states; `zipfile` drops some where they differ.
+
+    Args:
+      archive: an open archive.
+      path: its file.
+
+    Raises:
+      FileError: they differ.
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _END_OF_ZIP - 2**16))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06", 0, len(tail) - _END_OF_ZIP + 4)
+    stated, found = int.from_bytes(tail[at + 10 : at + 12], "little"), len(archive.infolist())
+    if stated not in (found, _UNCOUNTED):
+        raise FileError(f"its directory is damaged: it has {found} members and states {stated}")
+
+
+_pillow_limit = threading.Lock()
+
+
+def open_image(path: str | os.PathLike) -> "Image.Image":
+    """Opens an image of `IMAGE_FORMATS`, whatever its name; its pixels are decoded later. Close it after use.
+
+    Pillow knows formats whose reading starts another program (EPS: Ghostscript); these are not tried.
+
+    Raises:
+      FileError: it has more than `MOST_PIXELS`, or is none of these formats.
+      OSError: it cannot be opened. A damaged file can raise anything.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    Image.init()
+    formats = [name for name in IMAGE_FORMATS if name in Image.OPEN]  # AVIF is not in every build.
+    with _pillow_limit:  # Pillow's own limit is half as large; it is the setting of a module.
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(path, formats=formats)
+        except UnidentifiedImageError as error:
+            raise FileError(f"it is damaged or none of {', '.join(formats)}: save it as JPEG or PNG") from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise FileError(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS:,}: make it smaller")
+    return image
 
 
 def _check_header(stream: BinaryIO | zipfile.ZipExtFile | Any, size: int) -> None:

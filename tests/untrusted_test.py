@@ -123,3 +123,18 @@ def test_text_inside_another_file_is_parsed_under_its_name():
     assert untrusted.parse_json('{"a": 1}', "settings of x.npz") == {"a": 1}
     with pytest.raises(untrusted.FileError, match=r"^settings of x\.npz cannot be read as JSON: it holds null"):
         untrusted.parse_json("null", "settings of x.npz")
+
+
+def test_no_changed_byte_of_a_directory_hides_an_array(tmp_path):
+    arrays = {"poses": np.arange(2.0), "part": np.arange(3)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    good = (tmp_path / "a.npz").read_bytes()
+    for at in range(good.index(b"PK\x01\x02"), len(good)):
+        (tmp_path / "a.npz").write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        try:
+            read = untrusted.read_npz(tmp_path / "a.npz")
+        except untrusted.FileError:
+            continue
+        assert read.keys() == arrays.keys(), at
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(read[name], array)

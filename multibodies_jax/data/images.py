@@ -2,13 +2,15 @@
 
 import os
 import pathlib
-import warnings
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+from multibodies_jax import untrusted
+
+EXTENSIONS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_BESIDE = (".csv", ".json", ".md", ".npz", ".txt", ".xml", ".yaml", ".yml")  # What lies beside images and is none.
 _SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -23,22 +25,22 @@ def load_image(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:
     scaled to 8. Of an animation the first frame is read.
 
     Args:
-      path: a file of any type that Pillow reads.
+      path: a file of one of `untrusted.IMAGE_FORMATS`, of up to 200 megapixels; its name does not matter.
 
     Raises:
       ImageError: there is no such file, it is truncated, damaged, too large to be a photograph, or no image.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), np.uint8)
+        with untrusted.open_image(path) as image:
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), np.uint8)
     except Exception as error:  # Decoders raise almost anything on damaged files, SyntaxError among it.
         raise ImageError(f"{path}: cannot be read as an image ({error or type(error).__name__}).") from error
 
 
 def find_images(path: str | os.PathLike) -> list[pathlib.Path]:
     """The image itself, or all images of a folder (not of its sub-folders) in the order of their names.
+
+    Hidden files are left out; macOS writes some beside the images, with the same endings.
 
     Raises:
       ImageError: there is no such file or folder, or the folder has no file with one of `EXTENSIONS`.
@@ -48,10 +50,26 @@ def find_images(path: str | os.PathLike) -> list[pathlib.Path]:
         return [path]
     if not path.is_dir():
         raise ImageError(f"{path}: no such file or folder; give an image or a folder of images.")
-    images = sorted(file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and file.is_file())
+    images = sorted(file for file in _visible(path) if file.suffix.lower() in EXTENSIONS)
     if not images:
-        raise ImageError(f"{path}: no images in this folder; files that count end in {', '.join(EXTENSIONS)}.")
+        there = ", ".join(file.name for file in passed_over(path)[:5])
+        raise ImageError(
+            f"{path}: no images in this folder{f' (there are {there})' if there else ''}; files that count end in "
+            f"{', '.join(EXTENSIONS)}."
+        )
     return images
+
+
+def passed_over(path: str | os.PathLike) -> list[pathlib.Path]:
+    """What `find_images` leaves out of a folder although it may be an image (.heic, .avif, videos); of a file nothing."""
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        return []
+    return sorted(file for file in _visible(path) if file.suffix.lower() not in (*EXTENSIONS, *_BESIDE))
+
+
+def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file()]
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -13,8 +13,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from PIL import Image
 
+from multibodies_jax import untrusted
 from multibodies_jax.geometry import boxes, cameras
 
 ASSUMED_MM = 50.0  # The normal lens of a 35 mm film camera: 46.8 degrees over the diagonal.
@@ -89,14 +89,14 @@ def lens_of_photo(path: str | os.PathLike, focal_px: float | int | None = None) 
     that EXIF states. No entry is trusted: what is not a sensible number counts as absent.
 
     Args:
-      path: of an image that Pillow opens.
+      path: of an image (`untrusted.IMAGE_FORMATS`).
       focal_px: pixels; None reads EXIF.
 
     Raises:
-      ValueError: see `lens`.
-      OSError: the file cannot be opened as an image.
+      ValueError: see `lens`; or the file is no image.
+      OSError: the file cannot be opened.
     """
-    with Image.open(path) as image:
+    with untrusted.open_image(path) as image:
         size = image.size
         if focal_px is None:
             focal_px = _exif_focal_px(image.getexif().get_ifd(_EXIF_PHOTO), size)

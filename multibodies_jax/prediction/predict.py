@@ -11,6 +11,7 @@ index.html, which links them. A saved prediction is quantized to another n witho
 """
 
 import concurrent.futures
+import glob
 import os
 import pathlib
 import sys
@@ -79,11 +80,20 @@ def predict(
         detector = detected.detector_for(model.sees_pixels, detector)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    earlier = sorted(path.name for stem in dict.fromkeys(stems) for path in out.glob(f"{glob.escape(stem)}_*.npz"))
+    if earlier:
+        names = ", ".join(earlier[:3]) + (", ..." if len(earlier) > 3 else "")
+        print(f"{out} has {len(earlier)} predictions of these names ({names}): they are replaced.", file=sys.stderr)
     failures, done = 0, 0
     for path in videos:
         failures += video.predict_video(model, path, out, n, focal_px, refine, detector, people_path)
     if not files:
         return failures
+    for path in paths:
+        if left := images.passed_over(path):
+            names = ", ".join(file.name for file in left[:10]) + (", ..." if len(left) > 10 else "")
+            note = f"not read in {path}, {len(left)} files without the ending of an image: {names}"
+            print(f"{note}. Save images as .jpg or .png; name videos one by one.", file=sys.stderr)
     print(HEADER, flush=True)
     written: list[concurrent.futures.Future[page.Entry]] = []
     with concurrent.futures.ThreadPoolExecutor(1) as writer:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from multibodies_jax import untrusted
 from multibodies_jax.data import images
 
 RED, BLUE = (220, 30, 20), (20, 40, 230)
@@ -129,12 +130,41 @@ def test_rubbish_is_refused(tmp_path, content):
         images.load_image(tmp_path / "absent.png")
 
 
-def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+def test_the_largest_photographs_of_phones_are_within_the_limit():
+    assert 16_384 * 12_288 < untrusted.MOST_PIXELS < 2 * 16_384 * 12_288
+
+
+def test_photographs_of_200_megapixels_are_read_and_larger_ones_refused(tmp_path, monkeypatch):
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "a.png")
-    for limit in (1000, 500):  # Beyond the limit Pillow warns, beyond twice the limit it raises.
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(images.ImageError, match="pixels"):
-            images.load_image(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # Pillow's limit is half of what phones take.
+    assert images.load_image(tmp_path / "a.png").shape == (40, 40, 3) and Image.MAX_IMAGE_PIXELS == 500
+    monkeypatch.setattr(untrusted, "MOST_PIXELS", 1599)
+    with pytest.raises(images.ImageError, match="40 x 40 pixels are more than 1,599"):
+        images.load_image(tmp_path / "a.png")
+
+
+def test_no_image_starts_a_program(tmp_path, monkeypatch):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "photo.eps")
+    content = (tmp_path / "photo.eps").read_bytes()
+    (tmp_path / "photo.jpg").write_bytes(content)
+    started = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **_: started.append(args))
+    with pytest.raises(images.ImageError, match="none of AVIF, BMP, GIF, JPEG"):
+        images.load_image(tmp_path / "photo.jpg")
+    assert not started
+
+
+def test_what_a_folder_has_besides_images_is_named_and_hidden_files_are_left_out(tmp_path):
+    for name in ("a.jfif", "b.jpg", "c.heic", "d.mp4", "people.json", "._b.jpg", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "more").mkdir()
+    assert [path.name for path in images.find_images(tmp_path)] == ["a.jfif", "b.jpg"]
+    assert [path.name for path in images.passed_over(tmp_path)] == ["c.heic", "d.mp4"]
+    assert images.passed_over(tmp_path / "c.heic") == []
+    for name in ("a.jfif", "b.jpg"):
+        (tmp_path / name).unlink()
+    with pytest.raises(images.ImageError, match=r"there are c\.heic, d\.mp4"):
+        images.find_images(tmp_path)
 
 
 def test_folders_are_listed_in_order(tmp_path):

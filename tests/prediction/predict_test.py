@@ -206,6 +206,18 @@ def test_bad_images_are_named_skipped_and_counted(tmp_path, body, capsys):
     assert len(list((tmp_path / "out").glob("*.npz"))) == 2
 
 
+def test_files_that_are_not_read_and_results_that_are_replaced_are_named(tmp_path, body, capsys):
+    folder, people_path = _folder(tmp_path, names=("a.png",)), _people(tmp_path, names=("a.png",))
+    (folder / "photo.heic").write_bytes(b"x")
+    (folder / "._a.png").write_bytes(b"x")
+    assert _predict(body, folder, people_path, tmp_path / "out", n=1) == 0
+    told = capsys.readouterr().err
+    assert "photo.heic" in told and "._a.png" not in told and "replaced" not in told
+    assert _predict(body, folder / "a.png", people_path, tmp_path / "out", n=1) == 0
+    told = capsys.readouterr().err
+    assert "has 1 predictions of these names (a_0.npz): they are replaced" in told and "photo.heic" not in told
+
+
 def test_an_image_of_another_size_than_annotated_is_skipped(tmp_path, body, capsys):
     folder = _folder(tmp_path)
     assert _predict(body, folder, _people(tmp_path, size=(100, 120)), tmp_path / "out") == 2

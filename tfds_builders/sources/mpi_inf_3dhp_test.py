@@ -3,8 +3,8 @@
 import pathlib
 
 import numpy as np
-from PIL import Image
 
+from multibodies_jax import untrusted
 from tfds_builders.archives import Skip
 from tfds_builders.sources import joint_sets, mat, rows
 from tfds_builders.sources.rows import Row
@@ -61,7 +61,7 @@ def _inside(points: np.ndarray, size: tuple[int, int]) -> bool:
 def _size(path: pathlib.Path) -> tuple[int, int]:
     """Width and height; only the head of the file is read."""
     try:
-        with Image.open(path) as image:
+        with untrusted.open_image(path) as image:
             return image.size
     except Exception as error:  # Decoders raise almost anything on damaged files.
         raise ValueError(f"{path}, a valid frame of the test set, cannot be read ({error}).") from error

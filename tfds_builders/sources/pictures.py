@@ -4,8 +4,8 @@ import pathlib
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from multibodies_jax import untrusted
 from multibodies_jax.data import images
 
 
@@ -29,7 +29,7 @@ class Reader:
 
 def _read(path: pathlib.Path) -> UInt8[np.ndarray, "H W 3"]:
     try:
-        with Image.open(path) as image:
+        with untrusted.open_image(path) as image:
             return np.asarray(image.convert("RGB"), np.uint8)
     except Exception as error:  # Decoders raise almost anything on damaged files, SyntaxError among it.
         raise images.ImageError(f"{path}: cannot be read as an image ({error or type(error).__name__}).") from error
