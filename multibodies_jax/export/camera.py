@@ -43,17 +43,20 @@ class Lens:
     focal_px: float | int
     source: str
 
-    def sentence(self, size: Sequence[int] | np.ndarray) -> str:
+    def sentence(self, size: Sequence[int] | np.ndarray, again: bool = False) -> str:
         """Says what the focal length is and where it comes from.
 
         Args:
           size: width and height of the photograph, pixels.
+          again: the assumption was explained before.
         """
         film = self.focal_px * _FILM_DIAGONAL_MM / math.hypot(*size)
         origin = {
             "exif": "from EXIF",
             "given": "as given",
-            "assumed": f"assumed: the file says nothing usable, so its diagonal counts as that of a {ASSUMED_MM:g} mm "
+            "assumed": "assumed as above"
+            if again
+            else f"assumed: the file says nothing usable, so its diagonal counts as that of a {ASSUMED_MM:g} mm "
             "lens on 35 mm film; --focal=PIXELS sets it",
         }[self.source]
         return f"focal length {self.focal_px:.0f} px ({film:.0f} mm on 35 mm film), {origin}"

@@ -84,7 +84,7 @@ def predict(
     if earlier:
         names = ", ".join(earlier[:3]) + (", ..." if len(earlier) > 3 else "")
         print(f"{out} has {len(earlier)} predictions of these names ({names}): they are replaced.", file=sys.stderr)
-    failures, done = 0, 0
+    failures, done, explained = 0, 0, False
     for path in videos:
         failures += video.predict_video(model, path, out, n, focal_px, refine, detector, people_path)
     if not files:
@@ -112,7 +112,8 @@ def predict(
                 failures += 1
                 tqdm.write(f"skipped {problem}", file=sys.stderr)
             if found and image is not None:
-                _tell(found)
+                _tell(found, explained)
+                explained = explained or str(found[0].record["focal_source"]) == "assumed"
                 if written:
                     written[-1].result()  # One photograph waits at most; what went wrong stops the program.
                 written.append(writer.submit(_write, found, image, out))
@@ -126,13 +127,13 @@ def predict(
     return failures
 
 
-def _tell(found: Sequence[prediction.Prediction]) -> None:
-    """Prints the rows of the people of one photograph, and where its focal length is from."""
+def _tell(found: Sequence[prediction.Prediction], again: bool) -> None:
+    """Prints the rows of the people of one photograph, and where its focal length is from (in short if `again`)."""
     for one in found:
         tqdm.write(row(one.name, one.record))
     record = found[0].record
     lens = camera.Lens(float(record["focal_px"]), str(record["focal_source"]))
-    tqdm.write(f"  {record['image']}: {lens.sentence(record['image_size'].tolist())}.")
+    tqdm.write(f"  {record['image']}: {lens.sentence(record['image_size'].tolist(), again)}.")
 
 
 def _write(found: Sequence[prediction.Prediction], image: UInt8[np.ndarray, "H W 3"], out: pathlib.Path) -> page.Entry:

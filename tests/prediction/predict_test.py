@@ -379,8 +379,13 @@ def test_the_photographs_camera_is_stored_for_all_hypotheses(tmp_path, body, cap
     assert record["focal_px"] == 400 and record["focal_source"] == "given"
     np.testing.assert_array_equal(record["principal_point"], [60, 50])
     np.testing.assert_array_equal(record["photo_translation"], record["all_photo_translation"][record["index"]])
-    _predict(body, folder, listed, tmp_path / "assumed")
-    assert "assumed: the file says nothing usable" in capsys.readouterr().out
+
+
+def test_the_assumed_focal_length_is_explained_once(tmp_path, body, capsys):
+    _predict(body, _folder(tmp_path), _people(tmp_path), tmp_path / "out")
+    out = capsys.readouterr().out
+    assert out.count("assumed: the file says nothing usable") == 1
+    assert "b.jpg: focal length 181 px (50 mm on 35 mm film), assumed as above." in out
 
 
 def test_files_of_format_1_are_read_with_the_assumed_camera(tmp_path, body):
