@@ -1,21 +1,23 @@
 """Reads pickles of others (SMPL, 3DPW) without running what they contain.
 
 A pickle is a program: what it names, it can call. Here every name resolves to an inert stand-in of ours, or is refused;
-arrays, sparse matrices and chumpy constants are made of the stand-ins afterwards. (A hostile file can still exhaust the
-memory, as any file can.)
+arrays, sparse matrices and chumpy constants are made of the stand-ins afterwards. What is made takes memory in proportion
+to the file, except sparse matrices, which have a limit.
 """
 
 import math
 import pickle
+import pickletools
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 _PLAIN = (str, bytes, bytearray, int, float, complex, bool, type(None), np.ndarray, np.generic)
 _DTYPE = re.compile(r"[biufcSU?]\d*")  # Numbers and text: neither objects (O) nor records (V).
-_MAX_DENSE = 10**8  # Elements of a sparse matrix made dense.
+_MAX_DENSE = 10**7  # Elements of a sparse matrix made dense; the regressor of SMPL-X has 6 * 10^5.
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 class RefusedError(ValueError):
@@ -34,11 +36,29 @@ def load(path: str | Path) -> Any:
     """
     with open(path, "rb") as file:
         try:
+            check_memo(file)
             return _plain(_Unpickler(file, encoding="latin1").load(), {})
         except RefusedError as error:
             raise RefusedError(f"{path} was not read: {error}") from None
         except Exception as error:  # A damaged pickle is a program gone wrong: it can fail in any way.
             raise ValueError(f"{path} is not a readable pickle, or is damaged: {error!r}") from error
+
+
+def check_memo(file: BinaryIO | Any) -> None:
+    """Refuses a pickle that numbers its memo beyond its length: a table of that size would be made, of nine bytes 2 GiB.
+
+    Args:
+      file: at the start of a pickle; it is there again afterwards.
+
+    Raises:
+      RefusedError: it does.
+      ValueError and others: it is no pickle.
+    """
+    start = file.tell()
+    for code, argument, position in pickletools.genops(file):
+        if code.name in _MEMO and not 0 <= argument <= position - start:
+            raise RefusedError(f"it numbers a part {argument:,} within its first {position - start + 1:,} bytes")
+    file.seek(start)
 
 
 class Sealed(type):
@@ -74,6 +94,12 @@ class _SparseColumns(_Object):
 
 class _SparseRows(_Object):
     """Will be a matrix in SciPy's compressed sparse rows."""
+
+    __slots__ = ()
+
+
+class _SparseTriplets(_Object):
+    """Will be a matrix in SciPy's coordinates of elements."""
 
     __slots__ = ()
 
@@ -139,7 +165,7 @@ class _Reconstructor(metaclass=Sealed):
     """How Python 2 writes instances of classes."""
 
     def __new__(cls, made: Any, base: Any, _: Any):
-        if made not in (Chumpy, _SparseColumns, _SparseRows) or base is not _Name:
+        if made not in (Chumpy, _SparseColumns, _SparseRows, _SparseTriplets) or base is not _Name:
             raise RefusedError(f"it reconstructs {made!r}")
         return object.__new__(made)
 
@@ -158,8 +184,10 @@ for _module in ("numpy.core", "numpy._core"):
 for _module in ("__builtin__", "builtins"):
     ACCEPTED |= {(_module, "object"): _Name, (_module, "set"): set, (_module, "bytes"): _EmptyBytes}
 for _prefix in ("scipy.sparse.", "scipy.sparse._"):
-    ACCEPTED[f"{_prefix}csc", "csc_matrix"] = _SparseColumns
-    ACCEPTED[f"{_prefix}csr", "csr_matrix"] = _SparseRows
+    for _kind in ("matrix", "array"):
+        ACCEPTED[f"{_prefix}csc", f"csc_{_kind}"] = _SparseColumns
+        ACCEPTED[f"{_prefix}csr", f"csr_{_kind}"] = _SparseRows
+        ACCEPTED[f"{_prefix}coo", f"coo_{_kind}"] = _SparseTriplets
 
 
 class _Unpickler(pickle.Unpickler):
@@ -198,6 +226,8 @@ def _convert(value: Any, done: dict[int, Any]) -> Any:
         return _dense(_plain(value.state, done), by_columns=True)
     if isinstance(value, _SparseRows):
         return _dense(_plain(value.state, done), by_columns=False)
+    if isinstance(value, _SparseTriplets):
+        return _from_triplets(_plain(value.state, done))
     if isinstance(value, Chumpy):
         return _evaluated(value, done)
     raise RefusedError(f"it holds a {type(value).__name__} where data should be")
@@ -218,15 +248,35 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 
 def _dense(state: dict[str, Any], by_columns: bool) -> np.ndarray:
     """The matrix that SciPy's `data`, `indices` and `indptr` describe, every index checked."""
+    rows, columns = _sparse_shape(state)
+    dense = np.zeros((columns, rows) if by_columns else (rows, columns), state["data"].dtype)
+    starts = np.asarray(state["indptr"])
+    count = len(state["indices"])
+    if starts.shape != (len(dense) + 1,) or starts[0] != 0 or starts[-1] != count or np.any(starts[1:] < starts[:-1]):
+        raise ValueError(f"a sparse matrix of {rows} x {columns} and {count} elements with other starts of its lines")
+    major = np.repeat(np.arange(len(dense)), np.diff(starts))
+    _fill(dense, (major, state["indices"]), state["data"])
+    return dense.T.copy() if by_columns else dense
+
+
+def _from_triplets(state: dict[str, Any]) -> np.ndarray:
+    """The matrix of SciPy's `data` at `coords`, of before 1.11 at `row` and `col`; elements of one place add up."""
+    dense = np.zeros(_sparse_shape(state), state["data"].dtype)
+    _fill(dense, tuple(state.get("coords") or (state["row"], state["col"])), state["data"])
+    return dense
+
+
+def _sparse_shape(state: dict[str, Any]) -> tuple[int, int]:
     rows, columns = (int(length) for length in state["_shape"])
     if min(rows, columns) < 0 or rows * columns > _MAX_DENSE:
         raise ValueError(f"a sparse matrix of shape {rows} x {columns}")
-    dense = np.zeros((columns, rows) if by_columns else (rows, columns), state["data"].dtype)
-    major = np.repeat(np.arange(len(dense)), np.diff(state["indptr"]))
-    if len(state["indices"]) and state["indices"].min() < 0:
-        raise ValueError("a sparse matrix with negative indices")
-    np.add.at(dense, (major, state["indices"]), state["data"])
-    return dense.T.copy() if by_columns else dense
+    return rows, columns
+
+
+def _fill(dense: np.ndarray, places: tuple[np.ndarray, ...], data: np.ndarray) -> None:
+    if any(len(place) != len(data) or (len(place) and place.min() < 0) for place in places):
+        raise ValueError("a sparse matrix with negative indices, or with other numbers of indices than of elements")
+    np.add.at(dense, places, data)
 
 
 def _evaluated(node: Chumpy, done: dict[int, Any]) -> Any:

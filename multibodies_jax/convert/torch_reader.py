@@ -6,6 +6,8 @@ it resolves to an inert stand-in, or is refused. Storages are read when a tensor
 """
 
 import contextlib
+import io
+import math
 import os
 import pickle
 import tarfile
@@ -21,6 +23,7 @@ from multibodies_jax.body import pickles
 _MAGIC = 0x1950A86A20F9469CFC6C  # Of the stream format, as are the next two.
 _PROTOCOL = 1001
 _COUNT = np.dtype("<i8")
+_LARGEST_PICKLE = 2**26  # Bytes; those of networks have a thousandth of it.
 _STORAGES = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
@@ -75,6 +78,10 @@ class Tensor(_Inert):
         steps = [(n - 1) * step for n, step in zip(self.shape, self.strides, strict=True)]
         if 0 not in self.shape and self.offset + sum(steps) >= storage.size:
             raise ValueError(f"a tensor of shape {self.shape} reaches beyond its storage of {storage.size} numbers")
+        if math.prod(self.shape) > storage.size:
+            raise ValueError(
+                f"a tensor of shape {self.shape} repeats a storage of {storage.size} numbers; save it with .contiguous()"
+            )
 
     @property
     def dtype(self) -> np.dtype:
@@ -120,6 +127,7 @@ for _module in ("torch", "torch.cuda"):
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: Any):
+        pickles.check_memo(file)
         super().__init__(file, encoding="latin1")
         self.sizes: dict[str, int] = {}  # Of one number of each storage, bytes.
 
@@ -158,7 +166,7 @@ class TorchFile:
         if self._last[0] != key:
             try:
                 data = self._places.read(storage.key, storage.whole * storage.dtype.itemsize)
-            except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            except Exception as error:  # Zip files fail in many ways.
                 raise ValueError(
                     f"{self._path} is damaged at storage {storage.key} ({error}): download it again."
                 ) from error
@@ -207,10 +215,15 @@ class _Archive:
             raise ValueError(f"a zip file with {len(roots)} entries named data.pkl, where one was expected")
         self._prefix = roots[0]
         order = f"{self._prefix}byteorder"
-        big = order in self._zip.namelist() and self._zip.read(order).strip() == b"big"
+        big = order in self._zip.namelist() and self._small(order, len(b"little\n\n")).strip() == b"big"
         self.order: Any = ">" if big else "<"
-        with self._zip.open(f"{self._prefix}data.pkl") as stream:
-            self.root = _Unpickler(stream).load()
+        self.root = _Unpickler(io.BytesIO(self._small(f"{self._prefix}data.pkl", _LARGEST_PICKLE))).load()
+
+    def _small(self, name: str, most: int) -> bytes:
+        """A member of at most so many bytes by the directory; more are not unpacked."""
+        if (size := self._zip.getinfo(name).file_size) > most:
+            raise ValueError(f"{size:,} bytes in {name}; at most {most:,} were expected")
+        return self._zip.read(name)
 
     def read(self, key: str, size: int) -> bytes:
         info = self._zip.getinfo(f"{self._prefix}data/{key}")

@@ -68,6 +68,23 @@ def test_plain_data_of_python_2_comes_back(tmp_path):
         assert_same(pickle.loads(content, encoding="latin1"), sequence)  # So the writer of this test is right.
 
 
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("kind", ["csc", "csr", "coo"])
+@pytest.mark.parametrize("family", ["matrix", "array"])
+def test_sparse_matrices_and_arrays_of_this_scipy_become_dense(tmp_path, family, kind, protocol):
+    dense = np.random.default_rng(0).normal(size=(4, 3)) * (np.arange(12).reshape(4, 3) % 2)
+    sparse = getattr(scipy.sparse, f"{kind}_{family}")(dense)
+    assert_same(read(tmp_path, pickle.dumps({"J_regressor": sparse}, protocol=protocol)), {"J_regressor": dense})
+
+
+@pytest.mark.parametrize("content", [b"Nr\xff\xff\xff\x07.", b"Np134217727\n.", b"Nq\xff."])
+def test_a_memo_larger_than_the_file_is_refused(tmp_path, content):
+    with pytest.raises(
+        pickles.RefusedError, match=r"file\.pkl was not read: it numbers a part [\d,]+ within its first"
+    ):
+        read(tmp_path, content)
+
+
 def test_chumpy_constants_and_selections_become_arrays(tmp_path):
     x = np.random.default_rng(0).normal(size=(5, 3, 4))
     idxs = np.arange(x.size).reshape(x.shape)[:, :, :2].ravel()
@@ -181,6 +198,8 @@ DAMAGED = {
     "sparse index": python2.dumps(python2.sparse("csc", (2, 1), np.ones(1), np.array([2]), np.array([0, 1]))),
     "sparse negative": python2.dumps(python2.sparse("csc", (2, 1), np.ones(1), np.array([-1]), np.array([0, 1]))),
     "sparse columns": python2.dumps(python2.sparse("csc", (2, 1), np.ones(2), np.array([0, 0]), np.array([0, 1, 2]))),
+    "sparse starts huge": python2.dumps(python2.sparse("csc", (2, 1), np.ones(1), np.array([0]), np.array([0, 2**40]))),
+    "sparse dense huge": python2.dumps(python2.sparse("csr", (1, 10**8), np.ones(1), np.array([0]), np.array([0, 1]))),
     "sparse huge": python2.dumps(python2.sparse("csc", (10**9, 10**9), np.ones(1), np.zeros(1), np.ones(1))),
 }
 

@@ -236,7 +236,6 @@ def test_what_torch_writes_is_read(tmp_path, zipped):
         "brain": base.bfloat16(),
         "count": torch.tensor(7),
         "mask": base > 3,
-        "expanded": base.expand(2, 4, 6),
         "parameter": layer.weight,
         **layer.state_dict(),
     }
@@ -248,3 +247,40 @@ def test_what_torch_writes_is_read(tmp_path, zipped):
             got = file.read(file.root["model"][name])
             assert str(tensor.dtype) == f"torch.{got.dtype.name}"
             np.testing.assert_array_equal(got.astype(np.float64), tensor.detach().double().numpy(), strict=True)
+
+
+def _repacked(content: bytes, **members: bytes) -> bytes:
+    """A zip file with other members of the same names, deflated."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in {*old.namelist(), *(f"any/{member}" for member in members)}:
+            short = name.removeprefix("any/")
+            new.writestr(name, members.get(short.replace(".", "_"), members.get(short)) or old.read(name))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "members, message",
+    [
+        ({"byteorder": bytes(2**20)}, r"1,048,576 bytes in any/byteorder; at most 8"),
+        ({"data_pkl": bytes(2**26 + 1)}, r"67,108,865 bytes in any/data\.pkl; at most 67,108,864"),
+        ({"data_pkl": b"Nr\xff\xff\xff\x07."}, "it numbers a part 134,217,727"),
+    ],
+)
+def test_small_files_take_little_memory(tmp_path, members, message):
+    tensor = _tensor(_storage("0", 4), 0, (4,), (1,))
+    good = _archive(_dictionary({"x": tensor}), {"0": np.zeros(4, np.float32)})
+    (tmp_path / "a.pt").write_bytes(_repacked(good, **members))
+    with pytest.raises(ValueError, match=message), torch_reader.open_file(tmp_path / "a.pt"):
+        pass
+
+
+@_FORMATS
+def test_a_tensor_has_no_more_elements_than_its_storage(tmp_path, write):
+    tensor = _tensor(_storage("0", 4), 0, (10**6, 4), (0, 1))
+    (tmp_path / "a.pt").write_bytes(write(_dictionary({"x": tensor}), {"0": np.zeros(4, np.float32)}))
+    with (
+        pytest.raises(ValueError, match=r"repeats a storage of 4 numbers; save it with \.contiguous"),
+        torch_reader.open_file(tmp_path / "a.pt"),
+    ):
+        pass
