@@ -18,6 +18,7 @@ MIN_CONFIDENCE = people_layouts.MIN_CONFIDENCE
 
 # Boxes of top-down estimators are padded by a quarter, so that their joints lie up to an eighth of a box outside of it.
 _OUTSIDE = 1 / 8
+_FRACTION, _LARGE_PX = 2.0, 32  # Numbers of an image of at least so many pixels that are all smaller are no pixels.
 _NUMBER = re.compile("(?:COCO_[0-9A-Za-z]+_)?([0-9]{1,18})")  # 000000000785, COCO_val2014_000000000785
 
 
@@ -119,7 +120,7 @@ def read_people(path: str | os.PathLike) -> dict[str, ImagePeople]:
 
 
 def check_inside(person: Person, image_size: Sequence[int], who: str = "the person") -> None:
-    """Refuses a person with known keypoints farther outside the image than an estimator can see.
+    """Refuses a person who is not in pixels, or has known keypoints farther outside than an estimator can see.
 
     Args:
       person: of the image.
@@ -127,18 +128,46 @@ def check_inside(person: Person, image_size: Sequence[int], who: str = "the pers
       who: for the message.
 
     Raises:
-      PeopleError: a known keypoint is more than an eighth of the longer side outside; the message names such joints.
+      PeopleError: the person is normalised to the image (`check_pixels`), or a known keypoint is more than an eighth of
+        the longer side outside; the message names such joints.
     """
     size = np.asarray(image_size, np.float64)
+    if size.max() >= _LARGE_PX:
+        check_pixels(person, who)
     margin = _OUTSIDE * size.max()
     points = person.keypoints[:, :2]
-    outside = (person.keypoints[:, 2] > 0) & np.any((points < -margin) | (points > size + margin), axis=1)
+    inside = np.all((points >= -margin) & (points <= size + margin), axis=1)  # NaN is not inside.
+    outside = (person.keypoints[:, 2] > 0) & ~inside
     if np.any(outside):
         listed = [f"{joints.J24[j]} at ({points[j, 0]:.0f}, {points[j, 1]:.0f})" for j in np.flatnonzero(outside)]
         raise PeopleError(
             f"{who} has known keypoints outside the image of {size[0]:.0f} x {size[1]:.0f} pixels: "
             f"{', '.join(listed[:3])}{', ...' if len(listed) > 3 else ''}; they have to be pixels of this image, with "
             "confidence 0 for joints out of the frame"
+        )
+
+
+def check_pixels(person: Person, who: str = "the person") -> None:
+    """Refuses coordinates that are fractions of a large image: no person is two pixels wide in its corner.
+
+    Args:
+      person: of an image of at least 32 pixels; the known keypoints count or, of fewer than two, the box.
+      who: for the message.
+
+    Raises:
+      PeopleError: all coordinates lie within -2 and 2.
+    """
+    known = person.keypoints[person.keypoints[:, 2] > 0, :2]
+    if len(known) >= 2:
+        what, numbers = "known keypoints", known
+    elif person.bbox is not None:
+        what, numbers = "numbers of the box", np.asarray(person.bbox)
+    else:
+        return
+    if np.abs(numbers).max() <= _FRACTION:
+        raise PeopleError(
+            f"{who}: all {what} lie within -2 and 2 ({', '.join(f'{x:.2g}' for x in numbers.ravel()[:4])}, ...), so they are "
+            "fractions of the image; expected are pixels. Multiply x by its width and y by its height"
         )
 
 

@@ -121,6 +121,7 @@ def _j24(table: Float[np.ndarray, "K 3"], known_set: str, largest: float, where:
         raise PeopleError(
             f"{where}: the confidence of {names[over[0]]} is {table[over[0], 2]:g}; this layout has at most {largest:g}"
         )
+    table[(table[:, :2] == 0).all(axis=1), 2] = 0  # (0, 0) stands for "not found", whatever confidence is beside it.
     table[:, 2] = table[:, 2] >= MIN_CONFIDENCE
     placed = table[table[:, 2] > 0, :2]
     if len(placed) >= 2 and np.abs(placed).max() <= 1:

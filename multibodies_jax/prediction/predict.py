@@ -103,7 +103,6 @@ def predict(
             for image, index, person, problem in _people(path, listed, detector):
                 if problem is None and person is not None and image is not None:
                     try:
-                        people.check_inside(person, (image.shape[1], image.shape[0]))
                         lens = camera.lens_of_photo(path, focal_px)
                         found.append(model.person(image, person, path.name, index, n, lens, refine))
                         continue
@@ -131,6 +130,8 @@ def _tell(found: Sequence[prediction.Prediction], again: bool) -> None:
     """Prints the rows of the people of one photograph, and where its focal length is from (in short if `again`)."""
     for one in found:
         tqdm.write(row(one.name, one.record))
+        if one.warnings:
+            tqdm.write(f"  {one.name} is implausible: {one.warnings}", file=sys.stderr)
     record = found[0].record
     lens = camera.Lens(float(record["focal_px"]), str(record["focal_source"]))
     tqdm.write(f"  {record['image']}: {lens.sentence(record['image_size'].tolist(), again)}.")

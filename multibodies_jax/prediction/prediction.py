@@ -63,6 +63,11 @@ class Prediction:
         return self.record["keypoints"]
 
     @property
+    def warnings(self) -> str:
+        """What is implausible of the person or the bodies, in sentences; empty where nothing is."""
+        return str(self.record.get("warnings", ""))
+
+    @property
     def faces(self) -> Int[np.ndarray, "F 3"]:
         """Triangles of `mesh`."""
         return np.asarray(self.body.smpl.faces, np.int64)

@@ -22,6 +22,7 @@ from multibodies_jax.export import camera
 from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.prediction import plausibility
 from multibodies_jax.prediction.people import Person
 
 Record = dict[str, np.ndarray]
@@ -37,7 +38,7 @@ _STORED = {  # Of the M hypotheses: `load` refuses a file without them.
     "joint_names": (24,), "quantizer": (), "image": (), "person": (), "body": (), "body_fingerprint": (),
     "trained_on": (), "commit": (), "refined": (), "format": (), "placed": (24,),
 }  # fmt: skip
-_CHOSEN = {"index": ("n",), "probabilities": ("n",), "joints24_camera": ("n", 24, 3)}
+_CHOSEN = {"index": ("n",), "probabilities": ("n",), "joints24_camera": ("n", 24, 3), "warnings": ()}
 # Shape of every array of a prediction.
 SHAPES = (
     {name.removeprefix("all_"): ("n", *shape[1:]) for name, shape in _STORED.items() if name.startswith("all_")}
@@ -62,6 +63,7 @@ MEANINGS = {
     "index": "which of the M hypotheses the representatives are",
     "probabilities": "mass of each representative's cluster, eqs (2) and (3); they sum to 1",
     "joints24_camera": "J24 before the crop's camera: joints24 + midhip + translation",
+    "warnings": "what is implausible of the person or the representatives, in sentences (`plausibility`); empty where nothing is",
     "intrinsics": "matrix of the crop's camera in pixels of the whole image; one for each person, with a very long lens",
     "focal_px": "focal length of the photograph, pixels; one for all people of an image",
     "principal_point": "of the photograph, pixels: the middle of the image",
@@ -219,7 +221,8 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     picked = {name: record[f"all_{name}"][index] for name in _FIELDS}
     picked["joints24_camera"] = picked["joints24"] + (picked["midhip"] + picked["translation"])[:, None]
     quantizer = np.array(json.dumps(dict(settings)))
-    return record | picked | {"index": index, "probabilities": np.asarray(chosen.prob)[0], "quantizer": quantizer}
+    record = record | picked | {"index": index, "probabilities": np.asarray(chosen.prob)[0], "quantizer": quantizer}
+    return record | {"warnings": np.array(" ".join(plausibility.warnings(record)))}
 
 
 def choose_again(record: Record, n: int) -> Record:

@@ -90,6 +90,7 @@ class Predictor:
 
         Raises:
           ValueError: what the network reads is missing.
+          PeopleError: the keypoints are no pixels of the image (`people.check_inside`).
         """
         if self.sees_pixels and image is None:
             raise ValueError("This model sees pixels: give an image.")
@@ -97,7 +98,10 @@ class Predictor:
         if image is None:
             if np.count_nonzero(known[:, 2] > 0) < 2:
                 raise ValueError("This model sees keypoints, not pixels: give two or more known keypoints.")
+            people_lib.check_pixels(people_lib.Person(known))
             image = np.zeros((1, 1, 3), np.uint8)
+        else:
+            people_lib.check_inside(people_lib.Person(known), (image.shape[1], image.shape[0]))
         person = people_lib.Person(known)
         box = people_lib.box(person, (image.shape[1], image.shape[0]))
         infer = self.infer_refined if refined else self.infer
@@ -169,6 +173,7 @@ class Predictor:
         Raises:
           ValueError: n is not in 1..M; the person cannot be used; or the network's answer is not finite.
         """
+        people_lib.check_inside(person, (image.shape[1], image.shape[0]))
         box = people_lib.box(person, (image.shape[1], image.shape[0]))
         inputs = self._see(image, person, box, f"{name}/{index}")
         refine = refine and self.config.fitting.steps > 0 and bool((person.keypoints[:, 2] > 0).any())

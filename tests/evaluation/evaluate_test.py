@@ -189,17 +189,17 @@ def test_the_config_chooses_the_rows_and_a_tuned_quantizer_reads_no_validation_s
 def test_a_network_that_answers_nan_is_refused_with_the_name_of_the_example_and_writes_nothing(
     run, tmp_path, monkeypatch
 ):
-    respond = inference.respond
+    hypothesize = inference.hypothesize
 
     def poisoned(*arguments):
-        hyps = respond(*arguments)
+        hyps = hypothesize(*arguments)
         return dataclasses.replace(hyps, joints24=hyps.joints24.at[3].set(np.nan))
 
-    monkeypatch.setattr(inference, "respond", poisoned)
+    monkeypatch.setattr(inference, "hypothesize", poisoned)
     shutil.copytree(run[1], tmp_path / "copy")
     (tmp_path / "copy" / "results.json").unlink()
-    fields = {"eval__methods": ("main", "hmr"), "quantizer__temperature": 0.3, "eval__ns": (2,)}
+    fields = {"eval__methods": ("main",), "quantizer__temperature": 0.3, "eval__ns": (2,)}
     config = _config(pathlib.Path(run[0].data.dir), eval__sets=("synthetic_bodies/clean",), **fields)
-    with pytest.raises(FloatingPointError, match=r"example clean/test/000003: the body of the single.*\(joints24\)"):
+    with pytest.raises(FloatingPointError, match=r"example .*/test/000003: the bodies of the network \(joints24\)"):
         evaluate.evaluate(config, tmp_path / "copy")
     assert not (tmp_path / "copy" / "results.json").exists()

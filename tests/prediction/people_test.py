@@ -85,6 +85,21 @@ def test_unsure_keypoints_are_unknown(tmp_path, confidence, known):
     assert set(person.keypoints[joints.J24_FROM_COCO17 >= 0, 2]) == {known}
 
 
+@pytest.mark.parametrize("confidence", [0.3, 1, 2])
+def test_a_joint_at_nought_is_unknown_whatever_its_confidence(tmp_path, confidence):
+    """Some detectors write (0, 0) with a confidence for what they did not find; a corner of the image is no joint."""
+    numbers = _flat(joints.COCO17)
+    numbers[:3], numbers[3:5] = [0, 0, confidence], [0, 7]  # The left eye is at the edge of the image.
+    (person,) = _read(tmp_path, _content(keypoints=numbers))["a.jpg"].people
+    known = person.keypoints[:, 2] > 0
+    assert not known[joints.J24.index("nose")] and known[joints.J24.index("left_eye")]
+    assert people.box(person, (640, 480))[0][0] > 80  # Around what is known, from x = 0 on.
+    numbers[3:5] = [11, 7]
+    (person,) = _read(tmp_path, _content(keypoints=numbers))["a.jpg"].people
+    points = np.array(numbers).reshape(-1, 3)[1:, :2]
+    np.testing.assert_allclose(people.box(person, (640, 480))[0], (points.min(0) + points.max(0)) / 2)
+
+
 def test_crowds_and_other_things_are_no_people(tmp_path):
     content = _content()
     content["categories"].append({"id": 2, "name": "bicycle"})
@@ -206,3 +221,26 @@ def test_joints_slightly_outside_of_the_image_are_used():
     keypoints[9] = (721, 100, 1)
     with pytest.raises(people.PeopleError, match=r"Anna has .* left_shoulder at \(721, 100\); they .* confidence 0"):
         people.check_inside(people.Person(keypoints), (640, 480), "Anna")
+
+
+@pytest.mark.parametrize(("largest", "refused"), [(1.0, True), (1.9, True), (2.1, False)])
+def test_fractions_of_a_large_image_are_refused(largest, refused):
+    keypoints = np.zeros((24, 3), np.float32)
+    keypoints[:3] = [[0.1, 0.3, 1], [largest, 0.5, 1], [700.0, 90.0, 0]]
+    boxed = people.Person(np.zeros((24, 3), np.float32), (0.1, 0.2, 0.4, largest))
+    for person in (people.Person(keypoints), boxed):
+        people.check_inside(person, (20, 20))  # Of such an image these may be pixels.
+        if refused:
+            with pytest.raises(
+                people.PeopleError, match=r"Anna: all .* so they are fractions of the image; expected are pix"
+            ):
+                people.check_inside(person, (640, 480), "Anna")
+        else:
+            people.check_inside(person, (640, 480), "Anna")
+
+
+def test_a_known_joint_that_is_not_finite_is_outside():
+    keypoints = np.zeros((24, 3), np.float32)
+    keypoints[:2] = [[100, 200, 1], [np.nan, 200, 1]]
+    with pytest.raises(people.PeopleError, match=r"outside the image .* at \(nan, 200\)"):
+        people.check_inside(people.Person(keypoints), (640, 480))

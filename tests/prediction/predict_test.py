@@ -486,3 +486,17 @@ def test_what_cannot_be_written_stops_the_program(tmp_path, body):
     with pytest.raises(OSError, match=r"a\.glb"):
         _predict(body, folder, None, out, n=1)
     assert not (out / "index.html").exists()
+
+
+def test_bodies_behind_the_camera_are_written_and_named(tmp_path, body, capsys):
+    folder = _folder(tmp_path, ("a.png",))
+
+    def behind(example_hash):
+        found = body[1](example_hash)
+        return dataclasses.replace(found, cam=-found.cam)
+
+    model = _model(body, _network(behind))
+    assert predict.predict(model, folder, _people(tmp_path, ("a.png",)), 2, tmp_path / "out", refine=False) == 0
+    assert "a_0 is implausible: Of the 2 bodies, 0, 1 have a camera whose scale" in capsys.readouterr().err
+    record = prediction_file.load(tmp_path / "out" / "a_0.npz")
+    assert str(record["warnings"]).startswith("Of the 2 bodies, 0, 1")
