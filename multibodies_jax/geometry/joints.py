@@ -55,9 +55,16 @@ OPENPOSE18: tuple[str, ...] = (*OPENPOSE25[:8], *OPENPOSE25[9:19])  # OpenPose's
 HALPE26: tuple[str, ...] = (
     *COCO17, "head_top", "neck", "pelvis", *_sides("big_toe"), *_sides("small_toe"), *_sides("heel"),
 )  # fmt: skip
+# MediaPipe's Pose Landmarker (BlazePose).
+MEDIAPIPE33: tuple[str, ...] = (
+    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
+    *_sides("ear"), "mouth_left", "mouth_right", *_sides("shoulder"), *_sides("elbow"), *_sides("wrist"),
+    *_sides("pinky"), *_sides("index"), *_sides("thumb"), *_sides("hip"), *_sides("knee"), *_sides("ankle"),
+    *_sides("heel"), *_sides("foot_index"),
+)  # fmt: skip
 SETS = {
     "j24": J24, "j14": J14, "h36m17": H36M17, "coco17": COCO17, "openpose25": OPENPOSE25, "openpose18": OPENPOSE18,
-    "halpe26": HALPE26,
+    "halpe26": HALPE26, "mediapipe33": MEDIAPIPE33,
 }  # fmt: skip
 
 # OpenPose computes its neck as the middle of the shoulders, a few centimetres below the LSP neck that annotators

@@ -1,5 +1,6 @@
 """People that somebody else found: files of pose estimators as boxes and J24, and the square box to crop around each."""
 
+import collections
 import dataclasses
 import os
 import pathlib
@@ -29,18 +30,30 @@ class Person:
     Attributes:
       keypoints: J24: x, y, and 1 where the joint is known (0, 0, 0 elsewhere).
       bbox: x, y, width, height, or None.
+      annotation: its id in the file that lists it, or "".
+      index: its place among the people of its image in that file, where crowds and entries that cannot be used have a
+        place, too; None: its place among the people of `ImagePeople`.
     """
 
     keypoints: Float[np.ndarray, "24 3"]
     bbox: tuple[float, float, float, float] | None = None
+    annotation: str = ""
+    index: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class ImagePeople:
-    """All people of one image, in the order of the file; `size` is (width, height) as the file states it, or None."""
+    """All people of one image, in the order of the file.
+
+    Attributes:
+      people: those that can be used.
+      size: (width, height) as the file states it, or None.
+      problems: a sentence on each entry that cannot be used.
+    """
 
     people: tuple[Person, ...]
     size: tuple[int, int] | None = None
+    problems: tuple[str, ...] = ()
 
 
 def whole_image() -> ImagePeople:
@@ -55,7 +68,9 @@ class PeopleOfImages(dict[str, ImagePeople]):
     `COCO_val2014_000000000785.jpg`; `frame_785.jpg` is not, because a name with a number in it may count anything.
     """
 
-    def __init__(self, entries: dict[str | int, ImagePeople]):
+    def __init__(self, entries: dict[str | int, ImagePeople], problems: Sequence[str] = ()):
+        """`problems` are sentences on entries that cannot be used and do not say their image."""
+        self.problems = tuple(problems)
         super().__init__({str(image): found for image, found in entries.items()})
         self._numbers = frozenset(image for image in entries if isinstance(image, int))
 
@@ -83,40 +98,56 @@ class PeopleOfImages(dict[str, ImagePeople]):
         return super().__getitem__(key)
 
 
-def read_people(path: str | os.PathLike) -> dict[str, ImagePeople]:
+def read_people(path: str | os.PathLike) -> PeopleOfImages:
     """Reads the people of a file or a folder of files in one of the layouts `people_layouts.LAYOUTS`.
 
     These are the annotations and results of COCO (MMPose 0.x and ViTPose write results), and the files of OpenPose,
-    AlphaPose and MMPose 1.x. The joint set follows from the names in the file or, where there are none, from the number of
-    keypoints. A keypoint whose confidence is below `MIN_CONFIDENCE` is unknown; of COCO's flags this is 0. Annotations of
-    categories that are not "person", and crowds, are no people; of results every entry is a person, whatever its score.
+    AlphaPose, MMPose 1.x, TensorFlow.js and MediaPipe. The joints follow from their names in the file, in any order and
+    with others between them, or, where there are no names, from the number of keypoints. A keypoint whose confidence is
+    below `MIN_CONFIDENCE`, null or NaN is unknown; of COCO's flags this is 0. Annotations of categories that are no
+    people, and crowds, are no people; of results every entry is a person, whatever its score.
+
+    An entry that cannot be used, or a file of a folder, is left out and named in `ImagePeople.problems` of its image or,
+    where that is unknown, in `PeopleOfImages.problems`.
 
     Args:
       path: a JSON file, or a folder whose `.json` files are all read; nothing in them is trusted.
 
     Returns:
-      For every image its people (there may be none), to be looked up by the image's file name without folders; see
-      `PeopleOfImages`.
+      For every image its people (there may be none), to be looked up by the image's file name without folders.
 
     Raises:
-      PeopleError: a file cannot be read, its layout is unknown, or an entry is not as it should be; the message says
+      PeopleError: a file cannot be read, its layout is unknown, or none of its entries can be used; the message says
         which file and which entry.
     """
     path = pathlib.Path(path)
-    total = 0
     found: dict[str | int, ImagePeople] = {}
     sources: dict[str, pathlib.Path] = {}
-    for file in _files(path) if path.is_dir() else [path]:
-        for image, people in _read(file).items():
+    problems: list[str] = []
+    total = 0
+    files = _files(path) if path.is_dir() else [path]
+    for file in files:
+        try:
+            people, unplaced = _read(file)
+        except PeopleError as error:
+            if len(files) == 1:
+                raise
+            problems.append(str(error))
+            continue
+        problems += unplaced
+        for image, entry in people.items():
             if str(image) in sources:
                 raise PeopleError(
                     f"{file} and {sources[str(image)]} both list the people of {image}; keep one of them."
                 )
-            found[image], sources[str(image)] = people, file
-            total += len(people.people)
+            found[image], sources[str(image)] = entry, file
+            total += len(entry.people)
             if total > people_layouts.MOST_PEOPLE:
                 raise PeopleError(f"{path}: more than {people_layouts.MOST_PEOPLE} people; keep those of these images.")
-    return PeopleOfImages(found)
+    every = [*problems, *(problem for entry in found.values() for problem in entry.problems)]
+    if every and not total:
+        raise PeopleError(every[0] + (f" None of the {len(every)} entries can be used." if len(every) > 1 else ""))
+    return PeopleOfImages(found, problems)
 
 
 def check_inside(person: Person, image_size: Sequence[int], who: str = "the person") -> None:
@@ -205,17 +236,33 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     return files
 
 
-def _read(path: pathlib.Path) -> dict[str | int, ImagePeople]:
+def _read(path: pathlib.Path) -> tuple[dict[str | int, ImagePeople], list[str]]:
+    """The people of the images of a file, and what is wrong with entries that do not say their image."""
     content = people_json.load(path)
     try:
         listing = people_layouts.read(content, path.stem)
-        people: dict[str | int, list[Person]] = {image: [] for image in listing.images}
-        for entry in listing.entries:
-            person = Person(entry.keypoints, entry.bbox)
-            size = listing.images[entry.image]
-            if size is not None:
-                check_inside(person, size, entry.where)
-            people[entry.image].append(person)
     except PeopleError as error:
         raise PeopleError(f"{path}: {error}.") from None
-    return {image: ImagePeople(tuple(people[image]), size) for image, size in listing.images.items()}
+    people: dict[str | int, list[Person]] = {image: [] for image in listing.images}
+    problems: dict[str | int | None, list[str]] = {image: [] for image in (*listing.images, None)}
+    places: collections.Counter[str | int | None] = collections.Counter()
+    for entry in listing.entries:
+        place = places[entry.image]
+        places[entry.image] += 1
+        if isinstance(entry, people_layouts.Skipped):
+            if entry.problem:
+                problems[entry.image].append(f"{path}: {entry.problem}.")
+            continue
+        person = Person(entry.keypoints, entry.bbox, entry.annotation, place)
+        size = listing.images[entry.image]
+        try:
+            if size is not None:
+                check_inside(person, size, entry.where)
+        except PeopleError as error:
+            problems[entry.image].append(f"{path}: {error}.")
+        else:
+            people[entry.image].append(person)
+    images = {
+        image: ImagePeople(tuple(people[image]), size, tuple(problems[image])) for image, size in listing.images.items()
+    }
+    return images, problems[None]

@@ -1,6 +1,7 @@
 """Values of JSON files that others wrote, checked: a wrong one gives a `PeopleError` that says where it stands."""
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -21,7 +22,7 @@ def load(path: pathlib.Path) -> Any:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise PeopleError(f"{path}: larger than {_LARGEST_FILE >> 20} MiB; keep the people of these images only.")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # With or without a mark at its beginning.
     except OSError as error:
         raise PeopleError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
@@ -48,13 +49,35 @@ def field(entry: Any, key: str, types: tuple[type, ...], where: str) -> Any:
     return value
 
 
-def numbers(value: Any, where: str) -> list[float]:
-    """A list of finite numbers of at most a million; null, NaN, true, false and strings are none."""
-    for index, number in enumerate(items(value, where)):
+def numbers(value: Any, where: str, missing: bool = False) -> list[float]:
+    """A list of finite numbers of at most a million; null, NaN, true, false and strings are none.
+
+    With `missing`, null and NaN stand for what was not found, and become NaN.
+    """
+    if set(map(type, items(value, where))) <= {int, float} and all(
+        -_LARGEST_NUMBER <= n <= _LARGEST_NUMBER for n in value
+    ):
+        return [float(number) for number in value]
+    result = []
+    for index, number in enumerate(value):
+        if missing and (number is None or number != number):
+            result.append(math.nan)
+            continue
         plain = isinstance(number, (int, float)) and not isinstance(number, bool)
         if not plain or not abs(number) <= _LARGEST_NUMBER:
             raise PeopleError(f"{where}[{index}] is {short(number)}; expected are finite numbers, in pixels")
-    return [float(number) for number in value]
+        result.append(float(number))
+    return result
+
+
+def identity(value: Any, where: str) -> str:
+    """An id as text: 7, 7.0 and "7" are one; text, whole numbers and nothing else."""
+    if isinstance(value, str):
+        return value
+    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value % 1 == 0
+    if not whole:
+        raise PeopleError(f"{where} has to be int or str, got {short(value)}")
+    return str(int(value))
 
 
 def short(value: Any) -> str:

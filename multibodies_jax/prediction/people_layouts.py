@@ -7,6 +7,7 @@ unnormalised heat maps or logits. In OpenPose 1.41 was seen, AlphaPose states 0 
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,14 +20,19 @@ from multibodies_jax.prediction import people_json
 from multibodies_jax.prediction.people_json import PeopleError
 
 MIN_CONFIDENCE = 0.2  # Estimators give a place to every joint, found or not; COCO's own flags are 0, 1 and 2.
-MOST_PEOPLE = 100_000
+MOST_PEOPLE = 2_000_000  # COCO train2017 has 262,465 annotations.
 _LARGEST_FLAG = 2.0  # Of COCO annotations and of OpenPose.
 _LARGEST_SCORE = 10.0  # Of the other estimators.
 _LARGEST_IMAGE = 1_000_000
+_LOOKED_AT = 100  # Items of a list, to recognise its layout.
 
 # Keypoints in a list without names -> the set that its first ones are; COCO-WholeBody has 133, Halpe 136.
-_RESULT_SETS = {17: "coco17", 26: "halpe26", 133: "coco17", 136: "halpe26"}
-_OPENPOSE_SETS = {25: "openpose25", 18: "openpose18"}
+_RESULT_SETS = {
+    17: joints.COCO17, 26: joints.HALPE26, 33: joints.MEDIAPIPE33, 133: joints.COCO17, 136: joints.HALPE26,
+}  # fmt: skip
+_OPENPOSE_SETS = {25: joints.OPENPOSE25, 18: joints.OPENPOSE18}
+_HUMAN = ("person", "persons", "people", "human", "humans", "pedestrian")  # Names of the category of people.
+_FEWEST_JOINTS = 2  # Of names in an order of their own.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +44,27 @@ class Entry:
       keypoints: J24: x, y in pixels, and 1 where the joint is known (0, 0, 0 elsewhere).
       bbox: x, y, width, height in pixels, or None.
       where: the entry, for messages.
+      annotation: its id in the file, "" where it has none.
     """
 
     image: str | int
     keypoints: Float[np.ndarray, "24 3"]
     bbox: tuple[float, float, float, float] | None
     where: str
+    annotation: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """An entry that gives no person but has a place among the people of its image.
+
+    Attributes:
+      image: as of `Entry`; None where the entry does not say it.
+      problem: why it cannot be used; "" for a crowd, which is no single person.
+    """
+
+    image: str | int | None
+    problem: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +72,7 @@ class Listing:
     """What a file lists: all its images with their (width, height) or None, and the people in them."""
 
     images: dict[str | int, tuple[int, int] | None]
-    entries: Sequence[Entry]
+    entries: Sequence[Entry | Skipped]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +96,8 @@ def read(content: Any, stem: str) -> Listing:
       stem: the file's name without `.json`.
 
     Raises:
-      PeopleError: the layout is unknown, or an entry is not as it should be; the message says which.
+      PeopleError: the layout is unknown, or what holds the entries is not as it should be. An entry that cannot be used
+        is a `Skipped` that says why.
     """
     for layout in LAYOUTS:
         if layout.recognise(content):
@@ -93,7 +115,7 @@ def joint_set(names: Sequence[Any], where: str) -> str:
     Raises:
       PeopleError: no set has these names in this order.
     """
-    plain = [str(name).strip().lower().replace(" ", "").replace("-", "").replace("_", "") for name in names]
+    plain = [_plain(name) for name in names]
     body = {133: 17, 136: 26}.get(len(plain), len(plain))
     for known, expected in joints.SETS.items():
         if len(expected) == body and all(a in _spellings(b) for a, b in zip(plain[:body], expected, strict=True)):
@@ -104,19 +126,60 @@ def joint_set(names: Sequence[Any], where: str) -> str:
     )
 
 
+def joint_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
+    """The joints that names stand for: of a known set in its order (`joint_set`), or each by its own name in any order.
+
+    Returns:
+      Names of `geometry.joints`, "" for keypoints that are not known; the last may be left out.
+
+    Raises:
+      PeopleError: fewer than two are joints of J24.
+    """
+    try:
+        return joints.SETS[joint_set(names, where)]
+    except PeopleError as error:
+        plain = [_plain(name) for name in names]
+        h36m = {"jaw", "spine"} & set(plain)  # Where "head" is Human3.6M's; elsewhere it may be the top of it.
+        found = [_BY_NAME.get(name, "") if name != "head" or h36m else "" for name in plain]
+        if np.count_nonzero(joints.index_map(found, joints.J24) >= 0) < _FEWEST_JOINTS:
+            raise error
+        return tuple(found)
+
+
+def _plain(name: Any) -> str:
+    return str(name).strip().lower().replace(" ", "").replace("-", "").replace("_", "").replace(".", "")
+
+
 def _spellings(joint: str) -> set[str]:
     side, _, rest = joint.partition("_")
     if side in ("left", "right"):
         plain = rest.replace("_", "")
-        return {side + plain, side[0] + plain}
+        return {side + plain, side[0] + plain, plain + side}
     others = {"mid_shoulders": {"neck"}, "mid_hips": {"midhip"}, "pelvis": {"hip"}, "head_top": {"head"}}
     return {joint.replace("_", "")} | others.get(joint, set())
 
 
-def _j24(table: Float[np.ndarray, "K 3"], known_set: str, largest: float, where: str) -> Float[np.ndarray, "24 3"]:
-    """x, y and confidence of a known set, possibly followed by more keypoints, as J24."""
-    names = joints.SETS[known_set]
+# Spelling -> joint, for names in an order of their own. Of a spelling of two joints the first one counts.
+_BY_NAME = {
+    spelling: joint
+    for known in reversed(list(joints.SETS.values()))
+    for joint in known
+    for spelling in _spellings(joint)
+}
+
+
+def _j24(
+    table: Float[np.ndarray, "K 3"], names: Sequence[str], largest: float, where: str
+) -> Float[np.ndarray, "24 3"]:
+    """x, y and confidence of named keypoints, possibly followed by more, as J24; NaN stands for what was not found."""
     table = table[: len(names)].copy()
+    table[np.isnan(table[:, 2]), 2] = 0
+    if (lost := np.flatnonzero(np.isnan(table[:, :2]).any(axis=1) & (table[:, 2] > 0))).size:
+        x, y, confidence = table[lost[0]]
+        raise PeopleError(
+            f"{where}: {names[lost[0]] or f'keypoint {lost[0]}'} is at ({x:g}, {y:g}) with confidence {confidence:g}; expected "
+            "are finite numbers, in pixels, or confidence 0"
+        )
     if (over := np.flatnonzero(table[:, 2] > largest)).size:
         raise PeopleError(
             f"{where}: the confidence of {names[over[0]]} is {table[over[0], 2]:g}; this layout has at most {largest:g}"
@@ -129,37 +192,111 @@ def _j24(table: Float[np.ndarray, "K 3"], known_set: str, largest: float, where:
             f"{where}: all known keypoints lie within -1 and 1, so they are fractions of the image; expected are pixels "
             "(OpenPose: --keypoint_scale=0)"
         )
-    return joints.to_j24(table.astype(np.float32), known_set)
+    index = _j24_from(tuple(names))
+    found = table[index].astype(np.float32)
+    found[(index < 0) | (found[:, 2] == 0)] = 0
+    return found
 
 
-def _flat(value: Any, sets: Mapping[int, str], largest: float, where: str) -> Float[np.ndarray, "24 3"]:
-    """A flat list x, y, confidence, x, y, ... whose length tells the set."""
-    numbers = people_json.numbers(value, where)
-    count, rest = divmod(len(numbers), 3)
-    if rest or count not in sets:
-        wanted = " or ".join(f"3 x {number} ({name})" for number, name in sets.items())
-        raise PeopleError(f"{where} has {len(numbers)} numbers, expected {wanted}")
-    return _j24(np.array(numbers).reshape(count, 3), sets[count], largest, where)
+@functools.cache
+def _j24_from(names: tuple[str, ...]) -> joints.IndexMap:
+    return joints.index_map(names, joints.J24)
+
+
+def _keypoints(
+    value: Any, sets: Mapping[int, Sequence[str]], largest: float, where: str, scores: Any = None
+) -> Float[np.ndarray, "24 3"]:
+    """Keypoints in any of their forms as J24; an empty list, or none at all, says that no joint was found.
+
+    The forms are x, y, confidence, x, y, ...; [[x, y, confidence], ...]; [[x, y], ...] with `scores`; and [{"x", "y",
+    "score" or "visibility"}, ...], which may have names.
+
+    Args:
+      value: of the file.
+      sets: number of keypoints -> their names, for keypoints without names of their own.
+      largest: confidence that the layout can have.
+      where: the entry, for messages.
+      scores: confidences beside the keypoints.
+    """
+    if value is None or value == []:
+        return np.zeros((24, 3), np.float32)
+    first = people_json.items(value, where)[0]
+    if isinstance(first, dict):
+        table, names = _of_objects(value, where)
+        if names is not None:
+            return _j24(table, joint_names(names, where), largest, where)
+    elif isinstance(first, list):
+        table = _nested(value, scores, where)
+    else:
+        numbers = people_json.numbers(value, where, missing=True)
+        if len(numbers) % 3 or len(numbers) // 3 not in sets:
+            wanted = " or ".join(f"3 x {number} ({_set_name(names)})" for number, names in sets.items())
+            raise PeopleError(f"{where} has {len(numbers)} numbers, expected {wanted}")
+        table = np.array(numbers).reshape(-1, 3)
+    if len(table) not in sets:
+        wanted = " or ".join(f"{number} ({_set_name(names)})" for number, names in sets.items())
+        raise PeopleError(f"{where} has {len(table)} keypoints, expected {wanted}")
+    return _j24(table, sets[len(table)], largest, where)
+
+
+def _nested(value: list, scores: Any, where: str) -> Float[np.ndarray, "K 3"]:
+    """[[x, y, confidence], ...], or [[x, y], ...] with their confidences beside."""
+    confidences = None if scores is None else people_json.numbers(scores, f"{where} scores", missing=True)
+    if confidences is not None and len(confidences) != len(value):
+        raise PeopleError(f"{where} has {len(value)} keypoints and {len(confidences)} scores, expected one for each")
+    length = 3 if confidences is None else 2
+    table = []
+    for place, point in enumerate(value):
+        row = people_json.numbers(point, f"{where}[{place}]", missing=True)
+        if len(row) != length:
+            wanted = "[x, y, confidence]" if confidences is None else "[x, y]"
+            raise PeopleError(f"{where}[{place}] has {len(row)} numbers, expected {wanted}")
+        table.append(row if confidences is None else [*row, confidences[place]])
+    return np.array(table)
+
+
+def _of_objects(value: list, where: str) -> tuple[Float[np.ndarray, "K 3"], list[Any] | None]:
+    """[{"x", "y", "score"}, ...] as a table, and the names of the keypoints where all have one."""
+    table, names = [], []
+    for place, point in enumerate(value):
+        here = f"{where}[{place}]"
+        if not isinstance(point, dict):
+            raise PeopleError(f"{here} has to be an object, got {people_json.short(point)}")
+        score = next((point[key] for key in _SCORES if key in point), None)
+        if score is None and not any(key in point for key in _SCORES):
+            raise PeopleError(f"{here} has no {', '.join(_SCORES[:-1])} or {_SCORES[-1]}")
+        table.append(people_json.numbers([point.get("x"), point.get("y"), score], here, missing=True))
+        names.append(point.get("name", point.get("part")))
+    return np.array(table), names if all(isinstance(name, str) for name in names) else None
+
+
+_SCORES = ("score", "confidence", "visibility")  # Of a keypoint that is an object.
+
+
+def _set_name(names: Sequence[str]) -> str:
+    return next((known for known, of in joints.SETS.items() if of == names), "the names in the file")
 
 
 def _bbox(value: Any, where: str) -> tuple[float, float, float, float] | None:
-    if value is None:
+    """x, y, width, height; None for one without an area, as some annotations have."""
+    if value is None or value == []:
         return None
     numbers = people_json.numbers(value, where)
-    if len(numbers) != 4 or min(numbers[2:]) <= 0:
-        raise PeopleError(f"{where} has to be [x, y, width, height] with an area, got {people_json.short(value)}")
+    if len(numbers) != 4:
+        raise PeopleError(f"{where} has to be [x, y, width, height], got {people_json.short(value)}")
     x, y, width, height = numbers
-    return x, y, width, height
+    return (x, y, width, height) if width > 0 and height > 0 else None
 
 
 def _corners(value: Any, where: str) -> tuple[float, float, float, float] | None:
     """MMPose's [[x1, y1, x2, y2]], or the same without the outer list."""
-    if value is None:
+    if value is None or value == []:
         return None
     numbers = people_json.numbers(value[0] if isinstance(value, list) and len(value) == 1 else value, where)
-    if len(numbers) != 4 or numbers[2] <= numbers[0] or numbers[3] <= numbers[1]:
-        raise PeopleError(f"{where} has to be [x1, y1, x2, y2] with an area, got {people_json.short(value)}")
-    return numbers[0], numbers[1], numbers[2] - numbers[0], numbers[3] - numbers[1]
+    if len(numbers) != 4:
+        raise PeopleError(f"{where} has to be [x1, y1, x2, y2], got {people_json.short(value)}")
+    width, height = numbers[2] - numbers[0], numbers[3] - numbers[1]
+    return (numbers[0], numbers[1], width, height) if width > 0 and height > 0 else None
 
 
 def _people(value: Any, where: str) -> list:
@@ -169,55 +306,107 @@ def _people(value: Any, where: str) -> list:
     return value
 
 
+def _each(
+    value: Any,
+    where: str,
+    image_of: Callable[[Any, str], str | int],
+    read_one: Callable[[Any, str, str | int], Entry | Skipped | None],
+) -> list[Entry | Skipped]:
+    """The entries of a list of people; one that cannot be used is skipped, and says why.
+
+    Args:
+      value: of the file.
+      where: the list, for messages.
+      image_of: (entry, where) -> its image.
+      read_one: (entry, where, image) -> what it gives; None for what is no person.
+    """
+    entries: list[Entry | Skipped] = []
+    for index, person in enumerate(_people(value, where or "the list")):
+        here, image = f"{where}[{index}]", None
+        try:
+            if not isinstance(person, dict):
+                raise PeopleError(f"{here} has to be an object, got {people_json.short(person)}")
+            image = image_of(person, here)
+            found = read_one(person, here, image)
+        except PeopleError as error:
+            found = Skipped(image, str(error))
+        if found is not None:
+            entries.append(found)
+    return entries
+
+
+def _identity_of(person: Mapping[str, Any]) -> str:
+    """The id of an entry, which is kept with its prediction; "" where it has none."""
+    value = person.get("id")
+    return value if isinstance(value, str) else str(value) if type(value) in (int, float) else ""
+
+
 def _has(content: Any, *keys: str) -> bool:
     return isinstance(content, dict) and any(key in content for key in keys)
 
 
 def _list_of(content: Any, *keys: str) -> bool:
-    """Whether it is a list whose first item has one of the keys."""
-    return isinstance(content, list) and len(content) > 0 and _has(content[0], *keys)
+    """Whether it is a list with items that have one of the keys; the first ones are looked at, and one may be broken."""
+    return isinstance(content, list) and any(_has(item, *keys) for item in content[:_LOOKED_AT])
 
 
 # COCO annotations
 
 
 def _annotations(content: Any, stem: str) -> Listing:
-    sets = _category_sets(people_json.items(content.get("categories", []), "categories"))
-    names, sizes = _images(people_json.items(content.get("images"), "images"))
-    entries = []
-    for index, annotation in enumerate(_people(content.get("annotations"), "annotations")):
-        where = f"annotations[{index}]"
-        image = people_json.field(annotation, "image_id", (int, str), where)
-        if image not in names:
+    names_of = _category_names(people_json.items(content.get("categories", []), "categories"))
+    names, sizes, problems = _images(people_json.items(content.get("images"), "images"))
+
+    def image_of(annotation: Any, where: str) -> str:
+        image = annotation.get("image_id")
+        if (key := people_json.identity(image, f"{where}.image_id")) not in names:
             raise PeopleError(f"{where} belongs to image_id {image!r}, which is not among the images")
+        return names[key]
+
+    def read_one(annotation: Any, where: str, image: str | int) -> Entry | Skipped | None:
         category = annotation.get("category_id")
-        if not isinstance(category, (int, str, type(None))):
-            raise PeopleError(f"{where}.category_id has to be int or str, got {people_json.short(category)}")
-        if sets and category is not None and category not in sets:
+        key = None if category is None else people_json.identity(category, f"{where}.category_id")
+        if names_of and key is not None and key not in names_of:
             raise PeopleError(f"{where}.category_id {category!r} is not among the categories")
-        known_set = sets.get(category, "")
-        if known_set is None or annotation.get("iscrowd"):
-            continue
-        keypoints = _annotated(annotation.get("keypoints"), known_set, f"{where}.keypoints")
-        entries.append(Entry(names[image], keypoints, _bbox(annotation.get("bbox"), f"{where}.bbox"), where))
-    return Listing(sizes, entries)
+        known = names_of.get(key, ()) if key is not None else ()
+        if known is None:
+            return None
+        if annotation.get("iscrowd"):
+            return Skipped(image)
+        keypoints = _annotated(annotation.get("keypoints"), known, f"{where}.keypoints")
+        return Entry(image, keypoints, _bbox(annotation.get("bbox"), f"{where}.bbox"), where, _identity_of(annotation))
+
+    entries = _each(content.get("annotations"), "annotations", image_of, read_one)
+    return Listing(sizes, [*(Skipped(None, problem) for problem in problems), *entries])
 
 
-def _images(entries: list) -> tuple[dict[str | int, str], dict[str | int, tuple[int, int] | None]]:
-    """(id -> file name, file name -> size or None) of all images."""
-    names: dict[str | int, str] = {}
+def _images(entries: list) -> tuple[dict[str, str], dict[str | int, tuple[int, int] | None], list[str]]:
+    """(id -> file name, file name -> size or None) of all images, and what is wrong with those that cannot be used.
+
+    Images with one id, or one file name, are all left out: nobody can tell whose annotations are whose.
+    """
+    names: dict[str, str] = {}
     sizes: dict[str | int, tuple[int, int] | None] = {}
+    seen: set[str] = set()
+    problems = []
     for index, entry in enumerate(entries):
         where = f"images[{index}]"
-        identity = people_json.field(entry, "id", (int, str), where)
-        name = pathlib.PurePosixPath(people_json.field(entry, "file_name", (str,), where)).name
-        if identity in names or name in sizes or not name:
-            raise PeopleError(f"{where}: its id {identity!r} or file name {name!r} is empty or stands there twice")
-        names[identity] = name
-        sizes[name] = None
-        if entry.get("width") is not None and entry.get("height") is not None:
-            sizes[name] = _side(entry, "width", where), _side(entry, "height", where)
-    return names, sizes
+        try:
+            name = pathlib.PurePosixPath(people_json.field(entry, "file_name", (str,), where)).name
+            identity = people_json.identity(entry.get("id"), f"{where}.id")
+            twice = {f"id {identity}", f"file name {name}"} & seen
+            seen |= {f"id {identity}", f"file name {name}"}
+            if twice or not name:
+                sizes.pop(names.pop(identity, name), None)
+                sizes.pop(name, None)
+                raise PeopleError(f"{where}: its id {identity!r} or file name {name!r} is empty or stands there twice")
+            both = entry.get("width") is not None and entry.get("height") is not None
+            size = (_side(entry, "width", where), _side(entry, "height", where)) if both else None
+        except PeopleError as error:
+            problems.append(str(error))
+        else:
+            names[identity], sizes[name] = name, size
+    return {identity: name for identity, name in names.items() if name in sizes}, sizes, problems
 
 
 def _side(entry: Any, key: str, where: str) -> int:
@@ -227,28 +416,32 @@ def _side(entry: Any, key: str, where: str) -> int:
     return side
 
 
-def _category_sets(categories: list) -> dict[Any, str | None]:
-    """Category id -> joint set ("" for a person without keypoint names), None for what is no person."""
-    result: dict[Any, str | None] = {}
+def _category_names(categories: list) -> dict[str, tuple[str, ...] | None]:
+    """Category id -> its joints (none for a person without keypoint names), None for what is no person."""
+    result: dict[str, tuple[str, ...] | None] = {}
     for index, category in enumerate(categories):
         where = f"categories[{index}]"
-        identity = people_json.field(category, "id", (int, str), where)
-        if str(category.get("name", "person")).lower() != "person":
+        if not isinstance(category, dict):
+            raise PeopleError(f"{where} has to be an object, got {people_json.short(category)}")
+        identity = people_json.identity(category.get("id"), f"{where}.id")
+        if str(category.get("name", "person")).strip().lower() not in _HUMAN:
             result[identity] = None
-        elif "keypoints" not in category:
-            result[identity] = ""
+        elif not category.get("keypoints"):
+            result[identity] = ()
         else:
-            result[identity] = joint_set(people_json.field(category, "keypoints", (list,), where), f"{where}.keypoints")
+            names = people_json.field(category, "keypoints", (list,), where)
+            result[identity] = joint_names(names, f"{where}.keypoints")
+    if result and all(names is None for names in result.values()):
+        called = ", ".join(people_json.short(category.get("name")) for category in categories[:5])
+        raise PeopleError(f"no category is a person: they are called {called}; known are {', '.join(_HUMAN)}")
     return result
 
 
-def _annotated(value: Any, known_set: str, where: str) -> Float[np.ndarray, "24 3"]:
-    if value is None:
-        return np.zeros((24, 3), np.float32)
-    name = known_set or "coco17"
-    hint = "" if known_set else "; other sets need the names of their keypoints in categories"
+def _annotated(value: Any, known: tuple[str, ...], where: str) -> Float[np.ndarray, "24 3"]:
+    names = known or joints.COCO17
+    hint = "" if known else "; other sets need the names of their keypoints in categories"
     try:
-        return _flat(value, {len(joints.SETS[name]): name}, _LARGEST_FLAG, where)
+        return _keypoints(value, {len(names): names}, _LARGEST_FLAG, where)
     except PeopleError as error:
         raise PeopleError(f"{error}{hint}") from None
 
@@ -258,25 +451,38 @@ def _annotated(value: Any, known_set: str, where: str) -> Float[np.ndarray, "24 
 
 def _results(content: Any, stem: str) -> Listing:
     images: dict[str | int, tuple[int, int] | None] = {}
-    entries = []
-    for index, person in enumerate(_people(content, "the list")):
-        where = f"[{index}]"
-        image = people_json.field(person, "image_id", (int, str), where)
-        image = pathlib.PurePosixPath(image).name if isinstance(image, str) else image
-        if image == "":
+
+    def image_of(person: Any, where: str) -> str | int:
+        image = person.get("image_id")
+        identity = people_json.identity(image, f"{where}.image_id")
+        found = pathlib.PurePosixPath(identity).name if isinstance(image, str) else int(identity)
+        if found == "":
             raise PeopleError(f"{where}.image_id is empty; expected is the name or the number of an image")
-        if isinstance(image, str) != isinstance(content[0].get("image_id"), str):
+        images[found] = None
+        return found
+
+    def read_one(person: Any, where: str, image: str | int) -> Entry:
+        category = person.get("category_id", 1)
+        if people_json.identity(category, f"{where}.category_id") not in ("0", "1"):
             raise PeopleError(
-                f"{where}.image_id is {image!r}; expected are either names or numbers of images, not both"
+                f"{where}.category_id is {people_json.short(category)}; a person has 1. Keep the people only"
             )
-        if person.get("category_id", 1) not in (0, 1):
-            category = people_json.short(person["category_id"])
-            raise PeopleError(f"{where}.category_id is {category}; a person has 1. Keep the people only")
-        keypoints = _flat(person.get("keypoints"), _RESULT_SETS, _LARGEST_SCORE, f"{where}.keypoints")
+        keypoints = person.get("keypoints")
+        if keypoints is None:
+            raise PeopleError(f"{where}.keypoints has to be a list, got None")
+        scores = _scores(person)
+        table = _keypoints(keypoints, _RESULT_SETS, _LARGEST_SCORE, f"{where}.keypoints", scores)
         box = "box" if "box" in person else "bbox"
-        images[image] = None
-        entries.append(Entry(image, keypoints, _bbox(person.get(box), f"{where}.{box}"), where))
+        return Entry(image, table, _bbox(person.get(box), f"{where}.{box}"), where, _identity_of(person))
+
+    entries = _each(content, "", image_of, read_one)
     return Listing(images, entries)
+
+
+def _scores(person: Mapping[str, Any]) -> Any:
+    """The confidences beside the keypoints of an entry, where it has some."""
+    scores = person.get("keypoint_scores", person.get("scores"))
+    return scores if isinstance(scores, list) else None
 
 
 # OpenPose, and AlphaPose with --format=open or cmu
@@ -295,17 +501,17 @@ def _alphapose_by_image(content: Any, stem: str) -> Listing:
     return Listing(dict.fromkeys(names.values()), entries)
 
 
-def _bodies(content: Any, image: str, before: str) -> list[Entry]:
+def _bodies(content: Any, image: str, before: str) -> list[Entry | Skipped]:
     key = "people" if "people" in content else "bodies"
     largest = _LARGEST_SCORE if str(content.get("version")).startswith("AlphaPose") else _LARGEST_FLAG
-    entries = []
-    for index, person in enumerate(_people(content[key], before + key)):
-        where = f"{before}{key}[{index}]"
-        spelt = [name for name in ("pose_keypoints_2d", "pose_keypoints", "joints") if _has(person, name)]
+
+    def read_one(person: Any, where: str, image: str | int) -> Entry:
+        spelt = [name for name in ("pose_keypoints_2d", "pose_keypoints", "joints") if name in person]
         name = spelt[0] if spelt else "pose_keypoints_2d"
         value = people_json.field(person, name, (list,), where)
-        entries.append(Entry(image, _flat(value, _OPENPOSE_SETS, largest, f"{where}.{name}"), None, where))
-    return entries
+        return Entry(image, _keypoints(value, _OPENPOSE_SETS, largest, f"{where}.{name}"), None, where)
+
+    return _each(content[key], before + key, lambda person, where: image, read_one)
 
 
 def _is_alphapose_by_image(content: Any) -> bool:
@@ -316,24 +522,27 @@ def _is_alphapose_by_image(content: Any) -> bool:
 
 
 def _mmpose(content: Any, stem: str) -> Listing:
-    known_set, count, where, image = "", 0, "", stem
+    known: tuple[str, ...] = ()
+    count, where, image = 0, "", stem
     if isinstance(content, dict):
         image = stem.removeprefix("results_")
         if (names := _names(content.get("meta_info"))) is not None:
-            known_set, count = joint_set(names, "meta_info.keypoint_id2name"), len(names)
+            known, count = joint_names(names, "meta_info.keypoint_id2name"), len(names)
         content, where = content["instance_info"], "instance_info"
     if not _list_of(content, "instances"):
-        return Listing({image: None}, _instances(content, image, known_set, count, where))
+        return Listing({image: None}, _instances(content, image, known, count, where))
     images: dict[str | int, tuple[int, int] | None] = {}
-    entries: list[Entry] = []
+    entries: list[Entry | Skipped] = []
     for index, frame in enumerate(content):
-        number = people_json.field(frame, "frame_id", (int,), f"{where}[{index}]")
-        inside = f"{where}[{index}].instances"
-        if number in images:
-            raise PeopleError(f"{where}[{index}]: frame_id {number} stands there twice")
-        name = image if len(content) == 1 else number
-        images[name] = None
-        entries += _instances(frame.get("instances"), name, known_set, count, inside)
+        try:
+            number = people_json.field(frame, "frame_id", (int,), f"{where}[{index}]")
+            if number in images:
+                raise PeopleError(f"{where}[{index}]: frame_id {number} stands there twice")
+            name = image if len(content) == 1 else number
+            images[name] = None
+            entries += _instances(frame.get("instances"), name, known, count, f"{where}[{index}].instances")
+        except PeopleError as error:
+            entries.append(Skipped(None, str(error)))
     return Listing(images, entries)
 
 
@@ -345,27 +554,30 @@ def _names(meta: Any) -> list[Any] | None:
     return [numbered.get(str(index)) for index in range(len(numbered))]
 
 
-def _instances(content: Any, image: str | int, known_set: str, count: int, where: str) -> list[Entry]:
-    sets = {count: known_set} if known_set else _RESULT_SETS
-    entries = []
-    for index, person in enumerate(_people(content, where)):
-        here = f"{where}[{index}]"
-        points = people_json.field(person, "keypoints", (list,), here)
-        scores = people_json.numbers(person.get("keypoint_scores"), f"{here}.keypoint_scores")
-        if len(points) not in sets or len(scores) != len(points):
-            wanted = " or ".join(f"{number} ({name})" for number, name in sets.items())
-            raise PeopleError(
-                f"{here} has {len(points)} keypoints and {len(scores)} keypoint_scores, expected {wanted} of each"
-            )
-        table = []
-        for place, (point, score) in enumerate(zip(points, scores, strict=True)):
-            pair = people_json.numbers(point, f"{here}.keypoints[{place}]")
-            if len(pair) != 2:
-                raise PeopleError(f"{here}.keypoints[{place}] has {len(pair)} numbers, expected [x, y]")
-            table.append([*pair, score])
-        keypoints = _j24(np.array(table), sets[len(points)], _LARGEST_SCORE, here)
-        entries.append(Entry(image, keypoints, _corners(person.get("bbox"), f"{here}.bbox"), here))
-    return entries
+def _instances(content: Any, image: str | int, known: tuple[str, ...], count: int, where: str) -> list[Entry | Skipped]:
+    sets = {count: known} if known else _RESULT_SETS
+
+    def read_one(person: Any, where: str, image: str | int) -> Entry:
+        points = people_json.field(person, "keypoints", (list,), where)
+        keypoints = _keypoints(points, sets, _LARGEST_SCORE, f"{where}.keypoints", _scores(person))
+        return Entry(image, keypoints, _corners(person.get("bbox"), f"{where}.bbox"), where, _identity_of(person))
+
+    return _each(content, where, lambda person, where: image, read_one)
+
+
+# MediaPipe
+
+
+def _mediapipe(content: Any, stem: str) -> Listing:
+    found = people_json.items(content["pose_landmarks"], "pose_landmarks")
+    people = [found] if found and isinstance(found[0], dict) else found  # Of one person, in the older interface.
+    sets = {33: joints.MEDIAPIPE33}
+
+    def read_one(person: Any, where: str, image: str | int) -> Entry:
+        return Entry(image, _keypoints(person["landmarks"], sets, 1.0, where), None, where)
+
+    listed = [{"landmarks": one} for one in people]
+    return Listing({stem: None}, _each(listed, "pose_landmarks", lambda person, where: stem, read_one))
 
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -397,11 +609,20 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         "MMPose 1.x",
-        '[{"keypoints": [[x, y], ...], "keypoint_scores": [...], "bbox"}, ...], one file an image, named IMAGE.json; or '
-        '{"meta_info", "instance_info": [...]} in results_IMAGE.json',
+        '[{"keypoints": [[x, y], ...], "keypoint_scores": [...], "bbox"}, ...], or with [{"x", "y", "score", "name"}, ...] '
+        'as keypoints (TensorFlow.js), one file an image, named IMAGE.json; or {"meta_info", "instance_info": [...]} in '
+        "results_IMAGE.json",
         lambda content: (
-            content == [] or _has(content, "instance_info") or _list_of(content, "keypoint_scores", "instances")
+            content == []
+            or _has(content, "instance_info")
+            or _list_of(content, "keypoint_scores", "instances", "keypoints")
         ),
         _mmpose,
+    ),
+    Layout(
+        "MediaPipe",
+        '{"pose_landmarks": [[{"x", "y", "visibility"}, ... of 33], ...]}, one file an image, named IMAGE.json',
+        lambda content: _has(content, "pose_landmarks"),
+        _mediapipe,
     ),
 )

@@ -33,6 +33,7 @@ HEADER = (
     f"{'person':24} {'keypoints':>9} {'box':>9} {'all M: px':>10} {'best px':>8}   probability and error of each body"
 )
 INDEX = "index.html"
+_NAMED = 5  # Entries of a people file that cannot be used and belong to no image.
 
 
 def predict(
@@ -59,7 +60,8 @@ def predict(
       detector: finds people where it is needed; None is MoveNet (`multibodies fetch detector`).
 
     Returns:
-      How many images or people could not be used; each was named on the way.
+      How many images, people and entries of the people file could not be used; each was named on the way. People without
+      known keypoints, whom a model that reads keypoints cannot predict, are named and do not count.
 
     Raises:
       ValueError: no image or people file as expected, n is not in 1..M, or two images have one name.
@@ -84,7 +86,12 @@ def predict(
     if earlier:
         names = ", ".join(earlier[:3]) + (", ..." if len(earlier) > 3 else "")
         print(f"{out} has {len(earlier)} predictions of these names ({names}): they are replaced.", file=sys.stderr)
-    failures, done, explained = 0, 0, False
+    unplaced = () if listed is None else listed.problems
+    failures, done, empty, explained = len(unplaced), 0, 0, False
+    for problem in unplaced[:_NAMED]:
+        tqdm.write(f"skipped {problem}", file=sys.stderr)
+    if len(unplaced) > _NAMED:
+        tqdm.write(f"skipped {len(unplaced) - _NAMED} more entries of {people_path}", file=sys.stderr)
     for path in videos:
         failures += video.predict_video(model, path, out, n, focal_px, refine, detector, people_path)
     if not files:
@@ -102,6 +109,10 @@ def predict(
             image = None
             for image, index, person, problem in _people(path, listed, detector):
                 if problem is None and person is not None and image is not None:
+                    if not model.sees_pixels and not np.any(person.keypoints[:, 2] > 0):
+                        empty += 1
+                        tqdm.write(f"left out {path.name}, person {index}: without known keypoints", file=sys.stderr)
+                        continue
                     try:
                         lens = camera.lens_of_photo(path, focal_px)
                         found.append(model.person(image, person, path.name, index, n, lens, refine))
@@ -120,7 +131,9 @@ def predict(
     entries = [future.result() for future in written]
     if entries:
         page.write_index(entries, out / INDEX)
-    print(f"{done} people written to {out}" + (f"; {failures} skipped (named above)" if failures else ""))
+    told = f"; {failures} skipped (named above)" if failures else ""
+    told += f"; {empty} without known keypoints left out" if empty else ""
+    print(f"{done} people written to {out}{told}")
     if entries:
         print(f"Open {out / INDEX} in a browser, or the .glb files in Blender.")
     return failures
@@ -159,8 +172,11 @@ def _people(
         yield None, 0, None, f"{path.name}: not among the images of the people file (OpenPose's and MMPose's files "
         f"are named after their image: {path.stem}_keypoints.json, {path.stem}.json)"
         return
+    for problem in entry.problems:
+        yield None, 0, None, f"{path.name}: {problem}"
     if not entry.people:
-        yield None, 0, None, f"{path.name}: the people file lists nobody in it"
+        if not entry.problems:
+            yield None, 0, None, f"{path.name}: the people file lists nobody in it"
         return
     try:
         image = images.load_image(path)
@@ -180,7 +196,7 @@ def _people(
         for note in notes:
             tqdm.write(f"  {path.name}: {note}", file=sys.stderr)
     for index, person in enumerate(entry.people):
-        yield image, index, person, None
+        yield image, index if person.index is None else person.index, person, None
 
 
 def row(name: str, record: prediction_file.Record) -> str:

@@ -36,7 +36,7 @@ _STORED = {  # Of the M hypotheses: `load` refuses a file without them.
     "all_error_px": ("M",), "photo_rotation": (3, 3), "focal_px": (), "principal_point": (2,), "focal_source": (),
     "intrinsics": (3, 3), "box_center": (2,), "box_scale": (), "image_size": (2,), "keypoints": (24, 3),
     "joint_names": (24,), "quantizer": (), "image": (), "person": (), "body": (), "body_fingerprint": (),
-    "trained_on": (), "commit": (), "refined": (), "format": (), "placed": (24,),
+    "trained_on": (), "commit": (), "refined": (), "format": (), "placed": (24,), "annotation": (),
 }  # fmt: skip
 _CHOSEN = {"index": ("n",), "probabilities": ("n",), "joints24_camera": ("n", 24, 3), "warnings": ()}
 # Shape of every array of a prediction.
@@ -77,7 +77,8 @@ MEANINGS = {
     "placed": "1 where the user put the joint there (`multibodies view`), 0 elsewhere; optional, without it none was put; J24",
     "quantizer": "settings of `quantize.select`, as JSON",
     "image": "file name of the image",
-    "person": "index of the person in the image",
+    "person": "index of the person in the image; of a people file, among all entries of that image",
+    "annotation": "id of the person's entry in the people file, empty where there is none; optional",
     "body": "the body model",
     "body_fingerprint": "SHA-256 of the body model; empty in files of format 1",
     "trained_on": "what the model was trained on",
@@ -85,7 +86,17 @@ MEANINGS = {
     "commit": "the commit that made the file",
     "format": "version of this layout: 2",
 }
-_TEXTS = ("joint_names", "quantizer", "image", "body", "body_fingerprint", "trained_on", "commit", "focal_source")
+_TEXTS = (
+    "joint_names",
+    "quantizer",
+    "image",
+    "body",
+    "body_fingerprint",
+    "trained_on",
+    "commit",
+    "focal_source",
+    "annotation",
+)
 _SINCE_2 = (
     "all_photo_translation",
     "photo_rotation",
@@ -141,7 +152,7 @@ def describe(
     record = {f"all_{name}": np.asarray(value) for name, value in values.items()}
     record |= {"intrinsics": np.asarray(intrinsics), "box_center": np.asarray(center), "box_scale": np.asarray(scale)}
     record |= {"keypoints": person.keypoints, "joint_names": np.array(joints.J24), "format": np.array(_FORMAT)}
-    record["placed"] = np.zeros(24, np.float32)
+    record |= {"placed": np.zeros(24, np.float32), "annotation": np.array(person.annotation)}
     record |= {name: np.asarray(value) for name, value in about.items()}
     return place(record, camera.lens(record["image_size"]) if lens is None else lens)
 
@@ -272,7 +283,7 @@ def load(path: str | os.PathLike) -> Record:
     """Reads a prediction and checks that everything is there in its shape, and finite.
 
     A file of format 1 gets the camera of the photograph by assumption, and an empty fingerprint of its body. A file
-    without `placed` gets zeros.
+    without `placed` gets zeros, one without `annotation` an empty text.
 
     Raises:
       PredictionError: the file cannot be read, or is not what `save` writes (`VideoTableError` of a video's table).
@@ -289,6 +300,7 @@ def load(path: str | os.PathLike) -> Record:
         )
     old = np.array_equal(record.get("format", 0), 1)
     record.setdefault("placed", np.zeros(24, np.float32))
+    record.setdefault("annotation", np.array(""))
     sizes: dict[str, int] = {}
     for name, shape in _STORED.items():
         if old and name in _SINCE_2:

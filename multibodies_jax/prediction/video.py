@@ -254,7 +254,10 @@ def _seen(person: people.Person, size: Sequence[int]) -> tracks.Seen:
 def _by_frame(path: str | os.PathLike, size: tuple[int, int]) -> dict[int, people.ImagePeople]:
     """The people of a people file by the numbers of their frames."""
     by_frame: dict[int, people.ImagePeople] = {}
-    for name, entry in people.read_people(path).items():
+    listed = people.read_people(path)
+    if problems := [*listed.problems, *(problem for entry in listed.values() for problem in entry.problems)]:
+        print(f"{len(problems)} entries are skipped, the first because of this: {problems[0]}", file=sys.stderr)
+    for name, entry in listed.items():
         digits = re.findall(r"\d+", pathlib.PurePosixPath(name).stem)
         if not digits:
             raise people.PeopleError(

@@ -228,11 +228,28 @@ def test_a_model_of_keypoints_needs_some(tmp_path, body, capsys):
     folder = _folder(tmp_path, ("a.png",))
     listed = _people(tmp_path, ("a.png",), keypoints=0 * KEYPOINTS)
     seen = []
-    assert _predict(body, folder, listed, tmp_path / "out", crop_size=0, seen=seen) == 1
-    assert "a.png, person 0: this model sees keypoints only" in capsys.readouterr().err and not seen
+    assert _predict(body, folder, listed, tmp_path / "out", crop_size=0, seen=seen) == 0  # As COCO's far people.
+    shown = capsys.readouterr()
+    assert "left out a.png, person 0: without known keypoints" in shown.err and not seen
+    assert "0 people written" in shown.out and "1 without known keypoints left out" in shown.out
     listed = _people(tmp_path, ("a.png",))
     assert _predict(body, folder, listed, tmp_path / "out", crop_size=0, seen=seen) == 0
     assert seen[0].image is None
+
+
+def test_entries_that_cannot_be_used_are_named_and_the_others_keep_their_place_and_id(tmp_path, body, capsys):
+    listed = _people(tmp_path, ("a.png",))
+    content = json.loads(listed.read_text(encoding="utf-8"))
+    (first,) = content["annotations"]
+    others = [{"iscrowd": 1}, {"bbox": "x"}, {"id": 900_100_000_001}, {"image_id": 5}]
+    content["annotations"] = [first | other for other in others]
+    listed.write_text(json.dumps(content), encoding="utf-8")
+    assert _predict(body, _folder(tmp_path, ("a.png",)), listed, tmp_path / "out") == 2
+    told = capsys.readouterr().err
+    assert "annotations[3] belongs to image_id 5" in told and "a.png: " in told and "annotations[1].bbox" in told
+    record = prediction_file.load(tmp_path / "out" / "a_2.npz")
+    assert record["person"] == 2 and record["annotation"] == "900100000001"
+    assert [path.name for path in (tmp_path / "out").glob("*.npz")] == ["a_2.npz"]
 
 
 def test_an_image_without_people_counts(tmp_path, body, capsys):
