@@ -9,6 +9,8 @@ from typing import Any
 from multibodies_jax import io
 from multibodies_jax.body import body_files
 
+_MOST_EXAMPLES = 1_000_000_000
+
 
 def option(default: Any, label: str, help: str = "", file: bool = False) -> Any:
     """A field of an options class.
@@ -42,6 +44,8 @@ class PeopleOptions:
             value = getattr(self, field.name)
             if field.name.startswith("num_") and value < 1:
                 raise ValueError(f"{field.name} must be at least 1 (a set without examples is of no use), got {value}.")
+            if field.name.startswith("num_") and value > _MOST_EXAMPLES:
+                raise ValueError(f"{field.name} must be at most {_MOST_EXAMPLES:,}, got {value}.")
         if not 0 < self.pose_mix <= 1:
             raise ValueError(f"pose_mix is a share in (0, 1], got {self.pose_mix}.")
         if self.pose_mix != 1 and not self.poses:

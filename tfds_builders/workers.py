@@ -16,6 +16,8 @@ _WORKER_ENVIRONMENT = {
     "OPENCV_FOR_THREADS_NUM": "1",
 }
 
+_MOST_PROCESSES = 4096
+
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
@@ -27,12 +29,14 @@ def pool(num_processes: int | None = None) -> Iterator[Map]:
       num_processes: number of workers; None is one for each CPU.
 
     Raises:
-      ValueError: fewer than one process.
+      ValueError: fewer than one process, or more than any machine has use for.
       ChildProcessError: a worker died (out of memory, or killed).
     """
     num_processes = _usable_cpus() if num_processes is None else num_processes
     if num_processes < 1:
         raise ValueError(f"num_processes must be at least 1, got {num_processes}.")
+    if num_processes > _MOST_PROCESSES:
+        raise ValueError(f"num_processes must be at most {_MOST_PROCESSES}, got {num_processes}.")
     with _environment(_WORKER_ENVIRONMENT):
         executor = concurrent.futures.ProcessPoolExecutor(
             num_processes, mp_context=multiprocessing.get_context("spawn"), initializer=_die_with_parent

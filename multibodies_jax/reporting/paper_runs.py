@@ -163,7 +163,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
         if not match:
             parser.error(f"unknown argument {text!r}; fields of every run's config are set with --config.FIELD=VALUE")
         overrides[match[1]] = match[2]
-    if args.minutes < 0 or args.ablation_seeds < 0:
+    if not 0 <= args.minutes < float("inf") or args.ablation_seeds < 0:
         parser.error(f"--minutes={args.minutes:g} and --ablation-seeds={args.ablation_seeds} have to be 0 or more")
     if set("*?[,") & set(str(args.workdir)) or args.workdir.is_file():
         parser.error(

@@ -93,6 +93,8 @@ def test_a_call_that_takes_too_long_is_asked_to_save(tmp_path):
         ("--config.eval=5", "--config.eval=5"),
         ("--config.model.num_hypotheses=25", "is set for them"),
         ("--minutes=-1", "--minutes=-1"),
+        ("--minutes=nan", "--minutes=nan"),
+        ("--seeds=100000000000000000000000", "config.seed is 100000000000000000000000; accepted is"),
         (f"--workdir={__file__}", "has to be a folder"),
     ],
 )

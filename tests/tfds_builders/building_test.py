@@ -187,6 +187,7 @@ def test_config_names_state_every_option_that_is_not_a_default(tmp_path):
         ("synthetic_poses", {"num_persons": 3}, "Unknown option.* num_persons. synthetic_poses knows .*num_people"),
         ("synthetic_poses", {"num_people": 0}, "num_people must be at least 1"),
         ("synthetic_poses", {"num_test": -1}, "num_test must be at least 1"),
+        ("synthetic_poses", {"num_people": 10**23}, "num_people must be at most 1,000,000,000, got 1000"),
         ("synthetic_poses", {"seed": -1}, "seed must be"),
         ("synthetic_poses", {"pose_mix": 0.5}, "give poses=FILE too"),
         ("synthetic_poses", {"pose_mix": 1.5}, "share in"),
@@ -205,6 +206,8 @@ def test_unknown_splits_and_process_counts_are_refused(people_dir, tmp_path):
         tfds_builders.source("synthetic_poses", "val", people_dir, **TINY_PEOPLE)
     with pytest.raises(ValueError, match="num_processes must be at least 1"):
         tfds_builders.build("synthetic_poses", tmp_path, num_processes=0, **TINY_PEOPLE)
+    with pytest.raises(ValueError, match="num_processes must be at most 4096"):
+        tfds_builders.build("synthetic_poses", tmp_path, num_processes=10**23, **TINY_PEOPLE)
 
 
 # Accidents
