@@ -151,7 +151,11 @@ def test_a_fault_of_the_program_has_status_1_and_an_interruption_130(called, mon
     monkeypatch.setattr(loop, "train", fail)
     assert cli.main(["train", f"--workdir={tmp_path}"]) == 1
     said, report = capsys.readouterr().err, tmp_path / "multibodies_jax_error.log"
-    assert "error: ZeroDivisionError: by zero" in said and str(report) in said and "Traceback" in report.read_text()
+    assert (
+        "error: ZeroDivisionError: by zero" in said
+        and str(report) in said
+        and "Traceback" in report.read_text(encoding="utf-8")
+    )
 
     def interrupt(*_):
         raise KeyboardInterrupt

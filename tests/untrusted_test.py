@@ -105,7 +105,7 @@ def test_limits_of_sizes_and_of_members(tmp_path):
     (tmp_path / "many.npz").write_bytes(damaged.zipped({f"{i}.npy": b"" for i in range(10_001)}))
     with pytest.raises(untrusted.FileError, match="10,001 members"):
         untrusted.read_npz(tmp_path / "many.npz")
-    (tmp_path / "a.json").write_text(json.dumps({"a": "x" * 100}))
+    (tmp_path / "a.json").write_text(json.dumps({"a": "x" * 100}), encoding="utf-8")
     with pytest.raises(untrusted.FileError, match="at most 100 are read"):
         untrusted.read_json(tmp_path / "a.json", largest=100)
 
