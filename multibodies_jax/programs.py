@@ -34,8 +34,9 @@ def start(argv: Sequence[str] | None = None) -> list[str]:
     os.environ["MPLBACKEND"] = "agg"
     os.environ["JAX_ENABLE_X64"] = "0"
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # Notebooks and tests put streams of their own there.
-            stream.reconfigure(errors="backslashreplace")
+        reconfigure = getattr(stream, "reconfigure", None)  # Notebooks and tests put streams of their own there.
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
     try:
         return [expanded(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     except ValueError as error:

@@ -27,7 +27,13 @@ def without_encoding(source: str) -> Iterator[int]:
 def opens_text(node: ast.Call) -> bool:
     """Whether `open(...)` is the built-in function or a path's method, without "b" in its mode."""
     own = isinstance(node.func, ast.Attribute)
-    if own and getattr(node.func.value, "id", "") in ("Image", "os", "tarfile", "zipfile", "webbrowser"):
+    if isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") in (
+        "Image",
+        "os",
+        "tarfile",
+        "zipfile",
+        "webbrowser",
+    ):
         return False
     given = [*node.args[0 if own else 1 :][:1], *(k.value for k in node.keywords if k.arg == "mode")]
     modes = [value.value for value in given if isinstance(value, ast.Constant)]

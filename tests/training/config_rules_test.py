@@ -2,8 +2,8 @@
 
 import math
 
-import ml_collections
 import pytest
+from ml_collections import config_dict
 
 from configs import default
 from multibodies_jax.evaluation import checks
@@ -60,7 +60,7 @@ def every_field():
     """A config with every field that any config has."""
     config = default.add_fitting_factors(default.add_authors_fields(default.of("smpl_mdn:demo"))).unlock()
     config.cvae = default.of("smpl_cvae:demo").cvae
-    config.data.cached_passes = ml_collections.config_dict.placeholder(int)
+    config.data.cached_passes = config_dict.placeholder(int)
     return config
 
 
