@@ -120,6 +120,12 @@ def test_every_field_refuses_what_it_cannot_be(field):
                 assert is_right(field, kind, value), f"{field} = {value!r} is accepted"
 
 
+def test_every_rule_is_of_a_field_that_is_tried():
+    assert {*config_checks.RULES, *checks.RULES} - {"body.shape_components"} <= set(FIELDS)
+    with pytest.raises(ValueError, match=r"config.body.shape_components is 5; accepted is 10\."):
+        config_rules.check({"body": {"shape_components": 5}}, config_checks.RULES)
+
+
 def test_a_value_of_any_length_is_shortened_in_the_message():
     assert len(config_rules.short("a" * 10**6)) <= 60
     assert config_rules.short(-(10**5000)) == "a whole number of about 5000 digits"
