@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import os
+import pathlib
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -251,6 +252,38 @@ def read_npz(
         if total > largest:
             raise raises(f"{path}: its arrays have {total:,} bytes, at most {largest:,} are read. {advice}")
         return dict(archive)
+
+
+def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
+    """The path of a file that another file names; it has to lie in a folder, also after links are followed.
+
+    Folders directly in `folder` may be links: people put together an archive like this. No other link may lead out.
+
+    Args:
+      folder: the folder, which may be a link itself.
+      name: relative to it, with `/`.
+
+    Raises:
+      FileError: the name is absolute, or leads out of the folder by `..` or by a link.
+    """
+    try:
+        parts = pathlib.PurePosixPath(name).parts
+        if parts and ".." not in parts and not os.path.isabs(name):
+            real = os.path.realpath(os.path.join(folder, name))
+            roots = [os.path.realpath(os.path.join(folder, part)) for part in ("", parts[0])[: len(parts)]]
+            if any(os.path.commonpath([root, real]) == root for root in roots):
+                return pathlib.Path(folder, name)
+    except (ValueError, TypeError):  # A zero byte, or no text.
+        pass
+    raise FileError(
+        f"the name {_shortened(repr(name), 200)} leads out of {os.fspath(folder)}, where the file itself has to be; "
+        "nothing outside is read. Copy it there if it is right."
+    )
+
+
+def visible(path: pathlib.Path, root: pathlib.Path) -> bool:
+    """Whether nothing of a path below a folder is hidden. macOS puts `._NAME` beside each NAME, with its ending."""
+    return not any(part.startswith(".") and part not in (".", "..") for part in path.relative_to(root).parts)
 
 
 def check_count(archive: zipfile.ZipFile, path: str | os.PathLike) -> None:

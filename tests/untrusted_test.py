@@ -138,3 +138,38 @@ def test_no_changed_byte_of_a_directory_hides_an_array(tmp_path):
         assert read.keys() == arrays.keys(), at
         for name, array in arrays.items():
             np.testing.assert_array_equal(read[name], array)
+
+
+def test_names_in_files_lead_nowhere_else(tmp_path):
+    folder, outside = tmp_path / "images", tmp_path / "images_private"
+    (folder / "a").mkdir(parents=True)
+    outside.mkdir()
+    for path in (folder / "a/b.jpg", outside / "c.jpg"):
+        path.write_bytes(b"x")
+    (folder / "link.jpg").symlink_to(outside / "c.jpg")
+    (folder / "a/away").symlink_to(outside)
+    (folder / "linked").symlink_to(outside)  # Of a person who has the images elsewhere.
+    (outside / "link.jpg").symlink_to(folder.parent / "secret.jpg")
+    (folder / "here.jpg").symlink_to(folder / "a/b.jpg")
+    (tmp_path / "other").symlink_to(folder)
+    for name in ("a/b.jpg", "here.jpg", "./a/b.jpg", "absent.jpg", "linked/c.jpg"):
+        for root in (folder, tmp_path / "other"):
+            assert untrusted.inside(root, name) == root / name
+    for name in (
+        "link.jpg",
+        "a/away/c.jpg",
+        "linked/link.jpg",
+        "a/../a/b.jpg",
+        "../images_private/c.jpg",
+        str(folder / "a/b.jpg"),
+        "",
+        ".",
+        "a\0b",
+    ):
+        with pytest.raises(untrusted.FileError, match=r"leads out of .*images"):
+            untrusted.inside(folder, name)
+
+
+@pytest.mark.parametrize("name, expected", [("a/b", True), (".a/b", False), ("a/._b", False), ("a/b.c", True)])
+def test_hidden_files_are_not_visible(tmp_path, name, expected):
+    assert untrusted.visible(tmp_path / ".hidden" / name, tmp_path / ".hidden") == expected

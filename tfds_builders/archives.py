@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 import tqdm
 from jaxtyping import UInt8
 
-from multibodies_jax import io
+from multibodies_jax import io, untrusted
 from tfds_builders import building, features, linked, on_beam, options, shards
 from tfds_builders.building import BuildError
 from tfds_builders.shards import Skip
@@ -128,7 +128,7 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
         if not self.manual_dir.is_dir():
             raise BuildError(f"--manual_dir={self.manual_dir} is not a folder. {self.needs()}")
         for pattern in needed:
-            if next(self.manual_dir.glob(pattern), None) is None:
+            if not any(untrusted.visible(path, self.manual_dir) for path in self.manual_dir.glob(pattern)):
                 raise self.missing(pattern)
         return self.manual_dir
 

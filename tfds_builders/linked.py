@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from multibodies_jax import untrusted
 from tfds_builders.building import BuildError
 from tfds_builders.sources import pictures
 
@@ -40,8 +41,8 @@ class Linked(Sequence):
         return [self._with_image(record) for record in self._source.__getitems__(indices)]
 
     def _with_image(self, record: dict[str, Any]) -> dict[str, Any]:
-        path = self._root / record["image"].decode()
         try:
+            path = untrusted.inside(self._root, record["image"].decode())
             image = pictures.Reader()(path)
         except ValueError as e:
             raise BuildError(f"{e} {self._advice}") from e

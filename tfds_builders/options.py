@@ -6,7 +6,7 @@ import pathlib
 import re
 from typing import Any
 
-from multibodies_jax import io
+from multibodies_jax import io, untrusted
 from multibodies_jax.body import body_files
 
 _MOST_EXAMPLES = 1_000_000_000
@@ -97,5 +97,9 @@ def _sha256(path: str) -> str:
     root = pathlib.Path(path)
     if root.is_file():
         return io.sha256_of_file(root)
-    listing = sorted(f"{f.relative_to(root)} {f.stat().st_size}" for f in root.rglob("*") if f.is_file())
+    listing = sorted(
+        f"{f.relative_to(root)} {f.stat().st_size}"
+        for f in root.rglob("*")
+        if f.is_file() and untrusted.visible(f, root)
+    )
     return io.sha256("\n".join(listing).encode())

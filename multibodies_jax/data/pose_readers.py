@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from multibodies_jax import untrusted
+
 FRAMES_PER_SECOND = 10.0  # Motion capture is thinned to about this: neighbouring frames teach nothing.
 
 _LARGEST_RADIANS = 1.5 * 2 * math.pi
@@ -70,7 +72,11 @@ def read(path: str | Path) -> list[Clip]:
 
 def amass_files(folder: Path) -> list[Path]:
     """The recordings in a folder and all its folders, in the order of their names."""
-    return sorted(p for p in folder.rglob("*.npz") if p.name != "shape.npz" and not p.stem.endswith("_stagei"))
+    return sorted(
+        path
+        for path in folder.rglob("*.npz")
+        if path.name != "shape.npz" and not path.stem.endswith("_stagei") and untrusted.visible(path, folder)
+    )
 
 
 def read_amass(path: Path, frames_per_second: float = FRAMES_PER_SECOND, rate: float | None = None) -> Clip:

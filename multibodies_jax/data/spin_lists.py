@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, Int, UInt8
 
-from multibodies_jax import io
+from multibodies_jax import io, untrusted
 from multibodies_jax.data import image_layouts, images
 
 PREFIX = "spin/"  # Of the names of these sets: spin/3dpw_test, spin/3dpw_test_all+3dpw_amb3.
@@ -205,6 +205,10 @@ class Source(Sequence):
                 f"{self._rows.stem}.npz, row {i}: the image {name!r} is missing: {path or 'its name is of no known kind'}. "
                 f"Others were found in {self._layout.root} as {self._layout.template}."
             )
+        try:
+            untrusted.inside(self._layout.root, path.relative_to(self._layout.root).as_posix())
+        except ValueError as error:
+            raise ListError(f"{self._rows.stem}.npz, row {i}: {error}") from error
         return self._load(path)
 
 

@@ -143,7 +143,7 @@ def _records(paths: Iterable[str | os.PathLike]) -> dict[pathlib.Path, predictio
     found: dict[pathlib.Path, prediction_file.Record] = {}
     tables = 0
     for given in map(pathlib.Path, paths):
-        inside = sorted(given.glob("*.npz")) if given.is_dir() else [given]
+        inside = sorted(given.glob("[!.]*.npz")) if given.is_dir() else [given]
         if not inside:
             raise ValueError(f"{given}: no .npz files in this folder; give one that `multibodies predict` wrote to.")
         if not inside[0].is_file():

@@ -230,7 +230,8 @@ def box(
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".json" and file.is_file())
+    found = (file for file in folder.iterdir() if file.suffix.lower() == ".json" and file.name[0] != ".")
+    files = sorted(file for file in found if file.is_file())
     if not files:
         raise PeopleError(f"{folder}: no .json file in this folder; expected one for each image.")
     return files

@@ -381,3 +381,10 @@ def test_a_folder_with_something_else_names_the_file(tmp_path):
     np.savez(tmp_path / "weights.npz", a=np.zeros(3))
     with pytest.raises(ValueError, match=r"weights.npz has no mocap_framerate.*it has \('a',\)"):
         pose_readers.read(tmp_path)
+
+
+def test_hidden_files_in_a_folder_of_recordings_are_left_out(tmp_path):
+    for name in ("a/b_poses.npz", "a/._b_poses.npz", ".trash/c_poses.npz", "a/shape.npz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert pose_readers.amass_files(tmp_path) == [tmp_path / "a/b_poses.npz"]

@@ -105,6 +105,36 @@ def test_the_joints_of_the_other_archive_are_refused(archive):
 
 
 @pytest.mark.parametrize("archive", ["coco2014"], indirect=True)
+@pytest.mark.parametrize("name", ["/etc/private.jpg", "../../private.jpg", "a/../../../private.jpg", 7, "link.jpg"])
+def test_an_image_outside_the_archive_is_not_read_whatever_names_it(archive, tmp_path, name):
+    root, _ = archive
+    training_archives.write_image(tmp_path / "private.jpg")
+    (root / "train2014/link.jpg").symlink_to(tmp_path / "private.jpg")
+    path = root / "annotations/person_keypoints_train2014.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for image in content["images"]:
+        image["file_name"] = name
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises((ValueError, building.BuildError), match=r"not named by a path inside|leads out of"):
+        build("coco2014", root)
+
+
+@pytest.mark.parametrize("name", ["lsp", "mpii", "coco2014", "mpi_inf_3dhp"])
+def test_hidden_files_beside_the_real_ones_change_nothing(tmp_path, name):
+    root = tmp_path / "archive"
+    root.mkdir()
+    writers = training_checks.WRITERS | {
+        "mpi_inf_3dhp": lambda root: training_archives.write_mpi_inf_3dhp(root, [("S1", "Seq1"), ("S2", "Seq2")]),
+    }
+    writers[name](root)
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+        path.with_name(".DS_Store").write_bytes(b"\x00")
+    rows, report = build(name, root)
+    assert rows["train"] and "unreadable" not in report and "cannot be used" not in report
+
+
+@pytest.mark.parametrize("archive", ["coco2014"], indirect=True)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -161,7 +161,7 @@ def frame_files(folder: pathlib.Path, camera: int) -> dict[int, pathlib.Path]:
         files = {
             int(m[1]) - 1: p
             for p in inner.glob("*")
-            if (m := re.fullmatch(rf"{start}(?:.*\D)?(\d+)\.(jpg|png)", p.name))
+            if (m := re.fullmatch(rf"(?!\.){start}(?:.*\D)?(\d+)\.(jpg|png)", p.name))
         }
         if files:
             return dict(sorted(files.items()))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from multibodies_jax import untrusted
 from multibodies_jax.data import images
 from multibodies_jax.geometry import boxes
 from tfds_builders import archives, features, windows
@@ -76,7 +77,13 @@ def row(
     box: tuple[Any, Any] | None = None,
     **more: Any,
 ) -> Row | Skip:
-    """A row, its box around the annotated keypoints unless one is given; or why the person cannot be used."""
+    """A row, its box around the annotated keypoints unless one is given; or why the person cannot be used.
+
+    Raises:
+      untrusted.FileError: the image is not named by a relative path without `..`: it may be any file.
+    """
+    if not isinstance(image, str) or image.startswith("/") or ".." in image.split("/"):
+        raise untrusted.FileError(f"the image {image!r:.200} is not named by a path inside the folder of the images")
     if not np.any(kp2d_valid > 0):
         return Skip("no annotated joint", name)
     if not np.all(np.isfinite(kp2d[kp2d_valid > 0])):
@@ -105,7 +112,7 @@ def make(task: Task) -> Iterator[dict[str, Any] | Skip]:
             yield person
             continue
         try:
-            image = read(task.folder / person.image)
+            image = read(untrusted.inside(task.folder, person.image))
         except images.ImageError as error:
             yield Skip("unreadable image", str(error).replace(f"{task.folder}/", ""))
             continue

@@ -4,15 +4,18 @@ import os
 import pathlib
 from collections.abc import Iterable
 
+from multibodies_jax import untrusted
+
 
 def find(root: pathlib.Path, name: str) -> pathlib.Path | None:
     """The file or folder `name` (a glob pattern) in `root`, else in one of its folders; None where there is none.
 
     Archives are often unpacked into a folder of their own, so one level down counts too. Of several it is the first by
-    name.
+    name; hidden
+    ones do not count.
     """
     for pattern in (name, f"*/{name}"):
-        if matches := sorted(root.glob(pattern)):
+        if matches := sorted(path for path in root.glob(pattern) if untrusted.visible(path, root)):
             return matches[0]
     return None
 

@@ -306,7 +306,7 @@ def _pickles(root: pathlib.Path, split: str) -> list[pathlib.Path]:
     """The sequences of a split by name; archives may have been unpacked into a folder of their own."""
     name = f"sequenceFiles/{split}/*.pkl"
     first = trees.find(root, name) or trees.find(root / "sequenceFiles", name)
-    return sorted(first.parent.glob("*.pkl")) if first else []
+    return sorted(path for path in first.parent.glob("*.pkl") if path.name[0] != ".") if first else []
 
 
 def _count_images(folder: pathlib.Path) -> int:
