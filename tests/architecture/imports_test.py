@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIBRARY = "multibodies_jax"
-BELOW_EVERYTHING = {"registry", "io", "batch", "programs", "untrusted"}
+BELOW_EVERYTHING = {"registry", "io", "batch", "programs", "untrusted", "contained"}
 
 # What each sub-package may import, besides itself and `BELOW_EVERYTHING`.
 GEOMETRY = {"geometry"}
@@ -25,6 +25,7 @@ ALLOWED = {
     "io": set(),
     "untrusted": set(),
     "programs": set(),
+    "contained": set(),
     "batch": set(),
     "geometry": GEOMETRY,
     "body": BODY,

@@ -1,12 +1,20 @@
-"""Reads MATLAB files. There are two formats under one ending: v5, and v7.3, which is HDF5."""
+"""Reads MATLAB files. There are two formats under one ending: v5, and v7.3, which is HDF5.
+
+Both are read in a process of their own (`contained`): SciPy ends the interpreter on some damaged files.
+"""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 import scipy.io
+
+from multibodies_jax import contained
+
+_SECONDS, _SECONDS_PER_MB = 60.0, 10.0
+_MEMORY, _MEMORY_PER_BYTE = 2**31, 100  # Structs of MPII take 70 times their file.
 
 
 class MatError(ValueError):
@@ -30,12 +38,18 @@ def read_v5(path: pathlib.Path, names: Sequence[str], **settings: Any) -> dict[s
             "save(..., '-v7') in MATLAB."
         )
     try:
-        there = [name for name, *_ in scipy.io.whosmat(path)]
-        content = scipy.io.loadmat(path, variable_names=list(names), **settings)
-    except Exception as error:  # A damaged file can fail in any way.
+        there, content = _contained(path, load_v5, names, settings)
+    except (contained.ContainedError, OSError) as error:
         raise MatError(f"{path} cannot be read as a MATLAB v5 file ({error}). Download it again.") from error
     _check_names(path, there, names)
-    return {name: content[name] for name in names}
+    return content
+
+
+def load_v5(path: str, names: Sequence[str], settings: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """The names of all variables, and those asked for that are there. Only for `contained.call`: it may crash."""
+    there = [name for name, *_ in scipy.io.whosmat(path)]
+    content = scipy.io.loadmat(path, variable_names=list(names), **settings)
+    return there, {name: content[name] for name in names if name in content}
 
 
 def read_v73(path: pathlib.Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -55,11 +69,24 @@ def read_v73(path: pathlib.Path, names: Sequence[str], optional: Sequence[str] =
             "save(..., '-v7.3') in MATLAB."
         )
     try:
-        with h5py.File(path, "r") as file:
-            _check_names(path, list(file), names)
-            return {name: np.asarray(file[name]) for name in (*names, *optional) if name in file}
-    except OSError as error:
+        there, content = _contained(path, load_v73, (*names, *optional))
+    except (contained.ContainedError, OSError) as error:
         raise MatError(f"{path} is a damaged HDF5 file ({error}). Download it again.") from error
+    _check_names(path, there, names)
+    return content
+
+
+def load_v73(path: str, names: Sequence[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """As `load_v5`."""
+    with h5py.File(path, "r") as file:
+        return list(file), {name: np.asarray(file[name]) for name in names if name in file}
+
+
+def _contained(path: pathlib.Path, load: Callable[..., Any], *args: Any) -> Any:
+    """The result of a loader, with limits that grow with the file."""
+    size = path.stat().st_size
+    limits = {"seconds": _SECONDS + _SECONDS_PER_MB * size / 1e6, "memory": _MEMORY + _MEMORY_PER_BYTE * size}
+    return contained.call(load, str(path), *args, **limits)
 
 
 def _check_names(path: pathlib.Path, there: Sequence[str], wanted: Sequence[str]) -> None:
