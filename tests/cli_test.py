@@ -164,6 +164,16 @@ def test_a_fault_of_the_program_has_status_1_and_an_interruption_130(called, mon
     assert cli.main(["train"]) == 130 and "continues from the last checkpoint" in capsys.readouterr().err
 
 
+def test_all_says_what_evaluation_lacks_before_it_trains(called, monkeypatch, tmp_path, capsys):
+    def lacks(config):
+        raise ValueError("there is no such set")
+
+    monkeypatch.setattr(evaluate, "open_inputs", lacks)
+    assert cli.main(["all", f"--workdir={tmp_path}"]) == 2 and not called
+    assert "there is no such set" in capsys.readouterr().err
+    assert cli.main(["train", f"--workdir={tmp_path}"]) == 0
+
+
 def test_people_that_could_not_be_predicted_give_status_1(called, monkeypatch):
     monkeypatch.setattr(predict, "predict", lambda *_: 2)
     assert cli.main(["predict", "--images=some.png"]) == 1

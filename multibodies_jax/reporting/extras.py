@@ -70,6 +70,8 @@ def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
                 for name in _SCORES
                 if all(name in f for f in of_seeds)
             }
+            if scores.get("temperature") == 0:  # Uniform weights, which have none.
+                del scores["temperature"]
             row = {"set": dataset, "method": group.label, "n": int(n), "seeds": len(of_seeds)}
             bins = {kind: _pooled([b for f in of_seeds for b in f.get(kind, [])]) for kind in ("bins", "bins_fitted")}
             rows.append(row | scores | bins)

@@ -1,11 +1,11 @@
 """Writes a report into a folder: everything is made beside it first, then moved into its place."""
 
 import json
-import os
 import pathlib
 import tempfile
 from typing import Any
 
+from multibodies_jax import io
 from multibodies_jax.reporting import plots, runs, text
 
 
@@ -34,5 +34,6 @@ def write(out: pathlib.Path, cast: runs.Cast, doc: dict[str, Any]) -> tuple[list
             (folder / f"{doc['what']}.{suffix}").write_text(content, encoding="utf-8")
         names = [*(f"{doc['what']}.{suffix}" for suffix in texts), *drawn]
         for name in names:
-            os.replace(folder / name, out / name)
+            io.sync(folder / name)
+            io.rename(folder / name, out / name)
     return names, shown

@@ -8,11 +8,12 @@ import shutil
 import numpy as np
 import pytest
 
+from multibodies_jax import io
 from multibodies_jax.baselines import controls
 from multibodies_jax.data import sources
 from multibodies_jax.evaluation import batches, evaluate, methods, pictures, results_page
 from multibodies_jax.released import methods as released
-from multibodies_jax.training import checkpoints, inference, loop
+from multibodies_jax.training import checkpoints, inference, loop, provenance
 from tests.helpers import tiny, trained
 
 _OPTIONS = {"num_train": 12, "num_validation": 4, "num_test": 7, "num_people": 40, "image_size": 64}
@@ -114,6 +115,21 @@ def test_a_damaged_checkpoint_and_an_untrained_folder_are_refused(run, tmp_path)
     with pytest.raises(ValueError, match="Nothing was trained"):
         evaluate.evaluate(config, tmp_path / "empty")
     assert not (tmp_path / "empty").exists()
+
+
+def test_what_an_evaluation_reads_is_opened_first(run, tmp_path, monkeypatch):
+    config, workdir, _ = run
+    evaluate.open_inputs(config)
+    for fields, message in (
+        ({"eval__sets": ("synthetic_bodies/clean", "spin/list"), "data__npz_dir": "nowhere"}, "'nowhere' is no folder"),
+        ({"eval__sets": ("synthetic_bodies/clear",)}, "no config 'clear'"),
+        ({"eval__split": "validation", "eval__hmr": str(tmp_path)}, "has no checkpoints/ with a finished step"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate.open_inputs(_config(tmp_path / "data", **fields))
+    assert not (tmp_path / "data").exists()
+    with provenance.locked(workdir, "evaluating"), pytest.raises(io.LockedError, match="which is evaluating there"):
+        evaluate.evaluate(config, workdir)
 
 
 def test_images_train_and_evaluate_too(run, tmp_path):

@@ -233,6 +233,19 @@ def test_table_2_crosses_the_two_components(cast):
 
 
 @pytest.mark.slow
+def test_uniform_weights_have_no_temperature(tmp_path):
+    def uniform(result):
+        for by_n in result["calibration"].values():
+            for scores in by_n.values():
+                scores["temperature"] = 0.0
+
+    report_fixture.make(tmp_path / "ours", "multibodies", 0, 1.0)
+    assert "temperature" in extras.calibration(runs.cast([tmp_path / "ours"]), CLEAN)[0]
+    report_fixture.edit(tmp_path / "ours", uniform)
+    (row, *_) = extras.calibration(runs.cast([tmp_path / "ours"]), CLEAN)
+    assert "temperature" not in row and "ece" in row
+
+
 def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
