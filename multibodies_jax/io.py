@@ -27,6 +27,7 @@ import numpy as np
 _CANNOT = frozenset((errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL))
 
 TEMPORARY = ".tmp"  # Ends the names of files and folders that are being written.
+SEAL = "sha256"  # Key of a JSON object's own checksum.
 
 
 class LockedError(OSError):
@@ -159,6 +160,22 @@ def sync(path: str | os.PathLike) -> None:
 def sha256(content: bytes) -> str:
     """The SHA-256 of bytes, as 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """The sha256 of an object as JSON stores it, without its own `SEAL`; neither the order of keys nor spaces count."""
+    plain = json.loads(json.dumps({name: value for name, value in content.items() if name != SEAL}))
+    return sha256(json.dumps(plain, sort_keys=True).encode())
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The object with its `seal` as `SEAL`, from which `seal_is_broken` tells whether anything in it was changed."""
+    return {**content, SEAL: seal(content)}
+
+
+def seal_is_broken(content: Mapping[str, Any]) -> bool:
+    """Whether an object that was read is another one than was sealed; one without a `SEAL` has none to break."""
+    return SEAL in content and content[SEAL] != seal(content)
 
 
 def sha256_of_file(path: str | os.PathLike) -> str:

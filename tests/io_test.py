@@ -225,3 +225,19 @@ def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     assert io.cache_folder() == tmp_path / "shared" / "multibodies_jax"
     monkeypatch.setenv("MULTIBODIES_CACHE", "~/own")
     assert io.cache_folder() == tmp_path / "own"
+
+
+def test_a_seal_tells_every_change_and_no_rewriting():
+    content = {"a": [1, 2.5, None, {"b": float("nan")}], "c": (3,), "d": {2: "x"}}
+    sealed = io.sealed(content)
+    read = json.loads(json.dumps(dict(reversed(sealed.items())), indent=4))
+    assert not io.seal_is_broken(read) and not io.seal_is_broken(content)
+    for change in (
+        lambda r: r["a"].append(0),
+        lambda r: r.update(e=1),
+        lambda r: r.pop("c"),
+        lambda r: r.update(sha256=""),
+    ):
+        changed = json.loads(json.dumps(sealed))
+        change(changed)
+        assert io.seal_is_broken(changed)

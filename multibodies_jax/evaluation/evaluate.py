@@ -80,7 +80,7 @@ def _evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
         found[name] = _measure_set(evaluation, choices.settings, rows, name)
         results.add_set(result, evaluation, name, found[name], rows, choices)
     result["same_people"] = results.same_people(found, evaluation.settings.label)
-    results.write(workdir, result, results.per_example(found))  # First: what follows is made of it.
+    result = results.write(workdir, result, results.per_example(found))  # First: what follows is made of it.
     print(results_page.markdown(result))
     pictures.draw(config, workdir, evaluation.networks, choices.settings, rows, result)
     print(f"Written to {workdir}: results.md, results.json, per_example.npz, figures/")

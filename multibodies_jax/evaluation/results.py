@@ -158,11 +158,17 @@ def add_set(
         result.setdefault("published", {})[name] = rows_beside
 
 
-def write(workdir: pathlib.Path, result: Mapping[str, Any], arrays: Mapping[str, Values]) -> None:
-    """Replaces the three result files one by one, each atomically: the numbers first, then the page for people."""
+def write(workdir: pathlib.Path, result: Mapping[str, Any], arrays: Mapping[str, Values]) -> dict[str, Any]:
+    """Replaces the three result files one by one, each atomically: the numbers first, then the page for people.
+
+    Returns:
+      What is in results.json: `result` with its own checksum (`io.sealed`).
+    """
+    result = io.sealed(result)
     io.write_npz(workdir / "per_example.npz", {name: np.asarray(values) for name, values in arrays.items()})
     io.write_json(workdir / "results.json", result)
     io.write_text(workdir / "results.md", results_page.markdown(result) + "\n")
+    return result
 
 
 def _dataset(config: Any, name: str, ids: Sequence[str]) -> dict[str, Any]:

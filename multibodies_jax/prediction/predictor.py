@@ -35,7 +35,7 @@ from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.prediction import detected, prediction, prediction_file
 from multibodies_jax.prediction import people as people_lib
 from multibodies_jax.prediction.evidence import evidence
-from multibodies_jax.training import config_versions, inference, prior, provenance, setup
+from multibodies_jax.training import config_versions, inference, prior, provenance, setup, tuned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,7 +296,7 @@ def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
       config: of the experiment; None takes the one stored in the work directory.
 
     Raises:
-      ValueError: nothing was trained there, or with another config.
+      ValueError: nothing was trained there, or with another config; or results.json is damaged or out of range.
       CheckpointError: a checkpoint is damaged, of another body, or of another architecture.
     """
     workdir = pathlib.Path(workdir)
@@ -307,14 +307,7 @@ def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
     regressor = inference.restore(config, workdir / "checkpoints", bodies)
     density = prior.load_prior(config, workdir, bodies)
     infer = functools.partial(inference.hypothesize, regressor, density)
-    return Predictor(config, tuned(workdir), bodies, regressor.num_hypotheses, infer, density)
-
-
-def tuned(workdir: pathlib.Path) -> dict[str, Any]:
-    """What the evaluation of a work directory chose on the validation split; empty before an evaluation."""
-    path = workdir / "results.json"
-    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {name: results[name] for name in ("temperature", "fitting") if results.get(name) is not None}
+    return Predictor(config, tuned.read(workdir), bodies, regressor.num_hypotheses, infer, density)
 
 
 def stored_config(workdir: pathlib.Path) -> Any:

@@ -26,7 +26,7 @@ from multibodies_jax import io, programs
 from multibodies_jax.data import sources
 from multibodies_jax.models import folding
 from multibodies_jax.prediction import predictor
-from multibodies_jax.training import inference, prior, provenance, setup
+from multibodies_jax.training import inference, prior, provenance, setup, tuned
 
 PATH = pathlib.Path(__file__).parent.parent / "embedded" / "pretrained" / "pretrained.npz"
 NETWORKS = {"multibodies": "checkpoints", "hmr": "hmr"}  # Name in the file -> folder of its checkpoints.
@@ -53,6 +53,8 @@ def load_pretrained(name: str = "multibodies", path: str | os.PathLike | None = 
     if name not in NETWORKS:
         raise PretrainedError(f"{path} has the networks {', '.join(NETWORKS)}; there is no {name!r}.")
     about, arrays = read(path)
+    if wrong := tuned.problem(about["tuned"]):
+        raise PretrainedError(f"{path} is damaged: {wrong}.")
     config = predictor.config_of(about["config"])
     bodies = setup.load_bodies(config)
     if about["body_fingerprint"] != bodies.files.fingerprint:
@@ -94,8 +96,8 @@ def pack(workdir: str | os.PathLike, out: str | os.PathLike = PATH) -> dict[str,
     """
     workdir = pathlib.Path(workdir)
     config = predictor.stored_config(workdir)
-    tuned = predictor.tuned(workdir)
-    if not tuned:
+    chosen = tuned.read(workdir)
+    if not chosen:
         raise PretrainedError(f"{workdir} has no results.json with a temperature: run `multibodies evaluate` first.")
     bodies = setup.load_bodies(config)
     arrays, networks = {}, {}
@@ -119,7 +121,7 @@ def pack(workdir: str | os.PathLike, out: str | os.PathLike = PATH) -> dict[str,
         "networks": networks,
         "held_out_log_prob": density.held_out_log_prob,
         "people": sources.source_name(config, "synthetic_poses"),
-        "tuned": tuned,
+        "tuned": chosen,
         "sha256": _digest(arrays),
     }
     # No path of the machine that trained it.

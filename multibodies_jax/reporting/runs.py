@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import glob
 import json
+import math
 import pathlib
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax.evaluation import ablations
+from multibodies_jax import io
+from multibodies_jax.evaluation import ablations, intervals, metrics, protocols
 from multibodies_jax.models import build
-from multibodies_jax.training import checkpoints, provenance
+from multibodies_jax.training import checkpoints, provenance, tuned
 
 SCHEMA = 2
 ROLES = ("hmr", "smpl_mdn", "smpl_cvae", "multibodies")
@@ -25,6 +27,12 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("seed", "num_hypotheses"), int),
 }
 _SEEDED = ("seed", "init")  # Fields that make another seed of the same training.
+_KINDS = ("single", "diagnostic", "curve")  # Of arrays that are no row of a table.
+_RANGES = {
+    **dict.fromkeys(("probability", "frequency", "ece", "ece_uniform", "ece_fitted", "top_ece"), (0.0, 1.0)),
+    **dict.fromkeys(("temperature", "temperature_fitted"), (0.0, tuned.MOST_TEMPERATURE)),
+    **dict.fromkeys(("count", "examples", "ci95"), (0.0, np.inf)),
+}
 _LOOSE = ("diagnostic", "curve")  # Kinds of arrays that may have NaN, or a column for each n.
 # Training fields that all methods of a fair comparison have in common; `loss.mode0` is of several hypotheses only.
 _SHARED = ("data.", "loss.", "optim.", "flow.", "body.", "train.steps", "train.batch", "train.accumulate", "freeze")
@@ -239,6 +247,14 @@ def _check_result(run: Run) -> None:
     where = run.path / "results.json"
     if (got := run.result.get("schema")) != SCHEMA:
         raise RefusedError(f"{where} has schema {got!r}, where {SCHEMA} is read: evaluate it again.")
+    if io.seal_is_broken(run.result):
+        raise RefusedError(
+            f"{where} was changed since the evaluation wrote it (its own sha256 differs): evaluate it again."
+        )
+    if out_of_range := tuned.problem(run.result) or _out_of_range(
+        {name: part for name, part in run.result.items() if name != "config"}
+    ):
+        raise RefusedError(f"{where}: {out_of_range}. Evaluate it again.")
     wrong = [key for key, kind in _KEYS.items() if not isinstance(run.result.get(key), kind)]
     datasets = run.result.get("datasets")
     if not wrong and not (datasets and all(isinstance(dig(datasets, name, "examples"), int) for name in datasets)):
@@ -266,13 +282,16 @@ def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
 
 
 def _check_arrays(run: Run) -> None:
-    """Both files are of one evaluation: as many examples, and the same mean errors of the main row."""
+    """Both files are of one evaluation: as many examples, and the same errors of every row, which errors can have."""
     where = run.path / "per_example.npz"
     for key, values in run.arrays.items():
         kind = key.split("|")[1] if "|" in key else ""
         numbers = values.dtype.kind == "f" and (kind in _LOOSE or (values.ndim == 1 and np.isfinite(values).all()))
         if kind != "example_id" and not numbers:
             raise RefusedError(f"{where} has no finite number for every image in {key!r}: evaluate it again.")
+        most = 100.0 if key.rpartition("|")[2].removesuffix(protocols.STRICT) in metrics.PERCENT else np.inf
+        if numbers and kind not in _LOOSE and not np.all((values >= 0) & (values <= most)):
+            raise RefusedError(f"{where} has errors below 0 or above {most:g} in {key!r}: evaluate it again.")
     for name, dataset in run.result["datasets"].items():
         count = len(run.arrays.get(f"{name}|example_id", ()))
         own = [k for k in run.arrays if k.startswith(f"{name}|{run.label}|")]
@@ -282,11 +301,36 @@ def _check_arrays(run: Run) -> None:
                 f"{where} has {count} images of {name}, results.json {dataset.get('examples')}"
                 f"{', and ' + odd[0] + ' another number' if odd else ''}: evaluate it again."
             )
-        for key in own:
-            *_, n, metric = key.split("|")
-            mean = dig(run.result["metrics"], name, run.label, n, metric, "mean")
-            if not isinstance(mean, float) or not np.isclose(mean, run.arrays[key].mean(dtype=np.float64), rtol=1e-4):
+        rows = [
+            k for k in run.arrays if k.startswith(f"{name}|") and k.count("|") == 3 and k.split("|")[1] not in _KINDS
+        ]
+        for key in rows:
+            _, method, n, metric = key.split("|")
+            told = dig(run.result["metrics"], name, method, n, metric)
+            expected = intervals.summary(run.arrays[key])
+            if not isinstance(told, dict) or not all(_is_near(told.get(k), value) for k, value in expected.items()):
                 raise RefusedError(f"{where} and results.json are of different evaluations ({key}): evaluate it again.")
+
+
+def _is_near(told: Any, value: float | int) -> bool:
+    return isinstance(told, (int, float)) and bool(np.isclose(told, value, rtol=1e-4, atol=1e-6))
+
+
+def _out_of_range(value: Any, name: str = "", where: str = "") -> str:
+    """Which number of results.json is not finite or not what its name says, as a sentence; "" if none."""
+    if isinstance(value, dict):
+        inner = ((inside, key, f"{where}.{key}" if where else key) for key, inside in value.items())
+    elif isinstance(value, list):
+        inner = ((inside, name, f"{where}[{k}]") for k, inside in enumerate(value))
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        least, most = _RANGES.get(name, (-np.inf, np.inf))
+        wanted = f"a number from {least:g} to {most:g}" if name in _RANGES else "a finite number"
+        return (
+            "" if math.isfinite(value) and least <= value <= most else f"{where} is {value}, and {wanted} was expected"
+        )
+    else:
+        return ""
+    return next((told for told in (_out_of_range(*entry) for entry in inner) if told), "")
 
 
 def _conditions(run: Run) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or absent: orbax arrays, checksums of every file, and a manifest, in one atomic rename.
 
 A step is the folder `DIRECTORY/<step>/` with `arrays/` (orbax, one sub-folder per item) and `manifest.json`: format,
-step, metadata, the shape and type of every array, and the sha256 of every file (orbax restores a flipped byte without a
-word). It is written under a temporary name and renamed when complete, so a process killed at any moment leaves the
+step, metadata, the shape and type of every array, and the sha256 of every file and of itself (orbax restores a flipped
+byte without a word). It is written under a temporary name and renamed when complete, so a process killed at any moment leaves the
 steps before it as they were. Items are stored as nested dictionaries of the pytree's key names, so that reading them
 needs no optax or flax type.
 """
@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,12 +22,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from multibodies_jax import io
+from multibodies_jax import io, untrusted
 from multibodies_jax.training import multihost
 
 MANIFEST = "manifest.json"
 ANY_BODY = "any"  # As `body_fingerprint`: weights that no body has shaped.
-_FORMAT = 1
+_FORMAT = 2
+_UNSEALED_FORMAT = 1  # Its manifest has no checksum of its own.
+_PARTS: dict[str, type] = {"format": int, "step": int, "metadata": dict, "items": dict, "files": dict}  # Of a manifest.
+_STRAY = (".DS_Store", "._")  # Beginnings of names of files that macOS adds to folders.
 _ARRAYS = "arrays"
 _MOST_DIFFERENCES = 5
 
@@ -101,6 +105,12 @@ def restore(
     """
     step, folder = _intact_step(pathlib.Path(directory).absolute(), step)
     manifest = _read_manifest(folder)
+    if manifest["format"] == _UNSEALED_FORMAT:
+        warnings.warn(
+            f"{folder / MANIFEST} is of an older version, without a checksum of its own: the arrays are verified, what it "
+            "says of them (config, mean state) is not. Training that goes on writes new ones.",
+            stacklevel=2,
+        )
     stored = manifest["items"]
     names = list(stored) if templates is None else list(templates)
     if missing := sorted(set(names) - set(stored)):
@@ -215,7 +225,7 @@ def _write_manifest(folder: pathlib.Path, manifest: dict) -> None:
     for path in files:
         io.sync(path)
     manifest = manifest | {"files": {path.relative_to(folder).as_posix(): io.sha256_of_file(path) for path in files}}
-    io.write_json(folder / MANIFEST, manifest)
+    io.write_json(folder / MANIFEST, io.sealed(manifest))
 
 
 def _publish(temporary: pathlib.Path, final: pathlib.Path) -> None:
@@ -256,24 +266,44 @@ def _intact_step(directory: pathlib.Path, step: int | None) -> tuple[int, pathli
 
 
 def _read_manifest(folder: pathlib.Path) -> dict:
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
-        raise ValueError(f"not a manifest of format {_FORMAT}")
+    """The manifest of a step, which is what was written.
+
+    Raises:
+      CheckpointError: it is damaged or of another format.
+    """
+    path = folder / MANIFEST
+    manifest = untrusted.read_json(path, raises=CheckpointError)
+    parts = set(manifest) - {io.SEAL}
+    known = manifest.get("format") in (_FORMAT, _UNSEALED_FORMAT)
+    sealed = manifest.get("format") == _FORMAT
+    if not known or (io.SEAL in manifest) != sealed or parts != set(_PARTS):
+        raise CheckpointError(
+            f"{path} is damaged: a manifest of format {_UNSEALED_FORMAT} or {_FORMAT} was expected, and format "
+            f"{manifest.get('format')!r} with {', '.join(sorted(manifest))} is there"
+        )
+    if wrong := [name for name, kind in _PARTS.items() if not isinstance(manifest[name], kind)]:
+        raise CheckpointError(f"{path} is damaged: {', '.join(wrong)} of it are no numbers or objects as expected")
+    if io.seal_is_broken(manifest):
+        raise CheckpointError(f"{path} is damaged: its own sha256 differs, so something in it was changed")
     return manifest
 
 
 def _damage(folder: pathlib.Path) -> str:
-    """What is wrong with a step's files, as a sentence; empty if nothing."""
+    """What is wrong with a step's manifest or files, as a sentence; empty if nothing."""
     try:
-        files = _read_manifest(folder)["files"].items()
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        return f"{folder / MANIFEST} is damaged ({error})"
-    for name, expected in files:
+        manifest = _read_manifest(folder)
+    except (OSError, CheckpointError) as error:
+        return str(error).removesuffix(".")
+    files = manifest["files"]
+    for name, expected in files.items():
         path = folder / name
         if not path.is_file():
             return f"{path} is missing: the checkpoint is damaged"
         if (got := io.sha256_of_file(path)) != expected:
             return f"{path} is damaged: its sha256 is {got[:12]}..., {str(expected)[:12]}... was written"
+    there = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(_STRAY))
+    if unlisted := sorted({path.relative_to(folder).as_posix() for path in there} - {MANIFEST, *files}):
+        return f"{folder / MANIFEST} is damaged: it does not list {', '.join(unlisted[:3])}, which nothing would verify"
     return ""
 
 

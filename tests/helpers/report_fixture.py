@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from multibodies_jax.evaluation import intervals
+
 SETS = ("synthetic_bodies/clean", "synthetic_bodies/ambiguous")
 IMAGES, STEP, BATCH = 60, 40, 8
 LABELS = {"multibodies": "ours", "hmr": "HMR (M = 1)", "smpl_mdn": "SMPL-MDN", "smpl_cvae": "SMPL-CVAE"}
@@ -118,7 +120,7 @@ def _result(model: str, m: int, seed: int, config: dict, arrays: dict[str, np.nd
         dataset, *rest = key.split("|")
         if len(rest) == 3 and rest[0] != "single":
             tree = metrics.setdefault(dataset, {}).setdefault(rest[0], {}).setdefault(rest[1], {})
-            tree[rest[2]] = {"mean": float(values.mean(dtype=np.float64))}
+            tree[rest[2]] = intervals.summary(values)
     bins = [{"probability": 0.25, "frequency": 0.2, "count": 30}, {"probability": 0.75, "frequency": 0.5, "count": 10}]
     scores = {"ece": 0.1, "temperature": 0.3, "bins": bins}
     seen = {label: STEP * BATCH} | ({"HMR (M = 1)": STEP * BATCH} if model == "multibodies" else {})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from multibodies_jax import io
 from multibodies_jax.body import body_files
 from multibodies_jax.evaluation import results_page
 from multibodies_jax.reporting import __main__ as command
@@ -350,11 +351,31 @@ def test_without_a_single_body_its_rows_are_left_out_with_a_note(tmp_path):
         (lambda r: r.update(model="spin"), "of a model 'spin'"),
         (lambda r: r["metrics"][HARD]["SMPL-MDN"]["5"]["mpjpe"].update(mean=1.0), "of different evaluations"),
         (lambda r: r["datasets"][CLEAN].update(examples=59), "60 images of .*, results.json 59"),
+        (lambda r: r["metrics"][HARD]["SMPL-MDN"]["5"]["pa_mpjpe"].update(ci95=0.1), "of different evaluations"),
+        (lambda r: r["metrics"][HARD]["SMPL-MDN"]["5"].pop("mpjpe"), "of different evaluations"),
+        (
+            lambda r: r["metrics"][HARD]["SMPL-MDN"]["5"]["mpjpe"].update(mean=np.nan),
+            r"5.mpjpe.mean is nan, and a finite",
+        ),
+        (lambda r: r["calibration"][CLEAN]["5"].update(ece=1.5), r"5.ece is 1.5, and a number from 0 to 1 was"),
+        (lambda r: r["calibration"][CLEAN]["5"]["bins"][1].update(count=-1), r"bins\[1\].count is -1"),
+        (lambda r: r.update(temperature=1e9), "temperature is 1000000000.0, and a number from above 0 to 100 was"),
+        (lambda r: r.update(sha256="0" * 64), r"results.json was changed since .*\(its own sha256 differs\)"),
     ],
 )
 def test_what_is_not_comparable_is_refused_with_the_reason(copy, change, message):
     report_fixture.edit(copy / "b", change)
     with pytest.raises(runs.RefusedError, match=message):
+        runs.cast([copy / "a", copy / "b"])
+
+
+def test_a_sealed_result_is_read_and_errors_below_0_are_not(copy):
+    report_fixture.edit(copy / "b", lambda r: r.update(io.sealed(r)))
+    runs.cast([copy / "a", copy / "b"])
+    arrays = dict(np.load(copy / "b" / "per_example.npz"))
+    arrays[f"{HARD}|SMPL-MDN|5|mpjpe"][3] = -1
+    np.savez(copy / "b" / "per_example.npz", allow_pickle=False, **arrays)
+    with pytest.raises(runs.RefusedError, match="has errors below 0 or above inf"):
         runs.cast([copy / "a", copy / "b"])
 
 

@@ -287,6 +287,53 @@ def test_the_manifest_covers_every_file(tmp_path):
     assert set(manifest["files"]) == files - {"manifest.json"}
 
 
+def _manifest(folder, change):
+    """Changes the manifest of step 1 as an editor would; returns its text."""
+    path = folder / "1" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    change(manifest)
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["metadata"].update(mean_state=[1.0]), "its own sha256 differs"),
+        (lambda m: m.update(files={}), "its own sha256 differs"),
+        (lambda m: m.update(step=2), "its own sha256 differs"),
+        (lambda m: m.update(shb256=m.pop("sha256")), "format 2 with .*shb256"),
+        (lambda m: m.update(format=1), "format 1 with .*sha256"),
+        (lambda m: m.update(format=3), "format 3"),
+        (lambda m: m.pop("items"), "format 2 with"),
+        (lambda m: m.update(items=[]), "items of it are no"),
+    ],
+)
+def test_a_manifest_that_was_changed_is_refused(tmp_path, change, message):
+    checkpoints.save(tmp_path, 1, {"a": {"x": np.ones(2)}}, {"mean_state": [0.0]})
+    assert checkpoints.restore(tmp_path)[1] == {"mean_state": [0.0]}
+    _manifest(tmp_path, change)
+    with pytest.raises(checkpoints.CheckpointError, match=rf"manifest.json is damaged: .*{message}"):
+        checkpoints.restore(tmp_path)
+
+
+def _unseal(manifest):
+    """A manifest of an older version."""
+    del manifest["sha256"]
+    manifest["format"] = 1
+
+
+def test_checkpoints_of_older_versions_are_read_with_a_note_and_every_file_has_to_be_listed(tmp_path):
+    checkpoints.save(tmp_path, 1, {"a": {"x": np.ones(2)}}, {"commit": "abc"})
+    _manifest(tmp_path, _unseal)
+    (tmp_path / "1" / "._manifest.json").touch()  # As macOS leaves them.
+    with pytest.warns(UserWarning, match="without a checksum of its own"):
+        items, metadata, _ = checkpoints.restore(tmp_path)
+    assert metadata == {"commit": "abc"} and items["a"]["x"].tolist() == [1, 1]
+    _manifest(tmp_path, lambda m: m.update(files={}))
+    with pytest.raises(checkpoints.CheckpointError, match=r"does not list arrays/.*which nothing would verify"):
+        checkpoints.restore(tmp_path)
+
+
 def _environment(**extra):
     return (
         os.environ | {"PYTHONPATH": str(pathlib.Path(checkpoints.__file__).parents[2]), "JAX_PLATFORMS": "cpu"} | extra

@@ -1,0 +1,51 @@
+"""What an evaluation chose on the validation split, as prediction and tables read it of results.json."""
+
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from multibodies_jax import io, untrusted
+
+NAMES = ("temperature", "fitting")
+"""Keys of results.json that prediction uses."""
+
+MOST_TEMPERATURE, MOST_FACTOR = 100.0, 1e6  # Evaluation chooses temperatures of at most 1, and factors of at most 5.
+
+
+def read(workdir: str | os.PathLike) -> dict[str, Any]:
+    """What the evaluation of a work directory chose; empty before an evaluation.
+
+    Raises:
+      FileError: results.json is damaged or was changed, or a number in it is out of range.
+    """
+    path = pathlib.Path(workdir) / "results.json"
+    if not path.is_file():
+        return {}
+    advice = "Run `multibodies evaluate` again, or remove the file and set config.quantizer.temperature."
+    results = untrusted.read_json(path, advice=advice)
+    if io.seal_is_broken(results):
+        raise untrusted.FileError(f"{path} was changed since the evaluation wrote it: its own sha256 differs. {advice}")
+    chosen = {name: results[name] for name in NAMES if results.get(name) is not None}
+    if wrong := problem(chosen):
+        raise untrusted.FileError(f"{path}: {wrong}. {advice}")
+    return chosen
+
+
+def problem(chosen: Mapping[str, Any]) -> str:
+    """What is out of range of what was chosen, as a sentence without its full stop; "" if nothing."""
+    fitting = chosen.get("fitting", {})
+    if not isinstance(fitting, dict):
+        return f"fitting is {fitting!r}, and an object was expected"
+    temperatures = {"temperature": chosen.get("temperature"), "fitting.temperature": fitting.get("temperature")}
+    factors = {f"fitting.{name}": fitting.get(name) for name in ("prior", "anchor")}
+    for values, most, may_be_0 in ((temperatures, MOST_TEMPERATURE, False), (factors, MOST_FACTOR, True)):
+        for name, value in values.items():
+            if value is None:
+                continue
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or not (value >= 0 if may_be_0 else value > 0) or value > most:
+                least = "0" if may_be_0 else "above 0"
+                return f"{name} is {value!r}, and a number from {least} to {most:g} was expected"
+    return ""
