@@ -9,7 +9,6 @@ from multibodies_jax.convert import placing
 from multibodies_jax.convert.torch_reader import Tensor
 from multibodies_jax.geometry import joints
 
-_COMPARED = ("v_template", "shapedirs", "weights")
 _TOLERANCE = 1e-4  # Metres, and shares: the same file in another precision.
 _ROOT = 2**32 - 1  # The parent of the root in SMPL's files: -1 as an unsigned number.
 _REGRESSED = 1e-9  # A vertex with more than this in any regressor is in their mask.
@@ -52,17 +51,18 @@ def buffers(files: body_files.BodyFiles) -> dict[str, np.ndarray]:
 def check_same_body(
     found: Mapping[str, Tensor], read: Callable[[Tensor], np.ndarray], files: body_files.BodyFiles, path: object
 ) -> None:
-    """Refuses a body that is not the one inside the file.
+    """Refuses a body that is not the one inside the file; every buffer counts, also those that no layer here reads.
 
     Raises:
-      ConversionError: a vertex, shape displacement or skinning weight differs.
+      ConversionError: a buffer differs, with the name of the first.
     """
-    for name in _COMPARED:
-        difference = np.abs(
-            read(found[name]).astype(np.float64) - np.asarray(getattr(files.smpl, name), np.float64)
-        ).max()
-        if not difference <= _TOLERANCE:
+    for name, ours in buffers(files).items():
+        theirs = read(found[name]).astype(np.float64)
+        difference = np.abs(theirs - ours.astype(np.float64)).max() if theirs.shape == ours.shape else np.inf
+        if ours.dtype.kind == "i":
+            difference %= _ROOT + 1  # Some files have -1 as the parent of the root.
+        if not difference <= (_TOLERANCE if ours.dtype.kind == "f" else 0):
             raise placing.ConversionError(
                 f"{path} was made with another body than {files.description}: {name} differs by up to {difference:.3g}. "
-                "Give the folder of the neutral SMPL body that it was trained with (--body.dir)."
+                "Give the folder of the neutral SMPL body and the regressors that it was trained with (--body.dir)."
             )

@@ -282,7 +282,22 @@ def test_another_body_than_the_files_is_refused(small, embedded, tmp_path, capsy
     state = peer_files.multibodies(2, body=True)
     torch_writer.save(tmp_path / "model.pth", state)
     status, text = peer_files.run(capsys, "multibodies", tmp_path / "model.pth", tmp_path / "out", "--body.dir", "")
-    assert status == 2 and "another body" in text and "v_template" in text
+    assert status == 2 and "another body" in text and "J_regressor differs" in text
+
+
+@pytest.mark.parametrize("name", [tensor.name for tensor in layouts.body().tensors])
+def test_every_buffer_of_the_body_is_compared(bodies, name):
+    ours = body_buffers.buffers(bodies.files)
+    other = np.array(ours[name])
+    other[(-1,) * other.ndim] += 1
+    found = {
+        key: torch_reader.Tensor(torch_reader.Storage(key, x.dtype, x.size), 0, x.shape, [1] * x.ndim)
+        for key, x in ours.items()
+    }
+    body_buffers.check_same_body(found, lambda tensor: ours[tensor.storage.key], bodies.files, "file")
+    theirs = ours | {name: other}
+    with pytest.raises(placing.ConversionError, match=rf"made with another body than .*: {name} differs by up to 1\."):
+        body_buffers.check_same_body(found, lambda tensor: theirs[tensor.storage.key], bodies.files, "file")
 
 
 def test_fingerprint_depends_on_all_but_the_order():
