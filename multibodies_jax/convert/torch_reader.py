@@ -220,7 +220,7 @@ class _Archive:
         self.root = _Unpickler(io.BytesIO(self._small(f"{self._prefix}data.pkl", _LARGEST_PICKLE))).load()
 
     def _small(self, name: str, most: int) -> bytes:
-        """A member of at most so many bytes by the directory; more are not unpacked."""
+        """A member of at most this many bytes by the directory; more are not unpacked."""
         if (size := self._zip.getinfo(name).file_size) > most:
             raise ValueError(f"{size:,} bytes in {name}; at most {most:,} were expected")
         return self._zip.read(name)
