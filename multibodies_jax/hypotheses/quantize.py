@@ -91,12 +91,14 @@ def quantize(
     num = points.shape[1]
     _check_counts(n, num, starts, iterations)
     _check_keys(points, log_weights, keys)
-    room = min(num, next((room for room in _ROOMS if n <= room), num))
+    room = min(num, next((room for room in ROOMS if n <= room), num))
     return _first(_quantize(points, log_weights, keys, n, room, starts, iterations), n)
 
 
 QUANTIZERS.register("paper", quantize)
-_ROOMS = (10, 25, 50)  # Each program serves all n up to one of these: those of the paper's tables without waste.
+
+ROOMS = (10, 25, 50)
+"""One compiled program serves all n up to each of these, and one all others; n of the paper's tables waste no room."""
 
 
 def select(

@@ -1,6 +1,5 @@
 """The quantizer against exhaustive search, scikit-learn and its own definition; ties, extremes and bad input."""
 
-import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ import sklearn.cluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import quantizer
 from multibodies_jax.hypotheses import quantize
 from tests.helpers.random_hypotheses import keys, make_hypotheses, poses, softmax
 
@@ -68,18 +68,6 @@ def test_what_always_holds(seed, n, spread):
         np.testing.assert_allclose(found.centroid[:, 0], mean, atol=1e-5)
 
 
-def least_energies(points, log_weights, n):
-    """Eq (3) at its optimum (B,), by trying every partition of the points into n clusters."""
-    labels = np.array(
-        [l for l in itertools.product(range(n), repeat=points.shape[1]) if list(dict.fromkeys(l)) == list(range(n))]
-    )
-    own, points, weights = np.eye(n)[labels], np.array(points, np.float64), softmax(log_weights)
-    mass = np.einsum("bm,pmn->bpn", weights, own)
-    total = np.einsum("bm,bmd,pmn->bpnd", weights, points, own)
-    second = np.einsum("bm,bmd->b", weights, points**2)
-    return (second[:, None] - (np.square(total).sum(axis=3) / mass).sum(axis=2)).min(axis=1)
-
-
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_finds_the_best_partition_of_five_points(n, size):
@@ -87,7 +75,7 @@ def test_finds_the_best_partition_of_five_points(n, size):
     points = rng.normal(size=(1000, 5, size)).astype(np.float32)
     log_weights = np.log(rng.uniform(0.01, 0.3, (1000, 5))).astype(np.float32)
     found = quantize.quantize(jnp.array(points), jnp.array(log_weights), n, keys(1000))
-    ratio = np.asarray(found.energy) / least_energies(points, log_weights, n)
+    ratio = np.asarray(found.energy) / quantizer.least_energies(points, softmax(log_weights), n)
     # No step proves an optimum; Lloyd's and single moves alone miss 3 to 10 of a thousand where n is 3 or 4.
     assert ratio.min() > 1 - 1e-2 and np.sum(ratio > 1.01) <= 2
 
