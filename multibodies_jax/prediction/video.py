@@ -124,6 +124,7 @@ class _Analysis:
         self.followers: dict[int, sequences.Follower] = {}
         self.about: Mapping[str, np.ndarray] = {}
         self.problems: dict[int, list[str]] = {}
+        self.implausible: dict[int, list[str]] = {}
         self.count, self.last_s = 0, 0.0
         self._n, self._refine, self._scratch = n, refine, scratch
         self._tracker = tracks.Tracker()
@@ -154,6 +155,8 @@ class _Analysis:
         except ValueError as error:
             self.problems.setdefault(number, []).append(f"frame {frame.number}: {error}")
             return None
+        if record["warnings"]:
+            self.implausible.setdefault(number, []).append(f"frame {frame.number}: {record['warnings']}")
         self.about = self.about or {key: record[key] for key in record if not key.startswith("all_")}
         return record
 
@@ -167,6 +170,8 @@ def _write(found: _Analysis, out: pathlib.Path) -> int:
         problems = found.problems.get(number, [])
         if problems:
             print(f"track {number}: {len(problems)} frames are not used ({problems[0]})", file=sys.stderr)
+        if doubts := found.implausible.get(number, []):
+            print(f"track {number}: {len(doubts)} frames are implausible ({doubts[0]})", file=sys.stderr)
         if follower.observed < fewest:
             failures += 1
             print(

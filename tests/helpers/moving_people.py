@@ -82,6 +82,7 @@ class Model:
     """Bodies of the walker whose keypoints it gets; `broken` frames give no prediction, `seen` collects what was asked."""
 
     noise: float = 0.0
+    scale: float = 0.9  # Of the camera.
     broken: tuple = ()
     seen: list = dataclasses.field(default_factory=list)
     num_hypotheses: int = M
@@ -101,7 +102,7 @@ class Model:
         rng = np.random.default_rng((frame, walker))
         front = rng.permutation(np.arange(M)) < FRONT_SHARE * M
         angle = swing_rad(walker, frame / FPS) + np.where(front, MODE_RAD, -MODE_RAD) + rng.normal(0, self.noise, M)
-        state = np.concatenate([np.tile([1.0, 0, 0, 1, 0, 0], 24), np.zeros(10), [0.9, 0.0, 0.0]])
+        state = np.concatenate([np.tile([1.0, 0, 0, 1, 0, 0], 24), np.zeros(10), [self.scale, 0.0, 0.0]])
         state = np.tile(state, (M, 1)).astype(np.float32)
         cos, sin, zero = np.cos(angle), np.sin(angle), np.zeros(M)
         state[:, 6 * ARM : 6 * ARM + 6] = np.stack([cos, -sin, sin, cos, zero, zero], axis=1)

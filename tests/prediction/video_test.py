@@ -267,3 +267,12 @@ def test_wrong_input_is_refused_before_anything_is_written(tmp_path, monkeypatch
     with pytest.raises(DetectorMissing):
         video.predict_video(moving_people.Model(), clip, out, n=2)
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_frames_with_implausible_bodies_are_counted_and_named(tmp_path, capsys):
+    clip = moving_people.video(tmp_path / "clip.mp4", frames=6)
+    model, detector = moving_people.Model(scale=9.0), moving_people.Detector(walkers=1)
+    assert video.predict_video(model, clip, tmp_path / "out", n=2, focal_px=400.0, detector=detector) == 0
+    said = capsys.readouterr().err
+    assert "track 0: 6 frames are implausible (frame 0: Of the 2 bodies, 0, 1 are several times" in said
