@@ -163,13 +163,22 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
         path = pathlib.Path(data_dir, cls.name, name, str(cls.VERSION), "metadata.json")
         if "/" in name or not path.exists():
             return None
-        record = json.loads(path.read_text(encoding="utf-8"))
+        advice = f"Delete {path.parent} to build it again."
+        try:
+            record = untrusted.read_json(path, dict, advice)
+        except untrusted.FileError as e:
+            raise BuildError(str(e)) from e
         fields = [field.name for field in dataclasses.fields(cls.OPTIONS) if not field.metadata["file"]]
-        chosen = cls.OPTIONS(
-            **{field: record[field] for field in fields}
-        )  # Without its files, which only building needs.
-        provenance = {key: record[key] for key in options.provenance(chosen)}
-        return building.Config(name=name, base=record["config"], options=chosen, provenance=provenance)
+        try:
+            chosen = cls.OPTIONS(
+                **{field: record[field] for field in fields}
+            )  # Without its files, which only building needs.
+            provenance = {key: record[key] for key in options.provenance(chosen)}
+            return building.Config(name=name, base=record["config"], options=chosen, provenance=provenance)
+        except (KeyError, TypeError, ValueError) as e:
+            raise BuildError(
+                f"{path} is damaged: it lacks an option of the set, or has a wrong one ({e!r}). {advice}"
+            ) from e
 
     def download_and_prepare(self, **kwargs: Any) -> None:
         """Builds the set from `download_config.manual_dir`, from where an interrupted build of it stopped."""

@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from typing import Any, ClassVar, cast
 
@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 from tensorflow_datasets.core import constants
 
-from multibodies_jax import io
+from multibodies_jax import io, untrusted
 from tfds_builders import workers
 from tfds_builders.options import config_name
 
@@ -56,11 +56,24 @@ class BaseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     map: workers.Map
 
     def __init__(self, **kwargs: Any):
-        """Takes `data_dir` and `config` as every TFDS builder does."""
+        """Takes `data_dir` and `config` as every TFDS builder does.
+
+        Raises:
+          BuildError: the set is built, and what is stored about it is damaged.
+        """
         before = absl.logging.get_verbosity()
         absl.logging.set_verbosity(absl.logging.ERROR)  # A config that the class does not list is no cause for warning.
         try:
             super().__init__(**kwargs)
+        except Exception as e:  # TFDS reads what is stored; parsers of damaged files raise almost anything.
+            folder = pathlib.Path(kwargs.get("data_dir") or "", self.name, getattr(kwargs.get("config"), "name", ""))
+            stored = next(folder.glob("[!.]*/dataset_info.json"), None)
+            if stored is None:
+                raise
+            raise BuildError(
+                f"{stored} is damaged ({str(e) or type(e).__name__}). Delete {stored.parent} to build it again, or use "
+                "another data_dir."
+            ) from e
         finally:
             absl.logging.set_verbosity(before)
 
@@ -124,7 +137,10 @@ def check(builder: tfds.core.DatasetBuilder) -> None:
     """
     check_records(builder)
     metadata = pathlib.Path(builder.data_path) / "metadata.json"
-    stored = json.loads(metadata.read_text(encoding="utf-8")) if metadata.exists() else {}
+    try:
+        stored = untrusted.read_json(metadata, dict, _advice(builder)) if metadata.exists() else {}
+    except untrusted.FileError as e:
+        raise BuildError(str(e)) from e
     wanted = json.loads(json.dumps(dict(builder._info().metadata or {})))
     different = [key for key in wanted if stored.get(key) != wanted[key]]
     if different:
@@ -139,11 +155,50 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str, decoders: Any = No
       builder: of a built set.
       split: name or TFDS slice.
       decoders: as for `as_data_source`; with them images of `store=path` stay paths.
+
+    Returns:
+      The examples. Reading one from a damaged file raises a `BuildError` that names its folder.
     """
     image = dict(cast(tfds.features.FeaturesDict, builder.info.features).items()).get("image")
     if decoders is None and isinstance(image, tfds.features.Image):
         decoders = {"image": _Rgb()}
-    return cast(Any, builder).as_data_source(split, decoders=decoders)
+    return _Explained(cast(Any, builder).as_data_source(split, decoders=decoders), split, _advice(builder))
+
+
+class _Explained(Sequence):
+    """Examples whose damage is told with the set that they are of; ArrayRecord and TFDS raise many types."""
+
+    def __init__(self, source: Any, split: str, advice: str):
+        self._source, self._split, self._advice = source, split, advice
+
+    def __repr__(self) -> str:
+        return repr(self._source)  # Loaders compare it with the one that they stored.
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: Any) -> Any:
+        """An example."""
+        with self._explained(f"example {index}"):
+            return self._source[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.__getitem__, range(len(self)))  # TFDS's sources raise ValueError at their end, not IndexError.
+
+    def __getitems__(self, indices: Iterable[int]) -> Any:
+        """Several examples."""
+        with self._explained("a block of examples"):
+            return self._source.__getitems__(indices)
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (BuildError, IndexError):
+            raise
+        except Exception as e:
+            reason = (str(e) or type(e).__name__).partition("\n")[0][:300]
+            raise BuildError(f"{what} of the split {self._split} is damaged ({reason}). {self._advice}") from e
 
 
 class _Rgb(tfds.decode.Decoder):

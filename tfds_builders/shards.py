@@ -144,7 +144,7 @@ def _finished(job: Job) -> Shard | None:
         same = shard.fingerprint == job.fingerprint and (
             not shard.examples or io.sha256_of_file(job.path) == shard.sha256
         )
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # As of no task.
         return None
     return shard if same else None
 

@@ -229,6 +229,52 @@ def test_a_damaged_set_is_refused(tmp_path, no_workers):
         build_here(tmp_path)
 
 
+STORED = {
+    "empty": lambda good: b"",
+    "null": lambda good: b"null",
+    "a list": lambda good: b"[]",
+    "no object of a set": lambda good: b"{}",
+    "cut": lambda good: good[: len(good) // 2],
+    "no UTF-8": lambda good: good[:20] + b"\xff" + good[21:],
+}
+
+
+@pytest.fixture(scope="module")
+def small_set(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "pool", in_process)
+        data_dir = tmp_path_factory.mktemp("small")
+        return data_dir, pathlib.Path(build_here(data_dir).data_path)
+
+
+@pytest.mark.parametrize("damage", STORED)
+@pytest.mark.parametrize("name", ["dataset_info.json", "metadata.json"])
+def test_what_is_stored_about_a_set_is_not_trusted(small_set, name, damage):
+    data_dir, folder = small_set
+    good = (folder / name).read_bytes()
+    (folder / name).write_bytes(STORED[damage](good))
+    try:
+        with pytest.raises(building.BuildError, match=rf"(?s){folder}.*Delete {folder}"):
+            build_here(data_dir)
+    finally:
+        (folder / name).write_bytes(good)
+
+
+def test_a_damaged_example_is_told_with_its_set(small_set):
+    data_dir, folder = small_set
+    shard = next(folder.glob("*test*"))
+    good = shard.read_bytes()
+    at = good.index(b"example_id") + 5
+    shard.write_bytes(good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :])
+    try:
+        source = tfds_builders.open_split(build_here(data_dir), "test")
+        for read in (lambda: source[0], lambda: list(source), lambda: source.__getitems__([0, 1])):
+            with pytest.raises(building.BuildError, match=rf"of the split test is damaged.*Delete {folder}"):
+                read()
+    finally:
+        shard.write_bytes(good)
+
+
 def test_a_set_made_from_something_else_is_refused(tmp_path, no_workers):
     metadata = pathlib.Path(build_here(tmp_path).data_path) / "metadata.json"
     metadata.write_text(
