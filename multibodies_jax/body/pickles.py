@@ -56,8 +56,9 @@ def check_memo(file: BinaryIO | Any) -> None:
     """
     start = file.tell()
     for code, argument, position in pickletools.genops(file):
-        if code.name in _MEMO and not 0 <= argument <= position - start:
-            raise RefusedError(f"it numbers a part {argument:,} within its first {position - start + 1:,} bytes")
+        before = (position or 0) - start
+        if code.name in _MEMO and not 0 <= int(argument or 0) <= before:
+            raise RefusedError(f"it numbers a part {argument:,} within its first {before + 1:,} bytes")
     file.seek(start)
 
 

@@ -267,7 +267,7 @@ def test_a_damaged_example_is_told_with_its_set(small_set):
     at = good.index(b"example_id") + 5
     shard.write_bytes(good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :])
     try:
-        source = tfds_builders.open_split(build_here(data_dir), "test")
+        source: Any = tfds_builders.open_split(build_here(data_dir), "test")
         for read in (lambda: source[0], lambda: list(source), lambda: source.__getitems__([0, 1])):
             with pytest.raises(building.BuildError, match=rf"of the split test is damaged.*Delete {folder}"):
                 read()
