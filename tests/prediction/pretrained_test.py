@@ -9,7 +9,8 @@ import pytest
 import multibodies_jax
 from multibodies_jax import io
 from multibodies_jax.body import body_files
-from multibodies_jax.prediction import predictor, pretrained
+from multibodies_jax.prediction import pretrained
+from multibodies_jax.training import tuned
 from tests.helpers import trained as shared_run
 
 pytestmark = pytest.mark.slow
@@ -115,7 +116,7 @@ def test_cut_large_and_missing_files_are_refused(packed, tmp_path, monkeypatch):
 
 
 def test_work_directories_that_cannot_be_packed_are_refused(trained, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(predictor, "tuned", lambda workdir: {})
+    monkeypatch.setattr(tuned, "read", lambda workdir: {})
     assert pretrained.main([f"--workdir={trained}", f"--out={tmp_path / 'w.npz'}"]) == 2
     assert "run `multibodies evaluate` first" in capsys.readouterr().err
     assert not (tmp_path / "w.npz").exists()
