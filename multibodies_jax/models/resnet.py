@@ -117,7 +117,8 @@ def normalize_image(image: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
     """
     if image.dtype != jnp.uint8:
         raise TypeError(
-            f"Expected a uint8 image with values 0 to 255, got {image.dtype}: pass the crop as it was read."
+            f"Expected a uint8 image with values 0 to 255, got {image.dtype}: pass the crop as it was read. Of floats from "
+            "0 to 1 that were not normalised it is (255 * image).round().astype('uint8')."
         )
     mean = jnp.array(IMAGENET_MEAN).reshape(1, 1, 1, 3)
     std = jnp.array(IMAGENET_STD).reshape(1, 1, 1, 3)

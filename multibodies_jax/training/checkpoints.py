@@ -124,6 +124,25 @@ def restore(
     return trees, manifest["metadata"], step
 
 
+def check_finite(source: str | os.PathLike, tree: Any) -> None:
+    """Refuses weights that are NaN or infinite: a network with one answers with NaN, or with a body that looks well.
+
+    Args:
+      source: where they come from, for the message.
+      tree: of arrays.
+
+    Raises:
+      CheckpointError: an array is not finite, with its name.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if bad := int(np.sum(~np.isfinite(np.asarray(leaf)))):
+            raise CheckpointError(
+                f"{source}: {'/'.join(_key_names(path))} has {bad} of {np.size(leaf)} numbers that are NaN or infinite. "
+                "Its training diverged, or the checkpoint was changed: use an earlier step, or train again with a lower "
+                "learning rate."
+            )
+
+
 def variables(state: Mapping[str, Any]) -> dict[str, Any]:
     """The network's variables in a restored training state: averaged parameters where they were kept, and statistics."""
     return {"params": state.get("ema") or state["params"], "batch_stats": state.get("batch_stats") or {}}

@@ -30,11 +30,18 @@ class Regressor(flax.struct.PyTreeNode):
         return hypotheses.decode(self.model.apply(self.variables, inputs, train=False), self.bodies.j24)
 
 
-def restore(config: Any, directory: pathlib.Path, bodies: setup.Bodies) -> Regressor:
-    """Restores the regressor in a folder of checkpoints, folded; averaged weights where they were kept.
+def restore(config: Any, directory: pathlib.Path, bodies: setup.Bodies, folded: bool = True) -> Regressor:
+    """Restores the regressor in a folder of checkpoints; averaged weights where they were kept.
+
+    Args:
+      config: of the experiment.
+      directory: folder of the steps.
+      bodies: with which it was trained.
+      folded: with everything worked out once that does not depend on the image (`models.folding`), as evaluation and
+        prediction use it; else the network as it was trained, with its own variables, which train on.
 
     Raises:
-      CheckpointError: nothing there, damaged, of another body or another architecture.
+      CheckpointError: nothing there, damaged, of another body or another architecture, or with weights that are NaN.
     """
     items, metadata, step = checkpoints.restore(directory)
     checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
@@ -48,7 +55,9 @@ def restore(config: Any, directory: pathlib.Path, bodies: setup.Bodies) -> Regre
     checkpoints.check_match(directory, variables["params"], expected["params"])
     stats = {"batch_stats": variables["batch_stats"]}
     checkpoints.check_match(directory, stats, {"batch_stats": expected.get("batch_stats", {})})
-    model, variables = build.HEADS[config.model.head].fold(model, variables)
+    checkpoints.check_finite(directory, variables)
+    if folded:
+        model, variables = build.HEADS[config.model.head].fold(model, variables)
     init = (metadata.get("init") or {}).get("fingerprint")
     return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"], step, init)
 

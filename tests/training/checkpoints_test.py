@@ -334,6 +334,14 @@ def test_checkpoints_of_older_versions_are_read_with_a_note_and_every_file_has_t
         checkpoints.restore(tmp_path)
 
 
+def test_weights_that_are_not_finite_are_refused_by_name():
+    checkpoints.check_finite("run", {"params": {"kernel": np.ones(3), "mask": np.array([True])}})
+    for bad in (np.nan, -np.inf):
+        tree = {"params": {"head": {"bias": jnp.array([0.0, bad], jnp.bfloat16)}}}
+        with pytest.raises(checkpoints.CheckpointError, match="run: params/head/bias has 1 of 2 numbers that are NaN"):
+            checkpoints.check_finite("run", tree)
+
+
 def _environment(**extra):
     return (
         os.environ | {"PYTHONPATH": str(pathlib.Path(checkpoints.__file__).parents[2]), "JAX_PLATFORMS": "cpu"} | extra
