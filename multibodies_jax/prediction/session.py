@@ -224,7 +224,8 @@ class Session:
         lens = camera.Lens(float(record["focal_px"]), str(record["focal_source"]))
         box = record["box_center"], float(record["box_scale"])
         one = jax.tree.map(lambda leaf: leaf[0], fitted)
-        described = prediction_file.describe(one, people.Person(keypoints), box, about, lens, self._focal)
+        person = people.Person(keypoints, annotation=str(record["annotation"]))
+        described = prediction_file.describe(one, person, box, about, lens, self._focal)
         chosen = prediction_file.choose_again(described | {"quantizer": record["quantizer"]}, self.n)
         return dataclasses.replace(self.prediction, record=chosen)
 

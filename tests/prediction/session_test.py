@@ -42,7 +42,7 @@ def person(model):
     points = np.asarray(found.joints24[0, 0])
     shown = np.column_stack([points[:, :2] * 180 + (200, 240), np.ones(24)]).astype(np.float32)
     shown[[joints.J24.index(name) for name in HIDDEN]] = 0
-    return people.Person(shown)
+    return people.Person(shown, annotation="7")
 
 
 def _line():
@@ -172,6 +172,7 @@ def test_the_evidence_is_kept_in_the_file(model, opened, tmp_path):
     its = session.Session(opened, model)
     its.place("right_ankle", (210.0, 400.0))
     its.save(tmp_path / "one.npz")
+    assert prediction_file.load(tmp_path / "one.npz")["annotation"] == "7"
     again = prediction.load(tmp_path / "one.npz")
     ankle = joints.J24.index("right_ankle")
     assert np.flatnonzero(again.record["placed"]).tolist() == [ankle]
