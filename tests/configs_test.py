@@ -27,3 +27,31 @@ def test_a_baseline_has_its_own_fields_and_no_other():
     fields = set(config_versions.flatten(default.get_config().to_dict()))
     added = set(config_versions.flatten(default.of("smpl_mdn:default").to_dict())) - fields
     assert added and all(name.startswith("mdn.") for name in added)
+
+
+def test_the_authors_training_is_a_config_of_its_own():
+    paper, released = (
+        config_versions.flatten(default.of(f"mixture:{name}").to_dict()) for name in ("paper", "released")
+    )
+    differ = {field: value for field, value in released.items() if paper[field] != value}
+    assert differ.pop("data.sets") and differ == {
+        "model.head": "released",
+        "model.init_noise": 0.0,
+        "freeze": "loaded",
+        "freeze_statistics": False,
+        "data.crop": "spin",
+        "data.contrast_stretch": True,
+        "loss.reading": "released",
+        "loss.vertex_set": "regressed",
+        "optim.l2": 5e-4,
+        "optim.schedule": "step",
+        "optim.decay_step": 97_558,
+        "optim.warmup": 0,
+        "optim.clip": float("inf"),
+        "train.batch": 48,
+    }
+    assert (released["optim.learning_rate"], released["loss.vertices"], released["loss.reprojection_all"]) == (
+        1e-5,
+        1,
+        1,
+    )
