@@ -166,7 +166,7 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str, decoders: Any = No
 
 
 class _Explained(Sequence):
-    """Examples whose damage is told with the set that they are of; ArrayRecord and TFDS raise many types."""
+    """Examples whose damage is reported with the set that they are of; ArrayRecord and TFDS raise many types."""
 
     def __init__(self, source: Any, split: str, advice: str):
         self._source, self._split, self._advice = source, split, advice
