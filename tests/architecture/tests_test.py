@@ -76,7 +76,7 @@ ELSEWHERE = {
         "parts of one document of made-up runs",
     ),
     "training/loop_test.py": (
-        [f"multibodies_jax/training/{name}.py" for name in ("inference", "provenance", "training_data")],
+        [f"multibodies_jax/training/{name}.py" for name in ("provenance", "training_data")],
         "parts of one run of training",
     ),
     "training/prior_test.py": (["multibodies_jax/training/prior_adoption.py"], "its one caller is `train_prior`"),
