@@ -137,7 +137,10 @@ def read_npy(
 class Npz(Mapping[str, np.ndarray]):
     """The arrays of an .npz by name, each read when it is asked for; close it after use (`open_npz` does)."""
 
-    def __init__(self, path: str | os.PathLike, advice: str, raises: type[ValueError], largest: int):
+    def __init__(
+        self, path: str | os.PathLike, advice: str, raises: type[ValueError] = FileError, largest: int = LARGEST_ARRAY
+    ):
+        """Opens a file; arguments and errors are those of `open_npz`."""
         self._path, self._advice, self._raises, self._largest = path, advice, raises, largest
         with self._told(), contextlib.ExitStack() as stack:
             file = stack.enter_context(open(path, "rb"))

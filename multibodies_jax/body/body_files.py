@@ -2,14 +2,12 @@
 
 import dataclasses
 import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from multibodies_jax import io
+from multibodies_jax import io, untrusted
 from multibodies_jax.body import smpl
 from multibodies_jax.body.smpl import SmplModel
 from multibodies_jax.geometry import joints
@@ -130,8 +128,8 @@ def load(directory: str | Path = "", shape_components: int = 10) -> BodyFiles:
     mean = _read_arrays(folder / _MEAN_FILE, ("pose", "shape", "cam"))
     return _assemble(
         model=_load_model(path, shape_components),
-        extra=_read_array(folder / _EXTRA_FILE),
-        h36m=_read_array(folder / _H36M_FILE),
+        extra=untrusted.read_npy(folder / _EXTRA_FILE, "Download it again."),
+        h36m=untrusted.read_npy(folder / _H36M_FILE, "Download it again."),
         mean=(mean["pose"], mean["shape"], mean["cam"]),
         directory=folder,
         description=f"{path.name} from {folder}",
@@ -222,31 +220,17 @@ def _load_model(path: Path, shape_components: int) -> SmplModel:
     return model
 
 
-def _read_array(path: Path) -> np.ndarray:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as a plain .npy array ({error}). Download it again.") from error
-
-
 def _read_arrays(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError("it holds a single array")
-        with file:
-            missing = [key for key in keys if key not in file.files]
-            if missing:
-                raise ValueError(f"it lacks {', '.join(missing)}; it has {', '.join(file.files)}")
-            return {key: file[key] for key in keys}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read as an .npz file ({error}). Download it again.") from error
+    with untrusted.open_npz(path, "Download it again.") as file:
+        return {key: file[key] for key in keys}
 
 
 def _regressor(name: str, regressor: np.ndarray, rows: int) -> Float[np.ndarray, "X V"]:
     """A checked regressor: its rows sum to 1, or a body that is moved would not take its joints with it."""
     if regressor.shape != (rows, _NUM_VERTS):
         raise ValueError(f"{name} has the shape {regressor.shape}; ({rows}, {_NUM_VERTS}) was expected.")
+    if regressor.dtype.kind not in "fiu":
+        raise ValueError(f"{name} is an array of {regressor.dtype}; numbers were expected.")
     sums = np.asarray(regressor, np.float64).sum(1)
     wrong = np.flatnonzero(~(np.abs(sums - 1) < 0.01))
     if len(wrong):
@@ -255,7 +239,7 @@ def _regressor(name: str, regressor: np.ndarray, rows: int) -> Float[np.ndarray,
 
 
 def _vector(name: str, value: np.ndarray, size: int) -> Float[np.ndarray, "n"]:
-    if value.size != size or not np.all(np.isfinite(value)):
+    if value.size != size or value.dtype.kind not in "fiu" or not np.all(np.isfinite(value)):
         raise ValueError(f"{name} has the shape {value.shape}; {size} finite numbers were expected.")
     return np.asarray(value, np.float32).reshape(size)
 

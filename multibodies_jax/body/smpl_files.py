@@ -1,11 +1,11 @@
 """Reads and checks files in SMPL's format: plain arrays out, or an error that says what to do."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from multibodies_jax import untrusted
 from multibodies_jax.body import pickles
 
 KEYS = ("v_template", "shapedirs", "posedirs", "weights", "J_regressor", "f", "kintree_table")
@@ -51,11 +51,8 @@ def _read_keys(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no body model at {path}. {_WHERE}")
     if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return {key: file[key] for key in KEYS if key in file.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} cannot be read as .npz: {error}. {_WHERE}") from error
+        with untrusted.open_npz(path, f"{_WHERE}.") as file:
+            return {key: file[key] for key in KEYS if key in file}
     if path.suffix == ".pkl":
         raw = pickles.load(path)
         if not isinstance(raw, dict):
@@ -77,6 +74,8 @@ def _check_shapes(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if arrays["kintree_table"].ndim != 2 or arrays["v_template"].ndim != 2:
         raise ValueError(f"{path}: kintree_table and v_template must be tables (2 x J and V x 3). {_WHERE}")
     V, J = len(arrays["v_template"]), arrays["kintree_table"].shape[1]
+    if not V or not J:
+        raise ValueError(f"{path} has {V} vertices and {J} joints; a body has some of both. {_WHERE}")
     expected = {
         "v_template": (V, 3),
         "shapedirs": (V, 3, None),

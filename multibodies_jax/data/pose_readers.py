@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,10 @@ from multibodies_jax import untrusted
 
 FRAMES_PER_SECOND = 10.0  # Motion capture is thinned to about this: neighbouring frames teach nothing.
 
+_AGAIN = (
+    "It has to be plain NumPy arrays, without pickled objects; if it was downloaded, download it again, and if you trust "
+    "it, store each array again with its own type."
+)
 _LARGEST_RADIANS = 1.5 * 2 * math.pi
 _FORMATS = (
     "AMASS .npz files (poses and mocap_framerate; with SMPL-X also root_orient and pose_body), a folder of them, or a "
@@ -56,18 +59,15 @@ def read(path: str | Path) -> list[Clip]:
         files = amass_files(path)
         if not files:
             raise FileNotFoundError(f"The folder {path} has no AMASS .npz files in it. Readable are {_FORMATS}.")
-        return [_amass_clip(file, _load_npz(file)) for file in files]
+        return [read_amass(file) for file in files]
     if not path.is_file():
         raise FileNotFoundError(f"No file of poses at {path}. Readable are {_FORMATS}.")
     if path.suffix == ".npy":
-        array = _load(path)
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f"{path} is an archive with the ending of a single array. Rename it to .npz.")
-        return _array_clips(path, _Arrays(path, {"poses": array}))
+        return _array_clips(path, {"poses": untrusted.read_npy(path, _AGAIN)})
     if path.suffix != ".npz":
         raise ValueError(f"{path} is no file of poses by its ending. Readable are {_FORMATS}.")
-    arrays = _load_npz(path)
-    return [_amass_clip(path, arrays)] if _frame_rate_key(arrays) else _array_clips(path, arrays)
+    with untrusted.open_npz(path, _AGAIN) as arrays:
+        return [_amass_clip(path, arrays)] if _frame_rate_key(arrays) else _array_clips(path, arrays)
 
 
 def amass_files(folder: Path) -> list[Path]:
@@ -90,54 +90,28 @@ def read_amass(path: Path, frames_per_second: float = FRAMES_PER_SECOND, rate: f
     Raises:
       ValueError: as `read`.
     """
-    return _amass_clip(path, _load_npz(path), frames_per_second, rate)
+    with untrusted.open_npz(path, _AGAIN) as arrays:
+        return _amass_clip(path, arrays, frames_per_second, rate)
 
 
-def _load(path: Path):
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}). It has to be plain NumPy arrays, without pickled objects; if it was "
-            "downloaded, download it again."
-        ) from error
+def _names(arrays: Mapping[str, np.ndarray]) -> str:
+    return ", ".join(arrays) or "no arrays"
 
 
-class _Arrays:
-    """The arrays of a file, read when asked for."""
-
-    def __init__(self, path: Path, archive: Mapping):
-        self._path, self._archive = path, archive
-        self.names = tuple(archive)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.names
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        try:
-            return self._archive[name]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{name} of {self._path} cannot be read as a plain array ({error}).") from error
-
-
-def _load_npz(path: Path) -> _Arrays:
-    archive = _load(path)
-    if isinstance(archive, np.ndarray):
-        raise ValueError(f"{path} is a single array with the ending of an archive. Rename it to .npy.")
-    return _Arrays(path, archive)
-
-
-def _frame_rate_key(arrays: _Arrays) -> str | None:
+def _frame_rate_key(arrays: Mapping[str, np.ndarray]) -> str | None:
     return next((key for key in ("mocap_framerate", "mocap_frame_rate") if key in arrays), None)
 
 
 def _amass_clip(
-    path: Path, arrays: _Arrays, frames_per_second: float = FRAMES_PER_SECOND, known_rate: float | None = None
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    frames_per_second: float = FRAMES_PER_SECOND,
+    known_rate: float | None = None,
 ) -> Clip:
     """A recording of AMASS (Mahmood et al., 2019): z up; of SMPL-H and SMPL-X the body's 22 joints are kept."""
     key = _frame_rate_key(arrays)
     if key is None:
-        raise ValueError(f"{path} has no mocap_framerate, which every AMASS recording has; it has {arrays.names}.")
+        raise ValueError(f"{path} has no mocap_framerate, which every AMASS recording has; it has {_names(arrays)}.")
     rate = np.asarray(arrays[key] if known_rate is None else known_rate)
     if rate.size != 1 or rate.dtype.kind not in "iuf" or not 0 < float(rate.reshape(())) < math.inf:
         raise ValueError(f"{key} of {path} has to be one positive number, got {rate!r}.")
@@ -152,7 +126,7 @@ def _amass_clip(
     elif "poses" in arrays:
         body = arrays["poses"]
     else:
-        raise ValueError(f"{path} has no poses; it has {arrays.names}. Readable are {_FORMATS}.")
+        raise ValueError(f"{path} has no poses; it has {_names(arrays)}. Readable are {_FORMATS}.")
     if body.ndim != 2 or body.shape[1] < 66 or body.shape[1] % 3:
         raise ValueError(f"The poses of {path} are {body.shape}; AMASS has (T, 156), its 72 of SMPL or 165 of SMPL-X.")
     body = _checked(path, body[::step, :66]).reshape(-1, 22, 3)
@@ -161,11 +135,11 @@ def _amass_clip(
     return Clip("/".join((*folders, path.stem)), "/".join(folders), poses, "z", step)
 
 
-def _array_clips(path: Path, arrays: _Arrays) -> list[Clip]:
+def _array_clips(path: Path, arrays: Mapping[str, np.ndarray]) -> list[Clip]:
     """Plain poses; with `clip` (one index per frame) and `clip_name` also which recording a frame is from, y up."""
-    key = next((k for k in ("poses", "pose") if k in arrays), arrays.names[0] if len(arrays.names) == 1 else None)
+    key = next((k for k in ("poses", "pose") if k in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
     if key is None:
-        raise ValueError(f"{path} holds {arrays.names}, none of which is called poses. Readable are {_FORMATS}.")
+        raise ValueError(f"{path} holds {_names(arrays)}, none of which is called poses. Readable are {_FORMATS}.")
     poses, has_root = _full_poses(path, arrays[key])
     if "clip" not in arrays or "clip_name" not in arrays:
         return [Clip(path.stem, path.stem, poses, "any" if has_root else "none")]

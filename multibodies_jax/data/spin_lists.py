@@ -262,11 +262,8 @@ class _Arrays:
         if not path.is_file():
             there = sorted(p.stem for p in path.parent.glob("*.npz")) if path.parent.is_dir() else []
             raise ListError(f"There is no list {path}. In its folder: {', '.join(there) or 'no .npz at all'}.")
-        try:
-            self._file = np.load(path, allow_pickle=False)
-            self._names = set(self._file.files)
-        except Exception as error:  # Zip and NumPy raise many types on damaged files.
-            raise ListError(f"{path} cannot be read as .npz ({error or type(error).__name__}).") from error
+        self._file = untrusted.Npz(path, "Download the list again.", ListError)
+        self._names = set(self._file)
 
     def __contains__(self, key: str) -> bool:
         return key in self._names
@@ -276,13 +273,13 @@ class _Arrays:
             raise ListError(f"{self._path} lacks {key!r}; it has {', '.join(sorted(self._names)) or 'no arrays'}.")
         try:
             return self._file[key]
-        except Exception as error:
+        except ListError as error:
             if "allow_pickle" in str(error):
                 raise ListError(
                     f"{self._path}: {key!r} is an array of Python objects, which can hold code and is not opened. Where "
                     f"you trust the file, store it again with {key}=np.array(list(old[{key!r}])), which gives it a type."
                 ) from error
-            raise ListError(f"{self._path}: {key!r} cannot be read ({error or type(error).__name__}).") from error
+            raise
 
     def refuse_foreign(self) -> None:
         """Refuses a list that has under other names what this one would then lack without a word."""

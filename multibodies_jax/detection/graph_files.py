@@ -10,12 +10,13 @@ import base64
 import binascii
 import dataclasses
 import graphlib
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+
+from multibodies_jax import untrusted
 
 Kind = Literal["convolution", "depthwise", "sum", "doubling"]
 
@@ -112,13 +113,7 @@ def read(model: bytes, weights: bytes, image: str, outputs: Mapping[str, str]) -
 
 
 def _json(model: bytes) -> dict:
-    try:
-        content = json.loads(model)
-    except (ValueError, RecursionError) as error:
-        raise GraphError(f"the model file is no valid JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise GraphError(f"the model file holds a {type(content).__name__}; a graph model is an object.")
-    return content
+    return untrusted.parse_json(model, "the model file", dict, "A graph model is an object.", GraphError)
 
 
 def _nodes(content: dict) -> dict[str, dict]:

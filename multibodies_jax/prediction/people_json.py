@@ -1,9 +1,10 @@
 """Values of JSON files that others wrote, checked: a wrong one gives a `PeopleError` that says where it stands."""
 
-import json
 import math
 import pathlib
 from typing import Any
+
+from multibodies_jax import untrusted
 
 _LARGEST_FILE = 2**30
 _LARGEST_NUMBER = 1e6
@@ -14,21 +15,16 @@ class PeopleError(ValueError):
 
 
 def load(path: pathlib.Path) -> Any:
-    """The content of a JSON file of at most 1 GiB.
+    """The object or list of a JSON file of at most 1 GiB.
 
     Raises:
       PeopleError: it cannot be read, is larger, or is no JSON.
     """
+    advice = "Give the file that a pose estimator wrote, with the people of these images only."
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise PeopleError(f"{path}: larger than {_LARGEST_FILE >> 20} MiB; keep the people of these images only.")
-        return json.loads(path.read_text(encoding="utf-8-sig"))  # With or without a mark at its beginning.
-    except OSError as error:
-        raise PeopleError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, PeopleError):
-            raise
-        raise PeopleError(f"{path}: no valid JSON ({error}).") from error
+        return untrusted.read_json(path, (dict, list), advice, PeopleError, _LARGEST_FILE)
+    except FileNotFoundError as error:
+        raise PeopleError(f"{path} cannot be read: there is no such file.") from error
 
 
 def items(value: Any, where: str) -> list:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from multibodies_jax import io
+from multibodies_jax import io, untrusted
 from multibodies_jax.export import camera
 from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses import quantize
@@ -110,6 +110,11 @@ _SINCE_2 = (
 
 class PredictionError(ValueError):
     """A file of predictions that cannot be used; the message names it and the cause."""
+
+
+_LARGEST_BYTES = 2**26  # Of one array; a prediction of 1,000 hypotheses has 2 MB.
+_MOST_HYPOTHESES = 10_000
+_MOST_REPEATED = 10_000  # Starts and iterations of the quantizer: more are not waited for.
 
 
 class VideoTableError(PredictionError):
@@ -244,8 +249,11 @@ def choose_again(record: Record, n: int) -> Record:
       ValueError: n is not in 1..M.
     """
     try:
-        return choose(record, n, json.loads(str(record["quantizer"])))
-    except (json.JSONDecodeError, TypeError) as error:
+        settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
+        if max(settings.get("starts", 1), settings.get("iterations", 1)) > _MOST_REPEATED:
+            raise TypeError(f"starts and iterations are at most {_MOST_REPEATED}, got {settings}")
+        return choose(record, n, settings)
+    except (untrusted.FileError, TypeError, OverflowError) as error:
         raise DamagedSettingsError(
             f"the quantizer's settings are damaged: person {record['person']} of {record['image']} ({error})."
         ) from error
@@ -288,16 +296,17 @@ def load(path: str | os.PathLike) -> Record:
     Raises:
       PredictionError: the file cannot be read, or is not what `save` writes (`VideoTableError` of a video's table).
     """
+    advice = "Give a file that `multibodies predict` wrote."
     try:
-        with np.load(path, allow_pickle=False) as file:
-            record = {name: file[name] for name in file.files}
-    except Exception as error:  # Zip, zlib and NumPy raise many types on damaged files.
-        raise PredictionError(f"{path}: cannot be read as a prediction ({error or type(error).__name__}).") from error
-    if "video" in record and "frames" in record:
-        raise VideoTableError(
-            f"{path}: this is the table of a person of a video (docs/usage.md); the animated .glb, the .bvh files and the "
-            "overlay were written beside it. Predictions of photographs are meant here."
-        )
+        with untrusted.open_npz(path, advice, PredictionError, _LARGEST_BYTES) as file:
+            if "video" in file and "frames" in file:
+                raise VideoTableError(
+                    f"{path}: this is the table of a person of a video (docs/usage.md); the animated .glb, the .bvh files and "
+                    "the overlay were written beside it. Predictions of photographs are meant here."
+                )
+            record = {name: file[name] for name in file if name in SHAPES}  # Others are not even read.
+    except FileNotFoundError as error:
+        raise PredictionError(f"{path} cannot be read: there is no such file. {advice}") from error
     old = np.array_equal(record.get("format", 0), 1)
     record.setdefault("placed", np.zeros(24, np.float32))
     record.setdefault("annotation", np.array(""))
@@ -315,9 +324,10 @@ def load(path: str | os.PathLike) -> Record:
                 raise PredictionError(f"{path}: {name} has the shape {value.shape}, expected {shape} with {sizes}.")
         if value.dtype.kind != "U" and name != "all_error_px" and not np.isfinite(value).all():
             raise PredictionError(f"{path}: {name} is not finite.")
-    if record["format"] not in (1, _FORMAT) or sizes["M"] < 1:
+    if record["format"] not in (1, _FORMAT) or not 1 <= sizes["M"] <= _MOST_HYPOTHESES:
         raise PredictionError(
-            f"{path}: format {record['format']} with {sizes['M']} hypotheses; expected format 1 or {_FORMAT}, 1 or more."
+            f"{path}: format {record['format']} with {sizes['M']} hypotheses; expected format 1 or {_FORMAT}, 1 to "
+            f"{_MOST_HYPOTHESES:,} hypotheses."
         )
     if np.min(record["image_size"]) < 1 or not record["box_scale"] > 0 or not record.get("focal_px", 1) > 0:
         raise PredictionError(

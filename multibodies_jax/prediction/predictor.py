@@ -10,7 +10,6 @@ vertices = model.mesh(multibodies_jax.pick(hyps, chosen.medoid))      # (1, 5, V
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from configs import default
-from multibodies_jax import detection
+from multibodies_jax import detection, untrusted
 from multibodies_jax.batch import Inputs
 from multibodies_jax.body import smpl
 from multibodies_jax.data import images
@@ -319,7 +318,14 @@ def stored_config(workdir: pathlib.Path) -> Any:
     path = workdir / "config.json"
     if not path.is_file():
         raise ValueError(f"{workdir} has no config.json: give a folder that `multibodies train` or `convert` made.")
-    return config_of(json.loads(path.read_text(encoding="utf-8")))
+    stored = untrusted.read_json(path, dict, f"Restore it, or train in another folder than {workdir}.", ValueError)
+    try:
+        return config_of(stored)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no config that a version of this program wrote ({type(error).__name__}: {error}): restore it, or "
+            f"train in another folder than {workdir}."
+        ) from error
 
 
 def config_of(stored: Mapping[str, Any]) -> Any:

@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from multibodies_jax import io, programs
+from multibodies_jax import io, programs, untrusted
 from multibodies_jax.data import sources
 from multibodies_jax.models import folding
 from multibodies_jax.prediction import predictor
@@ -138,21 +137,14 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]
       PretrainedError: no such file, or one that is damaged or of another version.
     """
     again = "reinstall the package, or make it with `make pretrained`"
+    advice = f"It is damaged or no file of weights: {again}."
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > LARGEST_BYTES:
-            raise PretrainedError(f"{path}: {size} bytes of arrays; files of weights have at most {LARGEST_BYTES}.")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(str(arrays.pop(_TEXT)))
-        version, digest = about["format"], about["sha256"]
+        arrays = untrusted.read_npz(path, advice, PretrainedError, LARGEST_BYTES)
     except FileNotFoundError as error:
         raise PretrainedError(f"There is no file of weights {path}: {again}.") from error
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        if isinstance(error, PretrainedError):
-            raise
-        raise PretrainedError(f"{path} is damaged or no file of weights ({error}): {again}.") from error
+    text = arrays.pop(_TEXT, np.array(""))
+    about = untrusted.parse_json(str(text), f"{_TEXT} of {path}", dict, advice, PretrainedError)
+    version, digest = about.get("format"), about.get("sha256")
     if version != _FORMAT:
         raise PretrainedError(f"{path} has format {version}, and this version reads {_FORMAT}: {again}.")
     if digest != _digest(arrays):

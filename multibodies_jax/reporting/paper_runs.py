@@ -23,7 +23,7 @@ from typing import Any
 from ml_collections.config_flags import config_path
 
 from configs import default
-from multibodies_jax import programs
+from multibodies_jax import programs, untrusted
 
 STOPPED = 75  # Exit status when the time is over (sysexits: try again).
 _SECONDS_TO_SAVE = 120
@@ -217,8 +217,8 @@ def _finished(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> bool
     wanted = json.loads(config.to_json_best_effort())
     try:
         if run.evaluated:
-            return json.loads((folder / "results.json").read_text(encoding="utf-8"))["config"] == wanted
-        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            return untrusted.read_json(folder / "results.json")["config"] == wanted
+        stored = untrusted.read_json(folder / "config.json")
         return stored == wanted and (folder / "checkpoints" / str(config.train.steps)).is_dir()
     except (OSError, ValueError, KeyError):
         return False

@@ -1,7 +1,6 @@
 """Figures of a report: error for every n, training, reliability, error against shape, hypotheses for the same images."""
 
 import pathlib
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from multibodies_jax import untrusted
 from multibodies_jax.body import body_files, smpl
 from multibodies_jax.reporting import extras, runs, statistics, tables, text
 from multibodies_jax.training import logs
@@ -200,12 +200,11 @@ def _shape_series(cast: runs.Cast, dataset: str) -> dict[str, np.ndarray]:
 
 def _read_examples(run: runs.Run) -> dict[str, np.ndarray] | None:
     try:
-        with np.load(run.path / "figures" / "examples.npz", allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        arrays = untrusted.read_npz(run.path / "figures" / "examples.npz")
+    except (OSError, ValueError):
         return None
-    count = len(arrays.get("example_id", ()))
-    whole = count and all(name in arrays and len(arrays[name]) == count for name in (*_ARRAYS, "truth_valid"))
+    count = np.size(arrays.get("example_id", ()))
+    whole = count and all(np.shape(arrays.get(name, 0))[:1] == (count,) for name in (*_ARRAYS, "truth_valid"))
     return arrays if whole else None
 
 

@@ -6,14 +6,13 @@ import glob
 import json
 import math
 import pathlib
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax import io
+from multibodies_jax import io, untrusted
 from multibodies_jax.evaluation import ablations, intervals, metrics, protocols
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, provenance, tuned
@@ -225,21 +224,17 @@ def load(path: pathlib.Path) -> Run:
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RefusedError(f"{path} cannot be read ({error}): make it again.") from error
-    if not isinstance(value, dict):
-        raise RefusedError(f"{path} holds no object but {type(value).__name__}: make it again.")
-    return value
+        return untrusted.read_json(path, dict, "Make it again.", RefusedError)
+    except FileNotFoundError as error:
+        raise RefusedError(f"{path} is not there any more: make it again.") from error
 
 
 def _read_arrays(folder: pathlib.Path) -> dict[str, np.ndarray]:
     path = folder / "per_example.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise RefusedError(f"{path} cannot be read ({error}): evaluate it again.") from error
+        return untrusted.read_npz(path, "Evaluate it again.", RefusedError)
+    except FileNotFoundError as error:
+        raise RefusedError(f"{path} is not there any more: evaluate it again.") from error
 
 
 def _check_result(run: Run) -> None:

@@ -52,6 +52,9 @@ def modern(tree: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
       "loss.best" -> 25.0 and so on. A constant of today that had another value keeps its old name, and therefore
       differs from every config of today.
+
+    Raises:
+      ValueError: a field that has to be changed is no number.
     """
     flat: dict[str, Any] = {
         name: None if name in _EMPTY and value == _EMPTY[name] else value for name, value in flatten(tree).items()
@@ -76,5 +79,10 @@ def modern(tree: Mapping[str, Any]) -> dict[str, Any]:
         width = trunk_width if flat.get("model.trunk") == "keypoints" else flat.get("model.width")
         flat["model.width"] = None if width == usual else width
     if flat.pop("loss.reduce", "mean") == "sum":  # The sum over M is M times the mean.
-        flat["loss.reprojection_all"] = flat["loss.reprojection_all"] * (flat["model.num_hypotheses"] or 1)
+        weight, count = flat.get("loss.reprojection_all"), flat.get("model.num_hypotheses") or 1
+        if not isinstance(weight, int | float) or not isinstance(count, int):
+            raise ValueError(
+                f"loss.reprojection_all is {weight!r} and model.num_hypotheses {count!r}; both are numbers."
+            )
+        flat["loss.reprojection_all"] = weight * count
     return {name: value for name, value in flat.items() if _OPTIONAL.get(name, ...) != value}

@@ -1,6 +1,5 @@
 """A trunk that does not change, run once: its features over augmented passes of the training sets, kept on disk."""
 
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from multibodies_jax import io
+from multibodies_jax import io, untrusted
 
 _MANIFEST = "manifest.json"
 
@@ -41,11 +40,12 @@ def open_cache(
             with io.new_folder(folder) as temporary:
                 _make(temporary, description, count, batches, trunk)
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        rows = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in manifest["arrays"]}
+        manifest = untrusted.read_json(folder / _MANIFEST, advice="It is no manifest.")
+        rows = {name: untrusted.read_npy(folder / f"{name}.npy", mapped=True) for name in manifest["arrays"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} is no cache of features ({error}): delete that folder.") from error
-    if manifest.get("description") != dict(description) or {len(values) for values in rows.values()} != {count}:
+    counts = {values.shape[:1] for values in rows.values()}
+    if manifest.get("description") != dict(description) or counts != {(count,)}:
         raise ValueError(f"{folder} is a cache of other features: delete that folder.")
     return rows
 

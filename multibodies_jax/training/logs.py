@@ -88,7 +88,7 @@ def read(directory: str | os.PathLike) -> list[dict[str, Any]]:
             break
         try:
             values = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict) or not isinstance(values.get("step"), int):
             raise ValueError(

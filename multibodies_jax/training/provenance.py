@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from configs import default
-from multibodies_jax import io
+from multibodies_jax import io, untrusted
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, config_versions
 from multibodies_jax.training.setup import Bodies
@@ -66,7 +66,7 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False, writ
         if write:
             io.write_json(path, json.loads(config.to_json_best_effort()))
         return
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = untrusted.read_json(path, dict, f"Restore it, or use another folder than {workdir}.", ValueError)
     converted = stored.pop("converted", None)
     if converted and create:
         raise ValueError(

@@ -337,10 +337,10 @@ AMASS = np.zeros((4, 156))
         (raw(".npy", b""), "cannot be read"),
         (raw(".npz", b"PK\x03\x04 broken"), "cannot be read"),
         (raw(".pkl", b""), "no file of poses by its ending"),
-        (lambda path: path.with_suffix(".npy").write_bytes(npz_bytes(path)), "Rename it to .npz"),
-        (lambda path: path.with_suffix(".npz").write_bytes(npy_bytes(path)), "Rename it to .npy"),
+        (lambda path: path.with_suffix(".npy").write_bytes(npz_bytes(path)), "rename it to .npz"),
+        (lambda path: path.with_suffix(".npz").write_bytes(npy_bytes(path)), "rename it to .npy"),
         (archive(a=GOOD, b=GOOD), "none of which is called poses"),
-        (archive(poses=np.array([{}], object)), "poses of .* cannot be read as a plain array"),
+        (archive(poses=np.array([{}], object)), "cannot be read .*'poses' is damaged or no plain array"),
         (archive(poses=GOOD, clip=np.zeros(3, int), clip_name=["a"]), r"for each of 4 frames.*shape \(3,\)"),
         (archive(poses=GOOD, clip=np.ones(4, int), clip_name=["a"]), "index into the 1 clip_name"),
         (archive(poses=GOOD, clip=np.zeros(4), clip_name=["a"]), "array float64"),
@@ -379,7 +379,7 @@ def test_missing_files_and_empty_folders_are_refused(tmp_path):
 
 def test_a_folder_with_something_else_names_the_file(tmp_path):
     np.savez(tmp_path / "weights.npz", a=np.zeros(3))
-    with pytest.raises(ValueError, match=r"weights.npz has no mocap_framerate.*it has \('a',\)"):
+    with pytest.raises(ValueError, match=r"weights.npz has no mocap_framerate.*it has a"):
         pose_readers.read(tmp_path)
 
 

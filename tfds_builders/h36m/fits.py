@@ -6,7 +6,6 @@ axis and hips must point as the 3D joints do. What does not is left out and coun
 
 import dataclasses
 import functools
-import json
 import pathlib
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
+from multibodies_jax import untrusted
 from multibodies_jax.body import pickles
 from multibodies_jax.geometry import joints
 from tfds_builders.h36m import archive
@@ -23,6 +23,7 @@ from tfds_builders.h36m.metadata import Metadata
 _MOSH_FOLDERS = ("", "neutrSMPL_H3.6", "neutrMosh/neutrSMPL_H3.6", "mosh/neutrMosh/neutrSMPL_H3.6")
 _MOSH_STEPS = (1, 5)  # 50 fps as the poses, or 10 fps.
 _LENGTH_SLACK = 2  # Rows by which a fit may be longer or shorter than the poses.
+_LARGEST = 2**30  # Bytes of a file of NeuralAnnot.
 _NEURAL_ANNOT = ("Human36M_subject{}_SMPL_NeuralAnnot.json", "Human36M_subject{}_smpl_param.json")
 _AGREES = 0.5  # Cosine: 60 degrees. Fits agree far better, wrong frames of reference far worse.
 
@@ -102,14 +103,20 @@ def _neural_annot_path(folder: pathlib.Path, recording: Recording) -> pathlib.Pa
 
 def _neural_annot(path: pathlib.Path, recording: Recording, frames: int, metadata: Metadata) -> Fit:
     action, subaction = metadata.sequences.get((recording.subject, recording.stem), ("?", "?"))
-    people = _load_json(path).get(action, {}).get(subaction, {})
+    people = _load_json(path)
+    for name in (action, subaction):
+        people = people.get(name, {})
+        if not isinstance(people, dict):
+            raise FitError("a NeuralAnnot fit that is not sorted by action, subaction and frame")
     fit = Fit(np.zeros((frames, 24, 3)), np.zeros((frames, 10)), np.zeros(frames, bool))
     for frame, person in people.items():
+        if not frame.isdecimal():
+            raise FitError(f"frame {frame[:20]!r} of a NeuralAnnot fit, which is no number")
         if (index := int(frame)) < frames:
             try:
                 fit.pose[index] = np.asarray(person["pose"], np.float64).reshape(24, 3)
                 fit.betas[index] = np.asarray(person["shape"], np.float64).reshape(10)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise FitError(f"frame {frame} of a NeuralAnnot fit without 72 `pose` and 10 `shape`") from error
             fit.valid[index] = True
     if not fit.valid.any():
@@ -121,10 +128,7 @@ def _neural_annot(path: pathlib.Path, recording: Recording, frames: int, metadat
 
 @functools.lru_cache(maxsize=1)  # One subject at a time: its recordings follow each other.
 def _load_json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON ({error}).") from error
+    return untrusted.read_json(path, dict, "Download it again.", largest=_LARGEST)
 
 
 def _checked(fit: Fit, poses: Float[np.ndarray, "F 17 3"], flips: tuple[bool, ...]) -> Fit:

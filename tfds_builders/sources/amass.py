@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from multibodies_jax import untrusted
 from multibodies_jax.data import pose_files, pose_readers
 from tfds_builders import features
 from tfds_builders.archives import Skip
@@ -104,8 +105,8 @@ def _read(path: pathlib.Path, name: str, frames_per_second: float) -> tuple[pose
     """A recording, and the shape of its person."""
     rate = next((rate for part, rate in _RATES.items() if part in name), None)
     clip = pose_readers.read_amass(path, frames_per_second, rate)
-    with np.load(path, allow_pickle=False) as content:
-        betas = np.asarray(content.get("betas", []))
+    with untrusted.open_npz(path) as content:
+        betas = content["betas"] if "betas" in content else np.zeros(0)
     if betas.ndim != 1 or len(betas) < 10 or betas.dtype.kind not in "iuf" or not np.all(np.isfinite(betas)):
         raise ValueError(f"betas of {path} are {betas.shape} {betas.dtype}; they should be 10 or more finite numbers.")
     return clip, betas[:10]

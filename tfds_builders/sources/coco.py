@@ -1,16 +1,17 @@
 """COCO's people with keypoints (Lin et al., 2014): `person_keypoints_train2014.json`."""
 
-import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from multibodies_jax import untrusted
 from multibodies_jax.geometry import boxes, joints
 from tfds_builders.archives import Skip
 from tfds_builders.sources import joint_sets, rows
 from tfds_builders.sources.rows import SPIN_PADDING, Row
 
+_LARGEST = 2**30  # Bytes; the file of 2017 has 240 MB.
 _LIMBS = slice(5, 17)  # Shoulders, elbows, wrists, hips, knees, ankles.
 
 
@@ -28,30 +29,33 @@ def read(path: pathlib.Path, split: str = "train") -> list[Row | Skip]:
     """
     content = _load(path)
     _check_names(path, content["categories"])
-    images = {entry["id"]: entry for entry in content["images"]}
     result = []
+    try:
+        images = {entry["id"]: entry for entry in content["images"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: an entry of images is no object with an id ({error!r}). Download it again."
+        ) from error
     for annotation in content["annotations"]:
         try:
             result.append(_row(annotation, images[annotation["image_id"]], split))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path}: annotation {annotation!r:.200} is not as COCO's are ({error!r}).") from error
     return result
 
 
 def _load(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON ({error}). Download it again.") from error
+    content = untrusted.read_json(path, dict, "Download it again.", largest=_LARGEST)
     wanted = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in wanted):
+    if not all(isinstance(content.get(key), list) for key in wanted):
         raise ValueError(f"{path} is not COCO's: it should be an object with the lists {', '.join(wanted)}.")
     return content
 
 
 def _check_names(path: pathlib.Path, categories: list[dict[str, Any]]) -> None:
-    names = next((category.get("keypoints") for category in categories if category.get("name") == "person"), None)
-    if names is None or tuple(names) != joints.COCO17:
+    people = (entry for entry in categories if isinstance(entry, dict) and entry.get("name") == "person")
+    names = next((category.get("keypoints") for category in people), None)
+    if names != list(joints.COCO17):
         raise ValueError(
             f"{path}: the category `person` has the keypoints {names}, expected {list(joints.COCO17)}. Is it "
             "`instances_...json` instead of `person_keypoints_...json`?"

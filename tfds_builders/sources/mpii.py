@@ -1,6 +1,5 @@
 """MPII Human Pose (Andriluka et al., 2014): the official .mat, the JSON of pose estimators, the HDF5 of Stacked Hourglass."""
 
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from multibodies_jax import untrusted
 from tfds_builders.archives import Skip
 from tfds_builders.sources import joint_sets, mat, rows
 from tfds_builders.sources.rows import Row
@@ -38,10 +38,7 @@ def read_mat(path: pathlib.Path) -> list[Row | Skip]:
 
 def read_json(path: pathlib.Path) -> list[Row | Skip]:
     """As `read_mat`, from `train.json`: a list of people with image, center, scale, joints and joints_vis."""
-    try:
-        people = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON ({error}). Download it again.") from error
+    people = untrusted.read_json(path, list, "Download it again.")
     result, counts = [], {}
     for index, person in enumerate(people):
         try:
@@ -49,7 +46,7 @@ def read_json(path: pathlib.Path) -> list[Row | Skip]:
             joints = np.asarray(person["joints"], np.float64).reshape(16, 2)
             seen = np.asarray(person["joints_vis"], np.float64).reshape(16) > 0
             box = _adjusted(np.asarray(person["center"], np.float64).reshape(2), float(person["scale"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path}: person {index} is not as in MPII's JSON ({error!r}).") from error
         counts[image] = counts.get(image, -1) + 1
         result.append(_row(image, counts[image], np.where(seen[:, None], joints, 0.0), box))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from multibodies_jax import untrusted
 from multibodies_jax.data import image_layouts, spin_lists
 from tfds_builders.archives import BuildError, Skip
 from tfds_builders.sources import rows, trees
@@ -113,17 +114,17 @@ def read_fits(
     Raises:
       ValueError: the file cannot be used, or has another number of rows.
     """
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            pose, betas, flag = content[:, :72], content[:, 72:], np.ones(len(content))
-        else:
-            shape = next(key for key in ("shape", "betas") if key in content)
+    advice = "Fits of SMPL are an .npy (N, 82), or an .npz with pose and shape."
+    if path.suffix == ".npz":
+        with untrusted.open_npz(path, advice) as content:
             flag_name = next((key for key in _FLAGS if key in content), None)
-            pose, betas = content["pose"], content[shape]
-            flag = np.ones(len(pose)) if flag_name is None else content[flag_name]
-    except Exception as error:  # NumPy raises many things on damaged files.
-        raise ValueError(f"{path} cannot be read as fits of SMPL ({error!r}): (N, 82), or pose and shape.") from error
+            pose, betas = content["pose"], content["betas" if "shape" not in content else "shape"]
+            flag = np.ones(np.shape(pose)[:1]) if flag_name is None else content[flag_name]
+    else:
+        array = np.atleast_2d(untrusted.read_npy(path, advice))
+        pose, betas, flag = array[:, :72], array[:, 72:], np.ones(len(array))
+    if any(array.dtype.kind not in "biuf" for array in (pose, betas, flag)):
+        raise ValueError(f"{path} has other arrays than numbers. {advice}")
     if pose.shape != (count, 72) or betas.shape != (count, 10) or flag.shape != (count,):
         raise ValueError(
             f"{path} has poses {pose.shape}, shapes {betas.shape} and flags {flag.shape}; the list has {count} rows, so "
