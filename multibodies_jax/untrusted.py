@@ -88,7 +88,7 @@ def _json(content: str | bytes, expected: type | tuple[type, ...]) -> Any:
         kinds = expected if isinstance(expected, tuple) else (expected,)
         wanted = " or ".join(_JSON_NAMES.get(kind, kind.__name__) for kind in kinds)
         raise FileError(f"it holds {_shortened(json.dumps(value))}, and {wanted} was expected")
-    level = [value]
+    level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(_MOST_DEPTH):
         level = [
             inner

@@ -15,14 +15,14 @@ class PeopleError(ValueError):
 
 
 def load(path: pathlib.Path) -> Any:
-    """The object or list of a JSON file of at most 1 GiB.
+    """The content of a JSON file of at most 1 GiB.
 
     Raises:
       PeopleError: it cannot be read, is larger, or is no JSON.
     """
     advice = "Give the file that a pose estimator wrote, with the people of these images only."
     try:
-        return untrusted.read_json(path, (dict, list), advice, PeopleError, _LARGEST_FILE)
+        return untrusted.read_json(path, object, advice, PeopleError, _LARGEST_FILE)
     except FileNotFoundError as error:
         raise PeopleError(f"{path} cannot be read: there is no such file.") from error
 

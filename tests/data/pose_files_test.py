@@ -340,7 +340,7 @@ AMASS = np.zeros((4, 156))
         (lambda path: path.with_suffix(".npy").write_bytes(npz_bytes(path)), "rename it to .npz"),
         (lambda path: path.with_suffix(".npz").write_bytes(npy_bytes(path)), "rename it to .npy"),
         (archive(a=GOOD, b=GOOD), "none of which is called poses"),
-        (archive(poses=np.array([{}], object)), "cannot be read .*'poses' is damaged or no plain array"),
+        (archive(poses=np.array([{}], object)), "cannot be read as .*'poses' is damaged or no plain array"),
         (archive(poses=GOOD, clip=np.zeros(3, int), clip_name=["a"]), r"for each of 4 frames.*shape \(3,\)"),
         (archive(poses=GOOD, clip=np.ones(4, int), clip_name=["a"]), "index into the 1 clip_name"),
         (archive(poses=GOOD, clip=np.zeros(4), clip_name=["a"]), "array float64"),

@@ -189,9 +189,9 @@ def test_a_broken_file_of_a_folder_is_named_and_the_others_are_read(tmp_path):
     assert sorted(found) == ["a", "b"] and len(found["a.jpg"].people) == 1 and found["b.jpg"].people == ()
     (problem,) = found["b.jpg"].problems
     assert re.search(r"b_keypoints.json: people\[0\].pose_keypoints_2d has 51 numbers", problem)
-    assert len(found.problems) == 1 and "c.json: no valid JSON" in found.problems[0]
+    assert len(found.problems) == 1 and "c.json cannot be read as JSON" in found.problems[0]
     (tmp_path / "a_keypoints.json").unlink()
-    with pytest.raises(people.PeopleError, match=r"c.json: no valid JSON.* None of the 2 entries can be used"):
+    with pytest.raises(people.PeopleError, match=r"c.json cannot be read as JSON.* None of the 2 entries can be used"):
         people.read_people(tmp_path)
 
 

@@ -310,7 +310,7 @@ def test_requantize_refuses_what_it_cannot_do(tmp_path, body, capsys):
     assert requantize.main([str(file), "--n=7", f"--out={file}"]) == 2
     assert "choose 1 to 6" in capsys.readouterr().err and file.read_bytes() == before
     assert requantize.main([str(folder / "a.png"), "--n=1", f"--out={file}"]) == 2
-    assert "a.png: cannot be read as a prediction" in capsys.readouterr().err and file.read_bytes() == before
+    assert "a.png cannot be read as an archive of arrays" in capsys.readouterr().err and file.read_bytes() == before
     with pytest.raises(SystemExit) as leave:
         requantize.main(["--help"])
     assert leave.value.code == 0 and "requantize" in capsys.readouterr().out

@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import h5py
 import numpy as np
 
 from multibodies_jax import untrusted
@@ -14,6 +13,8 @@ from tfds_builders.sources.rows import Row
 
 # What Stacked Hourglass did to every box before it wrote train.h5, which SPIN's boxes come from.
 _LOWERED_PX, _ENLARGED = 15.0, 1.25
+
+_ARRAYS = ("imgname", "center", "scale", "part")  # Of train.h5.
 
 
 def read_mat(path: pathlib.Path) -> list[Row | Skip]:
@@ -32,7 +33,7 @@ def read_mat(path: pathlib.Path) -> list[Row | Skip]:
     try:
         pairs = list(zip(_list(release.annolist), np.atleast_1d(release.img_train), strict=True))
         return [row for entry, train in pairs if train for row in _people_of_image(entry)]
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise mat.MatError(f"RELEASE of {path} is not as in the official release ({error}).") from error
 
 
@@ -56,18 +57,22 @@ def read_json(path: pathlib.Path) -> list[Row | Skip]:
 def read_h5(path: pathlib.Path) -> list[Row | Skip]:
     """As `read_mat`, from `train.h5`: whole pixels, and boxes that are lowered and enlarged already."""
     try:
-        with h5py.File(path, "r") as file:
-            names, center, scale, part = (np.asarray(file[key]) for key in ("imgname", "center", "scale", "part"))
-    except (OSError, KeyError) as error:
+        arrays = mat.read_v73(path, _ARRAYS)  # Such a file is HDF5, too.
+    except mat.MatError as error:
         raise ValueError(f"{path} is not Stacked Hourglass's train.h5 ({error}).") from error
-    if part.shape != (len(names), 16, 2) or names.dtype.kind != "S":
+    names, center, scale, part = (arrays[key] for key in _ARRAYS)
+    shapes = {"center": (len(names), 2), "scale": (len(names),), "part": (len(names), 16, 2)} if names.ndim == 1 else {}
+    right = shapes and all(
+        arrays[key].shape == shape and arrays[key].dtype.kind in "iuf" for key, shape in shapes.items()
+    )
+    if not right or names.dtype.kind != "S":
         raise ValueError(
             f"{path}: imgname {names.dtype} {names.shape} and part {part.shape}; expected text (N,) and (N, 16, 2). A newer "
             "`annot.h5` has other boxes: use mpii/official or mpii/json."
         )
     result, counts = [], {}
     for name, *person in zip(names, part, center, scale, strict=True):
-        image = name.decode()
+        image = name.decode("utf-8", "replace")
         counts[image] = counts.get(image, -1) + 1
         result.append(_row(image, counts[image], person[0], (person[1], float(person[2]))))
     return result
