@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -94,17 +95,17 @@ def read_amass(path: Path, frames_per_second: float = FRAMES_PER_SECOND, rate: f
         return _amass_clip(path, arrays, frames_per_second, rate)
 
 
-def _names(arrays: Mapping[str, np.ndarray]) -> str:
+def _names(arrays: Mapping[str, Any]) -> str:
     return ", ".join(arrays) or "no arrays"
 
 
-def _frame_rate_key(arrays: Mapping[str, np.ndarray]) -> str | None:
+def _frame_rate_key(arrays: Mapping[str, Any]) -> str | None:
     return next((key for key in ("mocap_framerate", "mocap_frame_rate") if key in arrays), None)
 
 
 def _amass_clip(
     path: Path,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any],
     frames_per_second: float = FRAMES_PER_SECOND,
     known_rate: float | None = None,
 ) -> Clip:
@@ -135,7 +136,7 @@ def _amass_clip(
     return Clip("/".join((*folders, path.stem)), "/".join(folders), poses, "z", step)
 
 
-def _array_clips(path: Path, arrays: Mapping[str, np.ndarray]) -> list[Clip]:
+def _array_clips(path: Path, arrays: Mapping[str, Any]) -> list[Clip]:
     """Plain poses; with `clip` (one index per frame) and `clip_name` also which recording a frame is from, y up."""
     key = next((k for k in ("poses", "pose") if k in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
     if key is None:
