@@ -77,7 +77,8 @@ def _prediction(path: pathlib.Path) -> None:
     known = {"format": 2, "box_scale": 1.0, "focal_px": 50.0, "quantizer": "{}", "image_size": [40, 30]}
     record = {}
     for name, shape in prediction_file.SHAPES.items():
-        plain = np.full([sizes.get(str(length), length) for length in shape], known.get(name, 1.0))
+        lengths = tuple(length if isinstance(length, int) else sizes[length] for length in shape)
+        plain = np.full(lengths, known.get(name, 1.0))
         texts = name in (
             "joint_names",
             "image",
