@@ -76,6 +76,11 @@ def identity(value: Any, where: str) -> str:
     return str(int(value))
 
 
+def base_name(path: str) -> str:
+    """The name of a file without its folders, of POSIX or of Windows: `C:\\d\\a.jpg` is `a.jpg`."""
+    return pathlib.PurePosixPath(path.replace("\\", "/")).name
+
+
 def short(value: Any) -> str:
     """A value for a message."""
     text = repr(value)

@@ -8,7 +8,6 @@ unnormalised heat maps or logits. In OpenPose 1.41 was seen, AlphaPose states 0 
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -392,7 +391,7 @@ def _images(entries: list) -> tuple[dict[str, str], dict[str | int, tuple[int, i
     for index, entry in enumerate(entries):
         where = f"images[{index}]"
         try:
-            name = pathlib.PurePosixPath(people_json.field(entry, "file_name", (str,), where)).name
+            name = people_json.base_name(people_json.field(entry, "file_name", (str,), where))
             identity = people_json.identity(entry.get("id"), f"{where}.id")
             twice = {f"id {identity}", f"file name {name}"} & seen
             seen |= {f"id {identity}", f"file name {name}"}
@@ -455,7 +454,7 @@ def _results(content: Any, stem: str) -> Listing:
     def image_of(person: Any, where: str) -> str | int:
         image = person.get("image_id")
         identity = people_json.identity(image, f"{where}.image_id")
-        found = pathlib.PurePosixPath(identity).name if isinstance(image, str) else int(identity)
+        found = people_json.base_name(identity) if isinstance(image, str) else int(identity)
         if found == "":
             raise PeopleError(f"{where}.image_id is empty; expected is the name or the number of an image")
         images[found] = None
@@ -494,7 +493,7 @@ def _openpose(content: Any, stem: str) -> Listing:
 
 
 def _alphapose_by_image(content: Any, stem: str) -> Listing:
-    names = {name: pathlib.PurePosixPath(name).name for name in content}
+    names = {name: people_json.base_name(name) for name in content}
     if len(set(names.values())) < len(names) or "" in names.values():
         raise PeopleError("its images have equal or empty names without their folders")
     entries = [entry for name in content for entry in _bodies(content[name], names[name], f"[{name!r}].")]

@@ -448,3 +448,13 @@ def test_any_json_is_read_or_refused(tmp_path_factory, value, spot):
         return
     for entry in found.values():
         assert all(np.isfinite(person.keypoints).all() for person in entry.people)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "train/a.jpg", "C:\\d\\a.jpg", "d\\e/a.jpg"])
+def test_images_are_known_by_their_names_without_folders(tmp_path, name):
+    """Also those that a program on Windows wrote."""
+    image = {"id": 1, "file_name": name, "width": 100, "height": 100}
+    (tmp_path / "p.json").write_text(
+        json.dumps({"images": [image], "annotations": [], "categories": []}), encoding="utf-8"
+    )
+    assert list(people.read_people(tmp_path / "p.json")) == ["a.jpg"]
