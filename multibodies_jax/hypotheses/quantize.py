@@ -1,6 +1,7 @@
 """Quantization of M weighted hypotheses to n representatives (3D Multi-bodies, eqs 2 and 3)."""
 
 import functools
+import inspect
 from typing import Protocol, no_type_check
 
 import flax.struct
@@ -111,6 +112,7 @@ def select(
     temperature: float | Float[Array, ""] = 1.0,
     starts: int = 4,
     iterations: int = 30,
+    first_rows: Int[Array, "B rows"] | None = None,
 ) -> Quantized:
     """Chooses n representatives among M hypotheses by their joints (section 4.1).
 
@@ -125,12 +127,13 @@ def select(
       temperature: factor on the log-prior; 1 is eq (2) as printed.
       starts: see `quantize`.
       iterations: see `quantize`.
+      first_rows: of a reading that starts from rows of its points: those rows, instead of drawn ones.
 
     Returns:
       The representatives, centroids (B, n, 24, 3) in metres.
 
     Raises:
-      ValueError: if n is not in 1..M, an option is unknown, or (outside jit) joints or log-priors are not finite.
+      ValueError: if n is not in 1..M, an option is unknown, the reading takes no first rows, or (outside jit) joints or log-priors are not finite.
     """
     joints = hypotheses.joints24
     batch, num = joints.shape[:2]
@@ -138,7 +141,10 @@ def select(
     quantizer = QUANTIZERS[reading]
     points, log_weights = _weighted_points(hypotheses, weights, temperature)
     _check_keys(points, log_weights, keys)
-    found = quantizer(points, log_weights, n, keys, starts, iterations)
+    options = {} if first_rows is None else {"first_rows": first_rows}
+    if options.keys() - inspect.signature(quantizer).parameters.keys():
+        raise ValueError(f"The reading {reading!r} takes no first_rows: it does not start from rows of the points.")
+    found = quantizer(points, log_weights, n, keys, starts, iterations, **options)
     return found.replace(centroid=found.centroid.reshape(batch, n, *joints.shape[2:]))
 
 

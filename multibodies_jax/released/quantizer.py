@@ -7,7 +7,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from multibodies_jax.hypotheses.quantize import (
     QUANTIZERS,
@@ -45,6 +45,7 @@ def released(
     keys: Key[Array, "B"],
     starts: int = 1,
     iterations: int = 30,
+    first_rows: Int[Array, "B rows"] | None = None,
 ) -> Quantized:
     """The authors' choice (original code, A.5 and B.6): hypothesis 0 and n - 1 medoids of hypotheses 1 to M - 1.
 
@@ -56,11 +57,23 @@ def released(
       points: as of `quantize.quantize`, like `log_weights`, `n` and `keys`.
       starts: has no effect: the original starts once.
       iterations: most steps of Lloyd.
+      first_rows: the n - 1 rows of each example from which Lloyd starts, counted from hypothesis 1 as 0, so that a run of
+        the original is reproduced from its permutation; None draws them.
+
+    Raises:
+      ValueError: there are not n - 1 rows for each example, or (outside jit) one is no row of hypotheses 1 to M - 1.
     """
     del starts
+    batch, num, _ = points.shape
+    if first_rows is None:
+        first_rows = jnp.zeros((batch, 0), jnp.int32) if n in (1, num) else random_subset(num - 1, n - 1, keys)
+    elif first_rows.shape != (batch, n - 1):
+        raise ValueError(f"Expected first_rows {(batch, n - 1)}, n - 1 for each example, got {first_rows.shape}.")
+    elif not isinstance(first_rows, jax.core.Tracer) and bool(jnp.any((first_rows < 0) | (first_rows >= num - 1))):
+        raise ValueError(f"first_rows are counted from hypothesis 1 as 0, to {num - 2}; got one outside.")
     if n == 1:
         return first_alone(points, log_weights)
-    return _lloyd_medoids(points, log_weights, n, keys, iterations)
+    return _lloyd_medoids(points, log_weights, n, first_rows, iterations)
 
 
 def first_alone(points, log_weights) -> Quantized:
@@ -73,14 +86,13 @@ def first_alone(points, log_weights) -> Quantized:
 
 
 @functools.partial(jax.jit, static_argnames=("n", "iterations"))
-def _lloyd_medoids(points, log_weights, n: int, keys, iterations: int) -> Quantized:
+def _lloyd_medoids(points, log_weights, n: int, first_rows, iterations: int) -> Quantized:
     """`released` for n > 1."""
     rest, weights = points[:, 1:], log_weights[:, 1:]
     if n == points.shape[1]:
         medoid = assignment = jnp.broadcast_to(jnp.arange(n - 1, dtype=jnp.int32)[None], weights.shape)
         centroid = rest
     else:
-        first_rows = random_subset(rest.shape[1], n - 1, keys)
         assignment, centroid = lloyd.lloyd(rest, weights, first_rows, iterations)
         medoid = lloyd.nearest_points(rest, centroid)
     share = posterior_weights(weights)

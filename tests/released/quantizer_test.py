@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -77,3 +78,30 @@ def test_released_keeps_all_with_n_m_and_the_first_alone_with_n_1():
     expected = np.take_along_axis(softmax(h.log_prior), np.asarray(every.medoid), axis=1)
     np.testing.assert_allclose(every.prob, expected, atol=1e-6)
     np.testing.assert_array_equal(quantize.select(h, 1, keys(3), reading="released").medoid, [[0]] * 3)
+
+
+def test_a_run_is_reproduced_from_its_first_rows():
+    rng = np.random.default_rng(0)
+    points, log_w = jnp.asarray(rng.normal(size=(2, 9, 6)), jnp.float32), jnp.zeros((2, 9))
+    keys = jax.random.split(jax.random.key(3), 2)
+    drawn = quantize.random_subset(8, 3, keys)
+    own = quantizer.released(points, log_w, 4, keys)
+    same, other = (
+        quantizer.released(points, log_w, 4, keys[::-1], first_rows=rows)
+        for rows in (drawn, jnp.tile(jnp.arange(3), (2, 1)))
+    )
+    np.testing.assert_array_equal(same.medoid, own.medoid)
+    np.testing.assert_allclose(same.centroid, own.centroid, atol=1e-6)
+    assert not np.array_equal(other.centroid, own.centroid)
+    for rows, message in ((drawn[:, :2], r"Expected first_rows \(2, 3\)"), (drawn * 0 + 8, "to 7; got one outside")):
+        with pytest.raises(ValueError, match=message):
+            quantizer.released(points, log_w, 4, keys, first_rows=rows)
+
+
+def test_first_rows_are_for_a_reading_that_starts_from_rows():
+    hyps, rows = make_hypotheses(batch=2, num=9), jnp.tile(jnp.arange(3), (2, 1))
+    found = quantize.select(hyps, 4, keys(2), reading="released", first_rows=rows)
+    points, log_w = hyps.joints24.reshape(2, 9, 72), hyps.log_prior
+    np.testing.assert_array_equal(found.medoid, quantizer.released(points, log_w, 4, keys(2), first_rows=rows).medoid)
+    with pytest.raises(ValueError, match="reading 'paper' takes no first_rows"):
+        quantize.select(hyps, 4, keys(2), first_rows=rows)
