@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 PHOTOGRAPHS := multibodies_jax/embedded/photographs
 
-.PHONY: help demo pretrained tables test test-fast lint docs lock clean
+.PHONY: help demo pretrained tables test test-fast torture lint docs lock clean
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ test: $(VENV)/installed-dev  ## Run the whole test suite.
 
 test-fast: $(VENV)/installed-dev  ## Run the tests that take less than two seconds each.
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+torture: $(VENV)/installed-dev  ## Damage every kind of file and kill every kind of process, for MINUTES=10; docs/reliability.md.
+	$(BIN)/python -m tests.torture --minutes=$(or $(MINUTES),10)
 
 lint: $(VENV)/installed-dev  ## Formatting, lint and types.
 	$(BIN)/ruff format --check .
