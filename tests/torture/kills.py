@@ -108,6 +108,18 @@ def _kill_until_done(
     return _whole(found, target, log)
 
 
+def _asked(question: Callable[[], str], place: pathlib.Path) -> str:
+    """What a function says, asked in a process of its own: reading checkpoints starts threads, which no fork survives."""
+    answer = place / "answer.txt"
+
+    def ask() -> None:
+        answer.write_text(question(), encoding="utf-8")
+
+    answer.unlink(missing_ok=True)
+    status = _until_killed(ask, None, place / "log.txt")
+    return answer.read_text(encoding="utf-8") if status == 0 else f"exit status {status} on reading it"
+
+
 def _train(workdir: pathlib.Path) -> None:
     sources.load_people, sources.build_data = tiny.load_people, lambda config: None
     loop.train(tiny.config(), workdir)
@@ -116,17 +128,25 @@ def _train(workdir: pathlib.Path) -> None:
 def _training(place: pathlib.Path, shared: pathlib.Path, rng: np.random.Generator, found: counts.Counts) -> None:
     """A killed training continues to the same weights, bit for bit."""
     reference, took = shared / "reference", shared / "seconds"
-    if not reference.exists():
+    if not took.exists():
         _whole(found, lambda: _train(reference), place / "log.txt")  # Compiles; the next one is as long as others are.
         began = time.monotonic()
         _whole(found, lambda: _train(shared / "again"), place / "log.txt")
         took.write_text(str(time.monotonic() - began), encoding="utf-8")
     longest = float(took.read_text(encoding="utf-8"))
-    if _kill_until_done(lambda: _train(place / "run"), place, rng, found, longest, 6):
+    if not _kill_until_done(lambda: _train(place / "run"), place, rng, found, longest, 6):
+        return
+
+    def different() -> str:
+        names = []
         for folder in ("checkpoints", "hmr", "prior"):
             items = [checkpoints.restore(root / folder)[0] for root in (reference, place / "run")]
-            prints = [checkpoints.fingerprint(one) for one in items]
-            found.add(None if prints[0] == prints[1] else "silent", f"{folder}: other weights than without a kill")
+            if checkpoints.fingerprint(items[0]) != checkpoints.fingerprint(items[1]):
+                names.append(folder)
+        return " ".join(names)
+
+    names = _asked(different, place)
+    found.add("silent" if names else None, f"{names}: other weights than without a kill")
 
 
 def _saving(place: pathlib.Path, shared: pathlib.Path, rng: np.random.Generator, found: counts.Counts) -> None:
@@ -147,14 +167,15 @@ def _saving(place: pathlib.Path, shared: pathlib.Path, rng: np.random.Generator,
         if (checkpoints.latest_step(place / "run") or 0) == 0:
             found.add()  # Killed before the first step.
             continue
-        try:
+
+        def problem(before: int = before) -> str:
             items, metadata, step = checkpoints.restore(place / "run")
-        except checkpoints.CheckpointError as error:
-            found.add("silent", f"kill {number}: {error}")
-            return
-        good = step >= before and metadata == {"step": step} and all((x == step).all() for x in items["a"].values())
-        found.add(None if good else "silent", f"kill {number}: step {step} after {before}")
-        before = step
+            good = step >= before and metadata == {"step": step} and all((x == step).all() for x in items["a"].values())
+            return "" if good else f"step {step} after {before}, or not whole"
+
+        told = _asked(problem, place)
+        found.add("silent" if told else None, f"kill {number}: {told}")
+        before = checkpoints.latest_step(place / "run") or 0
 
 
 def results_under_kills(
