@@ -8,6 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from multibodies_jax.hypotheses import kmeans
@@ -194,7 +195,7 @@ def _weighted_points(
 def _check_finite(points: Float[Array, "B M D"], log_weights: Float[Array, "B M"]) -> None:
     """Raises on what cannot be clustered; while tracing, values are unknown and the energy becomes NaN instead."""
     bad_points, bad_weights = _not_finite(points, log_weights)
-    if isinstance(bad_points, jax.core.Tracer):
+    if isinstance(bad_points, core.Tracer):
         return
     bad_points, bad_weights = np.asarray(bad_points), np.asarray(bad_weights)
     if not (bad_points | bad_weights).any():

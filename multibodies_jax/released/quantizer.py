@@ -7,6 +7,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax import core
 from jaxtyping import Array, Float, Int, Key
 
 from multibodies_jax.hypotheses.quantize import (
@@ -69,7 +70,7 @@ def released(
         first_rows = jnp.zeros((batch, 0), jnp.int32) if n in (1, num) else random_subset(num - 1, n - 1, keys)
     elif first_rows.shape != (batch, n - 1):
         raise ValueError(f"Expected first_rows {(batch, n - 1)}, n - 1 for each example, got {first_rows.shape}.")
-    elif not isinstance(first_rows, jax.core.Tracer) and bool(jnp.any((first_rows < 0) | (first_rows >= num - 1))):
+    elif not isinstance(first_rows, core.Tracer) and bool(jnp.any((first_rows < 0) | (first_rows >= num - 1))):
         raise ValueError(f"first_rows are counted from hypothesis 1 as 0, to {num - 2}; got one outside.")
     if n == 1:
         return first_alone(points, log_weights)

@@ -81,8 +81,8 @@ def test_finds_the_best_partition_of_five_points(n, size):
 
 
 def test_two_clusters_merge_where_no_single_move_and_no_step_of_lloyd_finds_the_optimum():
-    points = np.float32([5, 7, 1, 5, 2])[None, :, None]
-    log_weights = np.log(np.float32([0.02, 0.03, 0.13, 0.25, 0.13]))[None]
+    points = np.array([5, 7, 1, 5, 2], np.float32)[None, :, None]
+    log_weights = np.log(np.array([0.02, 0.03, 0.13, 0.25, 0.13], np.float32))[None]
     found = quantize.quantize(jnp.tile(points, (50, 1, 1)), jnp.tile(log_weights, (50, 1)), 3, keys(50))
     np.testing.assert_allclose(found.energy, 0.065 / 0.56, rtol=1e-4)
     np.testing.assert_array_equal(found.assignment, np.tile([0, 2, 1, 0, 1], (50, 1)))

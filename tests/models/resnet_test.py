@@ -127,7 +127,7 @@ def test_running_variance_is_the_unbiased_one_and_one_value_has_none():
     }
     for values, expected in (([0.0, 1.0], 0.95), ([3.0], 0.9)):
         _, changed = norm.apply(start, jnp.array(values)[:, None], mutable=["batch_stats"])
-        np.testing.assert_allclose(changed["batch_stats"]["var"], expected, rtol=1e-6)
+        np.testing.assert_allclose(np.asarray(changed["batch_stats"]["var"]), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("trunk", [resnet.ResNet50, resnet.ResNetSmall])

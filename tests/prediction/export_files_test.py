@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(folder, argument
 
 def test_tables_of_videos_in_a_folder_are_named_and_left_out(folder, capsys):
     """`predict` on a folder writes both; what is in a table is in the animated files beside it."""
-    about_a_video = dict.fromkeys(video_files.MEANINGS, np.zeros(1))
+    about_a_video: dict[str, Any] = dict.fromkeys(video_files.MEANINGS, np.zeros(1))
     np.savez(folder / "clip_0.npz", **about_a_video)
     assert export(folder, "--format=csv") == 0
     said = capsys.readouterr().out

@@ -16,9 +16,9 @@ def _record(**changed):
     keypoints[:4] = [[300, 200, 1], [310, 220, 1], [320, 230, 1], [330, 240, 1]]
     record = {
         "joints24_camera": joints24,
-        "cam": np.tile(np.float32([0.5, 0, 0]), (2, 1)),
+        "cam": np.tile(np.array([0.5, 0, 0], np.float32), (2, 1)),
         "intrinsics": np.diag([100 * cameras.FOCAL, 100 * cameras.FOCAL, 1]),
-        "box_center": np.float32([320, 220]),
+        "box_center": np.array([320, 220], np.float32),
         "box_scale": np.float32(1),
         "image_size": np.array([640, 480]),
         "keypoints": keypoints,
@@ -33,7 +33,7 @@ def test_nothing_is_said_of_what_is_plausible():
 
 @pytest.mark.parametrize("scale", [0.0, -0.7])
 def test_a_camera_without_a_positive_scale_is_named(scale):
-    (told,) = plausibility.warnings(_record(cam=np.float32([[0.5, 0, 0], [scale, 0, 0]])))
+    (told,) = plausibility.warnings(_record(cam=np.array([[0.5, 0, 0], [scale, 0, 0]], np.float32)))
     assert told.startswith("Of the 2 bodies, 1 have a camera whose scale is not positive")
 
 
@@ -47,11 +47,11 @@ def test_a_person_wholly_outside_the_image_is_named():
     assert plausibility.warnings(_record(keypoints=keypoints)) == []
     nothing = np.zeros((24, 3), np.float32)
     for center, count in (([-99.0, 220.0], 0), ([-101.0, 220.0], 1), ([320.0, 581.0], 1)):
-        assert len(plausibility.warnings(_record(keypoints=nothing, box_center=np.float32(center)))) == count
+        assert len(plausibility.warnings(_record(keypoints=nothing, box_center=np.array(center, np.float32)))) == count
 
 
 def test_a_body_much_larger_than_its_box_is_named_by_the_joints_that_are_known():
-    larger = _record()["joints24_camera"] * np.float32([[[1, 14, 1]], [[1, 1, 1]]])
+    larger = _record()["joints24_camera"] * np.array([[[1, 14, 1]], [[1, 1, 1]]], np.float32)
     nothing = np.zeros((24, 3), np.float32)
     (told,) = plausibility.warnings(_record(joints24_camera=larger, keypoints=nothing))
     assert told == "Of the 2 bodies, 0 are several times larger than the box of the person."

@@ -11,6 +11,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from tests.torture import counts
 
 _FORK = multiprocessing.get_context("fork")
 _LONGEST = 600.0  # Seconds that a process may take which nobody kills.
-_PEOPLE = {"num_people": 70, "num_validation": 3, "num_test": 5}
+_PEOPLE: dict[str, Any] = {"num_people": 70, "num_validation": 3, "num_test": 5}
 
 
 def run(seconds: float, seed: int) -> Iterator[counts.Counts]:

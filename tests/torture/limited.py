@@ -2,6 +2,7 @@
 
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.process
 import os
 import resource
 import signal
@@ -42,7 +43,9 @@ def calls(
         ours.close()
 
 
-def _answer(ours: multiprocessing.connection.Connection, child: multiprocessing.Process, seconds: float) -> str:
+def _answer(
+    ours: multiprocessing.connection.Connection, child: multiprocessing.process.BaseProcess, seconds: float
+) -> str:
     if not ours.poll(seconds):
         return "hang"
     try:
