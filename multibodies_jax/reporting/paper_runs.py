@@ -23,7 +23,7 @@ from typing import Any
 from ml_collections.config_flags import config_path
 
 from configs import default
-from multibodies_jax import programs, untrusted
+from multibodies_jax import programs
 
 STOPPED = 75  # Exit status when the time is over (sysexits: try again).
 _SECONDS_TO_SAVE = 120
@@ -213,6 +213,8 @@ def _command(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> list[
 
 def _finished(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> bool:
     """Whether the run stands there complete, made by the config that it would have now."""
+    from multibodies_jax import untrusted  # Imports NumPy, which `--help` does not wait for.
+
     config = config_of(run, overrides)
     wanted = json.loads(config.to_json_best_effort())
     try:

@@ -118,7 +118,7 @@ def test_spread_as_colours(folder):
         (["a_0.npz", "--format=glb", "--focal=2"], "none of a photograph of 640 x 480 pixels"),
         (["missing.npz", "--format=glb"], "missing.npz: no such file or folder"),
         (["empty", "--format=glb"], "no .npz files in this folder"),
-        (["damaged.npz", "--format=glb"], "damaged.npz: cannot be read as a prediction"),
+        (["damaged.npz", "--format=glb"], "damaged.npz cannot be read as an archive of arrays"),
         (["a_0.npz", "b_0.npz", "--format=glb", "--out=set.glb"], "2 photographs make as many files"),
         (["a_0.npz", "--format=html", "--photo=empty"], "the photograph a.png is shown, and there is no"),
         (["a_0.npz", "--format=html", "--photo=small.png"], "has 10 x 10 pixels"),

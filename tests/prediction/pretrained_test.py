@@ -111,7 +111,7 @@ def test_cut_large_and_missing_files_are_refused(packed, tmp_path, monkeypatch):
     with pytest.raises(pretrained.PretrainedError, match="There is no file of weights"):
         pretrained.read(tmp_path / "none.npz")
     monkeypatch.setattr(pretrained, "LARGEST_BYTES", 10_000)
-    with pytest.raises(pretrained.PretrainedError, match="at most 10000"):
+    with pytest.raises(pretrained.PretrainedError, match="at most 10,000"):
         pretrained.read(packed)
 
 

@@ -135,7 +135,7 @@ def test_what_the_command_cannot_use_is_a_message(folder, page, monkeypatch, cap
     workdir = f"--workdir={folder / 'w'}"
     Image.fromarray(GREEN[:100]).save(tmp_path / "photo.png")
     for arguments, message in (
-        ((str(tmp_path / "none.npz"), workdir), "cannot be read as a prediction"),
+        ((str(tmp_path / "none.npz"), workdir), "none.npz cannot be read: there is no such file"),
         ((str(folder / "photo_0.npz"), workdir, f"--photo={tmp_path}"), "has 400 x 100 pixels, the prediction is of"),
         ((str(folder / "photo_0.npz"), f"--workdir={tmp_path}"), "has no config.json"),
         ((str(folder / "photo_0.npz"), workdir, f"--port={page.port}"), "is in use"),

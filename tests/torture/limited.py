@@ -1,5 +1,6 @@
 """Calls in forked children under limits of time and memory, one report per call."""
 
+import faulthandler
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.process
@@ -63,6 +64,7 @@ def _serve(
     theirs: multiprocessing.connection.Connection,
     gigabytes: float,
 ) -> None:
+    faulthandler.disable()  # The parent says what a child died of.
     with open("/proc/self/statm", encoding="ascii") as file:
         mapped = int(file.read().split()[0]) * os.sysconf("SC_PAGESIZE")
     most = mapped + int(gigabytes * 2**30)
