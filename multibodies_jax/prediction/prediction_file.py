@@ -317,7 +317,7 @@ def load(path: str | os.PathLike) -> Record:
         if name not in record:
             raise PredictionError(f"{path}: {name} is missing; is it a file that `multibodies predict` wrote?")
         value = record[name]
-        if (value.dtype.kind == "U") != (name in _TEXTS) or value.ndim != len(shape):
+        if value.dtype.kind not in ("U" if name in _TEXTS else "biuf") or value.ndim != len(shape):
             raise PredictionError(f"{path}: {name} is {value.dtype} {value.shape}, expected the shape {shape}.")
         for got, expected in zip(value.shape, shape, strict=True):
             if got != (sizes.setdefault(expected, got) if isinstance(expected, str) else expected):
