@@ -44,7 +44,7 @@ test: $(VENV)/installed-dev  ## Run the whole test suite.
 test-fast: $(VENV)/installed-dev  ## Run the tests that take less than two seconds each.
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-torture: $(VENV)/installed-dev  ## Damage every kind of file and kill every kind of process, for MINUTES=10; docs/reliability.md.
+torture: $(VENV)/installed-dev  ## Damage every kind of file and kill every kind of process, for MINUTES=10, and count what went wrong.
 	$(BIN)/python -m tests.torture --minutes=$(or $(MINUTES),10)
 
 lint: $(VENV)/installed-dev  ## Formatting, lint and types.

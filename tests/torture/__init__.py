@@ -2,5 +2,5 @@
 
     make torture MINUTES=10            # or: python -m tests.torture --minutes=10 [--campaign=files] [--seed=0]
 
-It is no part of `make test`; a short sample runs in the gate. docs/reliability.md has the last long run.
+It is no part of `make test`.
 """
