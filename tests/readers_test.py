@@ -3,12 +3,14 @@
 import contextlib
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 
 from multibodies_jax.prediction import prediction_file
 from tests.helpers import damaged, made_predictions, readers
-from tfds_builders.sources import mpii
+from tfds_builders.sources import mat
 
 DAMAGES = {
     "npz": damaged.NPZ,
@@ -55,11 +57,18 @@ def test_a_damaged_file_is_a_message(reader, damage, good, tmp_path):
         assert len(str(caught.value)) > 30  # A sentence, not the word of a parser.
 
 
-def test_a_train_h5_without_an_array_is_refused_by_its_name(tmp_path, monkeypatch):
-    """A damaged directory of HDF5 may list a name whose look-up fails, which reads as an absent array."""
-    monkeypatch.setattr(mpii.mat, "read_v73", lambda path, names: {"center": np.ones((2, 2))})
-    with pytest.raises(ValueError, match="lacks imgname"):
-        mpii.read_h5(tmp_path / "train.h5")
+@pytest.mark.parametrize("read", ["read_v5", "read_v73"])
+def test_a_variable_that_a_damaged_file_lists_and_has_not_is_refused_by_its_name(tmp_path, monkeypatch, read):
+    made = {"read_v5": lambda path: scipy.io.savemat(path, {"a": np.ones(3)}), "read_v73": _write_hdf5}
+    made[read](tmp_path / "a.mat")
+    monkeypatch.setattr(mat.contained, "call", lambda load, *args, **limits: (["a"], {}))
+    with pytest.raises(mat.MatError, match="is damaged: its variable a cannot be found"):
+        getattr(mat, read)(tmp_path / "a.mat", ["a"])
+
+
+def _write_hdf5(path):
+    with h5py.File(path, "w") as file:
+        file["a"] = np.ones(3)
 
 
 def test_a_prediction_with_numbers_of_another_kind_is_refused(tmp_path):

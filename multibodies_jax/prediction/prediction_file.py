@@ -64,7 +64,7 @@ MEANINGS = {
     "probabilities": "mass of each representative's cluster, eqs (2) and (3); they sum to 1",
     "joints24_camera": "J24 before the crop's camera: joints24 + midhip + translation",
     "warnings": "what is implausible of the person or the representatives, in sentences (`plausibility`); empty where nothing is",
-    "intrinsics": "matrix of the crop's camera in pixels of the whole image; one for each person, with a very long lens",
+    "intrinsics": "matrix of the crop's camera in pixels of the whole image, one for each person: with the focal length of the photograph where `refined`, else with a very long lens",
     "focal_px": "focal length of the photograph, pixels; one for all people of an image",
     "principal_point": "of the photograph, pixels: the middle of the image",
     "focal_source": "`exif`, `given` or `assumed`",

@@ -41,7 +41,7 @@ def read_v5(path: pathlib.Path, names: Sequence[str], **settings: Any) -> dict[s
         there, content = _contained(path, load_v5, names, settings)
     except (contained.ContainedError, OSError) as error:
         raise MatError(f"{path} cannot be read as a MATLAB v5 file ({error}). Download it again.") from error
-    _check_names(path, there, names)
+    _check_names(path, there, content, names)
     return content
 
 
@@ -72,7 +72,7 @@ def read_v73(path: pathlib.Path, names: Sequence[str], optional: Sequence[str] =
         there, content = _contained(path, load_v73, (*names, *optional))
     except (contained.ContainedError, OSError) as error:
         raise MatError(f"{path} is a damaged HDF5 file ({error}). Download it again.") from error
-    _check_names(path, there, names)
+    _check_names(path, there, content, names)
     return content
 
 
@@ -89,9 +89,11 @@ def _contained(path: pathlib.Path, load: Callable[..., Any], *args: Any) -> Any:
     return contained.call(load, str(path), *args, **limits)
 
 
-def _check_names(path: pathlib.Path, there: Sequence[str], wanted: Sequence[str]) -> None:
-    if lacking := [name for name in wanted if name not in there]:
-        found = ", ".join(name for name in there if not name.startswith("#")) or "nothing"
-        raise MatError(
-            f"{path} has no variable {', '.join(lacking)}; it has {found}. Is it another file of the same name?"
-        )
+def _check_names(path: pathlib.Path, there: Sequence[str], content: dict[str, Any], wanted: Sequence[str]) -> None:
+    """Refuses a file without a variable that is wanted; a damaged one may list a name whose variable cannot be found."""
+    if not (lacking := [name for name in wanted if name not in content]):
+        return
+    if damaged := [name for name in lacking if name in there]:
+        raise MatError(f"{path} is damaged: its variable {', '.join(damaged)} cannot be found. Download it again.")
+    found = ", ".join(name for name in there if not name.startswith("#")) or "nothing"
+    raise MatError(f"{path} has no variable {', '.join(lacking)}; it has {found}. Is it another file of the same name?")

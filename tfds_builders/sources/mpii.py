@@ -60,8 +60,6 @@ def read_h5(path: pathlib.Path) -> list[Row | Skip]:
         arrays = mat.read_v73(path, _ARRAYS)  # Such a file is HDF5, too.
     except mat.MatError as error:
         raise ValueError(f"{path} is not Stacked Hourglass's train.h5 ({error}).") from error
-    if missing := [key for key in _ARRAYS if key not in arrays]:
-        raise ValueError(f"{path} is not Stacked Hourglass's train.h5: it lacks {', '.join(missing)}.")
     names, center, scale, part = (arrays[key] for key in _ARRAYS)
     shapes = {"center": (len(names), 2), "scale": (len(names),), "part": (len(names), 16, 2)} if names.ndim == 1 else {}
     right = shapes and all(
