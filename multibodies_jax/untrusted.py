@@ -6,13 +6,15 @@ what is wrong, what was expected and what to do next. A file that is not there s
 """
 
 import contextlib
+import difflib
+import functools
 import json
 import math
 import os
 import pathlib
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -30,6 +32,7 @@ _END_OF_ZIP = 22  # Bytes of the end of a zip archive's directory, without its c
 _UNCOUNTED = 0xFFFF  # More members than the end can count.
 _MOST_DEPTH = 64  # Of containers in each other: what is read is written back and compared by recursion.
 _MOST_MEMBERS = 10_000
+_RESEMBLING = 0.75  # `difflib`'s ratio; one letter of four, or three of twelve.
 _KINDS = "biufcSU"  # Numbers and text: neither objects, which can hold code, nor records or dates.
 _JSON_NAMES = {dict: "an object {...}", list: "a list [...]"}
 
@@ -255,6 +258,29 @@ def read_npz(
         if total > largest:
             raise raises(f"{path}: its arrays have {total:,} bytes, at most {largest:,} are read. {advice}")
         return dict(archive)
+
+
+def misspelt(names: Collection[str], known: Collection[str]) -> str:
+    """Which unknown name resembles a known one that is not there, for a message; "" if none.
+
+    Otherwise something optional would count as absent when its name is misspelt. Other unknown names are left alone.
+
+    Args:
+      names: of the arrays or keys in a file.
+      known: the names that have a meaning.
+    """
+    pair = _resembling(frozenset(names), frozenset(known))
+    return f"has {_shortened(pair[0])!r}, and {pair[1]!r}, which it resembles, is absent" if pair else ""
+
+
+@functools.lru_cache(maxsize=256)  # The entries of a file have few sets of keys.
+def _resembling(names: frozenset[str], known: frozenset[str]) -> tuple[str, str] | None:
+    """An unknown name and the absent known one that it resembles most, or None."""
+    absent = {name.lower(): name for name in sorted(known - names)}
+    for name in sorted(names - known):
+        if near := difflib.get_close_matches(name.lower(), absent, 1, _RESEMBLING):
+            return name, absent[near[0]]
+    return None
 
 
 def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:

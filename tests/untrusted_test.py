@@ -173,3 +173,15 @@ def test_names_in_files_lead_nowhere_else(tmp_path):
 @pytest.mark.parametrize("name, expected", [("a/b", True), (".a/b", False), ("a/._b", False), ("a/b.c", True)])
 def test_hidden_files_are_not_visible(tmp_path, name, expected):
     assert untrusted.visible(tmp_path / ".hidden" / name, tmp_path / ".hidden") == expected
+
+
+@pytest.mark.parametrize("name", ["has_smpI", "HAS_SMPL", "hassmpl", "has_smpls", "has_smlp"])
+def test_a_name_that_resembles_an_absent_one_is_told(name):
+    assert untrusted.misspelt(["pose", name], ["pose", "has_smpl"]) == (
+        f"has {name!r}, and 'has_smpl', which it resembles, is absent"
+    )
+    assert untrusted.misspelt(["has_smpl", name], ["has_smpl"]) == ""
+
+
+def test_other_unknown_names_are_left_alone():
+    assert untrusted.misspelt(["openpose", "partname", "maskname", "K"], ["pose", "part", "imgname", "S"]) == ""

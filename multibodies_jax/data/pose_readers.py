@@ -141,6 +141,8 @@ def _array_clips(path: Path, arrays: Mapping[str, Any]) -> list[Clip]:
     key = next((k for k in ("poses", "pose") if k in arrays), next(iter(arrays)) if len(arrays) == 1 else None)
     if key is None:
         raise ValueError(f"{path} holds {_names(arrays)}, none of which is called poses. Readable are {_FORMATS}.")
+    if told := untrusted.misspelt(arrays, (key, "clip", "clip_name", "mocap_framerate")):
+        raise ValueError(f"{path} {told}. {_AGAIN}")
     poses, has_root = _full_poses(path, arrays[key])
     if "clip" not in arrays or "clip_name" not in arrays:
         return [Clip(path.stem, path.stem, poses, "any" if has_root else "none")]

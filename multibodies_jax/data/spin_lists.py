@@ -39,6 +39,12 @@ _PROTOCOLS = {
 }
 
 
+_KEYS = (
+    "imgname", "center", "scale", "part", "parts_openpose_s24", "S", "pose", "shape", "has_smpl", "gender",
+)  # fmt: skip
+_CROP_KEYS = ("imgname", "amb_center", "amb_scale")
+
+
 class ListError(ValueError):
     """A list that cannot be used; the message names the file, the array and what to do."""
 
@@ -78,13 +84,14 @@ def read(path: pathlib.Path) -> Rows:
 
     Args:
       path: .npz with `imgname`, `center`, `scale`, and any of `part` or `parts_openpose_s24` (J24 in pixels), `S` (J24
-        in metres), `pose` and `shape`, `has_smpl`, `gender`. Other arrays are not looked at.
+        in metres), `pose` and `shape`, `has_smpl`, `gender`. Other arrays are not looked at, unless one has nearly the
+        name of one of these that is not there.
 
     Raises:
       ListError: it is missing or damaged, is of another project, lacks an array, holds pickled objects, has arrays that do not fit together,
         numbers that are not finite, boxes without area, or 3D joints in millimetres.
     """
-    arrays = _Arrays(path)
+    arrays = _Arrays(path, _KEYS)
     arrays.refuse_foreign()
     names = arrays.texts("imgname")
     n = len(names)
@@ -124,7 +131,7 @@ def read_crops(path: pathlib.Path, rows: Rows) -> tuple[Float[np.ndarray, "N 2"]
       ListError: it cannot be read, or belongs to another list: another number of rows or, where it has `imgname`,
         other images.
     """
-    arrays = _Arrays(path)
+    arrays = _Arrays(path, _CROP_KEYS)
     n = len(rows)
     counts = [len(arrays[key]) for key in ("amb_center", "amb_scale")]
     if counts != [n, n]:
@@ -255,15 +262,17 @@ def describe(name: str, npz_dir: str | None) -> str:
 
 
 class _Arrays:
-    """The arrays of an .npz, each checked when it is asked for."""
+    """The arrays of an .npz, each checked when it is asked for; `known` are the names that are asked for."""
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path, known: Sequence[str]):
         self._path = path
         if not path.is_file():
             there = sorted(p.stem for p in path.parent.glob("*.npz")) if path.parent.is_dir() else []
             raise ListError(f"There is no list {path}. In its folder: {', '.join(there) or 'no .npz at all'}.")
         self._file = untrusted.Npz(path, "Download the list again.", ListError)
         self._names = set(self._file)
+        if told := untrusted.misspelt(self._names, known):
+            raise ListError(f"{path} {told}. Store the array under the name that SPIN's lists have.")
 
     def __contains__(self, key: str) -> bool:
         return key in self._names

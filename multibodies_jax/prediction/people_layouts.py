@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from multibodies_jax import untrusted
 from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people_json
 from multibodies_jax.prediction.people_json import PeopleError
@@ -31,6 +32,9 @@ _RESULT_SETS = {
 }  # fmt: skip
 _OPENPOSE_SETS = {25: joints.OPENPOSE25, 18: joints.OPENPOSE18}
 _HUMAN = ("person", "persons", "people", "human", "humans", "pedestrian")  # Names of the category of people.
+# Keys of entries that are easily missed: without one a person has no joints, no box, or is one where there is none.
+_ANNOTATION_KEYS = ("keypoints", "num_keypoints", "bbox", "category_id", "iscrowd")
+_RESULT_KEYS = ("keypoints", "bbox", "box")
 _FEWEST_JOINTS = 2  # Of names in an order of their own.
 
 
@@ -310,6 +314,7 @@ def _each(
     where: str,
     image_of: Callable[[Any, str], str | int],
     read_one: Callable[[Any, str, str | int], Entry | Skipped | None],
+    keys: tuple[str, ...] = (),
 ) -> list[Entry | Skipped]:
     """The entries of a list of people; one that cannot be used is skipped, and says why.
 
@@ -318,6 +323,7 @@ def _each(
       where: the list, for messages.
       image_of: (entry, where) -> its image.
       read_one: (entry, where, image) -> what it gives; None for what is no person.
+      keys: of an entry, which may lack some of them: one that is misspelt is no one that is absent.
     """
     entries: list[Entry | Skipped] = []
     for index, person in enumerate(_people(value, where or "the list")):
@@ -326,6 +332,8 @@ def _each(
             if not isinstance(person, dict):
                 raise PeopleError(f"{here} has to be an object, got {people_json.short(person)}")
             image = image_of(person, here)
+            if told := untrusted.misspelt(person, keys):
+                raise PeopleError(f"{here} {told}")
             found = read_one(person, here, image)
         except PeopleError as error:
             found = Skipped(image, str(error))
@@ -375,7 +383,7 @@ def _annotations(content: Any, stem: str) -> Listing:
         keypoints = _annotated(annotation.get("keypoints"), known, f"{where}.keypoints")
         return Entry(image, keypoints, _bbox(annotation.get("bbox"), f"{where}.bbox"), where, _identity_of(annotation))
 
-    entries = _each(content.get("annotations"), "annotations", image_of, read_one)
+    entries = _each(content.get("annotations"), "annotations", image_of, read_one, _ANNOTATION_KEYS)
     return Listing(sizes, [*(Skipped(None, problem) for problem in problems), *entries])
 
 
@@ -474,7 +482,7 @@ def _results(content: Any, stem: str) -> Listing:
         box = "box" if "box" in person else "bbox"
         return Entry(image, table, _bbox(person.get(box), f"{where}.{box}"), where, _identity_of(person))
 
-    entries = _each(content, "", image_of, read_one)
+    entries = _each(content, "", image_of, read_one, _RESULT_KEYS)
     return Listing(images, entries)
 
 
@@ -561,7 +569,7 @@ def _instances(content: Any, image: str | int, known: tuple[str, ...], count: in
         keypoints = _keypoints(points, sets, _LARGEST_SCORE, f"{where}.keypoints", _scores(person))
         return Entry(image, keypoints, _corners(person.get("bbox"), f"{where}.bbox"), where, _identity_of(person))
 
-    return _each(content, where, lambda person, where: image, read_one)
+    return _each(content, where, lambda person, where: image, read_one, _RESULT_KEYS)
 
 
 # MediaPipe

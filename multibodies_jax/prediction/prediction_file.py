@@ -304,6 +304,8 @@ def load(path: str | os.PathLike) -> Record:
                     f"{path}: this is the table of a person of a video (docs/usage.md); the animated .glb, the .bvh files and "
                     "the overlay were written beside it. Predictions of photographs are meant here."
                 )
+            if told := untrusted.misspelt(file, SHAPES):
+                raise PredictionError(f"{path} {told}. {advice}")
             record = {name: file[name] for name in file if name in SHAPES}  # Others are not even read.
     except FileNotFoundError as error:
         raise PredictionError(f"{path} cannot be read: there is no such file. {advice}") from error

@@ -25,6 +25,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("config", "protocol", "steps", "images_seen", "datasets", "metrics", "diagnostics", "init"), dict),
     **dict.fromkeys(("seed", "num_hypotheses"), int),
 }
+_OPTIONAL = ("calibration", "curves", "single", "same_people")
 _SEEDED = ("seed", "init")  # Fields that make another seed of the same training.
 _KINDS = ("single", "diagnostic", "curve")  # Of arrays that are no row of a table.
 _RANGES = {
@@ -242,6 +243,8 @@ def _check_result(run: Run) -> None:
     where = run.path / "results.json"
     if (got := run.result.get("schema")) != SCHEMA:
         raise RefusedError(f"{where} has schema {got!r}, where {SCHEMA} is read: evaluate it again.")
+    if told := untrusted.misspelt(run.result, (io.SEAL, *tuned.NAMES, *_OPTIONAL)):
+        raise RefusedError(f"{where} {told}: evaluate it again.")
     if io.seal_is_broken(run.result):
         raise RefusedError(
             f"{where} was changed since the evaluation wrote it (its own sha256 differs): evaluate it again."
@@ -296,6 +299,9 @@ def _check_arrays(run: Run) -> None:
                 f"{where} has {count} images of {name}, results.json {dataset.get('examples')}"
                 f"{', and ' + odd[0] + ' another number' if odd else ''}: evaluate it again."
             )
+        summarised = {**(dig(run.result, "metrics", name) or {}), "single": dig(run.result, "single", name)}
+        if absent := sorted(_keys(name, summarised) - run.arrays.keys()):
+            raise RefusedError(f"{where} lacks {absent[0]!r}, whose mean is in results.json: evaluate it again.")
         rows = [
             k for k in run.arrays if k.startswith(f"{name}|") and k.count("|") == 3 and k.split("|")[1] not in _KINDS
         ]
@@ -305,6 +311,12 @@ def _check_arrays(run: Run) -> None:
             expected = intervals.summary(run.arrays[key])
             if not isinstance(told, dict) or not all(_is_near(told.get(k), value) for k, value in expected.items()):
                 raise RefusedError(f"{where} and results.json are of different evaluations ({key}): evaluate it again.")
+
+
+def _keys(name: str, methods: Mapping[str, Any]) -> set[str]:
+    """The keys of the arrays whose means stand under method, n and metric of one set."""
+    tables = [(method, n, row) for method, by_n in methods.items() if by_n for n, row in by_n.items()]
+    return {f"{name}|{method}|{n}|{metric}" for method, n, row in tables for metric in row}
 
 
 def _is_near(told: Any, value: float | int) -> bool:

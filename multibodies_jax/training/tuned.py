@@ -25,6 +25,8 @@ def read(workdir: str | os.PathLike) -> dict[str, Any]:
         return {}
     advice = "Run `multibodies evaluate` again, or remove the file and set config.quantizer.temperature."
     results = untrusted.read_json(path, advice=advice)
+    if told := untrusted.misspelt(results, (io.SEAL, *NAMES)):
+        raise untrusted.FileError(f"{path} {told}. {advice}")
     if io.seal_is_broken(results):
         raise untrusted.FileError(f"{path} was changed since the evaluation wrote it: its own sha256 differs. {advice}")
     chosen = {name: results[name] for name in NAMES if results.get(name) is not None}

@@ -344,6 +344,8 @@ AMASS = np.zeros((4, 156))
         (archive(poses=GOOD, clip=np.zeros(3, int), clip_name=["a"]), r"for each of 4 frames.*shape \(3,\)"),
         (archive(poses=GOOD, clip=np.ones(4, int), clip_name=["a"]), "index into the 1 clip_name"),
         (archive(poses=GOOD, clip=np.zeros(4), clip_name=["a"]), "array float64"),
+        (archive(poses=GOOD, clip=np.ones(4, int), clipname=["a", "b"]), "has 'clipname', and 'clip_name', which it"),
+        (archive(poses=GOOD, mocap_frame_rte=10.0), "has 'mocap_frame_rte', and 'mocap_framerate', which it"),
         (archive(poses=AMASS, mocap_framerate=0.0), "one positive number"),
         (archive(poses=AMASS, mocap_framerate=np.nan), "one positive number"),
         (archive(poses=AMASS, mocap_framerate=[1.0, 2.0]), "one positive number"),

@@ -122,6 +122,7 @@ def test_crops_of_another_list_are_refused(folders):
         "row 1 is of 'images/S9_Directions_1.60457274_000011.jpg'": crops | {"imgname": arrays["imgname"][[0, 2, 1]]},
         "the crop of row 2 has no area": crops | {"amb_scale": np.array([1, 1, 0.0])},
         "lacks 'amb_scale'; it has amb_center": {"amb_center": arrays["center"]},
+        "has 'imgnames', and 'imgname', which": crops | {"imgnames": arrays["imgname"][[0, 2, 1]]},
     }
     for message, content in cases.items():
         list_files.save(folders[0] / "crops.npz", **content)
@@ -155,6 +156,8 @@ def test_lists_that_cannot_be_used_say_why(folders):
             **{"body_keypoints_2d": np.zeros((3, 25, 3)), "extra_keypoints_2d": np.zeros((3, 19, 3))},
             "body_pose": np.zeros((3, 69)),
         },
+        "has 'has_smpI', and 'has_smpl', which it resembles": good | {"has_smpI": np.zeros(3)},
+        "has 'pbrt', and 'part', which": {"pbrt" if key == "part" else key: values for key, values in good.items()},
     }
     for message, content in cases.items():
         list_files.save(path, **content)

@@ -339,6 +339,11 @@ BAD = [
     ("COCO results by name", _set(0, "category_id", 18), r"\[0\].category_id is 18; a person has 1"),
     ("COCO results by name", _set(0, "bbox", [1, 2, 3]), r"\[0\].bbox has to be \[x, y, width, height\]"),
     ("COCO results by name", lambda c: c.append("x"), r"\[1\] has to be an object, got 'x'"),
+    (
+        "COCO results by name",
+        _set(0, "bboxes", [1, 2, 3, 4]),
+        r"\[0\] has 'bboxes', and 'bbox', which it resembles, is absent",
+    ),
     ("AlphaPose COCO", _set(0, "box", [1, 2, 0]), r"\[0\].box has to be \[x, y, width, height\]"),
     (
         "AlphaPose open",

@@ -350,6 +350,15 @@ def test_damaged_predictions_are_refused(tmp_path, good, name, value, message):
     assert not (tmp_path / "new.npz").exists()
 
 
+def test_an_optional_array_that_is_misspelt_is_not_absent(tmp_path, good):
+    record = {"p1aced" if name == "placed" else name: value for name, value in good.items()}
+    prediction_file.save(tmp_path / "bad.npz", record)
+    with pytest.raises(
+        prediction_file.PredictionError, match=r"bad\.npz has 'p1aced', and 'placed', which it resembles"
+    ):
+        prediction_file.load(tmp_path / "bad.npz")
+
+
 def test_pickles_are_never_opened(tmp_path):
     np.savez(tmp_path / "bad.npz", all_cam=np.array([{"a": 1}], dtype=object))
     with pytest.raises(prediction_file.PredictionError, match="allow_pickle"):

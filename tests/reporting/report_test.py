@@ -379,6 +379,15 @@ def test_a_sealed_result_is_read_and_errors_below_0_are_not(copy):
         runs.cast([copy / "a", copy / "b"])
 
 
+def test_what_is_misspelt_is_not_absent(copy):
+    arrays = dict(np.load(copy / "b" / "per_example.npz"))
+    arrays[f"{HARD}|SMPL-MDN|5|mpipe"] = arrays.pop(f"{HARD}|SMPL-MDN|5|mpjpe")
+    np.savez(copy / "b" / "per_example.npz", allow_pickle=False, **arrays)
+    assert f"lacks '{HARD}|SMPL-MDN|5|mpjpe', whose mean is in results.json" in refused(copy / "b")
+    report_fixture.edit(copy / "b", lambda r: r.update(sha265="0" * 64))
+    assert "results.json has 'sha265', and 'sha256', which it resembles, is absent" in refused(copy / "b")
+
+
 @pytest.mark.parametrize("name", ["config.json", "results.json", "per_example.npz"])
 def test_a_missing_or_damaged_file_is_named(copy, name):
     (copy / "b" / name).write_text("[1, 2", encoding="utf-8")

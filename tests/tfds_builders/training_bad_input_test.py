@@ -166,6 +166,9 @@ def test_fits_must_belong_to_the_list(archive):
     np.savez(root / "fits.npz", pose=np.zeros((1, 72)))
     with pytest.raises(ValueError, match="Fits of SMPL are"):
         spin.read_fits(root / "fits.npz", 1)
+    np.savez(root / "fits.npz", pose=np.zeros((1, 72)), shape=np.zeros((1, 10)), valid_fits=np.zeros(1))
+    with pytest.raises(ValueError, match="has 'valid_fits', and 'valid_fit', which it resembles"):
+        spin.read_fits(root / "fits.npz", 1)
 
 
 def test_images_of_a_list_that_are_missing_are_named(archive):

@@ -117,6 +117,8 @@ def read_fits(
     advice = "Fits of SMPL are an .npy (N, 82), or an .npz with pose and shape."
     if path.suffix == ".npz":
         with untrusted.open_npz(path, advice) as content:
+            if told := untrusted.misspelt(content, ("pose", "shape", "betas", *_FLAGS)):
+                raise ValueError(f"{path} {told}. {advice}")
             flag_name = next((key for key in _FLAGS if key in content), None)
             pose, betas = content["pose"], content["betas" if "shape" not in content else "shape"]
             flag = np.ones(np.shape(pose)[:1]) if flag_name is None else content[flag_name]
