@@ -29,6 +29,7 @@ MOST_PIXELS = 210_000_000  # The largest photographs of phones have 200 megapixe
 IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # None starts a program.
 
 _END_OF_ZIP = 22  # Bytes of the end of a zip archive's directory, without its comment.
+_OF_MACOS = "__MACOSX"  # A folder that its zip archives have beside the real ones.
 _UNCOUNTED = 0xFFFF  # More members than the end can count.
 _MOST_DEPTH = 64  # Of containers in each other: what is read is written back and compared by recursion.
 _MOST_MEMBERS = 10_000
@@ -208,6 +209,8 @@ class Npz(Mapping[str, np.ndarray]):
             raise FileError(f"it has {len(infos):,} members, at most {_MOST_MEMBERS:,} are read")
         members: dict[str, zipfile.ZipInfo] = {}
         for info in infos:
+            if not visible(pathlib.PurePosixPath(info.filename)):
+                continue
             name = info.filename.removesuffix(".npy")
             if name == info.filename or name in members:
                 raise FileError(f"its member {_shortened(info.filename)!r} is no .npy file, or there twice")
@@ -310,9 +313,10 @@ def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
     )
 
 
-def visible(path: pathlib.Path, root: pathlib.Path) -> bool:
-    """Whether nothing of a path below a folder is hidden. macOS puts `._NAME` beside each NAME, with its ending."""
-    return not any(part.startswith(".") and part not in (".", "..") for part in path.relative_to(root).parts)
+def visible(path: pathlib.PurePath, root: str | os.PathLike = "") -> bool:
+    """Whether nothing of a path below a folder is hidden, or what macOS adds: `._NAME` beside each NAME, and `__MACOSX`."""
+    parts = path.relative_to(root).parts
+    return not any((part.startswith(".") and part not in (".", "..")) or part == _OF_MACOS for part in parts)
 
 
 def check_count(archive: zipfile.ZipFile, path: str | os.PathLike) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -54,6 +55,10 @@ def test_good_files_are_read(tmp_path):
     arrays = untrusted.read_npz(tmp_path / "good.npz")
     np.testing.assert_array_equal(arrays["array"], ARRAY)
     assert set(arrays) == {"array", "name"} and str(arrays["name"]) == "text ä"
+    with zipfile.ZipFile(tmp_path / "good.npz", "a") as archive:  # As macOS packs it again.
+        archive.writestr("__MACOSX/._array.npy", b"\x00\x05\x16\x07")
+        archive.writestr(".DS_Store", b"\x00")
+    assert set(untrusted.read_npz(tmp_path / "good.npz")) == {"array", "name"}
     np.testing.assert_array_equal(untrusted.read_npy(tmp_path / "good.npy"), ARRAY)
     np.testing.assert_array_equal(untrusted.read_npy(tmp_path / "good.npy", mapped=True), ARRAY)
     assert untrusted.read_json(tmp_path / "good.json") == {"a": [1, {"b": "ä"}]}
@@ -170,7 +175,9 @@ def test_names_in_files_lead_nowhere_else(tmp_path):
             untrusted.inside(folder, name)
 
 
-@pytest.mark.parametrize("name, expected", [("a/b", True), (".a/b", False), ("a/._b", False), ("a/b.c", True)])
+@pytest.mark.parametrize(
+    "name, expected", [("a/b", True), (".a/b", False), ("a/._b", False), ("a/b.c", True), ("a/__MACOSX/b", False)]
+)
 def test_hidden_files_are_not_visible(tmp_path, name, expected):
     assert untrusted.visible(tmp_path / ".hidden" / name, tmp_path / ".hidden") == expected
 

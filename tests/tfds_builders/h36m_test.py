@@ -17,7 +17,7 @@ from configs import eval_h36m, h36m_hmr
 from multibodies_jax.data import sources
 from multibodies_jax.evaluation import batches
 from multibodies_jax.training import config_checks, setup, training_data
-from tests.helpers import h36m_fixture
+from tests.helpers import h36m_fixture, macos
 from tfds_builders import archives, verification, workers
 from tfds_builders.h36m import archive, h36m_dataset_builder, metadata, recorded
 
@@ -228,8 +228,8 @@ def test_other_ways_of_unpacking_give_the_same_set(kind, official, tmp_path):
         for part in ("MyPoseFeatures", "MySegmentsMat"):
             shutil.copytree(official[0] / "S9" / part, tmp_path / "archive" / "S9" / "S9" / part)
         shutil.copy(official[0] / "metadata.xml", tmp_path / "archive")
-        hidden = tmp_path / "archive" / "S9" / "S9" / h36m_fixture.OFFICIAL["mono"] / "._Directions 1.60457274.cdf"
-        hidden.write_bytes(b"of some systems")
+    macos.add(tmp_path / "archive")
+    macos.add(tmp_path / "archive" / "S9")
     ours, theirs = records(build(tmp_path / "archive", tmp_path / "a")), records(build(official[0], tmp_path / "b"))
     assert len(ours) == len(theirs) == 6
     for a, b in zip(ours, theirs, strict=True):

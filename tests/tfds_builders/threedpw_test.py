@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from multibodies_jax.geometry import joints
-from tests.helpers import threedpw_fixture, training_checks
+from tests.helpers import macos, threedpw_fixture, training_checks
 from tfds_builders import archives, building, features
 from tfds_builders.sources import threedpw as sequences
 from tfds_builders.threedpw import threedpw_dataset_builder
@@ -134,7 +134,9 @@ def test_archives_may_be_unpacked_into_folders_of_their_own(archive, tmp_path):
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "3DPW").symlink_to(root)
     expected = list(examples(tmp_path, root)[0])
-    for folder in ("twice", "deeper"):
+    shutil.copytree(root, tmp_path / "copied")
+    macos.add(tmp_path / "copied")
+    for folder in ("twice", "deeper", "copied"):
         assert list(examples(tmp_path, tmp_path / folder)[0]) == expected
 
 

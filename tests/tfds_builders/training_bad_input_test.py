@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 
 import tfds_builders
-from tests.helpers import training_archives, training_checks
+from tests.helpers import macos, training_archives, training_checks
 from tests.helpers.training_checks import build, write_list
 from tfds_builders import building
 from tfds_builders.sources import mat, spin
@@ -127,9 +127,7 @@ def test_hidden_files_beside_the_real_ones_change_nothing(tmp_path, name):
         "mpi_inf_3dhp": lambda root: training_archives.write_mpi_inf_3dhp(root, [("S1", "Seq1"), ("S2", "Seq2")]),
     }
     writers[name](root)
-    for path in [path for path in root.rglob("*") if path.is_file()]:
-        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
-        path.with_name(".DS_Store").write_bytes(b"\x00")
+    macos.add(root)
     rows, report = build(name, root)
     assert rows["train"] and "unreadable" not in report and "cannot be used" not in report
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Float32
 
+from multibodies_jax import untrusted
 from multibodies_jax.geometry import joints
 from tfds_builders.sources import cdf
 
@@ -67,7 +68,7 @@ class ArchiveError(ValueError):
 
 def root_of(folder: pathlib.Path) -> pathlib.Path | None:
     """The folder with the subjects' folders: the one named, else one in it; None where no subject has poses."""
-    for root in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
+    for root in (folder, *sorted(p for p in folder.iterdir() if p.is_dir() and untrusted.visible(p, folder))):
         if any(_folder(subject, "poses") for subject in sorted(root.glob("S[0-9]*"))):
             return root
     return None
@@ -89,7 +90,7 @@ def recordings(root: pathlib.Path, subject: str, cameras: tuple[str, ...] = CAME
     found = []
     for path in sorted(poses.glob("*.cdf")):
         stem, _, camera = path.stem.rpartition(".")
-        if stem.startswith(("_ALL", ".")):  # Hidden files are what some systems add when they unpack.
+        if stem.startswith("_ALL") or not untrusted.visible(path, poses):
             continue
         if not stem or camera not in CAMERAS:
             raise ArchiveError(
@@ -195,7 +196,7 @@ def _folder(subject: pathlib.Path, kind: str) -> pathlib.Path | None:
     """A folder of a subject; archives unpacked into folders of their own have one level more."""
     for name in _FOLDERS[kind]:
         for candidate in (subject / name, *sorted(subject.glob(f"*/{name}")), *sorted(subject.glob(f"*/*/{name}"))):
-            if candidate.is_dir():
+            if candidate.is_dir() and untrusted.visible(candidate, subject):
                 return candidate
     return None
 

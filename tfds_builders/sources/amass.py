@@ -60,9 +60,9 @@ def subsets(root: pathlib.Path, split: str) -> list[tuple[str, pathlib.Path]]:
     """
     result = []
     for names in SPLITS[split]:
-        found = {
-            path for name in names for pattern in (name, f"*/{name}") for path in root.glob(pattern) if path.is_dir()
-        }
+        patterns = [pattern for name in names for pattern in (name, f"*/{name}")]
+        matches = (path for pattern in patterns for path in root.glob(pattern))
+        found = {path for path in matches if path.is_dir() and untrusted.visible(path, root)}
         outer = sorted(path for path in found if path.parent not in found)  # CMU/CMU is one subset.
         if len(outer) > 1:
             raise ValueError(f"AMASS's {names[0]} is there twice: {', '.join(map(str, outer))}. Remove one of them.")
