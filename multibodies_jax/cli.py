@@ -8,6 +8,7 @@ import that costs time happens after the arguments are read, so that `--help` an
 
 import ast
 import dataclasses
+import functools
 import importlib
 import pathlib
 import sys
@@ -241,16 +242,14 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     from absl import flags, logging
 
     from multibodies_jax.evaluation import checks, evaluate
-    from multibodies_jax.training import config_checks, loop, multihost, provenance, setup
+    from multibodies_jax.training import loop, multihost, provenance, setup
 
     flags.FLAGS.mark_as_parsed()  # absl's logging warns of its own flags otherwise.
     logging.set_verbosity(logging.WARNING)
     setup.enable_compilation_cache()
     if "distributed" in values and values.distributed:
         multihost.initialize()
-    config = values.config
-    _set_nones(config)
-    config_checks.validate(config)
+    config = _checked(values.config)
     checks.validate(config)
     if jax.process_count() > 1 and mode != "train":
         raise ValueError(
@@ -272,18 +271,16 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
 def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pathlib.Path) -> int:
     """Predicts with a work directory where the arguments name one or a config, else with the embedded weights."""
     from multibodies_jax.prediction import predict, predictor, pretrained
-    from multibodies_jax.training import config_checks, setup
+    from multibodies_jax.training import setup
 
     paths = [*paths, *([values.images] if values.images else [])]
     if not paths:
         raise ValueError("predict needs photographs, folders of them, or videos: multibodies predict photo.jpg")
     setup.enable_compilation_cache()
     named = any(argument.lstrip("-").partition("=")[0].partition(".")[0] == "config" for argument in argv)
-    if named:
-        _set_nones(values.config)
-        config_checks.validate(values.config)
+    config = _checked(values.config) if named else None
     if named or values.workdir:
-        model, out = predictor.load(workdir, values.config if named else None), workdir / "predictions"
+        model, out = predictor.load(workdir, config), workdir / "predictions"
     else:
         model, out = pretrained.load_pretrained(), pathlib.Path("predictions")
     people, n, focal, refine = values.people, values.n, values.focal, values.refine
@@ -297,6 +294,21 @@ def _status(error: Exception) -> int | None:
     from tfds_builders import building
 
     return FAILED if isinstance(error, (OSError, FloatingPointError, building.BuildError)) else None
+
+
+def _checked(config: Any) -> Any:
+    """The config with None and `~` read, also where its file has them, and its fields checked (`config.eval` is not)."""
+    from multibodies_jax.evaluation import checks
+    from multibodies_jax.training import config_checks, config_rules
+
+    _set_nones(config)
+    for path in config_rules.paths(config_checks.RULES | checks.RULES):
+        *parents, name = path.split(".")
+        part = functools.reduce(lambda inner, parent: inner[parent], parents, config)
+        if isinstance(part.get(name), str):
+            part[name] = programs.expanded(part[name])
+    config_checks.validate(config)
+    return config
 
 
 def _set_nones(config: Any) -> None:

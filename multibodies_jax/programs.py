@@ -95,7 +95,8 @@ def keep_traceback(folder: pathlib.Path | None = None) -> str:
 
 
 def expanded(argument: str) -> str:
-    """An argument with the home folder in place of `~`: of VALUE, --flag=VALUE and every part of --flag=VALUE,VALUE.
+    """An argument with the home folder in place of `~`: of VALUE, --flag=VALUE, and every part of VALUE,VALUE and of
+    NAME=VALUE,NAME=VALUE.
 
     The shell does this for a word that begins with `~` alone; without this, `--out=~/x` would make a folder called `~`.
 
@@ -103,7 +104,8 @@ def expanded(argument: str) -> str:
       ValueError: `~` stands for a home folder that the system does not know.
     """
     flag, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
-    return flag + equals + ",".join(home(part) for part in value.split(","))
+    parts = (part.rpartition("=") for part in value.split(","))
+    return flag + equals + ",".join(name + sign + home(path) for name, sign, path in parts)
 
 
 def home(path: str) -> str:

@@ -99,6 +99,22 @@ def test_a_work_directory_predicts_with_the_config_that_it_has(called, tmp_path)
     assert called[0][1] == (tmp_path, None) and called[0][5] == "x"
 
 
+def test_home_folders_in_a_config_file_are_read(called, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/h")
+    lines = [
+        "from configs import default",
+        "def get_config():",
+        "    c = default.add_authors_fields(default.get_config())",
+        "    c.data.dir, c.data.options, c.body.dir, c.eval.hmr = '~/data', 'seed=1,crops=~/c', '~', '~/hmr'",
+        "    return c",
+    ]
+    (tmp_path / "mine.py").write_text("\n".join(lines), encoding="utf-8")
+    assert cli.main(["train", f"--config={tmp_path}/mine.py", "--config.data.npz_dir=~/lists"]) == 0
+    data, config = called[0][1].data, called[0][1]
+    assert (data.dir, data.options, data.npz_dir) == ("/h/data", "seed=1,crops=/h/c", "/h/lists")
+    assert (config.body.dir, config.eval.hmr, data.people) == ("/h", "/h/hmr", "synthetic_poses")
+
+
 @pytest.mark.parametrize("value", [True, False])
 def test_the_flag_of_earlier_versions_chooses_the_rows(value, called):
     assert cli.main(["evaluate", f"--config.eval.controls={value}"]) == 0

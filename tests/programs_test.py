@@ -34,7 +34,10 @@ def home(monkeypatch):
         ("./~/a", "./~/a"),
         ("~nobody-of-this-name/a", "~nobody-of-this-name/a"),
         ("--n=5", "--n=5"),
-        ("a=~/b", "a=~/b"),
+        (
+            "--config.data.options=num_train=9,h36m_fits=~/b,seed=1",
+            "--config.data.options=num_train=9,h36m_fits=/h/b,seed=1",
+        ),
         ("", ""),
     ],
 )

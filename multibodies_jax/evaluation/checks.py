@@ -15,7 +15,7 @@ RULES: dict[str, config_rules.Rule] = {
     "eval.ns": config_rules.Several(config_rules.whole(1, 10_000)),
     "eval.curve": config_rules.OrNone(config_rules.whole(1, 10_000)),
     "eval.vertex_stride": config_rules.whole(1, 6890),
-    "eval.hmr": config_rules.OrNone(config_rules.Text("a work directory")),
+    "eval.hmr": config_rules.OrNone(config_rules.Path("a work directory")),
 }
 """What the fields of `config.eval` may be, beside those whose choices register themselves."""
 

@@ -34,7 +34,7 @@ from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.prediction import detected, prediction, prediction_file
 from multibodies_jax.prediction import people as people_lib
 from multibodies_jax.prediction.evidence import evidence
-from multibodies_jax.training import config_versions, inference, prior, provenance, setup, tuned
+from multibodies_jax.training import config_checks, config_versions, inference, prior, provenance, setup, tuned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,7 +313,7 @@ def stored_config(workdir: pathlib.Path) -> Any:
     """The config of a work directory, of any version; fields that are not stored are at their defaults.
 
     Raises:
-      ValueError: there is none.
+      ValueError: there is none, or a field of it has a value that it cannot have.
     """
     path = workdir / "config.json"
     if not path.is_file():
@@ -329,7 +329,11 @@ def stored_config(workdir: pathlib.Path) -> Any:
 
 
 def config_of(stored: Mapping[str, Any]) -> Any:
-    """The config that was stored as JSON by any version; fields that are not stored are at their defaults."""
+    """The config that was stored as JSON by any version; fields that are not stored are at their defaults.
+
+    Raises:
+      ValueError: a field has a value that it cannot have (`config_checks.validate`).
+    """
     stored = {name: value for name, value in stored.items() if name != "converted"}  # The origin of converted weights.
     config = default.get_config().unlock()
     for field, value in config_versions.modern(stored).items():
@@ -340,4 +344,5 @@ def config_of(stored: Mapping[str, Any]) -> Any:
                 part[parent] = ConfigDict()
             part = part[parent]
         part[name] = tuple(value) if isinstance(value, list) else value
-    return config.lock()
+    config_checks.validate(config.lock())
+    return config

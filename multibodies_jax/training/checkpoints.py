@@ -23,13 +23,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from multibodies_jax import io, untrusted
-from multibodies_jax.training import multihost
+from multibodies_jax.training import config_rules, multihost
 
 MANIFEST = "manifest.json"
 ANY_BODY = "any"  # As `body_fingerprint`: weights that no body has shaped.
 _FORMAT = 2
 _UNSEALED_FORMAT = 1  # Its manifest has no checksum of its own.
 _PARTS: dict[str, type] = {"format": int, "step": int, "metadata": dict, "items": dict, "files": dict}  # Of a manifest.
+_METADATA: dict[str, config_rules.Rule] = {  # What is computed with, where a checkpoint has it.
+    "num_hypotheses": config_rules.whole(1, 10_000),
+    "images_seen": config_rules.whole(0, 10**15),
+    "training_seconds": config_rules.Number(0, 10**12),
+    "held_out_log_prob": config_rules.OrNone(config_rules.Number(-(10**9), 10**9)),
+    "mean_state": config_rules.OrNone(config_rules.Several(config_rules.Number(-1000, 1000))),
+}
 _STRAY = (".DS_Store", "._")  # Beginnings of names of files that macOS adds to folders.
 _ARRAYS = "arrays"
 _MOST_DIFFERENCES = 5
@@ -304,6 +311,11 @@ def _read_manifest(folder: pathlib.Path) -> dict:
         raise CheckpointError(f"{path} is damaged: {', '.join(wrong)} of it are no numbers or objects as expected")
     if io.seal_is_broken(manifest):
         raise CheckpointError(f"{path} is damaged: its own sha256 differs, so something in it was changed")
+    for name, rule in _METADATA.items():
+        if name in manifest["metadata"] and not rule.accepts(value := manifest["metadata"][name]):
+            raise CheckpointError(
+                f"{path} is damaged: {name} of its metadata is {config_rules.short(value)}; accepted is {rule.words}"
+            )
     return manifest
 
 

@@ -9,29 +9,29 @@ from multibodies_jax.losses import objective
 from multibodies_jax.models import build
 from multibodies_jax.training import config_rules
 
-_TEXT = config_rules.OrNone(config_rules.Text("the path of a folder"))
+_FOLDER = config_rules.OrNone(config_rules.Path())
 
 RULES: dict[str, config_rules.Rule] = {
     # Stages add up to 2 ** 24 to the seed, and random keys hold 32 bits.
     "seed": config_rules.whole(0, 2_000_000_000),
-    "init": _TEXT,
+    "init": _FOLDER,
     "freeze": config_rules.OrNone(config_rules.Choice(("trunk", "loaded"))),
     "freeze_statistics": config_rules.FLAG,
-    "body.dir": _TEXT,
+    "body.dir": _FOLDER,
     "body.allow_other": config_rules.FLAG,
     "body.shape_components": config_rules.whole(10, 10),  # Of configs of earlier versions.
-    "data.dir": config_rules.Text("the path of a folder"),
-    "data.people": config_rules.Text("a dataset of people, or the path of a file or folder of poses"),
+    "data.dir": config_rules.Path(),
+    "data.people": config_rules.Path("a dataset of people, or the path of a file or folder of poses"),
     "data.sets": config_rules.OrNone(config_rules.Several(config_rules.Text("a set's name"))),
     "data.weights": config_rules.Several(config_rules.positive()),
     "data.occlusion": config_rules.Choice(("none", "paper")),
     "data.augment": config_rules.Choice(("none", "mild", "spin", "wide")),
     "data.crop": config_rules.Choice(augment.CROPS),
-    "data.options": config_rules.Text("NAME=VALUE,NAME=VALUE, or an empty text", empty=True),
+    "data.options": config_rules.Path("NAME=VALUE,NAME=VALUE, or an empty text", empty=True),
     "data.contrast_stretch": config_rules.FLAG,
     "data.cached_passes": config_rules.OrNone(config_rules.whole(0, 100_000)),
-    "data.npz_dir": _TEXT,
-    "data.image_dir": _TEXT,
+    "data.npz_dir": _FOLDER,
+    "data.image_dir": _FOLDER,
     "model.num_hypotheses": config_rules.OrNone(config_rules.whole(1, 10_000)),
     "model.activation": config_rules.Choice(("none", "relu")),
     "model.trunk": config_rules.Choice(build.TRUNKS),

@@ -86,6 +86,13 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class Path(Text):
+    """The path of a file or folder; `paths` lists the fields that have one."""
+
+    meaning: str = "the path of a folder"
+
+
+@dataclasses.dataclass(frozen=True)
 class Several:
     """A tuple with at least one value, each of one kind."""
 
@@ -154,6 +161,11 @@ def check(config: Any, rules: Mapping[str, Rule]) -> None:
             continue
         if not rule.accepts(value):
             raise ValueError(f"config.{path} is {short(value)}; accepted is {rule.words}.")
+
+
+def paths(rules: Mapping[str, Rule]) -> list[str]:
+    """The fields that hold a path, which may begin with `~`."""
+    return [path for path, rule in rules.items() if isinstance(rule.of if isinstance(rule, OrNone) else rule, Path)]
 
 
 def field(config: Any, path: str) -> Any:

@@ -128,6 +128,18 @@ def test_fields_that_the_stored_config_lacks_are_at_their_defaults(trained, tmp_
     assert config.data.augment == "spin" and config.eval.ns == (1, 2, 5) and config.train.steps == 6
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [("flow", "layers", 10**9), ("model", "dropout", 2.0), ("model", "trunk", "vit"), ("quantizer", "starts", 0)],
+)
+def test_a_stored_config_has_to_be_one_that_a_command_accepts(trained, tmp_path, part, field, value):
+    stored = json.loads((trained / "config.json").read_text(encoding="utf-8"))
+    stored[part][field] = value
+    (tmp_path / "config.json").write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"(?s)config.json is no config .*config.{part}.{field} is .* accepted is"):
+        predictor.stored_config(tmp_path)
+
+
 def test_a_folder_without_a_training_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"has no config\.json"):
         multibodies_jax.load(tmp_path)

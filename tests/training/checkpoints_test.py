@@ -329,7 +329,10 @@ def test_checkpoints_of_older_versions_are_read_with_a_note_and_every_file_has_t
     with pytest.warns(UserWarning, match="without a checksum of its own"):
         items, metadata, _ = checkpoints.restore(tmp_path)
     assert metadata == {"commit": "abc"} and items["a"]["x"].tolist() == [1, 1]
-    _manifest(tmp_path, lambda m: m.update(files={}))
+    _manifest(tmp_path, lambda m: m["metadata"].update(mean_state=[0.0, "x"]))
+    with pytest.raises(checkpoints.CheckpointError, match=r"mean_state of its metadata is \[0.0, 'x'\]; accepted is"):
+        checkpoints.restore(tmp_path)
+    _manifest(tmp_path, lambda m: m.update(files={}, metadata={}))
     with pytest.raises(checkpoints.CheckpointError, match=r"does not list arrays/.*which nothing would verify"):
         checkpoints.restore(tmp_path)
 
