@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -260,7 +261,7 @@ def test_an_image_without_people_counts(tmp_path, body, capsys):
 
 
 def test_images_of_one_name_are_refused(tmp_path, body):
-    with pytest.raises(ValueError, match=r"\['a'\]; results are named after them"):
+    with pytest.raises(ValueError, match=r"images/a'\]; results are named after them"):
         _predict(body, _folder(tmp_path, ("a.png", "a.jpg")), None, tmp_path / "out")
 
 
@@ -480,8 +481,36 @@ def test_videos_are_predicted_as_videos(tmp_path, body, monkeypatch):
     assert _predict(body, [tmp_path / "clip.MP4", folder], listed, tmp_path / "out", n=1, focal_px=300.0) == 3
     assert called == [(tmp_path / "clip.MP4", tmp_path / "out", 1, 300.0, False, None, listed)]
     assert (tmp_path / "out" / "a_0.npz").exists()
-    with pytest.raises(ValueError, match=r"\['a'\]; results are named after them"):
-        _predict(body, [tmp_path / "a.mp4", folder], listed, tmp_path / "out")
+
+
+def test_files_of_one_name_have_their_results_in_folders_like_theirs(tmp_path, body, capsys, monkeypatch):
+    folder, out = _folder(tmp_path, ("a.png",)), tmp_path / "out"
+    other = tmp_path / "more" / "b.png"
+    other.parent.mkdir()
+    shutil.copy(folder / "a.png", other.with_name("a.png"))
+    shutil.copy(folder / "a.png", other)
+    assert _predict(body, [folder, other.parent], None, out, n=1) == 0
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.npz"))
+    assert written == ["images/a_0.npz", "more/a_0.npz", "more/b_0.npz"]
+    first, second = (prediction_file.load(out / name / "a_0.npz") for name in ("images", "more"))
+    np.testing.assert_array_equal(first["index"], second["index"])  # As without the other folder.
+    index = (out / "index.html").read_text(encoding="utf-8")
+    assert index.index('href="images/a.html"') < index.index('href="more/a.html"') < index.index('href="more/b.html"')
+    assert "Several files are named ['a']: results lie in folders of" in capsys.readouterr().err
+    called = []
+    monkeypatch.setattr(video, "predict_video", lambda *arguments: called.append(arguments[1:3]) or 0)
+    assert _predict(body, [tmp_path / "a.mp4", folder / "a.png"], None, out, n=1) == 0
+    assert called == [(tmp_path / "a.mp4", out)] and "replaced" in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_told_apart_are_refused(tmp_path):
+    files = [tmp_path / name for name in ("x/a.png", "x/y/a.png", "x/y/a.jpg")]
+    with pytest.raises(ValueError, match=r"x/y/a'\]; results are named after them"):
+        predict.result_folders(files, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"named \['a'\], and a people file knows images by their names"):
+        predict.result_folders(files[:2], tmp_path / "out", apart=False)
+    folders = predict.result_folders(files[:2], tmp_path / "out")
+    assert list(folders.values()) == [tmp_path / "out", tmp_path / "out" / "y"]
 
 
 def test_a_person_far_outside_the_image_is_skipped(tmp_path, body, capsys):
