@@ -4,7 +4,7 @@ import os
 import pathlib
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps
 
 from multibodies_jax import untrusted
@@ -35,6 +35,30 @@ def load_image(path: str | os.PathLike) -> UInt8[np.ndarray, "H W 3"]:
             return np.asarray(_to_rgb(ImageOps.exif_transpose(image)), np.uint8)
     except Exception as error:  # Decoders raise almost anything on damaged files, SyntaxError among it.
         raise ImageError(f"{path}: cannot be read as an image ({error or type(error).__name__}).") from error
+
+
+def to_bytes(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "H W 3"]:
+    """An upright RGB image as bytes: it has bytes already, or floats from 0 (black) to 1 (white).
+
+    Raises:
+      ImageError: it has another shape or type, or a number that is no float from 0 to 1; how to convert is said.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ImageError(
+            f"An image is an array (height, width, 3) of red, green and blue, got the shape {image.shape}."
+        )
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype.kind != "f":
+        raise ImageError(f"An image has uint8 from 0 to 255, or floats from 0 to 1; got {image.dtype}: convert it.")
+    least, most = float(image.min()), float(image.max())
+    if not (least >= 0 and most <= 1):  # NaN is neither.
+        raise ImageError(
+            f"An image of floats goes from 0 to 1, got {least:g} to {most:g}: undo what normalised it, or give "
+            "image.astype('uint8') of values from 0 to 255."
+        )
+    return np.round(255 * image).astype(np.uint8)
 
 
 def find_images(path: str | os.PathLike) -> list[pathlib.Path]:

@@ -38,7 +38,8 @@ class Protocol:
       joints: compared by MPJPE and RE.
       metrics: "mpjpe"; "pa_mpjpe" (RE, after `alignment`); "vertex" (mean vertex error, rooted at the pelvis);
         "pa_vertex" (the same after `alignment`, which the authors' code names s_error); "pck150", "auc" (3DPCK at
-        150 mm and its mean over 0, 5, ..., 150 mm, percent, over the 14 joints, rooted as MPJPE).
+        150 mm and its mean over 0, 5, ..., 150 mm, percent, over the 14 joints, rooted as MPJPE). Those of vertices need
+        a true mesh: sets with given joints alone (Human3.6M, MPI-INF-3DHP) have none, so they are absent there.
       examples: the images that it is for.
       hint: the `protocol_hint` of sets that it scores; empty for any.
       strict: name of the strict sibling; empty for a strict protocol.
@@ -62,6 +63,11 @@ class Protocol:
     regressor: str = "h36m17"
     root: str = "row 0 of the regressor (pelvis)"
     alignment: str = "similarity Procrustes (rotation, translation, scale)"
+
+    def __post_init__(self) -> None:
+        """Refuses errors of vertices where the truth is joints: there is no true mesh to compare with."""
+        if self.truth == GIVEN and (meshes := [metric for metric in self.metrics if "vertex" in metric]):
+            raise ValueError(f"Protocol {self.name!r} compares {GIVEN}, which have no vertices: leave out {meshes}.")
 
 
 PROTOCOLS: Registry[Protocol] = Registry("eval.protocol")

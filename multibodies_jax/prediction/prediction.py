@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image
 
 from multibodies_jax.body import body_files, smpl
+from multibodies_jax.data import images
 from multibodies_jax.export import glb, page, scene
 from multibodies_jax.prediction import export_files, overlays, prediction_file
 
@@ -134,23 +135,24 @@ class Prediction:
 
 def load(
     path: str | os.PathLike,
-    image: UInt8[np.ndarray, "H W 3"] | None = None,
+    image: Shaped[np.ndarray, "..."] | None = None,
     body: body_files.BodyFiles | None = None,
 ) -> Prediction:
     """Reads what `save` or `multibodies predict` wrote.
 
     Args:
       path: the .npz file.
-      image: the upright photograph, for pictures and pages.
+      image: the upright photograph, for pictures and pages: bytes, or floats from 0 to 1 (`images.to_bytes`).
       body: that it was predicted with; None is the embedded one.
 
     Raises:
       PredictionError: the file cannot be used, or is of another body.
+      ImageError: the photograph is neither bytes nor floats from 0 to 1, (H, W, 3).
     """
     record = prediction_file.load(path)
     body = body_files.load("") if body is None else body
     export_files.check_body(path, record, body)
-    return Prediction(record, body, image)
+    return Prediction(record, body, None if image is None else images.to_bytes(image))
 
 
 def scene_of(people: Sequence[Prediction]) -> scene.Scene:

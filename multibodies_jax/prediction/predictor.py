@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from configs import default
@@ -70,7 +70,7 @@ class Predictor:
 
     def hypotheses(
         self,
-        image: UInt8[np.ndarray, "H W 3"] | None = None,
+        image: Shaped[np.ndarray, "..."] | None = None,
         keypoints: Float[np.ndarray, "24 3"] | None = None,
         name: str = "",
         refined: bool = False,
@@ -78,7 +78,7 @@ class Predictor:
         """All M bodies of one person, scored by the prior.
 
         Args:
-          image: the upright image, for a network that sees pixels.
+          image: the upright image, for a network that sees pixels: bytes, or floats from 0 to 1 (`images.to_bytes`).
           keypoints: J24, in pixels of the image: x, y, and 1 where the joint is known (0, 0, 0 elsewhere). Two or more
             of them place the crop; without them it is the whole image.
           name: of the person; baselines that draw their hypotheses draw them by it.
@@ -89,6 +89,7 @@ class Predictor:
 
         Raises:
           ValueError: what the network reads is missing.
+          ImageError: the image is neither bytes nor floats from 0 to 1, (H, W, 3).
           PeopleError: the keypoints are no pixels of the image (`people.check_inside`).
         """
         if self.sees_pixels and image is None:
@@ -100,6 +101,7 @@ class Predictor:
             people_lib.check_pixels(people_lib.Person(known))
             image = np.zeros((1, 1, 3), np.uint8)
         else:
+            image = images.to_bytes(image)
             people_lib.check_inside(people_lib.Person(known), (image.shape[1], image.shape[0]))
         person = people_lib.Person(known)
         box = people_lib.box(person, (image.shape[1], image.shape[0]))
@@ -108,7 +110,7 @@ class Predictor:
 
     def predict(
         self,
-        image: str | os.PathLike | UInt8[np.ndarray, "H W 3"],
+        image: str | os.PathLike | Shaped[np.ndarray, "..."],
         people: Sequence[people_lib.Person] | None = None,
         n: int = 5,
         refine: bool = True,
@@ -118,7 +120,7 @@ class Predictor:
         """n weighted bodies for each person of a photograph.
 
         Args:
-          image: an image file, or an upright 8-bit RGB image.
+          image: an image file, or an upright RGB image (H, W, 3): bytes, or floats from 0 to 1 (`images.to_bytes`).
           people: with their keypoints; None asks the detector or, for a model that sees pixels, takes one person, whose
             box is the image.
           n: bodies per person, 1 to M.
@@ -130,7 +132,7 @@ class Predictor:
           One prediction per person, in the order of `people` or from left to right.
 
         Raises:
-          ImageError: the file is no image.
+          ImageError: the file is no image, or the array has another shape, type or range.
           PeopleError: the detector finds no person who can be used; the message says what it saw.
           DetectorMissing: its files are not there; the message says the command that gets them.
           ValueError: n is not in 1..M, or a person has too few known keypoints.
@@ -140,7 +142,7 @@ class Predictor:
             pixels = images.load_image(image)
             lens = camera.lens_of_photo(image, focal_px)
         else:
-            name, pixels = "image", image
+            name, pixels = "image", images.to_bytes(image)
             lens = camera.lens(pixels.shape[1::-1], focal_px)
         if people is None:
             seen, notes = detected.find(pixels, detected.detector_for(self.sees_pixels, detector))

@@ -177,3 +177,29 @@ def test_folders_are_listed_in_order(tmp_path):
         images.find_images(tmp_path / "folder.png")
     with pytest.raises(images.ImageError, match="no such file or folder"):
         images.find_images(tmp_path / "absent")
+
+
+def test_floats_from_0_to_1_are_bytes():
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16)[..., None].repeat(3, axis=2)
+    assert images.to_bytes(image) is image
+    for kind in (np.float16, np.float32, np.float64):
+        got = images.to_bytes((image / 255).astype(kind))
+        assert got.dtype == np.uint8
+        np.testing.assert_array_equal(got, image)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((4, 5, 3), 255.0), "floats goes from 0 to 1, got 255 to 255"),
+        (np.full((4, 5, 3), -0.5), "got -0.5 to -0.5: undo what normalised it"),
+        (np.full((4, 5, 3), np.nan), "got nan to nan"),
+        (np.zeros((4, 5, 3), np.int64), "got int64"),
+        (np.zeros((4, 5), np.uint8), r"got the shape \(4, 5\)"),
+        (np.zeros((3, 4, 5), np.uint8), r"got the shape \(3, 4, 5\)"),
+        (np.zeros((0, 5, 3)), r"got the shape \(0, 5, 3\)"),
+    ],
+)
+def test_other_arrays_are_no_images(image, message):
+    with pytest.raises(images.ImageError, match=message):
+        images.to_bytes(image)

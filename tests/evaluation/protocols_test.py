@@ -175,6 +175,15 @@ def test_siblings_differ_in_what_is_a_fault_and_nothing_else():
         protocols.PROTOCOLS["official"]
 
 
+def test_given_joints_have_no_errors_of_vertices():
+    given = [protocol for protocol in protocols.PROTOCOLS.values() if protocol.truth == protocols.GIVEN]
+    assert {protocol.name.removesuffix("_strict") for protocol in given} == {"h36m_p1", "h36m_p2", "mpi_inf_3dhp"}
+    for metric in ("vertex", "pa_vertex"):
+        assert all(metric not in protocol.metrics for protocol in given)
+        with pytest.raises(ValueError, match=rf"given J24 joints, which have no vertices: leave out \['{metric}'\]"):
+            dataclasses.replace(given[0], metrics=("mpjpe", metric))
+
+
 def row(**other):
     fields = {"example_id": "s/0", "joints3d_valid": np.ones(24), "smpl_valid": 1.0, "gender": np.int32(0)}
     return fields | other

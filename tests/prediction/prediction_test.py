@@ -110,6 +110,16 @@ def test_a_file_is_read_with_its_name_and_its_people_are_detected(model, tmp_pat
     assert str(given.record["focal_source"]) == "given" and given.record["focal_px"] == 200
 
 
+def test_floats_from_0_to_1_are_an_image_too(model, one, tmp_path):
+    (found,) = model.predict(IMAGE / np.float32(255), [PERSON], n=2)
+    np.testing.assert_array_equal(found.record["all_cam"], one.record["all_cam"])
+    np.testing.assert_array_equal(found.image, IMAGE)
+    with pytest.raises(images.ImageError, match="floats goes from 0 to 1"):
+        model.hypotheses(IMAGE * 1.0, KEYPOINTS)
+    with pytest.raises(images.ImageError, match="floats goes from 0 to 1"):
+        model.predict(IMAGE * 1.0, [PERSON])
+
+
 def test_what_cannot_be_used_is_said(model, tmp_path):
     with pytest.raises(
         people.PeopleError, match=r"image: The detector found no person .* 90 x 130 pixels\. Give the people"
