@@ -43,10 +43,11 @@ def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **field
     state = train_step.TrainState(jnp.zeros((), jnp.int32), params, stats, {}, adam.init(params))
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
     step = train_step.make_train_step(config, model, bodies, adam, num_hypotheses, lambda batch, key: batch, split)
-    compiled = jax.jit(step).lower(state, batch, jax.random.key(2)).compile()
+    arguments = (state, batch, jax.random.key(2), setup.loss_bodies(config, bodies))
+    compiled = jax.jit(step).lower(*arguments).compile()
 
     def run() -> Any:
-        return jax.block_until_ready(compiled(state, batch, jax.random.key(2)))
+        return jax.block_until_ready(compiled(*arguments))
 
     run()
     return run

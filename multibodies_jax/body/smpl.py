@@ -136,11 +136,11 @@ def forward_kinematics(
     world = world_rotations(rotmats, parents)
     # A joint is the root plus all bones down to it, each turned by its parent.
     bones = rest_joints[..., 1:, :] - jnp.take(rest_joints, jnp.array(parents[1:], jnp.int32), axis=-2)
-    turned = _einsum("...jab,...jb->...ja", jnp.stack([world[parent] for parent in parents[1:]], axis=-3), bones)
+    turned = _einsum("...abj,...jb->...ja", jnp.take(world, jnp.array(parents[1:], jnp.int32), axis=-1), bones)
     p_world = _einsum(
         "ij,...ja->...ia", ancestors(parents), jnp.concatenate([rest_joints[..., :1, :], turned], axis=-2)
     )
-    top = jnp.concatenate([jnp.stack(world, axis=-3), p_world[..., None]], axis=-1)
+    top = jnp.concatenate([jnp.moveaxis(world, -1, -3), p_world[..., None]], axis=-1)
     bottom = jnp.broadcast_to(jnp.array([[0, 0, 0, 1]], top.dtype), (*top.shape[:-2], 1, 4))
     return jnp.concatenate([top, bottom], axis=-2)
 
@@ -235,7 +235,7 @@ def joints(
     bone_of_vector = jax.nn.one_hot(
         jnp.array(joint_model.bones, jnp.int32), len(joint_model.parents), axis=0, dtype=local.dtype
     )
-    R = _dot(jnp.stack(world_rotations(rotmats, joint_model.parents), axis=-1), bone_of_vector)
+    R = _dot(world_rotations(rotmats, joint_model.parents), bone_of_vector)
     turned = R[..., 0, :] * local[..., 0, :] + R[..., 1, :] * local[..., 1, :] + R[..., 2, :] * local[..., 2, :]
     root = _dot(features[..., : len(joint_model.root)], joint_model.root)
     summed = _dot(turned, joint_model.sums) + _einsum("...a,x->...ax", root, joint_model.root_sums)
@@ -273,13 +273,22 @@ def _rest_joints(model: SmplModel, betas: Float[Array, "*b S"]) -> Float[Array, 
     return _add(model.J_template, _einsum("jas,...s->...ja", model.J_shapedirs, betas))
 
 
-def world_rotations(rotmats: Float[Array, "*b J 3 3"], parents: tuple[int, ...]) -> list[Float[Array, "*b 3 3"]]:
-    """World rotation of each joint."""
+def world_rotations(rotmats: Float[Array, "*b J 3 3"], parents: tuple[int, ...]) -> Float[Array, "*b 3 3 J"]:
+    """World rotation of each joint, the joints along the last axis.
+
+    All joints that are as far from the root are turned at once, as sums of products, which fuse: each matrix product
+    would be a kernel to compile, to tune and to start.
+    """
     local = [R[..., 0, :, :] for R in jnp.split(rotmats, len(parents), axis=-3)]
-    world = local[:1]
-    for joint, parent in enumerate(parents[1:], start=1):
-        world.append(_einsum("...ab,...bc->...ac", world[parent], local[joint]))
-    return world
+    world = {0: local[0]}
+    while len(world) < len(parents):
+        level = [joint for joint, parent in enumerate(parents) if parent in world and joint not in world]
+        above = jnp.stack([world[parents[joint]] for joint in level], axis=-1)
+        own = jnp.stack([local[joint] for joint in level], axis=-1)
+        a, b, c = (above[..., :, k : k + 1, :] * own[..., k : k + 1, :, :] for k in range(3))
+        turned = a + b + c
+        world |= {joint: turned[..., place] for place, joint in enumerate(level)}
+    return jnp.stack([world[joint] for joint in range(len(parents))], axis=-1)
 
 
 def _add(constant: Float[Array, "..."], batched: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -91,7 +91,22 @@ def source_name(config: Any, name: str) -> str:
 
 
 def load_people(config: Any, split: str) -> tuple[Float[np.ndarray, "N 24 3"], Float[np.ndarray, "N 10"]]:
-    """Poses (axis-angle, upright root) and shapes of all people of a split, in memory."""
+    """Poses (axis-angle, upright root) and shapes of all people of a split, in memory; read-only.
+
+    Every stage of a training asks for the same people, and reading them takes 0.15 ms each: they are kept.
+    """
     source = open_source(config, _people(config)[0], split)
-    rows = source.__getitems__(range(len(source)))  # All at once: many times faster than one by one.
-    return np.stack([r["pose"] for r in rows]), np.stack([r["betas"] for r in rows])
+    key = (str(config.data.dir), source_name(config, _people(config)[0]), split)
+    if key not in _kept_people:
+        rows = source.__getitems__(range(len(source)))  # All at once: many times faster than one by one.
+        poses, betas = np.stack([r["pose"] for r in rows]), np.stack([r["betas"] for r in rows])
+        poses.setflags(write=False)
+        betas.setflags(write=False)
+        while len(_kept_people) >= _MOST_KEPT:
+            del _kept_people[next(iter(_kept_people))]
+        _kept_people[key] = poses, betas
+    return _kept_people[key]
+
+
+_kept_people: dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]] = {}
+_MOST_KEPT = 3  # Splits; 60,000 people are 20 MB.

@@ -31,7 +31,7 @@ def of_joints(
     E, _, Q = joint_model.vectors.shape
     features = jnp.concatenate([jnp.ones(1), betas, smpl.pose_features(rotmats)])
     local = _dot(features, joint_model.vectors.reshape(E, 3 * Q)).reshape(3, Q)
-    world = jnp.stack(smpl.world_rotations(rotmats, joint_model.parents))
+    world = jnp.moveaxis(smpl.world_rotations(rotmats, joint_model.parents), -1, 0)
     bones = np.array(joint_model.bones)
     turned = _einsum("qab,bq->aq", world[bones], local)
     carried = smpl.ancestors(joint_model.parents)[bones]  # (Q, J): 1 where the joint carries the vector.

@@ -178,7 +178,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
             data.batches.set_state(metadata["data_position"])
     # Data parallel over all devices: batches are split, everything else is copied.
     split, copied = _shardings(config, stage)
-    state, resident = jax.device_put((state, data.resident), copied)
+    state, resident, loss_bodies = jax.device_put((state, data.resident, setup.loss_bodies(config, bodies)), copied)
     step_fn = train_step.make_train_step(config, model, bodies, adam, stage.num_hypotheses, data.prepare, split)
     step = jax.jit(step_fn, donate_argnums=0, out_shardings=copied)
 
@@ -202,7 +202,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
         pending = None  # Metrics of the step before: reading them late keeps the device busy.
         for done in range(start + 1, stage.steps + 1):
             batch = resident if data.batches is None else training_data.to_devices(next(data.batches), split)
-            state, metrics = step(state, batch, key)
+            state, metrics = step(state, batch, key, loss_bodies)
             if pending is not None:
                 _check_finite(pending, done - 1)
             pending = metrics

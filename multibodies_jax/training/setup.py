@@ -1,7 +1,7 @@
 """What an experiment is made of, read from its config: body, joint models, network, people; shared by train, evaluate and predict."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -100,12 +100,19 @@ def centred_joints(bodies: Bodies, rotmats: Array, betas: Array) -> tuple[Array,
     return centring.centre(points), centring.midhip(points)[..., None, :]
 
 
-def centred_mesh(config: Any, bodies: Bodies) -> Callable[[Array, Array], Array]:
-    """The vertices that the loss compares, `loss.vertex_set` and `loss.vertex_stride`, mid-hip centred."""
+def loss_bodies(config: Any, bodies: Bodies) -> Bodies:
+    """The bodies with only those vertices that the loss compares: `loss.vertex_set` and `loss.vertex_stride`.
+
+    An argument of the jitted step: as constants of its program the blend shapes would be megabytes to compile.
+    """
     every = np.arange(len(bodies.smpl.v_template))
     chosen = bodies.files.regressed_vertices if config.loss.get("vertex_set") == "regressed" else every
-    some = smpl_lib.subset(bodies.smpl, chosen[:: config.loss.vertex_stride])
-    return lambda rotmats, betas: smpl_lib.mesh(some, rotmats, betas) - centred_joints(bodies, rotmats, betas)[1]
+    return bodies.replace(smpl=smpl_lib.subset(bodies.smpl, chosen[:: config.loss.vertex_stride]))
+
+
+def centred_mesh(bodies: Bodies, rotmats: Array, betas: Array) -> Array:
+    """Vertices of bodies, metres, mid-hip centred."""
+    return smpl_lib.mesh(bodies.smpl, rotmats, betas) - centred_joints(bodies, rotmats, betas)[1]
 
 
 def enable_compilation_cache() -> None:

@@ -1,5 +1,6 @@
 """One step of training: forward pass, losses, gradient and update, as one function that is jitted whole."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, no_type_check
 
@@ -36,8 +37,8 @@ def make_train_step(
     num_hypotheses: int,
     prepare: Callable[[Any, Array], Batch],
     split: NamedSharding,
-) -> Callable[[TrainState, Any, Array], tuple[TrainState, dict[str, Array]]]:
-    """Builds `train_step(state, batch, key) -> (state, metrics)`; the losses among the metrics are not weighted.
+) -> Callable[[TrainState, Any, Array, setup.Bodies], tuple[TrainState, dict[str, Array]]]:
+    """Builds `train_step(state, batch, key, setup.loss_bodies(...)) -> (state, metrics)`; its losses are not weighted.
 
     Args:
       config: of the experiment.
@@ -51,10 +52,13 @@ def make_train_step(
     network = setup.network(config, num_hypotheses)
     inputs_of, own_config = setup.training_inputs(config, num_hypotheses, bodies), network.own(config)
     mode0 = config.loss.mode0 and num_hypotheses > 1 and not network.exchangeable
-    loss_of = make_objective(config, bodies, mode0)
     resident = bool(config.data.sets is None or config.data.get("cached_passes"))
 
-    def train_step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Array]]:
+    def train_step(
+        state: TrainState, batch: Any, key: Array, bodies: setup.Bodies
+    ) -> tuple[TrainState, dict[str, Array]]:
+        loss_of = make_objective(config, bodies, mode0)
+
         def loss_fn(
             params: Any, batch_stats: Any, batch: Any, key: Array
         ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
@@ -100,11 +104,11 @@ def make_train_step(
 
 
 def make_objective(config: Any, bodies: setup.Bodies, mode0: bool) -> objective.Objective:
-    """The loss that `loss.reading` names, with the weights, vertices and joints of this experiment."""
+    """The loss that `loss.reading` names, with the weights of this experiment, of `setup.loss_bodies`."""
     settings = objective.Settings(
         weights={term: config.loss[term] for term in total.TERMS},
         mode0=mode0,
-        vertices=setup.centred_mesh(config, bodies),
+        vertices=functools.partial(setup.centred_mesh, bodies),
         joints=lambda rotmats, betas: setup.centred_joints(bodies, rotmats, betas)[0],
     )
     return objective.OBJECTIVES[config.loss.reading](settings)

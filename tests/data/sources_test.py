@@ -65,6 +65,17 @@ def test_people_are_stacked_in_the_order_of_their_set(opened):
     assert [call[:3] for call in opened] == [("synthetic_poses", "validation", "DATA")]
 
 
+def test_people_are_read_once_and_cannot_be_changed(opened, monkeypatch):
+    first, _ = sources.load_people(tiny.config(data__dir="KEPT"), "train")
+    monkeypatch.delattr(Examples, "__getitems__")  # Whoever reads again needs it.
+    again, _ = sources.load_people(tiny.config(data__dir="KEPT"), "train")
+    assert again is first and [call[1] for call in opened] == ["train", "train"]
+    with pytest.raises(ValueError, match="read-only"):
+        again[0] = 1
+    with pytest.raises(AttributeError, match="__getitems__"):
+        sources.load_people(tiny.config(data__dir="KEPT"), "test")
+
+
 def test_names_with_commas_are_one_source_in_their_order(opened):
     source = sources.open_source(config(), "lsp, mpii", "train")
     assert [source[i]["name"] for i in range(len(source))] == ["lsp"] * 3 + ["mpii"] * 3

@@ -1,5 +1,6 @@
 """One step of training: what is frozen does not move, and accumulation changes nothing."""
 
+import functools
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
     state = train_step.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, adam.init(params))
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
     step = train_step.make_train_step(config, model, bodies, adam, 6, lambda batch, key: batch, split)
-    after, metrics = jax.jit(step)(state, batch, key(2))
+    after, metrics = jax.jit(step)(state, batch, key(2), setup.loss_bodies(config, bodies))
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params, params)
     assert moved == build.trained(params, "loaded") and moved["head"]["dec"]["kernel"]
     assert sum(x.size for x in jax.tree.leaves(after.opt_state)) < 2.2 * params["head"]["dec"]["kernel"].size
@@ -53,6 +54,7 @@ def test_gradient_accumulation_equals_the_whole_batch():
         descent = optax.sgd(1e-2)
         state = train_step.TrainState(jnp.zeros((), jnp.int32), params, {}, {}, descent.init(params))
         step = train_step.make_train_step(config, model, bodies, descent, 6, lambda batch, key: batch, split)
+        step = functools.partial(step, bodies=setup.loss_bodies(config, bodies))
         results.append(jax.jit(step)(state, batch, jax.random.key(2)))
         # XLA runs convolutions inside a loop 12 times slower on CPUs: without parts there must be none.
         assert ("scan[" in str(jax.make_jaxpr(step)(state, batch, jax.random.key(2)))) == (parts > 1)
