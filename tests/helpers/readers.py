@@ -25,6 +25,7 @@ from multibodies_jax.export import camera
 from multibodies_jax.prediction import people, prediction_file, predictor, pretrained
 from multibodies_jax.training import logs
 from tests.helpers import h36m_fixture, list_files, random_body, tiny_graph, training_archives
+from tfds_builders.h36m import masks
 from tfds_builders.sources import cdf, coco, mat, mpii, pictures, spin
 
 
@@ -217,6 +218,13 @@ READERS = (
         "other",
         lambda path: h36m_fixture.write_cdf(path, np.ones((7, 96), np.float32)),
         lambda path: cdf.read(path, "Pose"),
+    ),
+    Reader(
+        "masks of Human3.6M",
+        "masks.mat",
+        "other",
+        lambda path: h36m_fixture.write_masks(path, [(10, 20, 30, 40), None, (5, 6, 7, 8)]),
+        lambda path: masks.read(path, [0, 1, 2, 3]),
     ),
     Reader("checkpoint of PyTorch", "model.pt", "other", _torch, _read_torch),
     Reader("photograph (JPEG)", "a.jpg", "other", _image("JPEG"), images.load_image),

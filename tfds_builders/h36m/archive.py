@@ -1,17 +1,15 @@
 """Human3.6M as the site gives it: where its files are, and what they hold."""
 
-import contextlib
 import dataclasses
-import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 
-import h5py
 import numpy as np
 from jaxtyping import Float, Float32
 
 from multibodies_jax import untrusted
 from multibodies_jax.geometry import joints
+from tfds_builders.h36m import masks
 from tfds_builders.sources import cdf
 
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")  # In the order of their numbers 1 to 4.
@@ -137,47 +135,16 @@ def to_j24(points: Float[np.ndarray, "17 D"]) -> tuple[Float[np.ndarray, "24 D"]
     return np.where(there[:, None], points[joints.J24_FROM_H36M17], np.float32(0)), there.astype(np.float32)
 
 
-@contextlib.contextmanager
-def boxes(path: pathlib.Path) -> Iterator[Callable[[int], Float[np.ndarray, "4"] | None]]:
-    """Opens the boxes of a recording: a function from a frame to x0, y0, x1, y1 in pixels.
-
-    The file has a mask (W, H) for every frame, 1 in the box; the box reaches to the outer edges of its pixels. It is
-    None where the mask is empty, and where there are fewer masks.
+def read_boxes(path: pathlib.Path, frames: Sequence[int]) -> Float[np.ndarray, "N 4"]:
+    """The boxes of some frames of a recording: x0, y0, x1, y1 in pixels, NaN where a frame has none (`masks.read`).
 
     Raises:
       ArchiveError: the file cannot be used.
     """
-    file, references = _open_masks(path)
-    with file:
-        yield functools.partial(_box, path, file, references)
-
-
-def _open_masks(path: pathlib.Path) -> tuple[h5py.File, np.ndarray]:
-    if path.exists() and not h5py.is_hdf5(path):
-        raise ArchiveError(_explain(f"{path} is no MATLAB v7.3 (HDF5) file, but the official one is.", "boxes"))
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ArchiveError(_explain(f"{path} is missing or damaged ({error}).", "boxes")) from error
-    masks = file.get("Masks")
-    if not isinstance(masks, h5py.Dataset) or h5py.check_ref_dtype(masks.dtype) is None:
-        there = ", ".join(file) or "nothing"
-        file.close()
-        raise ArchiveError(_explain(f"{path} has no `Masks` of references to masks; it has {there}.", "boxes"))
-    return file, np.asarray(masks).ravel()
-
-
-def _box(path: pathlib.Path, file: h5py.File, references: np.ndarray, frame: int) -> Float[np.ndarray, "4"] | None:
-    if frame >= len(references) or not references[frame]:
-        return None
-    try:
-        inside = np.asarray(file[references[frame]]).T == 1
-    except (OSError, ValueError, KeyError) as error:
-        raise ArchiveError(_explain(f"Mask {frame} of {path} is damaged ({error}).", "boxes")) from error
-    if inside.ndim != 2 or not inside.any():  # MATLAB stores an empty array as its size, a vector.
-        return None
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+        return masks.read(path, frames)
+    except masks.MaskError as error:
+        raise ArchiveError(_explain(str(error), "boxes")) from error
 
 
 def _read(path: pathlib.Path, dimensions: int, kind: str) -> Float32[np.ndarray, "F 17 D"]:

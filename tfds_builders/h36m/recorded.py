@@ -93,15 +93,13 @@ def make(task: Task | Absent) -> Iterator[dict[str, Any] | Skip]:
             f"{recording}, {stated} and {len(poses)}",
         )
     usable = {}
-    with archive.boxes(recording.boxes) as box_of:
-        for frame in frames:
-            box = box_of(frame)
-            if box is None:
-                yield from _each("no box", recording, [frame])
-            elif not people.is_finite(frame):
-                yield from _each("a joint that is not finite", recording, [frame])
-            else:
-                usable[frame + task.offset] = box
+    for frame, box in zip(frames, archive.read_boxes(recording.boxes, frames), strict=True):
+        if not np.all(np.isfinite(box)):
+            yield from _each("no box", recording, [frame])
+        elif not people.is_finite(frame):
+            yield from _each("a joint that is not finite", recording, [frame])
+        else:
+            usable[frame + task.offset] = box
     try:
         for index, image in video.frames(recording.video, list(usable)):
             yield people.example(index - task.offset, image, usable.pop(index))
