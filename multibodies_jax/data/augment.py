@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy.spatial.transform import Rotation
 
 from multibodies_jax.data import crops, occlusion, spin_crops
 from multibodies_jax.geometry import boxes, centring, joints
@@ -224,6 +223,8 @@ class Box(NamedTuple):
 
 def _crop(record: Record, visible: Float[np.ndarray, "24"], box: Box, with_image: bool) -> Example:
     """Everything of a record, seen through a box that may be turned."""
+    from scipy.spatial.transform import Rotation  # Late: prediction imports this module for its constants.
+
     if box.crop not in CROPS:
         raise ValueError(f"Crops are {' or '.join(map(repr, CROPS))}, got {box.crop!r}.")
     annotated = np.asarray(record["kp2d_valid"], np.float32)

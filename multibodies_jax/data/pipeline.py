@@ -6,9 +6,8 @@ records: `tfds.data_source(...)` or a list of dictionaries.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-import grain
 import numpy as np
 
 from multibodies_jax.data.augment import Example, Record
@@ -17,6 +16,17 @@ Rows = dict[str, Any]  # Stacked along a new leading axis, name by name; `batch.
 Source = Sequence[Record]
 
 _BUFFERED_BATCHES = 4
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """An endless iterator over batches that can be told where to continue."""
+
+    def __next__(self) -> Rows: ...
+
+    def get_state(self) -> dict[str, Any]: ...
+
+    def set_state(self, state: dict[str, Any]) -> None: ...
 
 
 class Concatenated(Sequence):
@@ -52,7 +62,7 @@ def train_batches(
     threads: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
-) -> grain.DatasetIterator[Rows]:
+) -> Batches:
     """Yields training batches for ever.
 
     Position i of the stream always holds the same example, made with the generator of (seed, i), whatever the threads
@@ -76,6 +86,8 @@ def train_batches(
     Raises:
       ValueError: no or empty sources, weights that do not fit them, or a shard that does not exist.
     """
+    import grain  # Late: prediction reads no dataset, and answers half a second sooner.
+
     if len(sources) == 0 or len(sources) != len(weights):
         raise ValueError(f"One weight per source is needed, got {len(sources)} sources and {len(weights)} weights.")
     if not all(np.isfinite(weight) and weight > 0 for weight in weights):
@@ -125,6 +137,8 @@ def evaluation_batches(
     Raises:
       ValueError: an empty source, or a shard that does not exist.
     """
+    import grain  # Late, as above.
+
     _check_source(source, "the evaluation set")
     _check_batches(batch_size, shard_index, shard_count)
     count = len(source) if max_examples is None else min(len(source), max_examples)
@@ -144,7 +158,9 @@ def collate(examples: Sequence[Example]) -> Rows:
     return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
 
 
-def _read_options(threads: int | None) -> grain.ReadOptions:
+def _read_options(threads: int | None) -> Any:
+    import grain  # Late, as above.
+
     threads = min(os.cpu_count() or 1, 8) if threads is None else threads
     return grain.ReadOptions(
         num_threads=threads, prefetch_buffer_size=max(_BUFFERED_BATCHES, threads) if threads else 0

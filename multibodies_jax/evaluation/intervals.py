@@ -1,8 +1,8 @@
 """Means of an error over examples, with their 95 % intervals."""
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Float
+from scipy import special
 
 
 def summary(values: Float[np.ndarray, "N"]) -> dict[str, float | int]:
@@ -29,7 +29,7 @@ def paired(a: Float[np.ndarray, "N"], b: Float[np.ndarray, "_"]) -> dict[str, fl
         raise ValueError(f"A paired interval needs at least 2 examples measured in both; got {len(a)} and {len(b)}.")
     difference = _finite(a) - _finite(b)
     mean, count = difference.mean(), len(difference)
-    half = scipy.stats.t.ppf(0.975, count - 1) * difference.std(ddof=1) / np.sqrt(count)
+    half = special.stdtrit(count - 1, 0.975) * difference.std(ddof=1) / np.sqrt(count)
     return {"mean": float(mean), "low": float(mean - half), "high": float(mean + half), "count": count}
 
 

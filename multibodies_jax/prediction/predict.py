@@ -27,7 +27,7 @@ from multibodies_jax import detection, io
 from multibodies_jax.data import images
 from multibodies_jax.export import camera, glb, page
 from multibodies_jax.geometry import boxes
-from multibodies_jax.prediction import detected, export_files, people, prediction, prediction_file, video
+from multibodies_jax.prediction import detected, export_files, people, prediction, prediction_file
 from multibodies_jax.prediction.predictor import Predictor
 from multibodies_jax.tracking import frames
 
@@ -95,6 +95,8 @@ def predict(
     if len(unplaced) > _NAMED:
         tqdm.write(f"skipped {len(unplaced) - _NAMED} more entries of {people_path}", file=sys.stderr)
     for path in videos:
+        from multibodies_jax.prediction import video  # Late: photographs need no tracks, and are there sooner.
+
         folder = results[pathlib.Path(path)]
         failures += video.predict_video(model, path, folder, n, focal_px, refine, detector, people_path)
     if not files:
