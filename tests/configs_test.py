@@ -34,7 +34,9 @@ def test_the_authors_training_is_a_config_of_its_own():
         config_versions.flatten(default.of(f"mixture:{name}").to_dict()) for name in ("paper", "released")
     )
     differ = {field: value for field, value in released.items() if paper[field] != value}
-    assert differ.pop("data.sets") and differ == {
+    assert differ.pop("data.sets")[1] == "lsp/spin, lspet/spin, mpii/spin, coco2014/spin"
+    assert released["data.weights"] == (0.3, 0.6, 0.1)
+    assert differ == {
         "model.head": "released",
         "model.init_noise": 0.0,
         "freeze": "loaded",

@@ -5,11 +5,11 @@ one of its errors.
 """
 
 import dataclasses
-import io
 import json
 import pathlib
 import pickle
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,26 @@ import scipy.io
 from PIL import Image
 
 from configs import default
+from multibodies_jax import io
 from multibodies_jax.body import pickles, smpl_files
 from multibodies_jax.convert import torch_reader, torch_writer
 from multibodies_jax.data import images, pose_readers, spin_lists
 from multibodies_jax.detection import graph_files
 from multibodies_jax.export import camera
 from multibodies_jax.prediction import people, prediction_file, predictor, pretrained
-from multibodies_jax.training import logs
-from tests.helpers import h36m_fixture, list_files, random_body, tiny_graph, training_archives
-from tfds_builders.h36m import masks
-from tfds_builders.sources import cdf, coco, mat, mpii, pictures, spin
+from multibodies_jax.reporting import runs
+from multibodies_jax.training import checkpoints, logs
+from tests.helpers import (
+    h36m_fixture,
+    list_files,
+    random_body,
+    report_fixture,
+    threedpw_fixture,
+    tiny_graph,
+    training_archives,
+)
+from tfds_builders.h36m import masks, metadata
+from tfds_builders.sources import cdf, coco, mat, mpii, pictures, spin, threedpw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +50,8 @@ class Reader:
       make: writes a good file to the path.
       read: reads the path.
       errors: that it may raise; each has to have a message.
+      checked: the file has checksums: damage that is accepted must not change the result.
+      alone: the file is all that it reads; else `make` puts others beside it.
     """
 
     name: str
@@ -48,6 +60,8 @@ class Reader:
     make: Callable[[pathlib.Path], Any]
     read: Callable[[pathlib.Path], Any]
     errors: tuple[type[Exception], ...] = (ValueError,)
+    checked: bool = False
+    alone: bool = True
 
 
 def _body(path: pathlib.Path) -> None:
@@ -135,10 +149,37 @@ def _read_torch(path: pathlib.Path) -> Any:
         return {name: file.read(tensor) for name, tensor in file.root["model"].items()}
 
 
+def _checkpoint(name: str) -> tuple[Callable[[pathlib.Path], None], Callable[[pathlib.Path], Any]]:
+    """Makes a checkpoint beside a path, which gets its file of this name; and puts the path's content there and restores."""
+
+    def place(path: pathlib.Path) -> pathlib.Path:
+        return next(iter(sorted((path.parent / "run" / "1").rglob(name))), path.parent / "run" / "1" / name)
+
+    def make(path: pathlib.Path) -> None:
+        metadata = {"num_hypotheses": 5, "images_seen": 100, "mean_state": [0.5] * 157, "body_fingerprint": "ab" * 32}
+        checkpoints.save(path.parent / "run", 1, {"state": {"params": {"a": np.arange(500.0)}}}, metadata)
+        path.write_bytes(place(path).read_bytes())
+
+    def read(path: pathlib.Path) -> Any:
+        place(path).write_bytes(path.read_bytes())
+        return checkpoints.restore(path.parent / "run")
+
+    return make, read
+
+
+def _evaluated(path: pathlib.Path) -> None:
+    report_fixture.make(path.parent)
+    report_fixture.edit(path.parent, lambda result: result.update(io.sealed(result)))
+
+
+def _sequence(path: pathlib.Path) -> None:
+    path.write_bytes(threedpw_fixture.python2.dumps(threedpw_fixture.sequence(1, "mf")))
+
+
 def _image(kind: str) -> Callable[[pathlib.Path], None]:
     def make(path: pathlib.Path) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3)).astype(np.uint8)
-        stream = io.BytesIO()
+        stream = BytesIO()
         Image.fromarray(pixels).save(stream, kind)
         path.write_bytes(stream.getvalue())
 
@@ -163,6 +204,8 @@ def _log(path: pathlib.Path) -> None:
     (path.parent / logs.LOG).parent.mkdir(parents=True, exist_ok=True)
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": null}\n', encoding="utf-8")
 
+
+_EVALUATED: dict[str, Any] = {"make": _evaluated, "read": lambda path: runs.load(path.parent), "alone": False}
 
 READERS = (
     Reader("body (.npz)", "body.npz", "npz", _body, lambda path: smpl_files.read(path, 10)),
@@ -199,8 +242,14 @@ READERS = (
         lambda path: path.write_text(default.get_config().to_json_best_effort(), encoding="utf-8"),
         lambda path: predictor.stored_config(path.parent),
     ),
+    Reader(
+        "manifest of a checkpoint", "manifest.json", "json", *_checkpoint("manifest.json"), checked=True, alone=False
+    ),
+    Reader("arrays of a checkpoint", "arrays.bin", "other", *_checkpoint("d/*"), checked=True, alone=False),
+    Reader("results.json", "results.json", "json", checked=True, **_EVALUATED),
+    Reader("per_example.npz", "per_example.npz", "npz", **_EVALUATED),
     Reader("log of a training", logs.LOG, "other", _log, lambda path: logs.read(path.parent)),
-    Reader("graph of the detector", "graph.json", "json", _graph, _read_graph),
+    Reader("graph of the detector", "graph.json", "json", _graph, _read_graph, alone=False),
     Reader("COCO", "coco.json", "json", _archive(training_archives.write_coco, "*.json"), coco.read),
     Reader("MPII (JSON)", "mpii.json", "json", _archive(training_archives.write_mpii, "train.json"), mpii.read_json),
     Reader("MPII (MATLAB)", "mpii.mat", "other", _archive(training_archives.write_mpii, "*.mat"), mpii.read_mat),
@@ -226,6 +275,14 @@ READERS = (
         lambda path: h36m_fixture.write_masks(path, [(10, 20, 30, 40), None, (5, 6, 7, 8)]),
         lambda path: masks.read(path, [0, 1, 2, 3]),
     ),
+    Reader(
+        "metadata.xml of Human3.6M",
+        "metadata.xml",
+        "other",
+        lambda path: path.write_text(h36m_fixture.metadata_xml(), encoding="utf-8"),
+        lambda path: metadata.read(path).intrinsics("60457274"),
+    ),
+    Reader("sequence of 3DPW", "sequence.pkl", "other", _sequence, threedpw.read),
     Reader("checkpoint of PyTorch", "model.pt", "other", _torch, _read_torch),
     Reader("photograph (JPEG)", "a.jpg", "other", _image("JPEG"), images.load_image),
     Reader("photograph (PNG)", "a.png", "other", _image("PNG"), images.load_image),

@@ -427,6 +427,8 @@ POSES, BOXES = h36m_fixture.OFFICIAL["mono"], h36m_fixture.OFFICIAL["box"]
         (lambda root: wrong_shape(root / "S9" / POSES / "Directions 1.60457274.cdf"), r"\(1, 7, 64\), expected \(1, frames, 96\)"),
         (lambda root: short(root / "S9" / h36m_fixture.OFFICIAL["d2"] / "Directions 1.60457274.cdf"), "has 6 frames, but the poses have 7"),
         (lambda root: write(root / "metadata.xml", b"<metadata/>"), "not Human3.6M's metadata.xml"),
+        (lambda root: edit(root / "metadata.xml", b"<w0>[", b"<w0>[nan "), "are not finite: it is damaged"),
+        (lambda root: edit(root / "metadata.xml", b"60457274", b"60457275"), "has the cameras .* and not 60457274"),
         (lambda root: write(root / "S9" / POSES / "Directions 1.7.cdf", b""), "is not named <action>"),
     ],
 )  # fmt: skip
@@ -440,6 +442,10 @@ def test_what_cannot_be_used_stops_the_build_and_says_what_is_needed(damage, mes
 
 def write(path, content):
     path.write_bytes(content)
+
+
+def edit(path, old, new):
+    path.write_bytes(path.read_bytes().replace(old, new))
 
 
 def cut(path):

@@ -13,11 +13,11 @@ from tests.helpers import readers
 from tests.torture import counts, files, kills, mutations
 
 
-def _reader(read, kind="other", errors=(ValueError,)):
+def _reader(read, kind="other", checked=False):
     def make(path):
         np.savez(path, a=np.arange(100.0))
 
-    return readers.Reader("made up", "a.npz", kind, make, read, errors)
+    return readers.Reader("made up", "a.npz", kind, make, read, checked=checked)
 
 
 def _silent(path):
@@ -52,6 +52,13 @@ def test_each_fault_of_a_reader_is_counted(monkeypatch, read, fault):
     assert found.tries >= 25
     assert set(found.faults) == ({fault} if fault else set()), found.cases
     assert all(f"made up, {fault}: try" in case for case in found.cases)
+
+
+@pytest.mark.parametrize(("checked", "expected"), [(True, {"silent"}), (False, set())])
+def test_other_contents_are_a_fault_where_a_file_has_checksums(monkeypatch, checked, expected):
+    monkeypatch.setattr(readers, "READERS", (_reader(_silent, checked=checked),))
+    (found,) = files.run(0.0, seed=0)
+    assert set(found.faults) == expected
 
 
 def test_what_does_not_end_is_a_hang(monkeypatch):

@@ -44,6 +44,19 @@ def calls(
         ours.close()
 
 
+def alone(function: Callable[..., object], *args: object) -> None:
+    """Calls a function in a child without limits, so that threads which it starts are not the parent's.
+
+    Raises:
+      RuntimeError: it failed; the child has printed how.
+    """
+    child = _FORK.Process(target=function, args=args)
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise RuntimeError(f"{function} ended with exit status {child.exitcode}.")
+
+
 def _answer(
     ours: multiprocessing.connection.Connection, child: multiprocessing.process.BaseProcess, seconds: float
 ) -> str:
@@ -65,6 +78,7 @@ def _serve(
     gigabytes: float,
 ) -> None:
     faulthandler.disable()  # The parent says what a child died of.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Libraries say there what they find in every damaged image.
     with open("/proc/self/statm", encoding="ascii") as file:
         mapped = int(file.read().split()[0]) * os.sysconf("SC_PAGESIZE")
     most = mapped + int(gigabytes * 2**30)

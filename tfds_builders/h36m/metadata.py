@@ -52,11 +52,16 @@ class Metadata:
 
     def rotation(self, subject: str, camera: str) -> Float[np.ndarray, "3 3"]:
         """R with `p_camera = R @ (p_world - position)`; the world's z axis points up."""
-        at = 6 * (_SUBJECTS * self.cameras.index(camera) + int(subject[1:]) - 1)
+        at = 6 * (_SUBJECTS * self._number(camera) + int(subject[1:]) - 1)
         return Rotation.from_euler("XYZ", self.w0[at : at + 3]).as_matrix()
 
+    def _number(self, camera: str) -> int:
+        if camera not in self.cameras:
+            raise MetadataError(f"{NAME} has the cameras {', '.join(self.cameras)}, and not {camera}: it is damaged.")
+        return self.cameras.index(camera)
+
     def _lens(self, camera: str) -> Float[np.ndarray, "9"]:
-        at = _INTRINSICS_AT + 9 * self.cameras.index(camera)
+        at = _INTRINSICS_AT + 9 * self._number(camera)
         return self.w0[at : at + 9]
 
 
@@ -79,6 +84,8 @@ def read(path: pathlib.Path) -> Metadata:
         w0 = np.array([float(number) for number in (root.findtext(".//w0") or "").strip(" []\n").split()])
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise MetadataError(f"{path} is not Human3.6M's metadata.xml, or damaged ({error!r}).") from error
+    if not np.all(np.isfinite(w0)):
+        raise MetadataError(f"{path} has camera parameters (`w0`) that are not finite: it is damaged.")
     if len(cameras) != _CAMERAS or w0.shape != (_INTRINSICS_AT + 9 * _CAMERAS,):
         raise MetadataError(
             f"{path} has {len(cameras)} cameras and {w0.size} camera parameters (`w0`), expected {_CAMERAS} and "
