@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float
 
 from multibodies_jax.geometry import boxes, joints
-from multibodies_jax.prediction import people_json, people_layouts
+from multibodies_jax.prediction import people_json, people_keypoints, people_layouts
 
 PeopleError = people_json.PeopleError
-MIN_CONFIDENCE = people_layouts.MIN_CONFIDENCE
+MIN_CONFIDENCE = people_keypoints.MIN_CONFIDENCE
 
 # Boxes of top-down estimators are padded by a quarter, so that their joints lie up to an eighth of a box outside of it.
 _OUTSIDE = 1 / 8

@@ -1,13 +1,12 @@
 """The layouts in which pose estimators write people: recognised, checked, and rewritten as J24 and boxes.
 
-`LAYOUTS` is the table. Sources are the documentation of OpenPose (`doc/02_output.md`), COCO (data format), AlphaPose
-(`docs/output.md`, Halpe-FullBody) and MMPose 1.x (inference guide). Confidences are compared with `MIN_CONFIDENCE` as they
-stand in the file, and one that a layout cannot have is refused. All but COCO's flags may exceed 1: they are peaks of
-unnormalised heat maps or logits. In OpenPose 1.41 was seen, AlphaPose states 0 to 6, and MMPose's SimCC heads are unbounded.
+`LAYOUTS` is the table; `people_keypoints` reads the joints of one person. Sources are the documentation of OpenPose
+(`doc/02_output.md`), COCO (data format), AlphaPose (`docs/output.md`, Halpe-FullBody) and MMPose 1.x (inference guide). A
+confidence that a layout cannot have is refused. All but COCO's flags may exceed 1: they are peaks of unnormalised heat maps
+or logits. In OpenPose 1.41 was seen, AlphaPose states 0 to 6, and MMPose's SimCC heads are unbounded.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,10 +15,9 @@ from jaxtyping import Float
 
 from multibodies_jax import untrusted
 from multibodies_jax.geometry import joints
-from multibodies_jax.prediction import people_json
+from multibodies_jax.prediction import people_json, people_keypoints
 from multibodies_jax.prediction.people_json import PeopleError
 
-MIN_CONFIDENCE = 0.2  # Estimators give a place to every joint, found or not; COCO's own flags are 0, 1 and 2.
 MOST_PEOPLE = 2_000_000  # COCO train2017 has 262,465 annotations.
 _LARGEST_FLAG = 2.0  # Of COCO annotations and of OpenPose.
 _LARGEST_SCORE = 10.0  # Of the other estimators.
@@ -35,7 +33,6 @@ _HUMAN = ("person", "persons", "people", "human", "humans", "pedestrian")  # Nam
 # Keys of entries that are easily missed: without one a person has no joints, no box, or is one where there is none.
 _ANNOTATION_KEYS = ("keypoints", "num_keypoints", "bbox", "category_id", "iscrowd")
 _RESULT_KEYS = ("keypoints", "bbox", "box")
-_FEWEST_JOINTS = 2  # Of names in an order of their own.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,176 +105,6 @@ def read(content: Any, stem: str) -> Listing:
     kind = {dict: "an object", list: "a list"}.get(type(content), people_json.short(content))
     known = "".join(f"\n  {layout.name}: {layout.looks_like}" for layout in LAYOUTS)
     raise PeopleError(f"the file is {kind} of no known layout of people; known are{known}\n  A folder of such files")
-
-
-def joint_set(names: Sequence[Any], where: str) -> str:
-    """The set of `joints.SETS` whose joints these are, in its order; for 133 or 136 names, that of the first ones.
-
-    Names may be spelt as in this project, COCO, MMPose, OpenPose or Halpe: `left_hip`, `LHip`, `MidHip`, `Neck`.
-
-    Raises:
-      PeopleError: no set has these names in this order.
-    """
-    plain = [_plain(name) for name in names]
-    body = {133: 17, 136: 26}.get(len(plain), len(plain))
-    for known, expected in joints.SETS.items():
-        if len(expected) == body and all(a in _spellings(b) for a, b in zip(plain[:body], expected, strict=True)):
-            return known
-    raise PeopleError(
-        f"{where} are {len(plain)} names ({people_json.short(', '.join(map(str, names)))}) of no known set in its order; "
-        f"known are {', '.join(joints.SETS)} (names in joints.py)"
-    )
-
-
-def joint_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
-    """The joints that names stand for: of a known set in its order (`joint_set`), or each by its own name in any order.
-
-    Returns:
-      Names of `geometry.joints`, "" for keypoints that are not known; the last may be left out.
-
-    Raises:
-      PeopleError: fewer than two are joints of J24.
-    """
-    try:
-        return joints.SETS[joint_set(names, where)]
-    except PeopleError as error:
-        plain = [_plain(name) for name in names]
-        h36m = {"jaw", "spine"} & set(plain)  # Where "head" is Human3.6M's; elsewhere it may be the top of it.
-        found = [_BY_NAME.get(name, "") if name != "head" or h36m else "" for name in plain]
-        if np.count_nonzero(joints.index_map(found, joints.J24) >= 0) < _FEWEST_JOINTS:
-            raise error
-        return tuple(found)
-
-
-def _plain(name: Any) -> str:
-    return str(name).strip().lower().replace(" ", "").replace("-", "").replace("_", "").replace(".", "")
-
-
-def _spellings(joint: str) -> set[str]:
-    side, _, rest = joint.partition("_")
-    if side in ("left", "right"):
-        plain = rest.replace("_", "")
-        return {side + plain, side[0] + plain, plain + side}
-    others = {"mid_shoulders": {"neck"}, "mid_hips": {"midhip"}, "pelvis": {"hip"}, "head_top": {"head"}}
-    return {joint.replace("_", "")} | others.get(joint, set())
-
-
-# Spelling -> joint, for names in an order of their own. Of a spelling of two joints the first one counts.
-_BY_NAME = {
-    spelling: joint
-    for known in reversed(list(joints.SETS.values()))
-    for joint in known
-    for spelling in _spellings(joint)
-}
-
-
-def _j24(
-    table: Float[np.ndarray, "K 3"], names: Sequence[str], largest: float, where: str
-) -> Float[np.ndarray, "24 3"]:
-    """x, y and confidence of named keypoints, possibly followed by more, as J24; NaN stands for what was not found."""
-    table = table[: len(names)].copy()
-    table[np.isnan(table[:, 2]), 2] = 0
-    if (lost := np.flatnonzero(np.isnan(table[:, :2]).any(axis=1) & (table[:, 2] > 0))).size:
-        x, y, confidence = table[lost[0]]
-        raise PeopleError(
-            f"{where}: {names[lost[0]] or f'keypoint {lost[0]}'} is at ({x:g}, {y:g}) with confidence {confidence:g}; expected "
-            "are finite numbers, in pixels, or confidence 0"
-        )
-    if (over := np.flatnonzero(table[:, 2] > largest)).size:
-        raise PeopleError(
-            f"{where}: the confidence of {names[over[0]]} is {table[over[0], 2]:g}; this layout has at most {largest:g}"
-        )
-    table[(table[:, :2] == 0).all(axis=1), 2] = 0  # (0, 0) stands for "not found", whatever confidence is beside it.
-    table[:, 2] = table[:, 2] >= MIN_CONFIDENCE
-    placed = table[table[:, 2] > 0, :2]
-    if len(placed) >= 2 and np.abs(placed).max() <= 1:
-        raise PeopleError(
-            f"{where}: all known keypoints lie within -1 and 1, so they are fractions of the image; expected are pixels "
-            "(OpenPose: --keypoint_scale=0)"
-        )
-    index = _j24_from(tuple(names))
-    found = table[index].astype(np.float32)
-    found[(index < 0) | (found[:, 2] == 0)] = 0
-    return found
-
-
-@functools.cache
-def _j24_from(names: tuple[str, ...]) -> joints.IndexMap:
-    return joints.index_map(names, joints.J24)
-
-
-def _keypoints(
-    value: Any, sets: Mapping[int, Sequence[str]], largest: float, where: str, scores: Any = None
-) -> Float[np.ndarray, "24 3"]:
-    """Keypoints in any of their forms as J24; an empty list, or none at all, says that no joint was found.
-
-    The forms are x, y, confidence, x, y, ...; [[x, y, confidence], ...]; [[x, y], ...] with `scores`; and [{"x", "y",
-    "score" or "visibility"}, ...], which may have names.
-
-    Args:
-      value: of the file.
-      sets: number of keypoints -> their names, for keypoints without names of their own.
-      largest: confidence that the layout can have.
-      where: the entry, for messages.
-      scores: confidences beside the keypoints.
-    """
-    if value is None or value == []:
-        return np.zeros((24, 3), np.float32)
-    first = people_json.items(value, where)[0]
-    if isinstance(first, dict):
-        table, names = _of_objects(value, where)
-        if names is not None:
-            return _j24(table, joint_names(names, where), largest, where)
-    elif isinstance(first, list):
-        table = _nested(value, scores, where)
-    else:
-        numbers = people_json.numbers(value, where, missing=True)
-        if len(numbers) % 3 or len(numbers) // 3 not in sets:
-            wanted = " or ".join(f"3 x {number} ({_set_name(names)})" for number, names in sets.items())
-            raise PeopleError(f"{where} has {len(numbers)} numbers, expected {wanted}")
-        table = np.array(numbers).reshape(-1, 3)
-    if len(table) not in sets:
-        wanted = " or ".join(f"{number} ({_set_name(names)})" for number, names in sets.items())
-        raise PeopleError(f"{where} has {len(table)} keypoints, expected {wanted}")
-    return _j24(table, sets[len(table)], largest, where)
-
-
-def _nested(value: list, scores: Any, where: str) -> Float[np.ndarray, "K 3"]:
-    """[[x, y, confidence], ...], or [[x, y], ...] with their confidences beside."""
-    confidences = None if scores is None else people_json.numbers(scores, f"{where} scores", missing=True)
-    if confidences is not None and len(confidences) != len(value):
-        raise PeopleError(f"{where} has {len(value)} keypoints and {len(confidences)} scores, expected one for each")
-    length = 3 if confidences is None else 2
-    table = []
-    for place, point in enumerate(value):
-        row = people_json.numbers(point, f"{where}[{place}]", missing=True)
-        if len(row) != length:
-            wanted = "[x, y, confidence]" if confidences is None else "[x, y]"
-            raise PeopleError(f"{where}[{place}] has {len(row)} numbers, expected {wanted}")
-        table.append(row if confidences is None else [*row, confidences[place]])
-    return np.array(table)
-
-
-def _of_objects(value: list, where: str) -> tuple[Float[np.ndarray, "K 3"], list[Any] | None]:
-    """[{"x", "y", "score"}, ...] as a table, and the names of the keypoints where all have one."""
-    table, names = [], []
-    for place, point in enumerate(value):
-        here = f"{where}[{place}]"
-        if not isinstance(point, dict):
-            raise PeopleError(f"{here} has to be an object, got {people_json.short(point)}")
-        score = next((point[key] for key in _SCORES if key in point), None)
-        if score is None and not any(key in point for key in _SCORES):
-            raise PeopleError(f"{here} has no {', '.join(_SCORES[:-1])} or {_SCORES[-1]}")
-        table.append(people_json.numbers([point.get("x"), point.get("y"), score], here, missing=True))
-        names.append(point.get("name", point.get("part")))
-    return np.array(table), names if all(isinstance(name, str) for name in names) else None
-
-
-_SCORES = ("score", "confidence", "visibility")  # Of a keypoint that is an object.
-
-
-def _set_name(names: Sequence[str]) -> str:
-    return next((known for known, of in joints.SETS.items() if of == names), "the names in the file")
 
 
 def _bbox(value: Any, where: str) -> tuple[float, float, float, float] | None:
@@ -437,7 +264,7 @@ def _category_names(categories: list) -> dict[str, tuple[str, ...] | None]:
             result[identity] = ()
         else:
             names = people_json.field(category, "keypoints", (list,), where)
-            result[identity] = joint_names(names, f"{where}.keypoints")
+            result[identity] = people_keypoints.joint_names(names, f"{where}.keypoints")
     if result and all(names is None for names in result.values()):
         called = ", ".join(people_json.short(category.get("name")) for category in categories[:5])
         raise PeopleError(f"no category is a person: they are called {called}; known are {', '.join(_HUMAN)}")
@@ -448,7 +275,7 @@ def _annotated(value: Any, known: tuple[str, ...], where: str) -> Float[np.ndarr
     names = known or joints.COCO17
     hint = "" if known else "; other sets need the names of their keypoints in categories"
     try:
-        return _keypoints(value, {len(names): names}, _LARGEST_FLAG, where)
+        return people_keypoints.read(value, {len(names): names}, _LARGEST_FLAG, where)
     except PeopleError as error:
         raise PeopleError(f"{error}{hint}") from None
 
@@ -478,7 +305,7 @@ def _results(content: Any, stem: str) -> Listing:
         if keypoints is None:
             raise PeopleError(f"{where}.keypoints has to be a list, got None")
         scores = _scores(person)
-        table = _keypoints(keypoints, _RESULT_SETS, _LARGEST_SCORE, f"{where}.keypoints", scores)
+        table = people_keypoints.read(keypoints, _RESULT_SETS, _LARGEST_SCORE, f"{where}.keypoints", scores)
         box = "box" if "box" in person else "bbox"
         return Entry(image, table, _bbox(person.get(box), f"{where}.{box}"), where, _identity_of(person))
 
@@ -516,7 +343,7 @@ def _bodies(content: Any, image: str, before: str) -> list[Entry | Skipped]:
         spelt = [name for name in ("pose_keypoints_2d", "pose_keypoints", "joints") if name in person]
         name = spelt[0] if spelt else "pose_keypoints_2d"
         value = people_json.field(person, name, (list,), where)
-        return Entry(image, _keypoints(value, _OPENPOSE_SETS, largest, f"{where}.{name}"), None, where)
+        return Entry(image, people_keypoints.read(value, _OPENPOSE_SETS, largest, f"{where}.{name}"), None, where)
 
     return _each(content[key], before + key, lambda person, where: image, read_one)
 
@@ -534,7 +361,7 @@ def _mmpose(content: Any, stem: str) -> Listing:
     if isinstance(content, dict):
         image = stem.removeprefix("results_")
         if (names := _names(content.get("meta_info"))) is not None:
-            known, count = joint_names(names, "meta_info.keypoint_id2name"), len(names)
+            known, count = people_keypoints.joint_names(names, "meta_info.keypoint_id2name"), len(names)
         content, where = content["instance_info"], "instance_info"
     if not _list_of(content, "instances"):
         return Listing({image: None}, _instances(content, image, known, count, where))
@@ -566,7 +393,7 @@ def _instances(content: Any, image: str | int, known: tuple[str, ...], count: in
 
     def read_one(person: Any, where: str, image: str | int) -> Entry:
         points = people_json.field(person, "keypoints", (list,), where)
-        keypoints = _keypoints(points, sets, _LARGEST_SCORE, f"{where}.keypoints", _scores(person))
+        keypoints = people_keypoints.read(points, sets, _LARGEST_SCORE, f"{where}.keypoints", _scores(person))
         return Entry(image, keypoints, _corners(person.get("bbox"), f"{where}.bbox"), where, _identity_of(person))
 
     return _each(content, where, lambda person, where: image, read_one, _RESULT_KEYS)
@@ -581,7 +408,7 @@ def _mediapipe(content: Any, stem: str) -> Listing:
     sets = {33: joints.MEDIAPIPE33}
 
     def read_one(person: Any, where: str, image: str | int) -> Entry:
-        return Entry(image, _keypoints(person["landmarks"], sets, 1.0, where), None, where)
+        return Entry(image, people_keypoints.read(person["landmarks"], sets, 1.0, where), None, where)
 
     listed = [{"landmarks": one} for one in people]
     return Listing({stem: None}, _each(listed, "pose_landmarks", lambda person, where: stem, read_one))

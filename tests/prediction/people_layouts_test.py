@@ -399,25 +399,6 @@ def test_an_unknown_layout_lists_the_known_ones(tmp_path, content):
         assert any(word in line for line in lines)
 
 
-_NAMES = {
-    "openpose18": "Nose Neck RShoulder RElbow RWrist LShoulder LElbow LWrist RHip RKnee RAnkle LHip LKnee LAnkle REye LEye "
-    "REar LEar",
-    "halpe26": "Nose LEye REye LEar REar LShoulder RShoulder LElbow RElbow LWrist RWrist LHip RHip LKnee Rknee LAnkle "
-    "RAnkle Head Neck Hip LBigToe RBigToe LSmallToe RSmallToe LHeel RHeel",
-    "coco17": " ".join(COCO),
-}
-
-
-@pytest.mark.parametrize("joint_set", _NAMES)
-def test_published_names_tell_the_set(joint_set):
-    names = _NAMES[joint_set].split()
-    assert people_layouts.joint_set(names, "x") == joint_set
-    swapped = [name.replace("R", "#").replace("L", "R").replace("#", "L") for name in names]
-    swapped = [name.replace("right", "#").replace("left", "right").replace("#", "left") for name in swapped]
-    with pytest.raises(people.PeopleError, match="no known set in its order"):
-        people_layouts.joint_set(swapped, "x")
-
-
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
