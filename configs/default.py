@@ -3,6 +3,7 @@
 python run.py --config=configs/default.py --workdir=runs/default
 """
 
+import functools
 import importlib
 import inspect
 import pathlib
@@ -154,6 +155,29 @@ def add_fitting_factors(c: Any) -> Any:
     c.fitting.prior = placeholder(float)  # Of -log p(X).
     c.fitting.anchor = placeholder(float)  # Of the pull of local rotations to where they started.
     return c.lock()
+
+
+def optional(config: Any, path: str) -> Any:
+    """The value of a field that not every config has, "data.crop"; without it, what holds (`optional_fields`)."""
+    value = config
+    for name in path.split("."):
+        if name not in value:
+            return optional_fields()[path]
+        value = value[name]
+    return value
+
+
+@functools.cache
+def optional_fields() -> dict[str, Any]:
+    """The fields that only some configs have, by path, and what holds without them."""
+    common, every = (_flat(config) for config in (get_config(), add_fitting_factors(add_authors_fields(get_config()))))
+    return {path: value for path, value in every.items() if path not in common} | {"data.cached_passes": None}
+
+
+def _flat(config: Any) -> dict[str, Any]:
+    parts = {name: part for name, part in config.items() if isinstance(part, ConfigDict)}
+    inner = {f"{name}.{field}": value for name, part in parts.items() for field, value in part.items()}
+    return inner | {name: value for name, value in config.items() if name not in parts}
 
 
 def of(base: str) -> Any:

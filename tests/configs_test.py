@@ -29,6 +29,32 @@ def test_a_baseline_has_its_own_fields_and_no_other():
     assert added and all(name.startswith("mdn.") for name in added)
 
 
+def test_a_field_that_only_some_configs_have_holds_in_all():
+    plain, authors = default.get_config(), default.of("mixture:released")
+    assert default.optional_fields() == {
+        "freeze_statistics": True,
+        "data.crop": "exact",
+        "data.contrast_stretch": False,
+        "data.npz_dir": None,
+        "data.image_dir": None,
+        "data.cached_passes": None,
+        "loss.vertex_set": "all",
+        "fitting.prior": None,
+        "fitting.anchor": None,
+        "optim.schedule": "cosine",
+        "optim.decay_step": None,
+        "optim.l2": 0.0,
+        "eval.published": None,
+    }
+    for path, value in default.optional_fields().items():
+        assert default.optional(plain, path) == value
+    assert [default.optional(authors, f) for f in ("freeze_statistics", "data.crop", "optim.l2")] == [
+        False,
+        "spin",
+        5e-4,
+    ]
+
+
 def test_the_authors_training_is_a_config_of_its_own():
     paper, released = (
         config_versions.flatten(default.of(f"mixture:{name}").to_dict()) for name in ("paper", "released")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from configs import default
 from multibodies_jax.batch import Batch, Inputs, batch_of, inputs_of
 from multibodies_jax.data import augment, pipeline, sources
 from multibodies_jax.evaluation import protocols
@@ -91,8 +92,8 @@ def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
         record,
         config.model.crop_size,
         with_image=with_image,
-        crop=config.data.get("crop", "exact"),
-        contrast_stretch=config.data.get("contrast_stretch", False),
+        crop=default.optional(config, "data.crop"),
+        contrast_stretch=default.optional(config, "data.contrast_stretch"),
     )
     hint = record["protocol_hint"]
     protocols.check_example(

@@ -236,8 +236,8 @@ class Predictor:
         self, image: UInt8[np.ndarray, "H W 3"], person: people_lib.Person, box: tuple[Any, float], name: str
     ) -> Inputs:
         """What the network reads of a person."""
-        stretch = self.config.data.get("contrast_stretch", False)
-        return evidence(image, person, box, name, self.crop_size, self.config.data.get("crop", "exact"), stretch)
+        stretch = default.optional(self.config, "data.contrast_stretch")
+        return evidence(image, person, box, name, self.crop_size, default.optional(self.config, "data.crop"), stretch)
 
     def quantize(self, hypotheses: Hypotheses, n: int, seed: int = 0) -> quantize.Quantized:
         """Chooses n representatives with their probabilities (eqs (2), (3)), with the quantizer of the config.

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from configs import default
 from multibodies_jax.data import augment
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.losses import objective
@@ -113,14 +114,14 @@ def validate(config: Any) -> None:
             "config.data.augment='wide' is about virtual views: set config.data.sets=None, or choose 'mild' or 'spin' for "
             f"the image sets {config.data.sets}."
         )
-    crop = config.data.get("crop", "exact")
+    crop = default.optional(config, "data.crop")
     if crop == "spin" and config.model.trunk == "keypoints":
         raise ValueError("config.data.crop='spin' is about images: config.model.trunk='keypoints' sees none.")
-    if config.data.get("contrast_stretch") and crop != "spin":
+    if default.optional(config, "data.contrast_stretch") and crop != "spin":
         raise ValueError("config.data.contrast_stretch is a part of SPIN's crops: it needs config.data.crop='spin'.")
     _check_network(config)
     _check_cached_passes(config)
-    if config.optim.get("schedule") == "step" and config.optim.decay_step is None:
+    if default.optional(config, "optim.schedule") == "step" and config.optim.decay_step is None:
         raise ValueError(
             "config.optim.schedule='step' needs the step of the decay: config.optim.decay_step, at least 1."
         )
@@ -149,7 +150,7 @@ def _check_network(config: Any) -> None:
 def _check_cached_passes(config: Any) -> None:
     if config.data.get("cached_passes") and (
         config.freeze != "trunk"
-        or not config.get("freeze_statistics", True)
+        or not default.optional(config, "freeze_statistics")
         or not config.init
         or config.data.sets is None
     ):

@@ -4,27 +4,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from configs import default
+
 # Fields whose empty value was "" or 0 and is None today.
 _EMPTY = {
     **dict.fromkeys(("init", "freeze", "body.dir", "data.npz_dir", "data.image_dir", "eval.published", "eval.hmr"), ""),
     **dict.fromkeys(("model.num_hypotheses", "quantizer.temperature", "optim.ema", "optim.decay_step"), 0),
     **dict.fromkeys(("data.cached_passes", "eval.max_examples", "eval.curve"), 0),
-}
-# Fields that default.py lacks, and what holds in a config without them.
-_OPTIONAL: dict[str, Any] = {
-    "freeze_statistics": True,
-    "data.crop": "exact",
-    "data.contrast_stretch": False,
-    "data.npz_dir": None,
-    "data.image_dir": None,
-    "data.cached_passes": None,
-    "loss.vertex_set": "all",
-    "fitting.prior": None,
-    "fitting.anchor": None,
-    "optim.schedule": "cosine",
-    "optim.decay_step": None,
-    "optim.l2": 0.0,
-    "eval.published": None,
 }
 # Builder options that were fields, and their defaults.
 _BUILDER_OPTIONS = {"num_train": 20_000, "num_people": 50_000, "image_size": 128, "pose_mix": 1.0}
@@ -85,4 +71,5 @@ def modern(tree: Mapping[str, Any]) -> dict[str, Any]:
                 f"loss.reprojection_all is {weight!r} and model.num_hypotheses {count!r}; both are numbers."
             )
         flat["loss.reprojection_all"] = weight * count
-    return {name: value for name, value in flat.items() if _OPTIONAL.get(name, ...) != value}
+    optional = default.optional_fields()
+    return {name: value for name, value in flat.items() if optional.get(name, ...) != value}

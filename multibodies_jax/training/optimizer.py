@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from configs import default
+
 
 def make_optimizer(config: Any, trained: Any, steps: int, learning_rate: float) -> optax.GradientTransformation:
     """Adam with clipping, warm-up, a schedule and weight decay (`optim`).
@@ -22,19 +24,20 @@ def make_optimizer(config: Any, trained: Any, steps: int, learning_rate: float) 
     """
     o = config.optim
     chain = [optax.clip_by_global_norm(o.clip)] if math.isfinite(o.clip) else []
-    chain += [optax.add_decayed_weights(o.get("l2"))] if o.get("l2") else []
-    optimizer = optax.chain(*chain, optax.adamw(_schedule(o, steps, learning_rate), weight_decay=o.weight_decay))
+    l2 = default.optional(config, "optim.l2")
+    chain += [optax.add_decayed_weights(l2)] if l2 else []
+    optimizer = optax.chain(*chain, optax.adamw(_schedule(config, steps, learning_rate), weight_decay=o.weight_decay))
     if all(jax.tree.leaves(trained)):
         return optimizer
     labels = jax.tree.map(lambda learns: "trained" if learns else "frozen", trained)
     return optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
 
 
-def _schedule(o: Any, steps: int, learning_rate: float) -> optax.ScalarOrSchedule:
-    warmup = min(o.warmup, steps // 10)
-    if o.get("schedule", "cosine") == "cosine":
+def _schedule(config: Any, steps: int, learning_rate: float) -> optax.ScalarOrSchedule:
+    warmup, kind = min(config.optim.warmup, steps // 10), default.optional(config, "optim.schedule")
+    if kind == "cosine":
         return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps)
     start = optax.linear_schedule(0.0, learning_rate, warmup) if warmup else optax.constant_schedule(learning_rate)
-    if o.schedule == "constant":
+    if kind == "constant":
         return start if warmup else learning_rate
-    return lambda step: jnp.where(step < o.get("decay_step"), 1.0, 0.1) * start(step)
+    return lambda step: jnp.where(step < config.optim.decay_step, 1.0, 0.1) * start(step)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from configs import default
 from multibodies_jax import io
 from multibodies_jax.body import body_files
 from multibodies_jax.body import smpl as smpl_lib
@@ -58,7 +59,7 @@ def build_model(
         dropout=config.model.dropout,
         activation=config.model.activation,
         init_noise=config.model.init_noise,
-        frozen=freeze(config, num_hypotheses) if config.get("freeze_statistics", True) else "",
+        frozen=freeze(config, num_hypotheses) if default.optional(config, "freeze_statistics") else "",
         crop_size=config.model.crop_size,
         width=config.model.width,
         dtype=config.model.dtype,
@@ -106,7 +107,7 @@ def loss_bodies(config: Any, bodies: Bodies) -> Bodies:
     An argument of the jitted step: as constants of its program the blend shapes would be megabytes to compile.
     """
     every = np.arange(len(bodies.smpl.v_template))
-    chosen = bodies.files.regressed_vertices if config.loss.get("vertex_set") == "regressed" else every
+    chosen = bodies.files.regressed_vertices if default.optional(config, "loss.vertex_set") == "regressed" else every
     return bodies.replace(smpl=smpl_lib.subset(bodies.smpl, chosen[:: config.loss.vertex_stride]))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array
 
+from configs import default
 from multibodies_jax.batch import Batch, Inputs, batch_of, inputs_of
 from multibodies_jax.data import augment, pipeline, sources, virtual_views
 from multibodies_jax.models import build
@@ -91,8 +92,8 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
             augment=config.data.augment != "none",
             with_image=config.model.trunk != "keypoints",
             strength=augment.SPIN if config.data.augment == "spin" else augment.MILD,
-            crop=config.data.get("crop", "exact"),
-            contrast_stretch=config.data.get("contrast_stretch", False),
+            crop=default.optional(config, "data.crop"),
+            contrast_stretch=default.optional(config, "data.contrast_stretch"),
         )
 
     opened = [sources.open_source(config, name, "train") for name in config.data.sets]
@@ -123,7 +124,10 @@ def _cached(config: Any, bodies: setup.Bodies, batch_size: int, source: initiali
         "seed": config.seed,
         "rows": count,
         "data": {k: config.data[k] for k in ("weights", "occlusion", "augment")}
-        | {"crop": config.data.get("crop", "exact"), "contrast_stretch": config.data.get("contrast_stretch", False)},
+        | {
+            "crop": default.optional(config, "data.crop"),
+            "contrast_stretch": default.optional(config, "data.contrast_stretch"),
+        },
         "model": {k: config.model[k] for k in ("trunk", "crop_size", "dtype")}
         | {"width": build.trunk_width(config.model.trunk, config.model.width)},
     }
