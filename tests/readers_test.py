@@ -66,6 +66,15 @@ def test_a_variable_that_a_damaged_file_lists_and_has_not_is_refused_by_its_name
         getattr(mat, read)(tmp_path / "a.mat", ["a"])
 
 
+def test_an_optional_variable_that_is_misspelt_is_not_absent(tmp_path):
+    _write_hdf5(tmp_path / "a.mat")
+    with h5py.File(tmp_path / "a.mat", "a") as file:
+        file["activty"] = np.ones(3)
+    with pytest.raises(mat.MatError, match=r"a\.mat has 'activty', and 'activity', which it resembles, is absent"):
+        mat.read_v73(tmp_path / "a.mat", ["a"], optional=["activity"])
+    assert set(mat.read_v73(tmp_path / "a.mat", ["a"], optional=["valid"])) == {"a"}
+
+
 def _write_hdf5(path):
     with h5py.File(path, "w") as file:
         file["a"] = np.ones(3)

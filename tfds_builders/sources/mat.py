@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from multibodies_jax import contained
+from multibodies_jax import contained, untrusted
 
 _SECONDS, _SECONDS_PER_MB = 60.0, 10.0
 _MEMORY, _MEMORY_PER_BYTE = 2**31, 100  # Structs of MPII take 70 times their file.
@@ -72,6 +72,8 @@ def read_v73(path: pathlib.Path, names: Sequence[str], optional: Sequence[str] =
         there, content = _contained(path, load_v73, (*names, *optional))
     except (contained.ContainedError, OSError) as error:
         raise MatError(f"{path} is a damaged HDF5 file ({error}). Download it again.") from error
+    if told := untrusted.misspelt(there, (*names, *optional)):
+        raise MatError(f"{path} {told}. Download it again.")
     _check_names(path, there, content, names)
     return content
 
