@@ -3,6 +3,7 @@ hypothesis profile, and a temporary folder below the checkout."""
 
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Several tests train the same tiny networks, some in processes of their own: compiled once.
@@ -41,6 +42,13 @@ def pytest_collection_modifyitems(items):
         if item.module.__name__ in order:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: order.get(item.module.__name__, len(order)))
+
+
+def pytest_runtest_teardown():
+    if (
+        "multibodies_jax.traced" in sys.modules
+    ):  # A command that a test ran keeps its programs: no other test may get them.
+        sys.modules["multibodies_jax.traced"].keep_in(None)
 
 
 def pytest_unconfigure(config):

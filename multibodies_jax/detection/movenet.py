@@ -24,6 +24,7 @@ and the largest of one that is hidden (0.24); ears under hair count as visible t
 import concurrent.futures
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -32,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from multibodies_jax import traced
 from multibodies_jax.data import crops
 from multibodies_jax.detection import detections, graph_files, layers, weights
 from multibodies_jax.geometry import boxes, joints
@@ -222,12 +224,15 @@ def _compiled(network: graph_files.Network, decode: Callable[..., Array]) -> Cal
     The program reads an 8-bit image (1, H, W, 3) and what `decode` reads after the outputs.
     """
     arrays = jax.device_put(dict(network.weights))
+    described = repr((network.layers, network.outputs, decode.__qualname__))
+    graph = hashlib.sha256(described.encode()).hexdigest()
 
-    @jax.jit
-    def program(arrays: Mapping[str, Array], image: Array, *more: Array) -> Array:
+    @functools.partial(traced.jit, static_argnames="graph")
+    def program(arrays: Mapping[str, Array], image: Array, more: tuple, graph: str) -> Array:
+        del graph  # Tells kept programs apart.
         return decode(layers.run(network, arrays, normalized(image)), *more)
 
-    return functools.partial(program, arrays)
+    return lambda image, *more: program(arrays, image, more, graph=graph)
 
 
 def find_boxes(outputs: Mapping[str, Float[Array, "..."]]) -> Float[Array, "6 7"]:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax import traced
 from multibodies_jax.body import smpl
 from multibodies_jax.fitting import objective, solver
 from multibodies_jax.geometry import cameras, rotations
@@ -109,7 +110,7 @@ def fit_from_mean_pose(
     return _by_chunks(fit, people, len(evidence), _ROWS // len(TURNS_DEG))
 
 
-@jax.jit
+@traced.jit
 def _refine(
     people: tuple[Hypotheses, objective.Keypoints],
     joint_model: smpl.JointModel,
@@ -125,7 +126,7 @@ def _refine(
     return _two_axes(_scored(body, joint_model, log_prob), hypotheses.betas.shape[:2])
 
 
-@jax.jit
+@traced.jit
 def _fit_from_mean_pose(
     keypoints: objective.Keypoints,
     mean_state: Float[Array, "157"],

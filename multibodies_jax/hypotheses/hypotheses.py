@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax import traced
 from multibodies_jax.body import smpl
 from multibodies_jax.geometry import centring, rotations
 
@@ -15,6 +16,7 @@ STATE_SIZE = 157
 """Numbers that describe one body: 144 of 24 six-dimensional rotations, 10 of shape, 3 of the crop camera."""
 
 
+@traced.register
 @no_type_check  # Tree operations fill it with shapes, shardings or NumPy arrays as well.
 @flax.struct.dataclass
 class Hypotheses:

@@ -11,12 +11,14 @@ import numpy as np
 from jax import core
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from multibodies_jax import traced
 from multibodies_jax.hypotheses import kmeans
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.hypotheses.weights import floored, tempered
 from multibodies_jax.registry import Registry
 
 
+@traced.register
 @no_type_check  # Tree operations fill it with shapes, shardings or NumPy arrays as well.
 class Quantized(flax.struct.PyTreeNode):
     """n representatives of M hypotheses, the most probable cluster first (equal ones by medoid index).
@@ -229,7 +231,7 @@ def likeliest_first(found: Quantized) -> Quantized:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("room", "starts", "iterations"))
+@functools.partial(traced.jit, static_argnames=("room", "starts", "iterations"))
 def _quantize(points, log_weights, keys, n: Int[Array, ""], room: int, starts: int, iterations: int) -> Quantized:
     """`quantize` with room for `room` clusters, those from n on empty: one compiled program serves every n up to it."""
 

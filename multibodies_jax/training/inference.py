@@ -8,6 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from multibodies_jax import traced
 from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.models import build
@@ -68,7 +69,7 @@ def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypot
     return dataclasses.replace(hyps, log_prior=density.log_prob(x.reshape(*x.shape[:-2], 72)))
 
 
-@jax.jit
+@traced.jit
 def hypothesize(regressor: Regressor, density: prior.Prior, inputs: Inputs) -> hypotheses.Hypotheses:
     """The scored hypotheses (B, M)."""
     return score(regressor(inputs), density)

@@ -1,6 +1,7 @@
 """What an experiment is made of, read from its config: body, joint models, network, people; shared by train, evaluate and predict."""
 
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from configs import default
-from multibodies_jax import io
+from multibodies_jax import io, traced
 from multibodies_jax.body import body_files
 from multibodies_jax.body import smpl as smpl_lib
 from multibodies_jax.geometry import centring, rotations
@@ -117,7 +118,8 @@ def centred_mesh(bodies: Bodies, rotmats: Array, betas: Array) -> Array:
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs between runs (about ten seconds of every start); JAX_COMPILATION_CACHE_DIR chooses the folder."""
-    default = io.cache_folder() / "xla"
-    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default)))
+    """Keeps traced and compiled programs between runs, which saves most of a start; JAX_COMPILATION_CACHE_DIR chooses the folder."""
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(io.cache_folder() / "xla"))
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    traced.keep_in(pathlib.Path(folder) / "traced")

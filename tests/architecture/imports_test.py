@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIBRARY = "multibodies_jax"
-BELOW_EVERYTHING = {"registry", "io", "batch", "programs", "untrusted", "contained"}
+BELOW_EVERYTHING = {"registry", "io", "batch", "programs", "untrusted", "contained", "traced"}
 
 # What each sub-package may import, besides itself and `BELOW_EVERYTHING`.
 GEOMETRY = {"geometry"}
@@ -26,6 +26,7 @@ ALLOWED = {
     "untrusted": set(),
     "programs": set(),
     "contained": set(),
+    "traced": set(),
     "batch": set(),
     "geometry": GEOMETRY,
     "body": BODY,
