@@ -75,6 +75,17 @@ def test_damage_depends_on_the_seed_alone_and_resealed_archives_are_said():
     assert len({*drawn[0]}) > 20 and any(b"NaN" in one or b"null" in one for one in drawn[0])
 
 
+def test_a_campaign_of_kills_begins_only_where_there_is_time_for_it(monkeypatch):
+    def campaign(place, shared, rng, found):
+        found.add()
+        time.sleep(0.02)
+
+    monkeypatch.setattr(kills, "CAMPAIGNS", {"long": campaign, "short": campaign})
+    monkeypatch.setattr(kills, "LEAST", {"long": 60.0, "short": 0.0})
+    long, short = kills.run(0.1, seed=0)
+    assert long.tries == 0 and 1 <= short.tries <= 5
+
+
 def test_a_table_has_every_count_and_an_unknown_fault_is_refused():
     found = counts.Counts("a")
     found.add()

@@ -28,27 +28,31 @@ _PEOPLE: dict[str, Any] = {"num_people": 70, "num_validation": 3, "num_test": 5}
 
 
 def run(seconds: float, seed: int) -> Iterator[counts.Counts]:
-    """Runs every campaign in turn, again and again.
+    """Runs the campaigns in turn, again and again.
 
     Args:
-      seconds: after them no campaign begins; one takes seconds to minutes.
+      seconds: to run; a campaign begins only where its `LEAST` seconds are left.
       seed: of the moments of the kills; where a process is then, no seed decides.
 
     Yields:
       The counts of each campaign.
     """
     end, rng = time.monotonic() + seconds, np.random.default_rng(seed)
-    campaigns = {name: counts.Counts(f"kills: {name}") for name in _CAMPAIGNS}
+    campaigns = {name: counts.Counts(f"kills: {name}") for name in CAMPAIGNS}
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         for turn in itertools.count():
-            for name, campaign in _CAMPAIGNS.items():
-                if time.monotonic() > end:
-                    yield from campaigns.values()
-                    return
+            begun = 0
+            for name, campaign in CAMPAIGNS.items():
+                if time.monotonic() + LEAST[name] > end:
+                    continue
                 place = root / name / str(turn)
                 place.mkdir(parents=True)
                 campaign(place, root / name, rng, campaigns[name])
+                begun += 1
+            if not begun:
+                break
+    yield from campaigns.values()
 
 
 def _until_killed(target: Callable[[], None], seconds: float | None, log: pathlib.Path) -> int | None:
@@ -274,10 +278,12 @@ def _unreadable(path: pathlib.Path) -> str:
         return str(error)
 
 
-_CAMPAIGNS: dict[str, Callable[[pathlib.Path, pathlib.Path, np.random.Generator, counts.Counts], None]] = {
+CAMPAIGNS: dict[str, Callable[[pathlib.Path, pathlib.Path, np.random.Generator, counts.Counts], None]] = {
     "saving": _saving,
     "results": results_under_kills,
     "building": _building,
     "training": _training,
     "predicting": _predicting,
 }
+LEAST = {"saving": 30.0, "results": 10.0, "building": 60.0, "training": 180.0, "predicting": 60.0}
+"""Seconds that one turn of a campaign takes about."""
