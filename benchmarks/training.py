@@ -24,8 +24,10 @@ from multibodies_jax.models import build
 from multibodies_jax.training import optimizer, setup, train_step
 
 
-def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **fields: Any) -> Callable[[], Any]:
-    """One step of training, compiled, as a function that runs it again and waits for its result."""
+def prepare(
+    trunk: str, size: int, batch_size: int, num_hypotheses: int, **fields: Any
+) -> tuple[Callable[[], Any], float]:
+    """One step of training, compiled, as a function that runs it again and waits for its result; seconds of compiling."""
     config = default.get_config()
     config.model.update({"trunk": trunk, "crop_size": size, **fields})
     config.data.sets = ("synthetic_bodies/clean",)
@@ -44,13 +46,15 @@ def prepare(trunk: str, size: int, batch_size: int, num_hypotheses: int, **field
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
     step = train_step.make_train_step(config, model, bodies, adam, num_hypotheses, lambda batch, key: batch, split)
     arguments = (state, batch, jax.random.key(2), setup.loss_bodies(config, bodies))
+    start = time.perf_counter()
     compiled = jax.jit(step).lower(*arguments).compile()
+    seconds = time.perf_counter() - start
 
     def run() -> Any:
         return jax.block_until_ready(compiled(*arguments))
 
     run()
-    return run
+    return run, seconds
 
 
 def measure(runs: list[Callable[[], Any]], repeats: int) -> list[float]:
@@ -74,10 +78,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--hypotheses", type=int, default=100)
     parser.add_argument("--steps", type=int, default=10)
     args = parser.parse_args(argv)
-    many, one = (prepare(args.trunk, args.size, args.batch, m) for m in (args.hypotheses, 1))
+    (many, many_s), (one, one_s) = (prepare(args.trunk, args.size, args.batch, m) for m in (args.hypotheses, 1))
     a, b = measure([many, one], args.steps)
     print(f"{args.trunk}, {args.size} pixels, batch {args.batch}, all losses, {jax.devices()[0].device_kind}")
     print(f"M = {args.hypotheses}: {1000 * a:.1f} ms   M = 1: {1000 * b:.1f} ms   ratio {a / b:.2f}")
+    print(
+        f"{args.batch / a:.0f} and {args.batch / b:.0f} images per second; traced and compiled in {many_s:.1f} and {one_s:.1f} s"
+    )
 
 
 if __name__ == "__main__":
