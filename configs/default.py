@@ -171,13 +171,23 @@ def optional(config: Any, path: str) -> Any:
 def optional_fields() -> dict[str, Any]:
     """The fields that only some configs have, by path, and what holds without them."""
     common, every = (_flat(config) for config in (get_config(), add_fitting_factors(add_authors_fields(get_config()))))
-    return {path: value for path, value in every.items() if path not in common} | {"data.cached_passes": None}
+    absent = {"data.cached_passes": None, "model.scores": False}
+    return {path: value for path, value in every.items() if path not in common} | absent
 
 
 def _flat(config: Any) -> dict[str, Any]:
     parts = {name: part for name, part in config.items() if isinstance(part, ConfigDict)}
     inner = {f"{name}.{field}": value for name, part in parts.items() for field, value in part.items()}
     return inner | {name: value for name, value in config.items() if name not in parts}
+
+
+def add_scores(c: Any) -> Any:
+    """Adds and switches on the head that says how probable each hypothesis is; without the field there is none."""
+    c.unlock()
+    # Probabilities of the hypotheses, learned beside them (`models.scores`): no other parameter changes by it. SMPL-MDN,
+    # SMPL-CVAE and stages with M = 1 have none.
+    c.model.scores = True
+    return c.lock()
 
 
 def of(base: str) -> Any:

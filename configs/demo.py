@@ -11,7 +11,7 @@ from configs import default
 
 
 def get_config() -> Any:
-    c = default.get_config()
+    c = default.add_scores(default.get_config())
     c.data.sets = None
     c.data.augment = "mild"
     c.data.options = "num_train=1000,num_people=30000"

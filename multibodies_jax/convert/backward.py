@@ -10,6 +10,7 @@ from multibodies_jax import io
 from multibodies_jax.body import body_files
 from multibodies_jax.convert import body_buffers, layouts, placing, report, torch_writer
 from multibodies_jax.convert.forward import REGRESSOR
+from multibodies_jax.models import scores
 from multibodies_jax.training import checkpoints
 
 _NETWORK, _FLOW, _BODY = "module.model.model.", "module.model_realnvp.", "module.smpl_mini."
@@ -53,19 +54,23 @@ def convert(kind: str, workdir: pathlib.Path, out: pathlib.Path, body_dir: str |
         lines += more
         if not buffers:
             lines.append(f"Left out: the {len(layouts.body().tensors)} buffers {_BODY}*; --body.dir=FOLDER fills them.")
+    if scores.NAME in items["state"]["params"]:
+        lines.append("Left out: the score head, for which theirs has no place.")
     _write(out, content)
     return [*lines, *report.totals(arrays, str(folder), layout), f"Written to {out}."]
 
 
 def _arrays(state: Mapping[str, Any], metadata: Mapping[str, Any], folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """Path -> array of the weights that evaluation would use, with the mean body."""
+    """Path -> array of the network's weights that evaluation would use, with the mean body; no peer has scores."""
     if "mean_state" not in metadata:
         raise ValueError(
             f"{folder} does not say from which mean body its regressor starts: it was written by an older version. "
             "Train one step more with this version, and convert that."
         )
+    variables = checkpoints.variables(state)
+    params = {name: part for name, part in variables["params"].items() if name != scores.NAME}
     return {
-        **placing.flatten(checkpoints.variables(state)),
+        **placing.flatten(variables | {"params": params}),
         "mean_state": np.array([metadata["mean_state"]], np.float32),
     }
 

@@ -29,6 +29,8 @@ class Hypotheses:
       joints24: J24 joints, metres, mid-hip centred, with the predicted root.
       midhip: the mid-hip in the body model's own frame, metres: `joints24 + midhip` is what the camera projects.
       log_prior: log p(X) of eq (4) at zero root; zeros until scored.
+      log_scores: logarithm of the probability that each hypothesis is the nearest to the truth, as a score head foresees it
+        (`models.scores`); None of a network without one.
     """
 
     rotmats: Float[Array, "*batch 24 3 3"]
@@ -37,6 +39,7 @@ class Hypotheses:
     joints24: Float[Array, "*batch 24 3"]
     midhip: Float[Array, "*batch 3"]
     log_prior: Float[Array, "*batch"]
+    log_scores: Float[Array, "*batch"] | None = None
 
 
 def decode(state: Float[Array, "*batch 157"], joint_model: smpl.JointModel) -> Hypotheses:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 from multibodies_jax.batch import Batch, Inputs
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
-from multibodies_jax.models import folding, hmr, hmr_preactivated
+from multibodies_jax.models import folding, hmr, hmr_preactivated, scores
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
 from multibodies_jax.models.resnet import ResNet50, ResNetSmall
 from multibodies_jax.registry import Registry
@@ -281,10 +281,10 @@ def trained(params: Mapping[str, Any], freeze: str, *, name: str = "multibodies"
 
     Args:
       params: "params" of a network.
-      freeze: "" all learn; "trunk": all but the trunk; "loaded": only what the model or head calls its own.
+      freeze: "" all learn; "trunk": all but the trunk; "loaded": only the scores and what the model or head calls its own.
       name, head: of the model and its head.
     """
-    own = NETWORKS[name].own_parameters + HEADS[head].own_parameters
+    own = (*NETWORKS[name].own_parameters, *HEADS[head].own_parameters, f"{scores.NAME}/")
 
     def learns(path: tuple, _: Any) -> bool:
         parameter = "".join(f"{entry.key}/" for entry in path)

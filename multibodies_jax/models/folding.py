@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses.hypotheses import STATE_SIZE
-from multibodies_jax.models import resnet
+from multibodies_jax.models import resnet, scores
 from multibodies_jax.models.hmr import HMR, HeadSettings
 
 _Tree = dict[str, Any]
@@ -40,12 +40,13 @@ class Folded(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Inputs, train: bool = False) -> Float[Array, "B M 157"]:
-        """The states of the source in evaluation."""
+        """The states of the source in evaluation; "extras" gets the feature as from the source."""
         if train:
             raise ValueError("A folded network cannot be trained: train its source.")
         x = self.trunk(inputs, False)
         if self.modes is not None:
             x = self.modes(x, False)
+        scores.sow_feature(self, x if self.modes is None else x.mean(axis=1))
         for index, size in enumerate(self.sizes):
             x = nn.Dense(size, precision=jax.lax.Precision.HIGHEST, name=f"map_{index}")(x)
         return x.reshape(x.shape[0], self.num_hypotheses, STATE_SIZE)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses.hypotheses import STATE_SIZE, split_state
+from multibodies_jax.models import scores
 
 ACTIVATIONS = {"none": lambda x: x, "relu": nn.relu}
 _HIGHEST = jax.lax.Precision.HIGHEST  # The state is geometry.
@@ -115,8 +116,12 @@ class HMR(nn.Module):
         Args:
           inputs: with what the trunk reads, or with its `feature`, kept from before.
           train: dropout (needs the rng "dropout") and batch statistics (mutable collection "batch_stats").
+
+        The collection "extras" gets the feature.
         """
-        return self.make_head(self.settings.num_hypotheses)(self.read(inputs, train), train)
+        feature = self.read(inputs, train)
+        scores.sow_feature(self, feature)
+        return self.make_head(self.settings.num_hypotheses)(feature, train)
 
     def read(self, inputs: Inputs, train: bool = False) -> Float[Array, "B F"]:
         """The feature that the head reads; only from compact methods."""

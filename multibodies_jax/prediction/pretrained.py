@@ -23,7 +23,7 @@ import numpy as np
 
 from multibodies_jax import io, programs, untrusted
 from multibodies_jax.data import sources
-from multibodies_jax.models import folding
+from multibodies_jax.models import folding, scores
 from multibodies_jax.prediction import predictor
 from multibodies_jax.training import inference, prior, provenance, setup, tuned
 
@@ -76,7 +76,8 @@ def _regressor(
     maps = sorted(name for name in variables["params"] if name.startswith("map_"))
     sizes = tuple(len(variables["params"][name]["bias"]) for name in maps)
     model = folding.Folded(source.trunk, None, sizes, m)
-    return inference.Regressor(variables, bodies, model, m, facts["images_seen"], facts["step"], None)
+    head = setup.make_score_head(config, m) if scores.NAME in variables["params"] else None
+    return inference.Regressor(variables, bodies, model, m, facts["images_seen"], facts["step"], None, head)
 
 
 def pack(workdir: str | os.PathLike, out: str | os.PathLike = PATH) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from multibodies_jax.batch import Inputs
-from multibodies_jax.models import resnet
+from multibodies_jax.models import resnet, scores
 from multibodies_jax.models.hmr import HeadSettings
 from multibodies_jax.models.hmr_preactivated import PreactivatedHead
 
@@ -47,6 +47,7 @@ class Released(nn.Module):
         modes = Modes(its.num_hypotheses, its.init_noise, self.frozen == "loaded", self.dtype, name="modes")
         head = PreactivatedHead(dataclasses.replace(its, num_hypotheses=1, init_noise=0.0), name="head")
         features = modes(self.trunk(inputs, train and not self.frozen), train)
+        scores.sow_feature(self, features.mean(axis=1))
         state = head(features.reshape(-1, CHANNELS), train)
         return state.reshape(*features.shape[:2], -1)
 

@@ -38,6 +38,7 @@ RULES: dict[str, config_rules.Rule] = {
     "model.trunk": config_rules.Choice(build.TRUNKS),
     "model.hidden": config_rules.whole(1, 65_536),
     "model.dropout": config_rules.fraction(),
+    "model.scores": config_rules.FLAG,
     "model.init_noise": config_rules.Number(0, 1000),
     "model.crop_size": config_rules.whole(16, 4096),
     "model.width": config_rules.OrNone(config_rules.whole(1, 65_536)),

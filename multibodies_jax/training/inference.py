@@ -1,6 +1,7 @@
 """Restored networks as functions from inputs to scored hypotheses; used by evaluation and prediction."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from multibodies_jax import traced
 from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.models import build
+from multibodies_jax.models import build, scores
 from multibodies_jax.training import checkpoints, prior, setup
 
 
@@ -25,10 +26,16 @@ class Regressor(flax.struct.PyTreeNode):
     images_seen: int = flax.struct.field(pytree_node=False)
     step: int = flax.struct.field(pytree_node=False)
     init: str | None = flax.struct.field(pytree_node=False)  # Fingerprint of what its training started from.
+    score_head: scores.ScoreHead | None = flax.struct.field(pytree_node=False, default=None)
 
     def __call__(self, inputs: Inputs) -> hypotheses.Hypotheses:
-        """Hypotheses (B, M), not scored yet."""
-        return hypotheses.decode(self.model.apply(self.variables, inputs, train=False), self.bodies.j24)
+        """Hypotheses (B, M) without their log p(X) yet; with their scores where a head was trained."""
+        states, sown = self.model.apply(self.variables, inputs, train=False, mutable=["extras"])
+        hyps = hypotheses.decode(states, self.bodies.j24)
+        if self.score_head is None:
+            return hyps
+        own, feature = self.variables["params"][scores.NAME], sown["extras"][scores.FEATURE][-1]
+        return dataclasses.replace(hyps, log_scores=scores.score(self.score_head, own, feature, hyps, inputs))
 
 
 def restore(config: Any, directory: pathlib.Path, bodies: setup.Bodies, folded: bool = True) -> Regressor:
@@ -53,14 +60,20 @@ def restore(config: Any, directory: pathlib.Path, bodies: setup.Bodies, folded: 
     image = jnp.zeros((1, size, size, 3), jnp.uint8)
     example = Inputs(jnp.zeros((1, 24, 2)), jnp.ones((1, 24)), jnp.zeros(1, jnp.uint32), image)
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0), example))
+    head = setup.make_score_head(config, m) if scores.NAME in variables["params"] else None
+    if head is not None:
+        start = functools.partial(scores.initial, head, model, example, jax.random.key(0))
+        expected["params"] |= {scores.NAME: jax.eval_shape(start)}
     checkpoints.check_match(directory, variables["params"], expected["params"])
     stats = {"batch_stats": variables["batch_stats"]}
     checkpoints.check_match(directory, stats, {"batch_stats": expected.get("batch_stats", {})})
     checkpoints.check_finite(directory, variables)
     if folded:
+        own = {name: part for name, part in variables["params"].items() if name == scores.NAME}
         model, variables = build.HEADS[config.model.head].fold(model, variables)
+        variables["params"] = {**variables["params"], **own}
     init = (metadata.get("init") or {}).get("fingerprint")
-    return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"], step, init)
+    return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"], step, init, head)
 
 
 def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypotheses:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from multibodies_jax.batch import Inputs
-from multibodies_jax.models import build
+from multibodies_jax.models import build, scores
 from multibodies_jax.training import checkpoints, setup
 
 
@@ -64,10 +64,28 @@ def variables(
 ) -> dict[str, Any]:
     """The variables with which a stage of M = `num_hypotheses` starts: random ones, or those of its source (appendix D).
 
+    A score head that the source lacks starts from random ones.
+
     Raises:
       ValueError: the source has another M that is not 1.
       CheckpointError: its parameters are not those of `model`.
     """
+    found = _of_network(config, model, num_hypotheses, source, example, key)
+    head, known = setup.score_head(config, num_hypotheses), source.variables["params"] if source else {}
+    if head is None:
+        return found
+    start = jax.jit(functools.partial(scores.initial, head, model, example))
+    own = known.get(scores.NAME) or start(jax.random.fold_in(key, 1))
+    checkpoints.check_match(
+        source.folder if source else "", {scores.NAME: own}, {scores.NAME: jax.eval_shape(start, key)}
+    )
+    return {**found, "params": {**found["params"], scores.NAME: jax.tree.map(jnp.asarray, own)}}
+
+
+def _of_network(
+    config: Any, model: nn.Module, num_hypotheses: int, source: Source | None, example: Inputs, key: Key[Array, ""]
+) -> dict[str, Any]:
+    """The variables of the network alone."""
     k_init, k_expand = jax.random.split(key)
     if source is None:
         return jax.jit(lambda k: model.init({"params": k, "dropout": k}, example, train=False))(k_init)
@@ -77,6 +95,7 @@ def variables(
             f"{source.folder} has M = {have} hypotheses; M = {num_hypotheses} can start from M = 1 or from {num_hypotheses}."
         )
     found = jax.tree.map(jnp.asarray, source.variables)
+    found["params"] = {name: part for name, part in found["params"].items() if name != scores.NAME}
     if num_hypotheses > have:
         noise = config.model.init_noise
         names = {"name": config.model.name, "head": config.model.head}

@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import optax
 
 from configs import default
+from multibodies_jax.models import scores
 
 
 def make_optimizer(config: Any, trained: Any, steps: int, learning_rate: float) -> optax.GradientTransformation:
     """Adam with clipping, warm-up, a schedule and weight decay (`optim`).
 
     `optim.l2` is added to the gradient, where Adam rescales it with the rest (PyTorch's Adam, the authors' code);
-    `optim.weight_decay` is not (AdamW).
+    `optim.weight_decay` is not (AdamW). The gradient of a score head is clipped by its own norm, so that the updates of
+    all other parameters are the same without it.
 
     Args:
       config: of the experiment.
@@ -27,10 +29,15 @@ def make_optimizer(config: Any, trained: Any, steps: int, learning_rate: float) 
     l2 = default.optional(config, "optim.l2")
     chain += [optax.add_decayed_weights(l2)] if l2 else []
     optimizer = optax.chain(*chain, optax.adamw(_schedule(config, steps, learning_rate), weight_decay=o.weight_decay))
-    if all(jax.tree.leaves(trained)):
+    if all(jax.tree.leaves(trained)) and scores.NAME not in trained:
         return optimizer
-    labels = jax.tree.map(lambda learns: "trained" if learns else "frozen", trained)
-    return optax.multi_transform({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+    labels = {
+        name: jax.tree.map(
+            lambda learns, own="scores" if name == scores.NAME else "trained": own if learns else "frozen", part
+        )
+        for name, part in trained.items()
+    }
+    return optax.multi_transform({"trained": optimizer, "scores": optimizer, "frozen": optax.set_to_zero()}, labels)
 
 
 def _schedule(config: Any, steps: int, learning_rate: float) -> optax.ScalarOrSchedule:

@@ -80,6 +80,8 @@ def check_workdir(config: Any, workdir: pathlib.Path, create: bool = False, writ
         theirs |= {field: usual[field] for field in added & set(usual)}
     if config.model.num_hypotheses is None:
         ours["model.num_hypotheses"] = theirs.get("model.num_hypotheses")
+    if not create:  # Whether there are scores is read of the checkpoint.
+        ours, theirs = ({name: x for name, x in fields.items() if name != "model.scores"} for fields in (ours, theirs))
     if converted:
         ours = {field: value for field, value in ours.items() if field in theirs}
     fields = [field for field in sorted(ours | theirs) if ours.get(field) != theirs.get(field)]

@@ -16,7 +16,7 @@ from multibodies_jax import io, traced
 from multibodies_jax.body import body_files
 from multibodies_jax.body import smpl as smpl_lib
 from multibodies_jax.geometry import centring, rotations
-from multibodies_jax.models import build
+from multibodies_jax.models import build, scores
 
 
 class Bodies(flax.struct.PyTreeNode):
@@ -67,6 +67,22 @@ def build_model(
         own=build.NETWORKS[config.model.name].own(config),
         body=bodies.smpl,
     )
+
+
+def score_head(config: Any, num_hypotheses: int) -> scores.ScoreHead | None:
+    """The head that scores the hypotheses of a stage with M = `num_hypotheses`; None without `model.scores`.
+
+    One hypothesis needs no score, and baselines with networks of their own have exchangeable hypotheses.
+    """
+    its = network(config, num_hypotheses)
+    if not default.optional(config, "model.scores") or num_hypotheses == 1 or its.single or its.build is not None:
+        return None
+    return make_score_head(config, num_hypotheses)
+
+
+def make_score_head(config: Any, num_hypotheses: int) -> scores.ScoreHead:
+    """The head of a checkpoint that has scores, whatever `model.scores` says."""
+    return scores.ScoreHead(num_hypotheses, keypoints=config.model.trunk == "keypoints")
 
 
 def training_inputs(config: Any, num_hypotheses: int, bodies: Bodies) -> build.MakeInputs:

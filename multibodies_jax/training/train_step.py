@@ -13,8 +13,8 @@ from jaxtyping import Array, Int
 
 from multibodies_jax.batch import Batch
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.losses import objective, total
-from multibodies_jax.models import build
+from multibodies_jax.losses import best_of_m, objective, total
+from multibodies_jax.models import build, scores
 from multibodies_jax.training import setup, step_metrics
 
 
@@ -51,6 +51,7 @@ def make_train_step(
     """
     network = setup.network(config, num_hypotheses)
     inputs_of, own_config = setup.training_inputs(config, num_hypotheses, bodies), network.own(config)
+    score_head = setup.score_head(config, num_hypotheses)
     mode0 = config.loss.mode0 and num_hypotheses > 1 and not network.exchangeable
     resident = bool(config.data.sets is None or config.data.get("cached_passes"))
 
@@ -81,15 +82,22 @@ def make_train_step(
             loss = loss + sum(own_weights[term] * value for term, value in own.items())
 
             metrics = {f"loss_{term}": jnp.mean(value) for term, value in (terms | dict(own)).items()}
+            metrics["loss"] = jnp.mean(loss)
             metrics |= step_metrics.annotated_shares(batch.target)
             metrics["best_mm"] = 1000 * step_metrics.best_error(hyps, batch.target, best)
             if states.shape[1] == num_hypotheses:  # Some baselines train one prediction, whatever M is.
                 metrics["used_hypotheses"] = step_metrics.used_hypotheses(best, num_hypotheses)
+            if score_head is not None:  # No gradient of it reaches another parameter, nor does it count in the loss.
+                own_params, feature = params[scores.NAME], extras[scores.FEATURE]
+                log_scores = scores.score(score_head, own_params, feature, hyps, batch.inputs)
+                foreseen = best_of_m.winner_loss(log_scores, best, batch.target.joints3d_valid)
+                metrics["loss_scores"] = jnp.mean(foreseen)
+                loss = loss + foreseen
             return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)
 
         # Gradient, the mean over the parts of the batch.
         keys = jax.random.split(jax.random.fold_in(key, state.step), config.train.accumulate)
-        loss, gradient, batch_stats, metrics = accumulated_gradient(
+        _, gradient, batch_stats, metrics = accumulated_gradient(
             loss_fn, state.params, state.batch_stats, batch, keys, whole=resident
         )
 
@@ -98,7 +106,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema = optax.incremental_update(params, state.ema, 1 - config.optim.ema) if config.optim.ema else {}
         new = TrainState(step=state.step + 1, params=params, batch_stats=batch_stats, ema=ema, opt_state=opt_state)
-        return new, metrics | {"loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+        of_bodies = {name: part for name, part in gradient.items() if name != scores.NAME}
+        return new, metrics | {"gradient_norm": optax.tree.norm(of_bodies)}
 
     return train_step
 

@@ -17,6 +17,8 @@ KEYPOINTS = batches.inputs(
     kp2d_input=jnp.asarray(_RNG.integers(0, 2, (4, 24)), jnp.float32),
 )
 evaluate = jax.jit(lambda model, variables, inputs: model.apply(variables, inputs), static_argnums=0)
+answer = jax.jit(lambda model, variables, inputs: model.apply(variables, inputs, mutable=["extras"]), static_argnums=0)
+"""(network, variables, inputs) -> states, and what the network sows into "extras"."""
 
 
 def fill(shapes, seed):
@@ -48,7 +50,7 @@ def check_folded(fields, layers):
     model = build.build(mean_state=MEAN, **{"hidden": 16} | sizes | fields)
     variables = random_tree(model)
     inputs = KEYPOINTS if fields["trunk"] == "keypoints" else IMAGE
-    expected = np.asarray(evaluate(model, variables, inputs))
+    expected, sown = jax.tree.map(np.asarray, answer(model, variables, inputs))
     folded, fewer = build.HEADS[fields.get("head", "paper")].fold(model, variables)
     assert isinstance(folded, folding.Folded) and len(folded.sizes) == layers
     assert not any("mean" in str(path) for path, _ in jax.tree_util.tree_leaves_with_path(fewer))
@@ -56,6 +58,9 @@ def check_folded(fields, layers):
     assert jax.tree.map(jnp.shape, fewer) == jax.tree.map(jnp.shape, template)
     scale = np.abs(expected - MEAN.reshape(1, 1, -1)).max()
     assert expected.std(axis=0).max() > 0.01 * scale  # It depends on the evidence.
-    np.testing.assert_allclose(evaluate(folded, fewer, inputs), expected, atol=1e-5 * scale)
+    found, also_sown = answer(folded, fewer, inputs)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * scale)
+    assert sown["extras"]["feature"][0].ndim == 2
+    np.testing.assert_allclose(also_sown["extras"]["feature"][0], sown["extras"]["feature"][0], rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match="cannot be trained"):
         folded.apply(fewer, inputs, True)

@@ -45,6 +45,7 @@ def test_packed_networks_predict_as_the_work_directory_does(trained, packed):
     assert ours.joints24.shape == (1, 6, 24, 3)
     np.testing.assert_allclose(ours.joints24, theirs.joints24, atol=2e-3)  # Metres; half precision has 3 digits.
     np.testing.assert_allclose(ours.log_prior, theirs.log_prior, rtol=2e-2)
+    np.testing.assert_allclose(ours.log_scores, theirs.log_scores, atol=2e-2)
     assert model.quantizer_settings() == expected.quantizer_settings()
     assert model.quantizer_settings()["temperature"] == 0.25
     assert model.config.model.num_hypotheses == 6 and not model.sees_pixels

@@ -10,7 +10,7 @@ import pytest
 from configs import default
 from multibodies_jax.evaluation import evaluate, methods, pictures
 from multibodies_jax.models import flow
-from multibodies_jax.training import checkpoints, config_checks, provenance, setup
+from multibodies_jax.training import checkpoints, config_checks, initialization, provenance, setup
 from tests.helpers import batches, list_files, tiny
 
 _FIELDS = {
@@ -36,7 +36,8 @@ def folder(tmp_path_factory):
     config = tiny.config()
     bodies = setup.load_bodies(config)
     example = batches.inputs(kp2d_input=jnp.ones((1, 24)))
-    params = setup.build_model(config, 6, bodies).init(jax.random.key(0), example)["params"]
+    model = setup.build_model(config, 6, bodies)
+    params = initialization.variables(config, model, 6, None, example, jax.random.key(0))["params"]
     about = provenance.metadata(config, bodies) | {"num_hypotheses": 6, "images_seen": 0, "data_position": None}
     state = {"step": np.int32(0), "params": params, "batch_stats": {}}
     checkpoints.save(root / "out" / "checkpoints", 0, {"state": state}, about)

@@ -32,3 +32,13 @@ def test_a_checkpoint_with_nan_is_refused_with_the_name_of_the_weights(bodies, t
     checkpoints.save(tmp_path, step, items, metadata)
     with pytest.raises(checkpoints.CheckpointError, match=r"params/head/dec/bias has 942 of 942 numbers that are NaN"):
         inference.restore(tiny.config(), tmp_path, bodies)
+
+
+def test_a_checkpoint_says_whether_it_has_scores(bodies, tmp_path):
+    items, metadata, step = checkpoints.restore(trained.workdir() / "checkpoints")
+    inputs = batches.inputs(kp2d_input=jnp.ones((1, 24)))
+    with_scores = inference.restore(tiny.config(model__scores=False), trained.workdir() / "checkpoints", bodies)
+    np.testing.assert_allclose(np.exp(with_scores(inputs).log_scores).sum(axis=1), 1.0, rtol=1e-5)
+    del items["state"]["params"]["scores"]
+    checkpoints.save(tmp_path, step, items, metadata)
+    assert inference.restore(tiny.config(), tmp_path, bodies)(inputs).log_scores is None

@@ -46,3 +46,18 @@ def test_one_hypothesis_becomes_several_and_several_stay(tmp_path):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="has M = 3 hypotheses; M = 6 can start from M = 1 or from 6"):
         _variables(6, initialization.Source(tmp_path, expanded, {"num_hypotheses": 3}))
+
+
+@pytest.mark.slow
+def test_scores_start_anew_where_the_source_has_none_and_go_on_where_it_has(tmp_path):
+    source = initialization.Source(tmp_path, _variables(3, None)[1], {"num_hypotheses": 3})
+    moved = jax.tree.map(lambda x: x + 1, source.variables["params"]["scores"])
+    source.variables["params"]["scores"] = moved
+    again = _variables(3, source)[1]["params"]["scores"]
+    jax.tree.map(np.testing.assert_array_equal, again, moved)
+    del source.variables["params"]["scores"]
+    new = _variables(3, source)[1]["params"]["scores"]
+    assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, moved) and not new["logits"]["kernel"].any()
+    source.variables["params"]["scores"] = {"other": jnp.zeros(3)}
+    with pytest.raises(checkpoints.CheckpointError, match="params/scores/hidden/kernel: the checkpoint has nothing"):
+        _variables(3, source)
