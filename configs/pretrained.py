@@ -18,6 +18,16 @@ the best of n, mm:
 | ambiguous, refined | 65.2 | 52.8 | 49.0 | 44.9 |
 | ambiguous, HMR refined / HMR + noise refined | 65.1 | 60.0 | 58.0 | 55.5 |
 
+and on 200 test people of parametric poses alone (--config.data.people=synthetic_poses --config.data.options=num_train=1000):
+
+| | n = 1 | 5 | 10 | 25 |
+|---|---|---|---|---|
+| clean, as predicted | 46.9 | 42.6 | 39.7 | 36.3 |
+| clean, refined | 38.2 | 33.1 | 32.1 | 30.5 |
+| ambiguous, as predicted | 77.0 | 64.5 | 59.1 | 53.4 |
+| ambiguous, refined | 71.1 | 54.5 | 51.8 | 48.3 |
+| ambiguous, HMR refined / HMR + noise refined | 70.4 | 64.1 | 60.9 | 55.9 |
+
 The 100 hypotheses are 2.5 (clean) and 3.2 pixels (ambiguous) of 224 from the visible keypoints on average. Eight minutes
 saw 16 million views with M = 100; ten thousand steps of 64 views on 2 CPU cores, 100 minutes, gave 55.4 / 51.8 / 49.9 / 47.8
 (clean, as predicted) and 76.7 / 69.1 / 65.2 / 61.2.
