@@ -25,10 +25,12 @@ from multibodies_jax.detection import graph_files
 from multibodies_jax.export import camera
 from multibodies_jax.prediction import people, prediction_file, predictor, pretrained
 from multibodies_jax.reporting import runs
+from multibodies_jax.tracking import frames
 from multibodies_jax.training import checkpoints, logs
 from tests.helpers import (
     h36m_fixture,
     list_files,
+    made_videos,
     random_body,
     report_fixture,
     threedpw_fixture,
@@ -36,7 +38,7 @@ from tests.helpers import (
     training_archives,
 )
 from tfds_builders.h36m import masks, metadata
-from tfds_builders.sources import cdf, coco, mat, mpii, pictures, spin, threedpw
+from tfds_builders.sources import cdf, coco, mat, mpii, pictures, spin, threedpw, video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +148,8 @@ def _torch(path: pathlib.Path) -> None:
 
 def _read_torch(path: pathlib.Path) -> Any:
     with torch_reader.open_file(path) as file:
-        return {name: file.read(tensor) for name, tensor in file.root["model"].items()}
+        # A damaged pickle without checksums may have another key.
+        return {name: file.read(tensor) for name, tensor in (file.root.get("model") or {}).items()}
 
 
 def _checkpoint(name: str) -> tuple[Callable[[pathlib.Path], None], Callable[[pathlib.Path], Any]]:
@@ -288,5 +291,19 @@ READERS = (
     Reader("photograph (PNG)", "a.png", "other", _image("PNG"), images.load_image),
     Reader("photograph (TIFF)", "a.tif", "other", _image("TIFF"), images.load_image),
     Reader("lens of a photograph", "b.jpg", "other", _image("JPEG"), camera.lens_of_photo, (ValueError, OSError)),
+    Reader(
+        "video",
+        "clip.mp4",
+        "other",
+        lambda path: made_videos.write(path, made_videos.counted(6)),
+        lambda path: len(list(frames.frames(frames.inspect(path)))),
+    ),
+    Reader(
+        "video of a data set",
+        "clip.mp4",
+        "other",
+        lambda path: made_videos.write(path, made_videos.counted(6)),
+        lambda path: (video.stated_frames(path), len(list(video.frames(path, range(6))))),
+    ),
     Reader("image of a data set", "c.jpg", "other", _image("JPEG"), lambda path: pictures.Reader()(path)),
 )

@@ -97,6 +97,13 @@ def test_mat_files_of_the_other_version_are_explained(tmp_path):
             read(path, ["joints"])
 
 
+def test_a_damaged_name_that_is_no_text_is_named_with_the_others(tmp_path):
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file[b"joint\xff"] = np.zeros(3)
+    with pytest.raises(mat.MatError, match=r"has no variable poses; it has joint\ufffd"):
+        mat.read_v73(tmp_path / "a.mat", ["poses"])
+
+
 def test_the_joints_of_the_other_archive_are_refused(archive):
     root, _ = archive
     scipy.io.savemat(root / "lsp_dataset_original/joints.mat", {"joints": np.zeros((14, 3, 4))})

@@ -81,7 +81,9 @@ def read_v73(path: pathlib.Path, names: Sequence[str], optional: Sequence[str] =
 def load_v73(path: str, names: Sequence[str]) -> tuple[list[str], dict[str, np.ndarray]]:
     """As `load_v5`."""
     with h5py.File(path, "r") as file:
-        return list(file), {name: np.asarray(file[name]) for name in names if name in file}
+        # h5py gives a damaged name that is no UTF-8 as bytes.
+        there = [name if isinstance(name, str) else name.decode(errors="replace") for name in file]
+        return there, {name: np.asarray(file[name]) for name in names if name in file}
 
 
 def _contained(path: pathlib.Path, load: Callable[..., Any], *args: Any) -> Any:
