@@ -14,6 +14,7 @@ from ml_collections.config_dict import FieldReference, placeholder
 
 METHODS = ("main", "uniform", "temperature_1", "hypothesis_0_kept", "quantized", "random", "all", "centroids")
 FITTED = ("refined", "hmr_refined", "hmr_noise_refined", "smplify")  # Fits to keypoints: minutes for 1,000 examples.
+SCORED = ("scores", "scores_and_prior")  # Learned scores in place of the prior; only with `model.scores`.
 CONTROLS = ("hmr", "hmr_noise", "codebook", "shuffled")  # They cost a second pass of the network; hmr_noise needs hmr.
 
 

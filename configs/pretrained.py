@@ -59,6 +59,6 @@ def get_config() -> Any:
     c.train.log_every = 500
     c.optim.ema = 0.999
 
-    c.eval.methods = ("main", "random", "hmr", "hmr_noise", *default.FITTED)
+    c.eval.methods = ("main", *default.SCORED, "random", "hmr", "hmr_noise", *default.FITTED)
     c.eval.max_examples = 200
     return c

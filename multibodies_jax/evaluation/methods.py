@@ -16,6 +16,7 @@ MAIN = "main"
 """Name in `METHODS` of the row under test."""
 
 OURS = "ours"
+SCORES, SCORES_AND_PRIOR = f"{OURS}, learned scores", f"{OURS}, learned scores and prior"
 UNIFORM, PRINTED, CENTROIDS = f"{OURS}, uniform weights", f"{OURS}, prior at temperature 1", f"{OURS}, centroids"
 HMR = "HMR (M = 1)"
 
@@ -134,8 +135,8 @@ def variant(name: str, **other: Any) -> Maker:
     """Maker of a row of quantized sets under other options of the quantizer (`Outputs.quantize`)."""
 
     def make(evaluation: Evaluation) -> Method | None:
-        settings = evaluation.settings
-        if not evaluation.several or settings.exchangeable:
+        settings, scored = evaluation.settings, evaluation.networks.main.score_head is not None
+        if not evaluation.several or settings.exchangeable or ("scores" in other.get("weights", "") and not scored):
             return None
         return Row(name, settings.ns, lambda out, n: out.members(out.quantize(n, **other).medoid))
 
@@ -203,6 +204,8 @@ for _name, _maker in {
     MAIN: main,
     "uniform": variant(UNIFORM, weights="uniform"),
     "temperature_1": variant(PRINTED, weights="prior", temperature=1.0),
+    "scores": variant(SCORES, weights="scores"),
+    "scores_and_prior": variant(SCORES_AND_PRIOR, weights="scores_and_prior"),
     "quantized": quantized,
     "all": every,
     "centroids": centroids,

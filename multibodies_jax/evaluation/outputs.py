@@ -163,7 +163,7 @@ class Outputs:
         fields: dict[str, Any] = {
             name: getattr(settings, name) for name in ("reading", "weights", "temperature")
         } | other
-        if fields["weights"] == "uniform":
+        if fields["weights"] in ("uniform", "scores"):
             fields["temperature"] = 1.0  # Has no effect.
         place = (n, *fields.values())
         if place not in self._quantized:

@@ -1,5 +1,7 @@
 """Each row of a table against what it says that it chooses, and which rows an evaluation has."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,7 @@ def test_rows_come_in_the_order_of_the_config_and_absent_ones_are_left_out(out):
 
 
 def test_the_default_lists_every_row_that_exists_except_the_slow_ones():
-    assert {*tiny.config().eval.methods, *default.FITTED} == set(methods.METHODS)
+    assert {*tiny.config().eval.methods, *default.FITTED, *default.SCORED} == set(methods.METHODS)
 
 
 @pytest.mark.slow
@@ -62,6 +64,19 @@ def test_quantized_rows_have_the_errors_of_their_medoids(out, name, options, n):
     for metric, errors in out.errors.items():
         np.testing.assert_array_equal(found[metric], np.take_along_axis(np.asarray(errors), index, axis=1))
     assert set(found) == {"mpjpe", "pa_mpjpe", "vertex", "squared24"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", default.SCORED)
+def test_rows_of_learned_scores_are_quantized_under_them_and_absent_without(name, out):
+    assert methods.METHODS[name](fixture.evaluation(out)) is None
+    scored = fixture.made(scored=True)
+    found = np.asarray(row(name, scored).sets(scored, 2)["mpjpe"])
+    log_weights = scored.hyps.log_scores + (0.5 * scored.hyps.log_prior if name == "scores_and_prior" else 0.0)
+    expected = scored.with_hypotheses(dataclasses.replace(scored.hyps, log_prior=log_weights))
+    index = expected.quantize(2, weights="prior", temperature=1.0).medoid
+    np.testing.assert_array_equal(found, np.take_along_axis(np.asarray(scored.errors["mpjpe"]), np.asarray(index), 1))
+    assert (np.asarray(scored.quantize(2, weights=name).medoid) != np.asarray(scored.quantize(2).medoid)).any()
 
 
 @pytest.mark.slow

@@ -11,9 +11,9 @@ from multibodies_jax.body import smpl
 from multibodies_jax.data import pipeline
 from multibodies_jax.evaluation import batches, methods, outputs, protocols, set_errors
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.models import flow
+from multibodies_jax.models import flow, scores
 from multibodies_jax.training import inference, prior, setup
-from tests.helpers import tiny
+from tests.helpers import random_network, tiny
 
 B, M = 4, 6
 
@@ -24,14 +24,14 @@ class States:
 
     m: int
 
-    def apply(self, variables, inputs, train):
-        del variables, train
+    def apply(self, variables, inputs, train, mutable=()):
+        del variables, train, mutable
 
         def states(kp2d):
             key = jax.random.fold_in(jax.random.key(0), jnp.int32(1000 * kp2d[0, 0]))
             return 0.4 * jax.random.normal(key, (self.m, hypotheses.STATE_SIZE))
 
-        return jax.vmap(states)(inputs.evidence)
+        return jax.vmap(states)(inputs.evidence), {"extras": {scores.FEATURE: (inputs.evidence[:, :, 0],)}}
 
 
 class Density(prior.Prior):
@@ -46,17 +46,24 @@ def bodies() -> setup.Bodies:
     return setup.load_bodies(tiny.config())
 
 
-def networks(m: int = M, hmr: bool = True) -> outputs.Networks:
+def networks(m: int = M, hmr: bool = True, scored: bool = False) -> outputs.Networks:
     found = bodies()
     surface = smpl.subset(found.smpl, np.arange(0, found.smpl.v_template.shape[0], 500))
 
-    def regressor(m: int) -> inference.Regressor:
+    def regressor(m: int, scored: bool = False) -> inference.Regressor:
+        known = {"bodies": found, "model": States(m), "num_hypotheses": m, "images_seen": 0, "step": 0, "init": None}
+        if not scored:
+            return inference.Regressor({}, **known)
+        head = scores.ScoreHead(m, keypoints=True, hidden=8, width=8)
+        shapes = jax.eval_shape(
+            head.init, jax.random.key(0), jnp.zeros((1, 24)), jnp.zeros((1, m, 24, 2)), jnp.zeros((1, 24))
+        )
         return inference.Regressor(
-            variables={}, bodies=found, model=States(m), num_hypotheses=m, images_seen=0, step=0, init=None
+            {"params": {scores.NAME: random_network.fill(shapes["params"], 0)}}, **known, score_head=head
         )
 
     return outputs.Networks(
-        main=regressor(m),
+        main=regressor(m, scored),
         density=Density(None, flow.Flow(layers=1, width=4, dropout=0.0), None),
         scorer=set_errors.Scorer(set_errors.Scored(found.h36m, surface), found.j24),
         hmr=regressor(1) if hmr else None,
@@ -94,8 +101,10 @@ def rows(seed: int = 0, padding: int = 0) -> pipeline.Rows:
     return found | {f"other_{name}": np.roll(found[name], 1, axis=0) for name in ("kp2d", "kp2d_input")}
 
 
-def made(m: int = M, hmr: bool = True, seed: int = 0, padding: int = 0, **fields) -> outputs.Outputs:
-    return outputs.Outputs(networks(m, hmr), settings(**fields), batches.stacked(rows(seed, padding)))
+def made(
+    m: int = M, hmr: bool = True, seed: int = 0, padding: int = 0, scored: bool = False, **fields
+) -> outputs.Outputs:
+    return outputs.Outputs(networks(m, hmr, scored), settings(**fields), batches.stacked(rows(seed, padding)))
 
 
 def evaluation(out: outputs.Outputs, **overrides) -> methods.Evaluation:

@@ -1,5 +1,6 @@
 """The quantizer against exhaustive search, scikit-learn and its own definition; ties, extremes and bad input."""
 
+import dataclasses
 from dataclasses import replace
 from typing import Any
 
@@ -179,6 +180,25 @@ def test_paper_reading_clusters_all(weights):
         direct = quantize.quantize(h.joints24.reshape(3, 12, 72), log_weights, n, keys(3))
         np.testing.assert_array_equal(found.medoid, direct.medoid)
         assert found.centroid.shape == (3, n, 24, 3)
+
+
+def test_learned_scores_weigh_hypotheses_alone_or_with_the_prior():
+    h = make_hypotheses()
+    scored = dataclasses.replace(h, log_scores=jax.nn.log_softmax(h.log_prior[:, ::-1]))
+    for weights, expected in (
+        ("scores", scored.log_scores),
+        ("scores_and_prior", scored.log_scores + 0.3 * h.log_prior),
+    ):
+        np.testing.assert_array_equal(quantize.log_weights_of(scored, weights, 0.3), expected)
+        found = quantize.select(scored, 4, keys(3), weights=weights, temperature=0.3)
+        direct = quantize.quantize(h.joints24.reshape(3, 12, 72), expected, 4, keys(3))
+        np.testing.assert_array_equal(found.medoid, direct.medoid)
+        with pytest.raises(ValueError, match=rf"weights '{weights}' need learned scores.*--config.model.scores=True"):
+            quantize.select(h, 4, keys(3), weights=weights)
+    with pytest.raises(
+        ValueError, match="Unknown weights 'score' of the quantizer: choose one of 'prior', 'uniform', 'scores'"
+    ):
+        quantize.select(h, 4, keys(3), weights="score")
 
 
 @jax.jit
