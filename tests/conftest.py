@@ -1,6 +1,7 @@
-"""Settings shared by all tests: CPU only, one compilation cache, little optimisation, strict rank promotion, a fixed
-hypothesis profile, and a temporary folder below the checkout."""
+"""Settings shared by all tests: CPU only, one compilation cache, little optimisation, few garbage collections, strict rank
+promotion, a fixed hypothesis profile, and a temporary folder below the checkout."""
 
+import gc
 import os
 import pathlib
 import sys
@@ -12,7 +13,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Most of the time of the tests is compilation of programs that run once on tiny data. Without its fusion emitters XLA
 # compiles a training step three times faster on a CPU.
 os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
 )
 
 import hypothesis
@@ -24,6 +26,11 @@ from tests.helpers import scratch
 _SCRATCH = None  # Of the whole run; the workers of pytest-xdist are children and write into it.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _SCRATCH = scratch.Scratch(pathlib.Path(__file__).parents[1] / ".cache" / "tests")
+
+# Byte code is kept whatever the environment says: each worker, and each of the processes that tests start, would compile
+# all modules anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("project", deadline=None, max_examples=20, derandomize=True)
@@ -49,6 +56,13 @@ def pytest_runtest_teardown():
         "multibodies_jax.traced" in sys.modules
     ):  # A command that a test ran keeps its programs: no other test may get them.
         sys.modules["multibodies_jax.traced"].keep_in(None)
+
+
+def pytest_collection_finish(session):
+    """Collections are rare: each visits millions of JAX's objects and frees almost none of them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_unconfigure(config):

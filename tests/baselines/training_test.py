@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -12,9 +13,8 @@ from multibodies_jax.data import sources
 from multibodies_jax.evaluation import evaluate
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, config_checks, logs, loop, provenance, training_data
-from tests.helpers import tiny
+from tests.helpers import small_sets, tiny
 
-_OPTIONS = {"num_train": 12, "num_validation": 4, "num_test": 7, "num_people": 40, "image_size": 64}
 _IMAGES = {
     "model__trunk": "resnet_small",
     "model__crop_size": 32,
@@ -27,7 +27,7 @@ _SET = "synthetic_bodies/ambiguous"
 @pytest.fixture(scope="module", autouse=True)
 def small():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "dataset_options", lambda config: _OPTIONS)
+        patch.setattr(sources, "dataset_options", lambda config: small_sets.OPTIONS)
         patch.setattr(training_data, "FEATURE_BATCH", 8)
         yield
 
@@ -36,6 +36,7 @@ def small():
 def trunk(tmp_path_factory):
     """Work directory of a trunk, below a folder that also has its data."""
     root = tmp_path_factory.mktemp("baselines")
+    shutil.copytree(small_sets.data_dir(), root / "data")  # Features are kept beside the sets.
     config = _config(root, model__num_hypotheses=1, model__name="hmr", loss__mode0=False, eval__ns=(1,))
     loop.train(config, root / "trunk")
     return root / "trunk"

@@ -1,6 +1,5 @@
 """The paper's mixture of training sets: its config reads real sets by their shares."""
 
-import contextlib
 from typing import Any
 
 import ml_collections
@@ -11,7 +10,7 @@ import tfds_builders
 from configs import mixture
 from multibodies_jax.data import sources
 from multibodies_jax.training import config_checks, setup, training_data
-from tests.helpers import training_archives
+from tests.helpers import small_sets, training_archives
 from tests.helpers.training_checks import write_list
 from tfds_builders import workers
 
@@ -19,12 +18,7 @@ from tfds_builders import workers
 @pytest.fixture
 def data_dir(tmp_path, monkeypatch):
     """LSP, MPII and COCO from lists of 1, 3 and 2 rows, two of them with fits, and MPI-INF-3DHP."""
-
-    @contextlib.contextmanager
-    def in_process(num_processes=None):
-        yield map
-
-    monkeypatch.setattr(workers, "pool", in_process)
+    monkeypatch.setattr(workers, "pool", small_sets.in_process)
     root, data = tmp_path / "archive", tmp_path / "data"
     root.mkdir()
     (root / "static_fits").mkdir()

@@ -1,12 +1,11 @@
 """What the tests of the training sets share: building in this process, and values computed by loops."""
 
-import contextlib
 from typing import Any
 
 import numpy as np
 
 import tfds_builders
-from tests.helpers import training_archives
+from tests.helpers import small_sets, training_archives
 from tfds_builders import archives, workers
 
 WRITERS = {
@@ -19,12 +18,7 @@ WRITERS = {
 
 def no_workers(monkeypatch):
     """A fixture: no worker processes, which take seconds to start."""
-
-    @contextlib.contextmanager
-    def in_process(num_processes=None):
-        yield map
-
-    monkeypatch.setattr(workers, "pool", in_process)
+    monkeypatch.setattr(workers, "pool", small_sets.in_process)
 
 
 def archive(request, tmp_path):

@@ -15,8 +15,7 @@ from configs import eval_a3dpw, eval_ah36m
 from multibodies_jax.data import occlusion
 from multibodies_jax.evaluation import batches
 from multibodies_jax.training import config_checks
-from tests.helpers import h36m_fixture, threedpw_fixture, training_checks
-from tests.tfds_builders.building_test import in_process
+from tests.helpers import h36m_fixture, small_sets, threedpw_fixture, training_checks
 from tfds_builders import ambiguous, archives, building, features, listing, verification, workers
 from tfds_builders.a3dpw import a3dpw_dataset_builder
 from tfds_builders.ah36m import ah36m_dataset_builder
@@ -50,7 +49,7 @@ def wild(tmp_path_factory):
     threedpw_fixture.archive(root)
     threedpw_fixture.write(root, "test", "c_00", threedpw_fixture.sequence(3, "m", frames=3))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "pool", in_process)
+        patch.setattr(workers, "pool", small_sets.in_process)
         base = make(threedpw_dataset_builder, "official", data_dir, root)
     return data_dir, base, root
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import tfds_builders
-from tests.helpers import archive_fixture, training_archives
-from tests.tfds_builders.building_test import assert_same, in_process, largest_file, records
+from tests.helpers import archive_fixture, small_sets, training_archives
+from tests.tfds_builders.building_test import assert_same, largest_file, records
 from tfds_builders import __main__ as cli
 from tfds_builders import archives, building, shards, verification, workers
 
@@ -33,7 +33,7 @@ if __name__ == "__main__":
 @pytest.fixture(autouse=True)
 def dots(monkeypatch):
     monkeypatch.setitem(tfds_builders.BUILDERS, "dots", archive_fixture.Builder)
-    monkeypatch.setattr(workers, "pool", in_process)
+    monkeypatch.setattr(workers, "pool", small_sets.in_process)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_many_tasks_share_shards_in_order(tmp_path, root, monkeypatch):
     assert [split.num_shards for split in some.info.splits.values()] == [1, 1]
     monkeypatch.undo()
     monkeypatch.setitem(tfds_builders.BUILDERS, "dots", archive_fixture.Builder)
-    monkeypatch.setattr(workers, "pool", in_process)
+    monkeypatch.setattr(workers, "pool", small_sets.in_process)
     many = build(tmp_path / "many", root)
     assert_same(*(records(building.open_split(builder, "train")) for builder in (some, many)))
 

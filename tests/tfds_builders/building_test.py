@@ -17,21 +17,16 @@ import pytest
 import tensorflow_datasets as tfds
 
 import tfds_builders
+from tests.helpers import small_sets
 from tfds_builders import __main__ as cli
 from tfds_builders import building, options, people, workers
 
 TINY_PEOPLE: dict[str, Any] = {"num_people": 70, "num_validation": 3, "num_test": 5}  # 70: more than a block.
 
 
-@contextlib.contextmanager
-def in_process(num_processes=None):
-    """Instead of worker processes, which take seconds to start."""
-    yield map
-
-
 @pytest.fixture
 def no_workers(monkeypatch):
-    monkeypatch.setattr(workers, "pool", in_process)
+    monkeypatch.setattr(workers, "pool", small_sets.in_process)
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +237,7 @@ STORED = {
 @pytest.fixture(scope="module")
 def small_set(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "pool", in_process)
+        patch.setattr(workers, "pool", small_sets.in_process)
         data_dir = tmp_path_factory.mktemp("small")
         return data_dir, pathlib.Path(build_here(data_dir).data_path)
 

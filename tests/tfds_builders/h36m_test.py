@@ -1,6 +1,5 @@
 """Human3.6M from files in the official formats, against values computed from the same raw numbers."""
 
-import contextlib
 import dataclasses
 import pathlib
 import pickle
@@ -17,7 +16,7 @@ from configs import eval_h36m, h36m_hmr
 from multibodies_jax.data import sources
 from multibodies_jax.evaluation import batches
 from multibodies_jax.training import config_checks, setup, training_data
-from tests.helpers import h36m_fixture, macos
+from tests.helpers import h36m_fixture, macos, small_sets
 from tfds_builders import archives, verification, workers
 from tfds_builders.h36m import archive, h36m_dataset_builder, metadata, recorded
 
@@ -43,15 +42,9 @@ J24_FROM_32 = {
 }
 
 
-@contextlib.contextmanager
-def in_process(num_processes=None):
-    """Instead of worker processes, which take seconds to start."""
-    yield map
-
-
 @pytest.fixture(autouse=True)
 def no_workers(monkeypatch):
-    monkeypatch.setattr(workers, "pool", in_process)
+    monkeypatch.setattr(workers, "pool", small_sets.in_process)
 
 
 @pytest.fixture(scope="module")
