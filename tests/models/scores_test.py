@@ -1,5 +1,7 @@
 """The score head against a plain loop over hypotheses, and what it reads of them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ VISIBLE = jnp.asarray(RNG.integers(0, 2, (2, 24)), jnp.float32)
 READS = FEATURE, jnp.where(VISIBLE[:, None, :, None] > 0, OFFSETS, 0.0), VISIBLE
 
 
-def make(keypoints):
+def make(keypoints) -> tuple[Any, Any]:
     head = scores.ScoreHead(M, keypoints, hidden=4, width=6)
     return head, random_network.fill(jax.eval_shape(head.init, jax.random.key(0), *READS), 1)
 
