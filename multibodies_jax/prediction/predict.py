@@ -209,8 +209,9 @@ def _people(
     """Yields (image, index, person, None) for each person, or (image, 0, None, problem) for what cannot be used."""
     entry = people.whole_image() if listed is None else listed.get(path.name)
     if entry is None:
-        yield None, 0, None, f"{path.name}: not among the images of the people file (OpenPose's and MMPose's files "
-        f"are named after their image: {path.stem}_keypoints.json, {path.stem}.json)"
+        named = f"{path.stem}_keypoints.json, {path.stem}.json"
+        told = f"not among the images of the people file (OpenPose's and MMPose's files are named after their image: {named})"
+        yield None, 0, None, f"{path.name}: {told}"
         return
     for problem in entry.problems:
         yield None, 0, None, f"{path.name}: {problem}"

@@ -203,7 +203,8 @@ def test_bad_images_are_named_skipped_and_counted(tmp_path, body, capsys):
     assert _predict(body, folder, listed, tmp_path / "out") == 2
     errors = capsys.readouterr().err
     assert "c.jpg: cannot be read as an image" in errors
-    assert "stranger.png: not among the images of the people file" in errors
+    assert "stranger.png: not among the images of the people file (OpenPose's and MMPose's files are named" in errors
+    assert "after their image: stranger_keypoints.json, stranger.json)" in errors
     assert len(list((tmp_path / "out").glob("*.npz"))) == 2
 
 
