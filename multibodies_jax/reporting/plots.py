@@ -1,6 +1,7 @@
 """Figures of a report: error for every n, training, reliability, error against shape, hypotheses for the same images."""
 
 import pathlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -199,13 +200,21 @@ def _shape_series(cast: runs.Cast, dataset: str) -> dict[str, np.ndarray]:
 
 
 def _read_examples(run: runs.Run) -> dict[str, np.ndarray] | None:
-    try:
-        arrays = untrusted.read_npz(run.path / "figures" / "examples.npz")
-    except (OSError, ValueError):
+    """The examples of a run's figure; None where there are none, or, which is said, damaged ones."""
+    path = run.path / "figures" / "examples.npz"
+    if not path.is_file():
         return None
-    count = np.size(arrays.get("example_id", ()))
-    whole = count and all(np.shape(arrays.get(name, 0))[:1] == (count,) for name in (*_ARRAYS, "truth_valid"))
-    return arrays if whole else None
+    try:
+        arrays = untrusted.read_npz(path)
+    except (OSError, ValueError) as error:
+        told = str(error)
+    else:
+        count = np.size(arrays.get("example_id", ()))
+        if count and all(np.shape(arrays.get(name, 0))[:1] == (count,) for name in (*_ARRAYS, "truth_valid")):
+            return arrays
+        told = f"{path} lacks arrays, or they differ in length"
+    print(f"left out of the figure of bodies: {told}. Evaluate {run.path} again.", file=sys.stderr)
+    return None
 
 
 def _example(body: smpl.SmplModel, arrays: Mapping[str, np.ndarray], i: int) -> figures.Example:

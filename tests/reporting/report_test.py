@@ -277,7 +277,7 @@ def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, 
 
 
 @pytest.mark.slow
-def test_bodies_of_the_methods_are_drawn_for_the_same_images(root, tmp_path):
+def test_bodies_of_the_methods_are_drawn_for_the_same_images(root, tmp_path, capsys):
     body = body_files.load()
     for name, count in (("ours", 2), ("hmr", 1)):
         shutil.copytree(root / f"{name}_0", tmp_path / name)
@@ -291,6 +291,14 @@ def test_bodies_of_the_methods_are_drawn_for_the_same_images(root, tmp_path):
     assert plots.hypotheses(cast, tmp_path / "one.png")
     with Image.open(tmp_path / "one.png") as picture:
         assert picture.height < 0.6 * two[1]
+    assert not capsys.readouterr().err
+    examples = tmp_path / "hmr" / "figures" / "examples.npz"
+    whole = examples.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b""):
+        examples.write_bytes(damaged)
+        assert plots.hypotheses(cast, tmp_path / "one.png")
+        told = capsys.readouterr().err
+        assert told.startswith("left out of the figure of bodies: ") and str(examples) in told and "again" in told
     report_fixture.edit(tmp_path / "ours", lambda r: r.update(body_fingerprint="0"))
     report_fixture.edit(tmp_path / "hmr", lambda r: r.update(body_fingerprint="0"))
     cast = runs.cast([tmp_path / "ours", tmp_path / "hmr"])
