@@ -3,8 +3,8 @@ r"""The model that ships with the package: keypoints as evidence, 100 hypotheses
     make pretrained POSES=cmu_poses.npz          (python run.py --config=configs/pretrained.py --workdir=runs/pretrained
                                                   --config.data.people=cmu_poses.npz, then the weights are packed)
 
-POSES is a file of motion capture, which is mixed half and half with the parametric poses; the embedded weights had 9,148
-frames of six subjects of the CMU Graphics Lab Motion Capture Database. Cost: eight minutes of training on one NVIDIA H200
+POSES is a file of motion capture, which is mixed half and half with the parametric poses; the embedded weights had 8,740
+of 9,148 frames (the others bend joints too far) of six subjects of the CMU Graphics Lab Motion Capture Database. Cost: eight minutes of training on one NVIDIA H200
 (prior 42 s, stage one 74 s, M = 100 218 s at 142 steps per second, HMR 114 s), and 13 minutes of evaluation on 2 CPU cores.
 Measured on 200 test people of the same mixture (two of the six subjects are held out for validation and test), MPJPE of
 the best of n, mm:
@@ -18,7 +18,8 @@ the best of n, mm:
 | ambiguous, refined | 65.2 | 52.8 | 49.0 | 44.9 |
 | ambiguous, HMR refined / HMR + noise refined | 65.1 | 60.0 | 58.0 | 55.5 |
 
-and on 200 test people of parametric poses alone (--config.data.people=synthetic_poses --config.data.options=num_train=1000):
+and on 200 test people of parametric poses alone (evaluated in a copy of the work directory whose config.json says
+data.people=synthetic_poses and data.options=num_people=2000,num_train=1000):
 
 | | n = 1 | 5 | 10 | 25 |
 |---|---|---|---|---|

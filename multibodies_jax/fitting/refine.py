@@ -72,8 +72,9 @@ def refine(
         photograph's own focal length lowers MPJPE-1 from 113 to 92 mm (docs/benchmarks.md).
 
     Returns:
-      The fitted bodies with their log p(X), and the scores of what they were fitted from; their camera `cam` has this focal length. No objective is above that of the start; the bodies of an example without
-      visible keypoints stay as they are. The result for an example does not depend on the others of the batch.
+      The fitted bodies with their log p(X), and the scores of what they were fitted from; their camera `cam` has this
+      focal length. No objective is above that of the start; the bodies of an example without visible keypoints stay as
+      they are. The result for an example does not depend on the others of the batch.
     """
     B, M = hypotheses.betas.shape[:2]
     people = (hypotheses, objective.visible_keypoints(evidence, visible, focal))

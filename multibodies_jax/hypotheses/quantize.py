@@ -219,8 +219,8 @@ def log_weights_of(
         return tempered(hypotheses.log_prior, temperature)
     if hypotheses.log_scores is None:
         raise ValueError(
-            f"The weights {weights!r} need learned scores, which these hypotheses lack: train with "
-            "--config.model.scores=True, or weigh them by 'prior'."
+            f"The weights {weights!r} need learned scores, which these hypotheses lack: train with a config that has "
+            "model.scores (configs/demo.py, those built upon it, or `default.add_scores`), or weigh them by 'prior'."
         )
     if weights == "scores":
         return hypotheses.log_scores

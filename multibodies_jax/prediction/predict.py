@@ -5,7 +5,8 @@ r"""Predicts weighted bodies for the people in photographs, and writes them as f
     multibodies predict FOLDER --workdir=runs/demo --people=coco.json --n=3
 
 For every person PHOTO_K.npz (all hypotheses) and PHOTO_K.png; for every photograph PHOTO.glb and PHOTO.html; and
-index.html, which links them; a/PHOTO.jpg and b/PHOTO.jpg have theirs in sub-folders a and b. A saved prediction is quantized to another n without the network:
+index.html, which links them; a/PHOTO.jpg and b/PHOTO.jpg have theirs in sub-folders a and b. A saved prediction is
+quantized to another n without the network:
 
     multibodies requantize FILE.npz --n=3 --out=OTHER.npz
 """

@@ -193,7 +193,9 @@ def test_learned_scores_weigh_hypotheses_alone_or_with_the_prior():
         found = quantize.select(scored, 4, keys(3), weights=weights, temperature=0.3)
         direct = quantize.quantize(h.joints24.reshape(3, 12, 72), expected, 4, keys(3))
         np.testing.assert_array_equal(found.medoid, direct.medoid)
-        with pytest.raises(ValueError, match=rf"weights '{weights}' need learned scores.*--config.model.scores=True"):
+        with pytest.raises(
+            ValueError, match=rf"weights '{weights}' need learned scores.*a config that has model.scores"
+        ):
             quantize.select(h, 4, keys(3), weights=weights)
     with pytest.raises(
         ValueError, match="Unknown weights 'score' of the quantizer: choose one of 'prior', 'uniform', 'scores'"
