@@ -267,7 +267,7 @@ def _truncate(
         return visible
     k_whether, k_edge, k_share = jax.random.split(key, 3)
     outward = jnp.array([[0.0, 1.0], [1.0, 0.0], [-1.0, 0.0], [0.0, -1.0]])
-    along = kp2d_px @ jax.random.choice(k_edge, outward, p=jnp.array([0.6, 0.15, 0.15, 0.1]))
+    along = _matmul(kp2d_px, jax.random.choice(k_edge, outward, p=jnp.array([0.6, 0.15, 0.15, 0.1])))
     share = jax.random.uniform(k_share, minval=0.35, maxval=0.95)
     inside = along <= jnp.min(along) + share * (jnp.max(along) - jnp.min(along))
     return jnp.where(jax.random.bernoulli(k_whether, probability), inside.astype(jnp.float32), visible)

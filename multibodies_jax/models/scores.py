@@ -62,13 +62,15 @@ class ScoreHead(nn.Module):
         """
         feature, offsets = jax.lax.stop_gradient((feature, offsets))
         zeros = nn.initializers.zeros
-        x = nn.relu(nn.Dense(self.hidden, name="hidden")(feature))
-        logits = nn.Dense(self.num_hypotheses, kernel_init=zeros, name="logits")(x)
+        x = nn.relu(nn.Dense(self.hidden, precision="highest", name="hidden")(feature))
+        logits = nn.Dense(self.num_hypotheses, precision="highest", kernel_init=zeros, name="logits")(x)
         if self.keypoints:
             number = self.param("number", nn.initializers.normal(0.1), (self.num_hypotheses, self.width))
-            of_each = nn.Dense(self.width, name="offsets")(_described(offsets, visible))
-            of_each = of_each + nn.Dense(self.width, use_bias=False, name="context")(x)[:, None] + number[None]
-            logits = logits + nn.Dense(1, use_bias=False, kernel_init=zeros, name="fit")(nn.relu(of_each))[..., 0]
+            of_each = nn.Dense(self.width, precision="highest", name="offsets")(_described(offsets, visible))
+            context = nn.Dense(self.width, use_bias=False, precision="highest", name="context")(x)
+            of_each = of_each + context[:, None] + number[None]
+            fit = nn.Dense(1, use_bias=False, precision="highest", kernel_init=zeros, name="fit")
+            logits = logits + fit(nn.relu(of_each))[..., 0]
         return jax.nn.log_softmax(logits, axis=-1)
 
 

@@ -56,10 +56,11 @@ class MDN(HMR):
         states = _share(self.make_head(size)(feature, train), self.root)
         log_alpha = jnp.full(states.shape[:2], -math.log(size))
         log_sigma = jnp.full(states.shape[:2], log_std(self.sigma, self.sigma_means))
+        dense = functools.partial(nn.Dense, size, precision="highest", kernel_init=nn.initializers.zeros)
         if self.learn_alpha:
-            log_alpha = jax.nn.log_softmax(nn.Dense(size, kernel_init=nn.initializers.zeros, name="alpha")(feature))
+            log_alpha = jax.nn.log_softmax(dense(name="alpha")(feature))
         if self.learn_sigma:
-            change = nn.Dense(size, kernel_init=nn.initializers.zeros, name="sigma_change")(feature)
+            change = dense(name="sigma_change")(feature)
             log_sigma = jnp.clip(log_sigma + change, *_LOG_SIGMA_RANGE)
         if train:
             self.sow("extras", "log_alpha", log_alpha)
