@@ -14,7 +14,9 @@ from ml_collections.config_dict import FieldReference, placeholder
 
 METHODS = ("main", "uniform", "temperature_1", "hypothesis_0_kept", "quantized", "random", "all", "centroids")
 FITTED = ("refined", "hmr_refined", "hmr_noise_refined", "smplify")  # Fits to keypoints: minutes for 1,000 examples.
-SCORED = ("scores", "scores_and_prior")  # Learned scores in place of the prior; only with `model.scores`.
+# Other weights than those of the main row, before and after the fit; those of learned scores only with `model.scores`.
+WEIGHTED = ("prior", "scores", "scores_and_prior")
+FITTED_WEIGHTED = ("refined_prior", "refined_scores")
 CONTROLS = ("hmr", "hmr_noise", "codebook", "shuffled")  # They cost a second pass of the network; hmr_noise needs hmr.
 
 
@@ -85,7 +87,8 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
 
     c.quantizer = ConfigDict()
     c.quantizer.reading = "paper"  # paper | keep_first | released (plain Lloyd, as the authors' code)
-    c.quantizer.weights = "prior"  # prior | uniform
+    # Of the hypotheses: prior (eq 2) | uniform | scores | scores_and_prior: the learned scores of `model.scores`.
+    c.quantizer.weights = "prior"
     c.quantizer.temperature = placeholder(float)  # On log p(X): 1 is eq (2) as printed; None: chosen on validation.
     c.quantizer.starts = 4
     c.quantizer.iterations = 30

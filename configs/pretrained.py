@@ -60,6 +60,14 @@ def get_config() -> Any:
     c.train.log_every = 500
     c.optim.ema = 0.999
 
-    c.eval.methods = ("main", *default.SCORED, "random", "hmr", "hmr_noise", *default.FITTED)
+    c.eval.methods = (
+        "main",
+        *default.WEIGHTED,
+        "random",
+        "hmr",
+        "hmr_noise",
+        *default.FITTED,
+        *default.FITTED_WEIGHTED,
+    )
     c.eval.max_examples = 200
     return c

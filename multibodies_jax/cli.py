@@ -74,6 +74,12 @@ _FLAGS = (
         "people", "FILE", "Keypoints of a pose estimator, JSON file or folder (default: the detector).", ("predict",)
     ),
     _Flag("n", "NUMBER", "Number of bodies per person, 1 to M (default: 5).", ("predict",)),
+    _Flag(
+        "weights",
+        "KIND",
+        "Of the hypotheses: prior, uniform, scores, scores_and_prior (default: the model's).",
+        ("predict",),
+    ),
     _Flag("refine", "", "Fit the hypotheses to the visible keypoints (default; --norefine does not).", ("predict",)),
     _Flag("out", "DIR", "Folder for the results (default: predictions, or WORKDIR/predictions).", ("predict",)),
     _Flag("focal", "PIXELS", "Focal length of the images (default: from EXIF, else assumed and said).", ("predict",)),
@@ -153,7 +159,7 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, li
 
     arguments = [program, *_with_config_file(_modern(argv))]
     values = flags.FlagValues()
-    strings = {"workdir", "images", "people", "out"}
+    strings = {"workdir", "images", "people", "weights", "out"}
     config_flags.DEFINE_config_file("config", None, "", values, sys_argv=arguments)
     if mode is None:
         flags.DEFINE_enum("mode", "all", MODES, "", flag_values=values)
@@ -283,6 +289,8 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
         model, out = predictor.load(workdir, config), workdir / "predictions"
     else:
         model, out = pretrained.load_pretrained(), pathlib.Path("predictions")
+    if values.weights is not None:
+        model = model.weighted_by(values.weights)
     people, n, focal, refine = values.people, values.n, values.focal, values.refine
     return FAILED if predict.predict(model, paths, people, n, values.out or out, focal, refine) else OK
 

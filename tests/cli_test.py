@@ -25,6 +25,13 @@ def _python(*arguments: str, cwd: pathlib.Path = ROOT) -> subprocess.CompletedPr
     )
 
 
+class _Loaded(tuple):
+    """Stands for a model: what it was loaded with."""
+
+    def weighted_by(self, kind):
+        return _Loaded((*self, kind))
+
+
 @pytest.fixture
 def called(monkeypatch):
     """What training, evaluation and prediction were called with, instead of running them."""
@@ -33,7 +40,7 @@ def called(monkeypatch):
     monkeypatch.setattr(evaluate, "open_inputs", lambda config: None)
     monkeypatch.setattr(evaluate, "evaluate", lambda config, workdir: calls.append(("evaluate", config, workdir)))
     monkeypatch.setattr(predict, "predict", lambda *arguments: calls.append(("predict", *arguments)))
-    monkeypatch.setattr(predictor, "load", lambda workdir, config: (workdir, config))
+    monkeypatch.setattr(predictor, "load", lambda workdir, config: _Loaded((workdir, config)))
     monkeypatch.setattr(pretrained, "load_pretrained", lambda: "embedded")
     monkeypatch.chdir(ROOT)
     return calls
@@ -92,6 +99,12 @@ def test_a_photograph_alone_is_predicted_with_the_embedded_weights(called):
     assert called == [
         ("predict", "embedded", ["a.jpg", "folder"], "k.json", 5, pathlib.Path("predictions"), None, False)
     ]
+
+
+def test_the_user_chooses_the_weights_of_a_prediction(called, monkeypatch):
+    monkeypatch.setattr(pretrained, "load_pretrained", lambda: _Loaded(("embedded",)))
+    assert cli.main(["predict", "a.jpg", "--weights=scores"]) == 0
+    assert called[0][1] == ("embedded", "scores")
 
 
 def test_a_work_directory_predicts_with_the_config_that_it_has(called, tmp_path):

@@ -27,7 +27,7 @@ class Calibration(flax.struct.PyTreeNode):
 
     Attributes:
       hit: see `nearest`.
-      prob: under the weights of the quantizer, then at each of `GRID`.
+      prob: under the weights of the quantizer, then at each of `GRID`, and last, where there are any, under learned scores.
     """
 
     hit: Int[Array, "B"]
@@ -37,16 +37,26 @@ class Calibration(flax.struct.PyTreeNode):
 @jax.jit
 def measure(
     log_prior: Float[Array, "B M"],
+    log_weights: Float[Array, "B M"],
+    log_scores: Float[Array, "B M"] | None,
     clusters: Mapping[str, quantize.Quantized],
     truth: set_errors.Truth,
-    temperature: Float[Array, ""],
 ) -> dict[str, Calibration]:
-    """The calibration of quantized sets by their n; `temperature` is the factor that the quantizer used on the log-prior."""
-    temperatures = jnp.concatenate([temperature[None], jnp.array(GRID, jnp.float32)])
+    """The calibration of quantized sets by their n.
+
+    Args:
+      log_prior: finite.
+      log_weights: of the quantizer.
+      log_scores: learned; None without a score head.
+      clusters: by n.
+      truth: what falls in one of them.
+    """
+    one, grid = jnp.ones(1), jnp.array(GRID, jnp.float32)
+    readings = [(log_weights, one), (log_prior, grid), *([] if log_scores is None else [(log_scores, one)])]
     return {
         n: Calibration(
             nearest(found.centroid, truth.joints24, truth.valid24),
-            probabilities(log_prior, found.assignment, int(n), temperatures),
+            jnp.concatenate([probabilities(logs, found.assignment, int(n), ts) for logs, ts in readings], axis=1),
         )
         for n, found in clusters.items()
     }
@@ -64,7 +74,7 @@ def probabilities(
     """Mass of each cluster: the sum of the weights of eq (2) over its members, for every temperature.
 
     Args:
-      log_prior: finite.
+      log_prior: finite; or other log-weights, at the temperature 1.
       assignment: the cluster, 0 to n - 1, of each hypothesis.
       n: number of clusters.
       temperatures: 0 weighs all hypotheses alike.
@@ -152,21 +162,26 @@ def describe(
       uniform: every hypothesis of the same weight.
 
     Returns:
-      `count` of images; `ece`, `ece_uniform`; `top_ece`, of each image's most probable cluster alone
+      `count` of images; `ece`, `ece_uniform`; `top_ece`, `top_ece_uniform`, of each image's most probable cluster alone
       (the first of equal ones); `log_loss`, `log_loss_uniform` (nats); `bins` of `tuned`.
     """
-    outcome = outcomes(hit, tuned.shape[1])
-    top = tuned.argmax(axis=1)[:, None]
-    rows = bins(tuned, outcome)
-    top_rows = bins(np.take_along_axis(tuned, top, axis=1), np.take_along_axis(outcome, top, axis=1))
+    of_uniform = scores(hit, uniform)
     return {
         "count": len(hit),
-        "ece": expected_error(rows),
-        "ece_uniform": expected_error(bins(uniform, outcome)),
-        "top_ece": expected_error(top_rows),
-        "log_loss": log_loss(tuned, hit),
-        "log_loss_uniform": log_loss(uniform, hit),
-        "bins": rows,
+        **scores(hit, tuned),
+        **{f"{name}_uniform": value for name, value in of_uniform.items()},
+        "bins": bins(tuned, outcomes(hit, tuned.shape[1])),
+    }
+
+
+def scores(hit: Int[np.ndarray, "N"], prob: Float[np.ndarray, "N n"]) -> dict[str, float]:
+    """`ece`, `top_ece` and `log_loss` of the cluster probabilities of N images; see `describe`."""
+    outcome, top = outcomes(hit, prob.shape[1]), prob.argmax(axis=1)[:, None]
+    of_top = bins(np.take_along_axis(prob, top, axis=1), np.take_along_axis(outcome, top, axis=1))
+    return {
+        "ece": expected_error(bins(prob, outcome)),
+        "top_ece": expected_error(of_top),
+        "log_loss": log_loss(prob, hit),
     }
 
 

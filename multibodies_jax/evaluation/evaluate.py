@@ -28,7 +28,7 @@ from multibodies_jax.evaluation import (
     set_errors,
     tuning,
 )
-from multibodies_jax.hypotheses import quantize
+from multibodies_jax.hypotheses import quantize, weights
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, inference, prior, provenance, setup
 
@@ -91,6 +91,11 @@ def _open(config: Any, workdir: pathlib.Path) -> methods.Evaluation:
     """Restores the networks and reads how sets are made and scored."""
     bodies = setup.load_bodies(config)
     main = inference.restore(config, workdir / "checkpoints", bodies)
+    if weights.reads_scores(config.quantizer.weights) and main.score_head is None and main.num_hypotheses > 1:
+        raise ValueError(
+            f"config.quantizer.weights={config.quantizer.weights!r} needs learned scores, and the checkpoint in {workdir} has "
+            "no score head: train with model.scores, or set config.quantizer.weights='prior'."
+        )
     networks = outputs.Networks(
         main=main,
         density=prior.load_prior(config, workdir, bodies),
@@ -239,9 +244,10 @@ def _measure_batch(out: outputs.Outputs, rows: Sequence[methods.Method]) -> resu
         single=single,
         calibration=calibration.measure(
             out.hyps.log_prior,
+            out.log_weights,
+            out.hyps.log_scores,
             {n: one for n, one in clusters.items() if n != "1"},
             out.truth,
-            jnp.float32(settings.factor),
         ),
         curves=_curves(out) if several else {},
     )

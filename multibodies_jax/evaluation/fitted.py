@@ -11,6 +11,7 @@ import numpy as np
 from multibodies_jax.evaluation import set_errors, tuning
 from multibodies_jax.evaluation.outputs import Outputs
 from multibodies_jax.fitting import objective, refine
+from multibodies_jax.hypotheses import weights
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 
 CANDIDATES = ((0.3, 5.0), (0.1, 5.0), (0.05, 2.0), (0.02, 1.0))
@@ -35,8 +36,8 @@ class Candidate:
     @property
     def described(self) -> dict[str, float]:
         """For results.json."""
-        weights = self.settings.weights
-        told = {"prior": float(weights.prior), "anchor": float(weights.anchor), "steps": int(self.settings.steps)}
+        factors = self.settings.weights
+        told = {"prior": float(factors.prior), "anchor": float(factors.anchor), "steps": int(self.settings.steps)}
         return told if self.noise_deg is None else told | {"root_deg": self.noise_deg[0], "pose_deg": self.noise_deg[1]}
 
 
@@ -61,6 +62,8 @@ class Fitted:
         fit: Fit,
         config: Any,
         noises_deg: Sequence[tuple[float, float] | None] = (None,),
+        kind: str = "prior",
+        shared: str | None = None,
     ):
         """Args:
 
@@ -70,6 +73,8 @@ class Fitted:
         fit: makes the bodies (B, M), of which a set is quantized; noisy ones (B, n) are taken in their order.
         config: `config.fitting`; a factor that it gives is not chosen.
         noises_deg: among which the row chooses as well.
+        kind: of the weights of the hypotheses after the fit (`hypotheses.weights.KINDS`).
+        shared: rows of one name here have one `fit`, whose bodies each batch computes once; None shares them with no row.
         """
         self.key, self.name, self.ns = key, name, ns
         self._fit = fit
@@ -84,7 +89,9 @@ class Fitted:
             for prior, anchor in factors
             for noise in noises_deg
         ]
-        self._temperatures = (1.0,) if self._in_order else tuning.TEMPERATURES
+        self._kind, self._shared = kind, self if shared is None else shared
+        tempered = not self._in_order and weights.reads_prior(kind)
+        self._temperatures = tuning.TEMPERATURES if tempered else (1.0,)
         self._errors: list[np.ndarray] = []
         self._chosen, self._temperature = self._candidates[0], self._temperatures[0]
 
@@ -94,7 +101,7 @@ class Fitted:
             return
         errors = []
         for candidate in self._candidates:
-            fitted = out.with_hypotheses(self._fit(out, candidate))
+            fitted = self._fitted(out, candidate)
             mpjpe = {"mpjpe": fitted.errors["mpjpe"]}
             found = [
                 [set_errors.members(mpjpe, self._index(fitted, n, t))["mpjpe"] for n in self.ns]
@@ -113,18 +120,22 @@ class Fitted:
             one.described | {"mpjpe_mm": [round(float(x), 2) for x in row]}
             for one, row in zip(self._candidates, means, strict=True)
         ]
-        chosen = self._chosen.described | {"temperature": self._temperature}
+        tempered = {"temperature": self._temperature} if self._in_order or len(self._temperatures) > 1 else {}
+        chosen = self._chosen.described | tempered
         return {self.key: {"chosen": chosen, "temperatures": list(self._temperatures), "tried": tried}}
 
     def sets(self, out: Outputs, n: int) -> set_errors.Measured:
         """See `methods.Method`."""
-        fitted = out.once((self, self._chosen), lambda: out.with_hypotheses(self._fit(out, self._chosen)))
+        fitted = self._fitted(out, self._chosen)
         return fitted.members(self._index(fitted, n, self._temperature))
+
+    def _fitted(self, out: Outputs, candidate: Candidate) -> Outputs:
+        return out.once((self._shared, candidate), lambda: out.with_hypotheses(self._fit(out, candidate)))
 
     def _index(self, fitted: Outputs, n: int, temperature: float) -> jax.Array:
         if self._in_order:
             return fitted.first(n)
-        return fitted.quantize(n, weights="prior", temperature=temperature).medoid
+        return fitted.quantize(n, weights=self._kind, temperature=temperature).medoid
 
 
 def refined(bodies: Callable[[Outputs, Candidate], Hypotheses]) -> Fit:

@@ -10,12 +10,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from multibodies_jax.evaluation import fitted, set_errors
 from multibodies_jax.evaluation.outputs import Networks, Outputs, Settings
+from multibodies_jax.hypotheses import weights
 from multibodies_jax.registry import Registry
 
 MAIN = "main"
 """Name in `METHODS` of the row under test."""
 
 OURS = "ours"
+PRIOR = f"{OURS}, prior"
 SCORES, SCORES_AND_PRIOR = f"{OURS}, learned scores", f"{OURS}, learned scores and prior"
 UNIFORM, PRINTED, CENTROIDS = f"{OURS}, uniform weights", f"{OURS}, prior at temperature 1", f"{OURS}, centroids"
 HMR = "HMR (M = 1)"
@@ -135,12 +137,27 @@ def variant(name: str, **other: Any) -> Maker:
     """Maker of a row of quantized sets under other options of the quantizer (`Outputs.quantize`)."""
 
     def make(evaluation: Evaluation) -> Method | None:
-        settings, scored = evaluation.settings, evaluation.networks.main.score_head is not None
-        if not evaluation.several or settings.exchangeable or ("scores" in other.get("weights", "") and not scored):
+        if not evaluation.several or evaluation.settings.exchangeable:
             return None
-        return Row(name, settings.ns, lambda out, n: out.members(out.quantize(n, **other).medoid))
+        return Row(name, evaluation.settings.ns, lambda out, n: out.members(out.quantize(n, **other).medoid))
 
     return make
+
+
+def weighted(name: str, kind: str) -> Maker:
+    """Maker of a row of quantized sets under other weights; None where these are the main row's, or need scores that are
+    not there."""
+
+    def make(evaluation: Evaluation) -> Method | None:
+        return variant(name, weights=kind)(evaluation) if _has_other(evaluation, kind) else None
+
+    return make
+
+
+def _has_other(evaluation: Evaluation, kind: str) -> bool:
+    """Whether hypotheses can be weighted so, and are not in the main row."""
+    scored = evaluation.networks.main.score_head is not None
+    return kind != evaluation.settings.weights and (scored or not weights.reads_scores(kind))
 
 
 def centroids(evaluation: Evaluation) -> Method | None:
@@ -165,12 +182,25 @@ def hmr(evaluation: Evaluation) -> Method | None:
 
 
 def refined(evaluation: Evaluation) -> Method | None:
-    """Quantized sets of the hypotheses after they were fitted to the visible keypoints."""
-    if not evaluation.several:
-        return None
-    name = f"{evaluation.settings.label}, refined"
+    """Quantized sets of the hypotheses after they were fitted to the visible keypoints, under the weights of the main row."""
+    return _refined(evaluation, "refined", evaluation.settings.weights) if evaluation.several else None
+
+
+def refined_under(name: str, kind: str) -> Maker:
+    """Maker of a row of refined sets under other weights; None as of `weighted`."""
+
+    def make(evaluation: Evaluation) -> Method | None:
+        if not evaluation.several or not _has_other(evaluation, kind):
+            return None
+        return _refined(evaluation, name, kind, f", {weights.KINDS[kind]}")
+
+    return make
+
+
+def _refined(evaluation: Evaluation, key: str, kind: str, words: str = "") -> Method:
+    name, config = f"{evaluation.settings.label}, refined{words}", evaluation.config.fitting
     fit = fitted.refined(lambda out, _: out.hyps)
-    return fitted.Fitted("refined", name, evaluation.settings.ns, fit, evaluation.config.fitting)
+    return fitted.Fitted(key, name, evaluation.settings.ns, fit, config, kind=kind, shared="refined")
 
 
 def hmr_refined(evaluation: Evaluation) -> Method | None:
@@ -204,13 +234,16 @@ for _name, _maker in {
     MAIN: main,
     "uniform": variant(UNIFORM, weights="uniform"),
     "temperature_1": variant(PRINTED, weights="prior", temperature=1.0),
-    "scores": variant(SCORES, weights="scores"),
-    "scores_and_prior": variant(SCORES_AND_PRIOR, weights="scores_and_prior"),
+    "prior": weighted(PRIOR, "prior"),
+    "scores": weighted(SCORES, "scores"),
+    "scores_and_prior": weighted(SCORES_AND_PRIOR, "scores_and_prior"),
     "quantized": quantized,
     "all": every,
     "centroids": centroids,
     "hmr": hmr,
     "refined": refined,
+    "refined_prior": refined_under("refined_prior", "prior"),
+    "refined_scores": refined_under("refined_scores", "scores"),
     "hmr_refined": hmr_refined,
     "smplify": smplify,
 }.items():

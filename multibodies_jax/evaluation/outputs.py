@@ -65,8 +65,8 @@ class Settings:
 
     @property
     def factor(self) -> float:
-        """The factor on the log-prior in the weights under which the quantizer clusters; 0 for uniform ones."""
-        return 0.0 if self.weights == "uniform" else self.temperature
+        """The factor on the log-prior in the weights under which the quantizer clusters; 0 where they do not read it."""
+        return self.temperature if weights.reads_prior(self.weights) else 0.0
 
 
 class Outputs:
@@ -137,7 +137,10 @@ class Outputs:
     @functools.cached_property
     def log_weights(self) -> Float[Array, "B M"]:
         """The weights under which the quantizer clusters, unnormalised, as logarithms."""
-        return weights.tempered(self.hyps.log_prior, jnp.float32(self.settings.factor))
+        its, settings = self.hyps, self.settings
+        return weights.log_weights_of(
+            settings.weights, its.log_prior, its.log_scores, jnp.float32(settings.temperature)
+        )
 
     def measure(self, bodies: hypotheses.Hypotheses) -> set_errors.Measured:
         """The errors of other bodies (B, n) against the truth of the batch."""
@@ -163,7 +166,7 @@ class Outputs:
         fields: dict[str, Any] = {
             name: getattr(settings, name) for name in ("reading", "weights", "temperature")
         } | other
-        if fields["weights"] in ("uniform", "scores"):
+        if not weights.reads_prior(fields["weights"]):
             fields["temperature"] = 1.0  # Has no effect.
         place = (n, *fields.values())
         if place not in self._quantized:

@@ -148,7 +148,7 @@ def add_set(
     result["compared"][name] = comparisons(found, settings.label, [row.name for row in rows if row.compared])
     result["diagnostics"][name] = diagnose(found, result["num_hypotheses"], settings)
     result["single"][name] = of_single(found)
-    result["calibration"][name] = of_calibration(found, settings.factor, choices.calibrated)
+    result["calibration"][name] = of_calibration(found, settings, choices.calibrated)
     if found.curves:
         result.setdefault("curves", {})[name] = of_curves(found)
     for part, inspected in choices.inspected.items():
@@ -188,12 +188,18 @@ def of_single(found: Findings) -> dict[str, Any]:
     return ordered_map(intervals.summary, found.single)
 
 
-def of_calibration(found: Findings, temperature: float, fitted: Mapping[str, float]) -> dict[str, Any]:
-    """n -> `calibration.describe` and the temperature in use, and the scores under the one `fitted` on validation."""
+def of_calibration(found: Findings, settings: Settings, fitted: Mapping[str, float]) -> dict[str, Any]:
+    """n -> `calibration.describe` and the weights in use, and the scores of the temperature `fitted` on validation.
+
+    Where there are learned scores, `scores` has the measures of the same clusters under them.
+    """
     result = {}
     for n, one in found.calibration.items():
         hit, (tuned, *others) = np.asarray(one.hit), np.moveaxis(np.asarray(one.prob), 1, 0)
-        result[n] = {"temperature": temperature} | calibration.describe(hit, tuned, others[0])
+        result[n] = {"weights": settings.weights, "temperature": settings.factor}
+        result[n] |= calibration.describe(hit, tuned, others[0])
+        if len(others) > len(calibration.GRID):
+            result[n]["scores"] = calibration.scores(hit, others[-1])
         if n in fitted:
             bins = calibration.bins(others[calibration.GRID.index(fitted[n])], calibration.outcomes(hit, int(n)))
             result[n] |= {

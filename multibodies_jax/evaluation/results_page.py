@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from configs import default
 from multibodies_jax.evaluation import ablations, protocols
+from multibodies_jax.hypotheses import weights
 from multibodies_jax.models import build
 from multibodies_jax.training import provenance
 
@@ -36,12 +38,12 @@ def markdown(result: Mapping[str, Any]) -> str:
     if held_out is not None:
         lines.append(f"- Held-out log-likelihood of the prior: {held_out:.1f} nats at {noise:g} mm noise.")
     for name, tuned in result["tuned_on_validation"].items():
-        if "temperature" in tuned and result["config"]["quantizer"]["weights"] != "uniform":
+        if "temperature" in tuned and weights.reads_prior(result["config"]["quantizer"]["weights"]):
             lines.append(f"- {name}: temperature {tuned['temperature']['chosen']:g}.")
         if "noise_deg" in tuned:
             noises = ", ".join(f"{k} {v['root']:g}/{v['pose']:g}" for k, v in tuned["noise_deg"].items())
             lines.append(f"- {name}: noise of the HMR control, root/pose in degrees: {noises}.")
-        for row in ("refined", "hmr_refined", "hmr_noise_refined", "smplify"):
+        for row in (*default.FITTED, *default.FITTED_WEIGHTED):
             if row in tuned:
                 told = ", ".join(f"{k} {v:g}" for k, v in tuned[row]["chosen"].items())
                 lines.append(f"- {name}: fit of the row {row}: {told}.")
@@ -67,8 +69,9 @@ def unusual_settings(result: Mapping[str, Any]) -> list[str]:
     config = result["config"]
     fields = provenance.training_fields(config) | ablations.drawn(config, result.get("model", ""))
     told = ablations.known_words(fields)
-    if config["quantizer"]["weights"] == "uniform" and result["num_hypotheses"] > 1:
-        told.append("quantized with uniform weights")
+    kind = config["quantizer"]["weights"]
+    if kind != "prior" and result["num_hypotheses"] > 1:
+        told.append(f"quantized with {weights.KINDS[kind]}")
     told += [
         f"trained on at step {plan['at_step']}, after a schedule of {plan['planned_steps']} steps"
         for plan in result.get("extended", [])
@@ -195,12 +198,18 @@ def _calibration(by_n: Mapping[str, Any]) -> list[str]:
         "temperature_fitted": "temperature fitted to it",
         "ece_fitted": "ECE with that",
     }
+    if any("scores" in scores for scores in by_n.values()):
+        columns |= {
+            "scores.top_ece": "ECE of the most probable, learned scores",
+            "scores.log_loss": "log loss, learned scores",
+        }
     lines = ["", "Calibration of the probabilities: the truth's share in each cluster against its probability.", ""]
     lines += ["| n | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
-    for n, scores in sorted(by_n.items(), key=lambda item: int(item[0])):
+    for n, its in sorted(by_n.items(), key=lambda item: int(item[0])):
+        scores = {**its, **{f"scores.{name}": value for name, value in its.get("scores", {}).items()}}
         cells = [f"{scores[name]:.3f}" if scores.get(name) is not None else "" for name in columns]
         if scores.get("temperature") == 0:  # The factor 0 on the log-prior: there is no temperature.
-            cells[0] = "uniform weights"
+            cells[0] = weights.KINDS[scores.get("weights", "uniform")]
         lines.append(f"| {n} | " + " | ".join(cells) + " |")
     return lines
 

@@ -5,6 +5,7 @@ import numpy as np
 
 from multibodies_jax.evaluation import calibration, set_errors
 from multibodies_jax.evaluation.outputs import Outputs, Settings
+from multibodies_jax.hypotheses import weights
 
 TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Factors on the log-prior among which the quantizer's is chosen; 1 is eq (2) as printed."""
@@ -25,11 +26,12 @@ class Temperatures:
 
     def observe(self, outputs: Outputs) -> None:
         """Reads one batch of the validation split."""
-        keep, ns = outputs.valid, self._settings.ns
+        keep, ns, kind = outputs.valid, self._settings.ns, self._settings.weights
+        kind = kind if weights.reads_prior(kind) else "prior"  # Rows under the prior need a temperature in any case.
         mpjpe = {"mpjpe": outputs.errors["mpjpe"]}
         self._log_prior.append(np.asarray(outputs.hyps.log_prior)[keep])
         for t in TEMPERATURES:
-            chosen = [outputs.quantize(n, weights="prior", temperature=t).medoid for n in ns]
+            chosen = [outputs.quantize(n, weights=kind, temperature=t).medoid for n in ns]
             errors = [np.asarray(set_errors.members(mpjpe, index)["mpjpe"]).min(axis=1) for index in chosen]
             self._errors[t].append(np.stack(errors)[:, keep])
             for n in ns:
@@ -39,7 +41,10 @@ class Temperatures:
                     self._clusters.setdefault((t, n), []).append((hit, np.asarray(found.assignment)[keep]))
 
     def errors(self) -> dict[float, np.ndarray]:
-        """Temperature -> mean MPJPE-n (N,) of the sets under the prior's weights, millimetres, for each n."""
+        """Temperature -> mean MPJPE-n (N,), millimetres, of the sets under the quantizer's weights for each n.
+
+        Where these do not read the prior, those of the prior take their place.
+        """
         return {t: np.concatenate(parts, axis=1).mean(axis=1) for t, parts in self._errors.items()}
 
     def calibrated(self, temperature: float) -> dict[str, float]:

@@ -6,6 +6,7 @@ side of two axes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -346,17 +347,23 @@ def _spreads(
 
 
 def weights_of(record: Mapping[str, np.ndarray]) -> Float[np.ndarray, "M"]:
-    """Eq (2) at the temperature of the prediction's quantizer; equal weights where it ignores the prior."""
+    """Those under which the prediction's quantizer clusters, which sum to 1."""
+    log_scores = record.get("all_log_scores")
+    scores = None if log_scores is None else log_scores.astype(np.float32)
     try:
         settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
-        temperature = 0.0 if settings["weights"] == "uniform" else float(settings["temperature"])
+        kind, temperature = settings["weights"], float(settings["temperature"])
+        found = _softmax_of(kind, record["all_log_prior"].astype(np.float32), scores, temperature)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SceneError(f"The quantizer settings of person {record['person']} are damaged ({error!r}).") from error
-    found = _posterior_weights(record["all_log_prior"].astype(np.float32), temperature)
     return np.asarray(found, np.float64)
 
 
-_posterior_weights = jax.jit(weights.posterior_weights)
+@functools.partial(jax.jit, static_argnames="kind")
+def _softmax_of(kind, log_prior, log_scores, temperature):
+    return weights.posterior_weights(weights.log_weights_of(kind, log_prior, log_scores, temperature))
+
+
 _mesh = jax.jit(smpl.mesh)
 
 

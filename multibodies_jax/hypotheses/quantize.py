@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from multibodies_jax import traced
 from multibodies_jax.hypotheses import kmeans
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
-from multibodies_jax.hypotheses.weights import floored, tempered
+from multibodies_jax.hypotheses.weights import floored, log_weights_of
 from multibodies_jax.registry import Registry
 
 
@@ -101,10 +101,6 @@ def quantize(
 
 QUANTIZERS.register("paper", quantize)
 
-WEIGHTS = ("prior", "uniform", "scores", "scores_and_prior")
-"""Of the hypotheses: "prior" is eq (2); "uniform" ignores the prior; "scores" are the learned probabilities of the score
-head (`models.scores`), "scores_and_prior" their products with p(X) to the power of the temperature."""
-
 ROOMS = (10, 25, 50)
 """One compiled program serves all n up to each of these, and one all others; n of the paper's tables waste no room."""
 
@@ -130,7 +126,7 @@ def select(
       n: number of representatives, 1 to M; n = M keeps every hypothesis.
       keys: one random key per example.
       reading: a name in `QUANTIZERS`; "paper" clusters all M.
-      weights: a name in `WEIGHTS`.
+      weights: one of `hypotheses.weights.KINDS`.
       temperature: factor on the log-prior; 1 is eq (2) as printed.
       starts: see `quantize`.
       iterations: see `quantize`.
@@ -190,41 +186,10 @@ def _weighted_points(
 ) -> tuple[Float[Array, "B M D"], Float[Array, "B M"]]:
     """What is clustered, and its unnormalised log-weights."""
     batch, num = hypotheses.joints24.shape[:2]
-    log_weights = log_weights_of(hypotheses, weights, temperature)
+    log_weights = log_weights_of(weights, hypotheses.log_prior, hypotheses.log_scores, temperature)
     points = hypotheses.joints24.reshape(batch, num, -1)
     _check_finite(points, log_weights)
     return points, log_weights
-
-
-def log_weights_of(
-    hypotheses: Hypotheses, weights: str, temperature: float | Float[Array, ""] = 1.0
-) -> Float[Array, "B M"]:
-    """The unnormalised log-weights under which hypotheses (B, M) are clustered; the softmax of them is that of eq (2).
-
-    Args:
-      hypotheses: with their log p(X) or their scores, whichever the weights read.
-      weights: a name in `WEIGHTS`.
-      temperature: factor on the log-prior.
-
-    Raises:
-      ValueError: there are no such weights, or the hypotheses have no scores.
-    """
-    if weights not in WEIGHTS:
-        raise ValueError(
-            f"Unknown weights {weights!r} of the quantizer: choose one of {', '.join(map(repr, WEIGHTS))}."
-        )
-    if weights == "uniform":
-        return jnp.zeros_like(hypotheses.log_prior)
-    if weights == "prior":
-        return tempered(hypotheses.log_prior, temperature)
-    if hypotheses.log_scores is None:
-        raise ValueError(
-            f"The weights {weights!r} need learned scores, which these hypotheses lack: train with a config that has "
-            "model.scores (configs/demo.py, those built upon it, or `default.add_scores`), or weigh them by 'prior'."
-        )
-    if weights == "scores":
-        return hypotheses.log_scores
-    return hypotheses.log_scores + tempered(hypotheses.log_prior, temperature)
 
 
 def _check_finite(points: Float[Array, "B M D"], log_weights: Float[Array, "B M"]) -> None:

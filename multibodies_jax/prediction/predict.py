@@ -9,6 +9,8 @@ index.html, which links them; a/PHOTO.jpg and b/PHOTO.jpg have theirs in sub-fol
 quantized to another n without the network:
 
     multibodies requantize FILE.npz --n=3 --out=OTHER.npz
+
+The hypotheses have the weights that the model's config names, or those of --weights.
 """
 
 import collections
@@ -28,6 +30,7 @@ from multibodies_jax import detection, io
 from multibodies_jax.data import images
 from multibodies_jax.export import camera, glb, page
 from multibodies_jax.geometry import boxes
+from multibodies_jax.hypotheses import weights
 from multibodies_jax.prediction import detected, export_files, people, prediction, prediction_file
 from multibodies_jax.prediction.predictor import Predictor
 from multibodies_jax.tracking import frames
@@ -139,6 +142,7 @@ def predict(
         page.write_index(entries, out / INDEX)
     told = f"; {failures} skipped (named above)" if failures else ""
     told += f"; {empty} without known keypoints left out" if empty else ""
+    told += f"; weights of the hypotheses: {weights.KINDS[model.quantizer_settings()['weights']]}" if done else ""
     print(f"{done} people written to {out}{told}")
     if entries:
         print(f"Open {out / INDEX} in a browser, or the .glb files in Blender.")

@@ -48,7 +48,7 @@ class Prediction:
 
     @property
     def probabilities(self) -> Float[np.ndarray, "n"]:
-        """Of each body; they sum to 1 (eqs (2), (3))."""
+        """Of each body; they sum to 1 (eq (3), under the weights of the model: `Predictor.weighted_by`)."""
         return self.record["probabilities"]
 
     @property
@@ -90,13 +90,17 @@ class Prediction:
         vertices = np.asarray(smpl.mesh(self.body.smpl, rotmats, betas))
         return vertices @ self.record["photo_rotation"].T + self.record["photo_translation"][k]
 
-    def requantize(self, n: int) -> "Prediction":
+    def requantize(self, n: int, weights: str | None = None) -> "Prediction":
         """Another number of bodies of the same hypotheses, without the network.
 
+        Args:
+          n: 1 to M.
+          weights: of the hypotheses (`hypotheses.weights.KINDS`); None are those that the prediction has.
+
         Raises:
-          ValueError: n is not in 1..M.
+          ValueError: n is not in 1..M, there are no such weights, or they need learned scores and there are none.
         """
-        return dataclasses.replace(self, record=prediction_file.choose_again(self.record, n))
+        return dataclasses.replace(self, record=prediction_file.choose_again(self.record, n, weights))
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes every array as .npz (docs/interfaces.md, section 10); `load` reads it again."""

@@ -22,13 +22,14 @@ from multibodies_jax.export import camera
 from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.hypotheses.weights import KINDS
 from multibodies_jax.prediction import plausibility
 from multibodies_jax.prediction.people import Person
 
 Record = dict[str, np.ndarray]
 
 _FORMAT = 2  # 1 lacked the camera of the photograph and the body's fingerprint; `load` fills them in.
-_PREDICTED = ("rotmats", "betas", "cam", "joints24", "midhip", "log_prior")
+_PREDICTED = ("rotmats", "betas", "cam", "joints24", "midhip", "log_prior", "log_scores")  # The last one is optional.
 _FIELDS = (*_PREDICTED, "translation", "photo_translation", "error_px")
 _STORED = {  # Of the M hypotheses: `load` refuses a file without them.
     "all_rotmats": ("M", 24, 3, 3), "all_betas": ("M", "S"), "all_cam": ("M", 3), "all_joints24": ("M", 24, 3),
@@ -38,12 +39,18 @@ _STORED = {  # Of the M hypotheses: `load` refuses a file without them.
     "joint_names": (24,), "quantizer": (), "image": (), "person": (), "body": (), "body_fingerprint": (),
     "trained_on": (), "commit": (), "refined": (), "format": (), "placed": (24,), "annotation": (),
 }  # fmt: skip
+_OPTIONAL = {"all_log_scores": ("M",)}  # Absent where the network has no score head.
 _CHOSEN = {"index": ("n",), "probabilities": ("n",), "joints24_camera": ("n", 24, 3), "warnings": ()}
 # Shape of every array of a prediction.
 SHAPES = (
-    {name.removeprefix("all_"): ("n", *shape[1:]) for name, shape in _STORED.items() if name.startswith("all_")}
+    {
+        name.removeprefix("all_"): ("n", *shape[1:])
+        for name, shape in (_STORED | _OPTIONAL).items()
+        if name.startswith("all_")
+    }
     | _CHOSEN
     | _STORED
+    | _OPTIONAL
 )
 _ABOUT_A_BODY = {
     "rotmats": "SMPL rotations, the root in the camera frame",
@@ -54,6 +61,7 @@ _ABOUT_A_BODY = {
     "translation": "of the body model's frame before the crop's camera, whose matrix is `intrinsics`: exact, as predicted",
     "photo_translation": "p_camera = photo_rotation @ p + photo_translation takes the body model's frame to the photograph's camera",
     "log_prior": "log p(X), eq (4), nats",
+    "log_scores": "logarithm of the learned probability, which sums to 1 over M; optional: of networks with a score head",
     "error_px": "mean distance of the projected joints to the known keypoints, pixels; NaN without keypoints",
 }
 # Array -> what it is; an array that begins with `all_` is the same for all M hypotheses.
@@ -61,7 +69,7 @@ MEANINGS = {
     **_ABOUT_A_BODY,
     **{f"all_{name}": f"{meaning}; of all M" for name, meaning in _ABOUT_A_BODY.items()},
     "index": "which of the M hypotheses the representatives are",
-    "probabilities": "mass of each representative's cluster, eqs (2) and (3); they sum to 1",
+    "probabilities": "mass of each representative's cluster under the weights that `quantizer` names; they sum to 1",
     "joints24_camera": "J24 before the crop's camera: joints24 + midhip + translation",
     "warnings": "what is implausible of the person or the representatives, in sentences (`plausibility`); empty where nothing is",
     "intrinsics": "matrix of the crop's camera in pixels of the whole image, one for each person: with the focal length of the photograph where `refined`, else with a very long lens",
@@ -75,7 +83,7 @@ MEANINGS = {
     "keypoints": "x, y in pixels, and 1 where the joint is known; J24",
     "joint_names": "the names of J24",
     "placed": "1 where the user put the joint there (`multibodies view`), 0 elsewhere; optional, without it none was put; J24",
-    "quantizer": "settings of `quantize.select`, as JSON",
+    "quantizer": "settings of `quantize.select`, as JSON; `weights` in it: `prior` (eq (2)), `uniform`, `scores` or `scores_and_prior`",
     "image": "file name of the image",
     "person": "index of the person in the image; of a people file, among all entries of that image",
     "annotation": "id of the person's entry in the people file, empty where there is none; optional",
@@ -153,6 +161,8 @@ def describe(
     seen = jnp.asarray(person.keypoints)
     translation, intrinsics, error_px = _measure(hypotheses, seen, center, scale, jnp.float32(focal))
     values = {name: getattr(hypotheses, name) for name in _PREDICTED}
+    if hypotheses.log_scores is None:
+        del values["log_scores"]
     values |= {"translation": translation, "error_px": error_px}
     record = {f"all_{name}": np.asarray(value) for name, value in values.items()}
     record |= {"intrinsics": np.asarray(intrinsics), "box_center": np.asarray(center), "box_scale": np.asarray(scale)}
@@ -190,6 +200,15 @@ def place(record: Record, lens: camera.Lens) -> Record:
     return record
 
 
+def weights_in_words(record: Record) -> str:
+    """Which weights the hypotheses have, for people: `hypotheses.weights.KINDS`; empty where the settings are damaged."""
+    try:
+        settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
+    except untrusted.FileError:
+        return ""
+    return KINDS.get(str(settings.get("weights")), "")
+
+
 def crop_focal(record: Record) -> float:
     """The focal length of the crop's camera that `cam`, `translation` and `intrinsics` belong to, in half-sides of the crop."""
     return float(record["intrinsics"][0, 0]) / (boxes.SIDE / 2 * float(record["box_scale"]))
@@ -211,7 +230,9 @@ def _measure(
 
 def hypotheses_of(record: Record) -> Hypotheses:
     """All M hypotheses of a person, leading axes (1, M)."""
-    return Hypotheses(**{name: jnp.asarray(record[f"all_{name}"][None]) for name in _PREDICTED})
+    return Hypotheses(
+        **{name: jnp.asarray(record[f"all_{name}"][None]) for name in _PREDICTED if f"all_{name}" in record}
+    )
 
 
 def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
@@ -223,7 +244,7 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
       settings: of `quantize.select`: reading, weights, temperature, starts, iterations.
 
     Raises:
-      ValueError: n is not in 1..M, or a setting is unknown.
+      ValueError: n is not in 1..M, a setting is unknown, or the weights need scores and the record has none.
     """
     num = len(record["all_log_prior"])
     if not 1 <= n <= num:
@@ -234,22 +255,28 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     chosen = quantize.select(everything, n, jax.random.key(seed)[None], **settings)
     index = np.asarray(chosen.medoid)[0]
-    picked = {name: record[f"all_{name}"][index] for name in _FIELDS}
+    picked = {name: record[f"all_{name}"][index] for name in _FIELDS if f"all_{name}" in record}
     picked["joints24_camera"] = picked["joints24"] + (picked["midhip"] + picked["translation"])[:, None]
     quantizer = np.array(json.dumps(dict(settings)))
     record = record | picked | {"index": index, "probabilities": np.asarray(chosen.prob)[0], "quantizer": quantizer}
     return record | {"warnings": np.array(" ".join(plausibility.warnings(record)))}
 
 
-def choose_again(record: Record, n: int) -> Record:
+def choose_again(record: Record, n: int, weights: str | None = None) -> Record:
     """As `choose`, with the quantizer's settings that the record has.
+
+    Args:
+      record: from `choose` or `load`.
+      n: 1 to M.
+      weights: other weights of the hypotheses (`hypotheses.weights.KINDS`); None are those of the record.
 
     Raises:
       DamagedSettingsError: they are damaged.
-      ValueError: n is not in 1..M.
+      ValueError: n is not in 1..M, or there are no such weights.
     """
     try:
         settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
+        settings = settings if weights is None else settings | {"weights": weights}
         if max(settings.get("starts", 1), settings.get("iterations", 1)) > _MOST_REPEATED:
             raise TypeError(f"starts and iterations are at most {_MOST_REPEATED}, got {settings}")
         return choose(record, n, settings)
@@ -259,23 +286,24 @@ def choose_again(record: Record, n: int) -> Record:
         ) from error
 
 
-def requantize(path: str | os.PathLike, n: int, out: str | os.PathLike) -> Record:
+def requantize(path: str | os.PathLike, n: int, out: str | os.PathLike, weights: str | None = None) -> Record:
     """Chooses another number of representatives of a saved prediction, without the network.
 
     Args:
       path: a file that `predict` wrote.
       n: 1 to M.
       out: the file to write; may be the same one.
+      weights: other weights of the hypotheses, as `choose_again`.
 
     Returns:
       What was written.
 
     Raises:
       PredictionError: `path` is no prediction.
-      ValueError: n is not in 1..M.
+      ValueError: n is not in 1..M, or there are no such weights.
     """
     try:
-        record = choose_again(load(path), n)
+        record = choose_again(load(path), n, weights)
     except DamagedSettingsError as error:
         raise DamagedSettingsError(f"{path}: {error}") from error
     save(out, record)
@@ -290,7 +318,7 @@ def save(path: str | os.PathLike, record: Record) -> None:
 def load(path: str | os.PathLike) -> Record:
     """Reads a prediction and checks that everything is there in its shape, and finite.
 
-    A file of format 1 gets the camera of the photograph by assumption, and an empty fingerprint of its body. A file
+    Only predictions of networks with a score head have `log_scores`. A file of format 1 gets the camera of the photograph by assumption, and an empty fingerprint of its body. A file
     without `placed` gets zeros, one without `annotation` an empty text.
 
     Raises:
@@ -313,8 +341,8 @@ def load(path: str | os.PathLike) -> Record:
     record.setdefault("placed", np.zeros(24, np.float32))
     record.setdefault("annotation", np.array(""))
     sizes: dict[str, int] = {}
-    for name, shape in _STORED.items():
-        if old and name in _SINCE_2:
+    for name, shape in (_STORED | _OPTIONAL).items():
+        if (old and name in _SINCE_2) or (name in _OPTIONAL and name not in record):
             continue
         if name not in record:
             raise PredictionError(f"{path}: {name} is missing; is it a file that `multibodies predict` wrote?")

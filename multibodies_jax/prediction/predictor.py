@@ -8,6 +8,7 @@ chosen = model.quantize(hyps, n=5)                  # which 5, and their probabi
 vertices = model.mesh(multibodies_jax.pick(hyps, chosen.medoid))      # (1, 5, V, 3), metres
 """
 
+import copy
 import dataclasses
 import functools
 import os
@@ -29,7 +30,7 @@ from multibodies_jax.export import camera
 from multibodies_jax.fitting import objective
 from multibodies_jax.fitting import refine as refine_lib
 from multibodies_jax.geometry import cameras
-from multibodies_jax.hypotheses import quantize
+from multibodies_jax.hypotheses import quantize, weights
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.prediction import detected, prediction, prediction_file
 from multibodies_jax.prediction import people as people_lib
@@ -49,6 +50,7 @@ class Predictor:
       num_hypotheses: M.
       infer: inputs -> scored hypotheses (B, M); compiled at the first call.
       density: p(X), which scores hypotheses that were refined.
+      has_scores: the network has a score head (`models.scores`), so that its hypotheses have learned probabilities.
     """
 
     config: Any
@@ -57,6 +59,7 @@ class Predictor:
     num_hypotheses: int
     infer: Callable[[Inputs], Hypotheses]
     density: prior.Prior
+    has_scores: bool = False
 
     @property
     def crop_size(self) -> int:
@@ -67,6 +70,26 @@ class Predictor:
     def sees_pixels(self) -> bool:
         """Whether the network reads an image; otherwise it reads 2D keypoints."""
         return self.crop_size > 0
+
+    def weighted_by(self, kind: str) -> "Predictor":
+        """The same model, whose hypotheses are weighted otherwise than its config says (`config.quantizer.weights`).
+
+        Args:
+          kind: one of `hypotheses.weights.KINDS`.
+
+        Raises:
+          ValueError: there is no such kind, or it needs learned scores and the model has none.
+        """
+        if kind not in weights.KINDS:
+            raise ValueError(f"There are no weights {kind!r}: choose one of {', '.join(weights.KINDS)}.")
+        if weights.reads_scores(kind) and not self.has_scores:
+            raise ValueError(
+                f"The weights {kind!r} need learned scores, and this model has no score head: train one with a config "
+                "that has model.scores (configs/demo.py, or those built upon it), or take the weights 'prior'."
+            )
+        config = copy.deepcopy(self.config).unlock()
+        config.quantizer.weights = kind
+        return dataclasses.replace(self, config=config.lock())
 
     def hypotheses(
         self,
@@ -268,13 +291,15 @@ class Predictor:
           ValueError: the temperature is to be tuned, and no evaluation did so.
         """
         q = self.config.quantizer
-        temperature = q.temperature
+        temperature, kind = q.temperature, q.weights if self.num_hypotheses > 1 else "prior"
         if self.num_hypotheses == 1:
             temperature = 1.0  # Nothing is weighted.
         elif not temperature:
             temperature = self.tuned.get("temperature")
             if refined and self.config.fitting.steps:
                 temperature = self.tuned.get("fitting", {}).get("temperature", temperature)
+            if temperature is None and not weights.reads_prior(kind):
+                temperature = 1.0  # Has no effect.
             if temperature is None:
                 raise ValueError(
                     "config.quantizer.temperature = None takes the one chosen by evaluation, and the work directory has "
@@ -282,7 +307,7 @@ class Predictor:
                 )
         return {
             "reading": q.reading,
-            "weights": q.weights,
+            "weights": kind,
             "temperature": float(temperature),
             "starts": q.starts,
             "iterations": q.iterations,
@@ -308,7 +333,8 @@ def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
     regressor = inference.restore(config, workdir / "checkpoints", bodies)
     density = prior.load_prior(config, workdir, bodies)
     infer = functools.partial(inference.hypothesize, regressor, density)
-    return Predictor(config, tuned.read(workdir), bodies, regressor.num_hypotheses, infer, density)
+    its = regressor.num_hypotheses, infer, density, regressor.score_head is not None
+    return Predictor(config, tuned.read(workdir), bodies, *its)
 
 
 def stored_config(workdir: pathlib.Path) -> Any:

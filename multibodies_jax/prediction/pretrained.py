@@ -64,7 +64,8 @@ def load_pretrained(name: str = "multibodies", path: str | os.PathLike | None = 
     regressor = _regressor(config, about["networks"][name], _part(arrays, name), bodies)
     density = prior.Prior(_part(arrays, "prior"), prior.flow_of(config), about["held_out_log_prob"])
     infer = functools.partial(inference.hypothesize, regressor, density)
-    return predictor.Predictor(config, about["tuned"], bodies, regressor.num_hypotheses, infer, density)
+    its = regressor.num_hypotheses, infer, density, regressor.score_head is not None
+    return predictor.Predictor(config, about["tuned"], bodies, *its)
 
 
 def _regressor(

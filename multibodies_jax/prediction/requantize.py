@@ -1,6 +1,6 @@
 """Chooses another number of bodies of a saved prediction, without the network.
 
-multibodies requantize FILE.npz --n=3 --out=OTHER.npz
+multibodies requantize FILE.npz --n=3 --out=OTHER.npz --weights=prior
 """
 
 import argparse
@@ -20,15 +20,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", help="an .npz that `multibodies predict` wrote")
     parser.add_argument("--n", type=int, required=True, help="number of bodies, 1 to M")
     parser.add_argument("--out", required=True, help="the .npz to write; may be the same file")
+    parser.add_argument(
+        "--weights", help="of the hypotheses: prior, uniform, scores or scores_and_prior (default: as in the file)"
+    )
     values = parser.parse_args(programs.start(argv))
     from multibodies_jax.prediction import predict, prediction_file  # Late: --help answers at once.
 
     try:
-        record = prediction_file.requantize(values.file, values.n, values.out)
+        record = prediction_file.requantize(values.file, values.n, values.out, values.weights)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{predict.HEADER}\n{predict.row(pathlib.Path(values.out).stem, record)}\nWritten to {values.out}.")
+    print(f"{predict.HEADER}\n{predict.row(pathlib.Path(values.out).stem, record)}")
+    print(f"Weights of the hypotheses: {prediction_file.weights_in_words(record)}. Written to {values.out}.")
     return 0
 
 

@@ -6,9 +6,10 @@ session.undo(); session.set_n(3); session.save("OUT/photo_0.npz")
 
 A placed joint is one more 2D keypoint, whether the joint is hidden, was seen elsewhere, or lies outside the image. Its
 depth is not used: the prior and the other keypoints decide it. All M hypotheses are fitted anew to all keypoints, each
-from where it was when the session began and pulled towards it (`fitting.refine`); they are scored by the prior and
-quantized under eqs (2) and (3). So the order in which joints are placed does not matter, and a hypothesis that cannot
-follow is less probable only as far as its pose is.
+from where it was when the session began and pulled towards it (`fitting.refine`); they are scored by the prior and, where
+the model has a score head that reads keypoints, by learned scores for all keypoints, and quantized under the weights of the
+prediction. So the order in which joints are placed does not matter, and a hypothesis that cannot
+follow is less probable only as far as its pose is, or as the score head foresees it.
 
 A placed joint is certain, while a detected keypoint may be wrong. The robust term of a fit lets go of keypoints that are
 far off (Geman and McClure); here it lets go `CERTAINTY` times later, and detected keypoints keep the weight that it gave
@@ -29,6 +30,7 @@ from multibodies_jax.fitting import objective, refine
 from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses.hypotheses import Hypotheses, zero_root_joints
 from multibodies_jax.prediction import people, prediction_file
+from multibodies_jax.prediction.evidence import evidence
 from multibodies_jax.prediction.prediction import Prediction
 from multibodies_jax.prediction.predictor import Predictor
 
@@ -200,7 +202,20 @@ class Session:
         steps = settings.steps or refine.Settings().steps  # A model that does not refine predictions has 0.
         certain = refine.Settings(certain, steps)
         keypoints_and_trust = points[None], confidence[None]
-        return refine.refine(self._start, *keypoints_and_trust, model.bodies.j24, model.log_prob, certain, self._focal)
+        start = self._scored(model, keypoints)
+        return refine.refine(start, *keypoints_and_trust, model.bodies.j24, model.log_prob, certain, self._focal)
+
+    def _scored(self, model: Predictor, keypoints: Float[np.ndarray, "24 3"]) -> Hypotheses:
+        """The hypotheses of the start with the learned scores that the network gives them for other keypoints."""
+        start = self._start
+        if start.log_scores is None or not model.has_scores or model.sees_pixels:
+            return start
+        if model.num_hypotheses != self.num_hypotheses:
+            return start
+        record = self.prediction.record
+        box, name = (record["box_center"], float(record["box_scale"])), f"{record['image']}/{record['person']}"
+        inputs = evidence(np.zeros((1, 1, 3), np.uint8), people.Person(keypoints), box, name, 0)
+        return dataclasses.replace(start, log_scores=model.infer(inputs).log_scores)
 
     def _trust(self, sigma: float) -> Float[np.ndarray, "24"]:
         """Weight of each keypoint of the start in the robust term, at the median of the hypotheses' distances."""

@@ -199,7 +199,8 @@ def _write(found: _Analysis, out: pathlib.Path) -> int:
         return max(failures, 1)
     overlay = out / f"{stem}_overlay.mp4"
     video_files.write_overlay(overlay, found.video, used, body, rate)
-    print(f"{found.video.path.name}: {found.lens.sentence(found.video.size)}.")
+    told = f"; weights of the hypotheses: {prediction_file.weights_in_words(dict(found.about))}"
+    print(f"{found.video.path.name}: {found.lens.sentence(found.video.size)}{told}.")
     print(f"{len(used)} people in {found.count} frames written to {out}; see {overlay}, and the .glb files in Blender.")
     return failures
 

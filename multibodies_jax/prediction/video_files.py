@@ -48,6 +48,7 @@ MEANINGS = {
     "trained_on": "what the model was trained on",
     "commit": "the commit that made the file",
     "refined": "whether the hypotheses were fitted to the known keypoints",
+    "quantizer": "settings of `quantize.select` in each frame, as JSON; `weights` in it are those of the hypotheses",
     "format": "version of this layout: 1",
 }
 """Array -> its shape and what it is."""
@@ -75,7 +76,7 @@ def arrays(
       lens: of the video.
       video: where the person is.
       frames_per_second: mean rate.
-      about: `body`, `body_fingerprint`, `trained_on`, `commit` and `refined`, of any of its predictions.
+      about: `body`, `body_fingerprint`, `trained_on`, `commit`, `refined` and `quantizer`, of any of its predictions.
     """
     rows = sequence.rows
     translation = rows["root"] - _rest(body, sequence.betas)[1][:, 0].astype(np.float32)
@@ -105,7 +106,7 @@ def arrays(
         "person": np.array(sequence.number),
         "format": np.array(1),
     }
-    names = ("body", "body_fingerprint", "trained_on", "commit", "refined")
+    names = ("body", "body_fingerprint", "trained_on", "commit", "refined", "quantizer")
     return found | {name: np.asarray(about[name]) for name in names if name in about}
 
 

@@ -32,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", help="an .npz that `multibodies predict` wrote")
     parser.add_argument("--photo", help="the photograph, or its folder (default: beside the prediction)")
     parser.add_argument("--workdir", help="the model that made the prediction (default: the embedded weights)")
+    parser.add_argument(
+        "--weights", help="of the hypotheses: prior, uniform, scores or scores_and_prior (default: as in the file)"
+    )
     parser.add_argument("--out", help="the .npz that the button Save writes (default: the same file)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
     parser.add_argument("--port", type=int, default=8080, help="port to listen at; 0 takes a free one (default: 8080)")
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     setup.enable_compilation_cache()
     try:
-        photograph, state = _open(values.file, values.photo, values.workdir, values.body_dir)
+        photograph, state = _open(values.file, values.photo, values.workdir, values.body_dir, values.weights)
         page = viewer.Page(state, photograph, values.out or values.file, values.host, values.port)
     except (ValueError, OSError) as error:
         return _tell(str(error), 2)
@@ -71,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _open(file: str, photo: str | None, workdir: str | None, body_dir: str) -> "tuple[np.ndarray, session.Session]":
+def _open(
+    file: str, photo: str | None, workdir: str | None, body_dir: str, weights: str | None
+) -> "tuple[np.ndarray, session.Session]":
     """The photograph and a session; without usable embedded weights, a session that places no joints."""
     from multibodies_jax.body import body_files
     from multibodies_jax.data import images
@@ -89,6 +94,8 @@ def _open(file: str, photo: str | None, workdir: str | None, body_dir: str) -> "
     opened = prediction.load(file, body=body)
     if "index" not in opened.record:
         raise prediction_file.PredictionError(f"{file} has no representatives; `multibodies requantize` chooses some.")
+    if weights is not None:
+        opened = opened.requantize(opened.n, weights)
     path = export_files.find_photo(str(opened.record["image"]), pathlib.Path(file), photo)
     picture = images.load_image(path)
     if list(picture.shape[1::-1]) != opened.record["image_size"].tolist():

@@ -5,10 +5,10 @@ from typing import Any
 
 from configs import default
 from multibodies_jax.data import augment
-from multibodies_jax.hypotheses import quantize
+from multibodies_jax.hypotheses import quantize, weights
 from multibodies_jax.losses import objective
 from multibodies_jax.models import build
-from multibodies_jax.training import config_rules
+from multibodies_jax.training import config_rules, setup
 
 _FOLDER = config_rules.OrNone(config_rules.Path())
 
@@ -61,7 +61,7 @@ RULES: dict[str, config_rules.Rule] = {
     "flow.steps": config_rules.whole(),
     "flow.learning_rate": config_rules.positive(1000),
     "quantizer.reading": config_rules.Choice(tuple(quantize.QUANTIZERS)),
-    "quantizer.weights": config_rules.Choice(("prior", "uniform")),
+    "quantizer.weights": config_rules.Choice(tuple(weights.KINDS)),
     "quantizer.temperature": config_rules.OrNone(config_rules.positive()),
     "quantizer.starts": config_rules.whole(1, 10_000),
     "quantizer.iterations": config_rules.whole(1, 100_000),
@@ -121,6 +121,7 @@ def validate(config: Any) -> None:
     if default.optional(config, "data.contrast_stretch") and crop != "spin":
         raise ValueError("config.data.contrast_stretch is a part of SPIN's crops: it needs config.data.crop='spin'.")
     _check_network(config)
+    _check_weights(config)
     _check_cached_passes(config)
     if default.optional(config, "optim.schedule") == "step" and config.optim.decay_step is None:
         raise ValueError(
@@ -146,6 +147,17 @@ def _check_network(config: Any) -> None:
     for other in build.NETWORKS.values():
         if other.check is not None and other.own(config) is not None:
             other.check(config)
+
+
+def _check_weights(config: Any) -> None:
+    """Learned scores are there to weigh the hypotheses; of a checkpoint with an unknown M that is seen when it is restored."""
+    m, kind = config.model.num_hypotheses, config.quantizer.weights
+    if m in (None, 1) or not weights.reads_scores(kind) or setup.score_head(config, m) is not None:
+        return
+    raise ValueError(
+        f"config.quantizer.weights={kind!r} needs learned scores, and config.model.name={config.model.name!r} has none "
+        f"here: use a config with model.scores (configs/demo.py, or those built upon it), or set it to 'prior'."
+    )
 
 
 def _check_cached_passes(config: Any) -> None:

@@ -84,14 +84,18 @@ def test_probabilities_are_those_of_the_quantizers_weights_and_of_the_grid():
     )
     joints24 = jnp.zeros((3, 24, 3)).at[1].set(0.9)
     truth = set_errors.Truth(joints24, {}, joints24, jnp.ones((3, 24)), None)
-    for factor in (0.5, 0.0):
-        measured = calibration.measure(jnp.array(log_prior), {"2": found}, truth, jnp.float32(factor))["2"]
-        for place, temperature in enumerate((factor, *calibration.GRID)):
-            w = np.exp(temperature * (np.float64(log_prior) - log_prior.max(1, keepdims=True)))
-            expected = np.stack([(w * (assignment == k)).sum(1) for k in range(2)], 1) / w.sum(1, keepdims=True)
-            np.testing.assert_allclose(measured.prob[:, place], expected, rtol=1e-4, atol=1e-7)
-        np.testing.assert_array_equal(measured.hit, [0, 1, 0])
-        np.testing.assert_array_equal(calibration.hits(found, truth), [0, 1, 0])
+    scores = rng.normal(size=(3, 6)).astype(np.float32)
+    measured = calibration.measure(jnp.array(log_prior), jnp.array(0.5 * log_prior), scores, {"2": found}, truth)["2"]
+    logs = [0.5 * log_prior, *(t * np.float64(log_prior) for t in calibration.GRID), scores]
+    assert measured.prob.shape == (3, len(logs), 2)
+    for place, its in enumerate(logs):
+        w = np.exp(its - its.max(1, keepdims=True))
+        expected = np.stack([(w * (assignment == k)).sum(1) for k in range(2)], 1) / w.sum(1, keepdims=True)
+        np.testing.assert_allclose(measured.prob[:, place], expected, rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(measured.hit, [0, 1, 0])
+    np.testing.assert_array_equal(calibration.hits(found, truth), [0, 1, 0])
+    without = calibration.measure(jnp.array(log_prior), jnp.array(log_prior), None, {"2": found}, truth)["2"]
+    assert without.prob.shape == (3, len(logs) - 1, 2)
 
 
 def test_what_is_not_finite_falls_in_no_cluster_and_has_no_calibration():

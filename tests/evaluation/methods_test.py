@@ -44,7 +44,9 @@ def test_rows_come_in_the_order_of_the_config_and_absent_ones_are_left_out(out):
 
 
 def test_the_default_lists_every_row_that_exists_except_the_slow_ones():
-    assert {*tiny.config().eval.methods, *default.FITTED, *default.SCORED} == set(methods.METHODS)
+    assert {*tiny.config().eval.methods, *default.FITTED, *default.WEIGHTED, *default.FITTED_WEIGHTED} == set(
+        methods.METHODS
+    )
 
 
 @pytest.mark.slow
@@ -67,7 +69,7 @@ def test_quantized_rows_have_the_errors_of_their_medoids(out, name, options, n):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", default.SCORED)
+@pytest.mark.parametrize("name", ["scores", "scores_and_prior"])
 def test_rows_of_learned_scores_are_quantized_under_them_and_absent_without(name, out):
     assert methods.METHODS[name](fixture.evaluation(out)) is None
     scored = fixture.made(scored=True)
@@ -77,6 +79,28 @@ def test_rows_of_learned_scores_are_quantized_under_them_and_absent_without(name
     index = expected.quantize(2, weights="prior", temperature=1.0).medoid
     np.testing.assert_array_equal(found, np.take_along_axis(np.asarray(scored.errors["mpjpe"]), np.asarray(index), 1))
     assert (np.asarray(scored.quantize(2, weights=name).medoid) != np.asarray(scored.quantize(2).medoid)).any()
+
+
+def test_rows_of_other_weights_are_those_that_the_main_row_lacks():
+    names = ("prior", "scores", "refined", "refined_prior", "refined_scores")
+
+    def found(**fields):
+        evaluation = fixture.evaluation(fixture.made(hmr=False, **fields), eval__methods=("main", *names))
+        return [row.name for row in methods.rows(evaluation)]
+
+    assert found(scored=True) == [
+        "ours",
+        "ours, learned scores",
+        "ours, refined",
+        "ours, refined, learned scores",
+    ]
+    assert found(scored=True, weights="scores") == [
+        "ours",
+        "ours, prior",
+        "ours, refined",
+        "ours, refined, the prior p(X)",
+    ]
+    assert found() == ["ours", "ours, refined"]
 
 
 @pytest.mark.slow

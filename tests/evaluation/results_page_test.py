@@ -37,9 +37,20 @@ def test_the_page_has_every_row_and_choice(result):
 @pytest.mark.slow
 def test_uniform_weights_have_no_temperature(result):
     config = result["config"] | {"quantizer": result["config"]["quantizer"] | {"weights": "uniform"}}
-    calibration = {n: scores | {"temperature": 0.0} for n, scores in result["calibration"]["a"].items()}
+    none = {"temperature": 0.0, "weights": "uniform"}
+    calibration = {n: scores | none for n, scores in result["calibration"]["a"].items()}
     text = results_page.markdown(result | {"config": config, "calibration": {"a": calibration}})
     assert "| 2 | uniform weights | " in text and "| 2 | 0.000" not in text and "- a: temperature" not in text
+
+
+@pytest.mark.slow
+def test_learned_scores_are_named_and_have_columns_of_their_own(result):
+    config = result["config"] | {"quantizer": result["config"]["quantizer"] | {"weights": "scores"}}
+    its = {"temperature": 0.0, "weights": "scores", "scores": {"ece": 0.1, "top_ece": 0.125, "log_loss": 1.5}}
+    calibration = {n: scores | its for n, scores in result["calibration"]["a"].items()}
+    text = results_page.markdown(result | {"config": config, "calibration": {"a": calibration}})
+    assert "Not the usual setting: quantized with learned scores." in text
+    assert "| 2 | learned scores | " in text and "| 0.125 | 1.500 |" in text and "log loss, learned scores |" in text
 
 
 @pytest.mark.slow

@@ -84,13 +84,23 @@ def test_diagnostics_are_means_of_what_was_measured_and_count_the_hypotheses_in_
 
 
 def test_calibration_has_a_fitted_temperature_only_where_one_was_fitted(found):
-    bare = results.of_calibration(found, 0.3, {})["2"]
-    assert bare["temperature"] == 0.3 and "temperature_fitted" not in bare
-    fitted = results.of_calibration(found, 0.3, {"2": calibration.GRID[5]})["2"]
+    settings = fixture.settings(temperature=0.3)
+    bare = results.of_calibration(found, settings, {})["2"]
+    assert (bare["weights"], bare["temperature"]) == ("prior", 0.3) and not {"temperature_fitted", "scores"} & set(bare)
+    fitted = results.of_calibration(found, settings, {"2": calibration.GRID[5]})["2"]
     one = found.calibration["2"]
     bins = calibration.bins(one.prob[:, 6], calibration.outcomes(one.hit, 2))
     assert fitted["bins_fitted"] == bins and fitted["ece_fitted"] == calibration.expected_error(bins)
     assert {name: fitted[name] for name in bare} == bare
+
+
+def test_learned_scores_are_measured_in_the_clusters_of_the_main_row(found):
+    one = found.calibration["2"]
+    scored = one.replace(prob=np.concatenate([one.prob, one.prob[:, :1, ::-1]], axis=1))
+    its = results.of_calibration(findings(calibration={"2": scored}), fixture.settings(weights="scores"), {})["2"]
+    assert its["scores"] == calibration.scores(one.hit, one.prob[:, 0, ::-1])
+    assert (its["weights"], its["temperature"]) == ("scores", 0.0)
+    assert its["log_loss"] == calibration.log_loss(one.prob[:, 0], one.hit) != its["scores"]["log_loss"]
 
 
 def test_curves_have_a_mean_for_every_n(found):

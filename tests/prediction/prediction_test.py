@@ -1,5 +1,6 @@
 """A photograph in, weighted bodies out: what `Predictor.predict` gives is consistent, and can be kept and written."""
 
+import dataclasses
 import json
 import shutil
 
@@ -10,7 +11,7 @@ from PIL import Image
 import multibodies_jax
 from multibodies_jax import detection, io
 from multibodies_jax.data import images
-from multibodies_jax.prediction import people, prediction, prediction_file
+from multibodies_jax.prediction import people, prediction, prediction_file, requantize
 from tests.helpers import tiny
 from tests.helpers import trained as shared_run
 
@@ -67,6 +68,43 @@ def test_another_n_is_that_of_predicting_with_it(model, one):
     np.testing.assert_array_equal(again.probabilities, three.probabilities)
     with pytest.raises(ValueError, match="choose 1 to 6"):
         one.requantize(7)
+
+
+def test_weights_are_those_of_the_config_or_of_the_user_and_are_kept(model, one, tmp_path, capsys):
+    """Learned scores are in the file, so that weights can be changed without the network."""
+    (scored,) = model.weighted_by("scores").predict(IMAGE, [PERSON], n=2)
+    settings = [json.loads(str(found.record["quantizer"])) for found in (one, scored)]
+    assert [its["weights"] for its in settings] == ["prior", "scores"]
+    assert settings[1]["temperature"] == settings[0]["temperature"] == 0.5  # For who goes back to the prior.
+    logs = scored.record["all_log_scores"]
+    np.testing.assert_allclose(np.exp(logs).sum(), 1, rtol=1e-5)
+    every = scored.requantize(6)
+    np.testing.assert_allclose(every.probabilities, np.exp(logs)[every.record["index"]], rtol=1e-4)
+    np.testing.assert_array_equal(every.record["log_scores"], logs[every.record["index"]])
+    np.testing.assert_array_equal(scored.requantize(2, "prior").probabilities, one.probabilities)
+    one.save(tmp_path / "one.npz")
+    arguments = [str(tmp_path / "one.npz"), "--n=2", f"--out={tmp_path / 'other.npz'}"]
+    assert requantize.main([*arguments, "--weights=scores"]) == 0
+    assert "Weights of the hypotheses: learned scores." in capsys.readouterr().out
+    np.testing.assert_array_equal(prediction.load(tmp_path / "other.npz").probabilities, scored.probabilities)
+
+
+def test_predictions_without_scores_open_and_cannot_be_weighted_by_them(model, one, tmp_path, capsys):
+    plain = {name: value for name, value in one.record.items() if "log_scores" not in name}
+    prediction_file.save(tmp_path / "old.npz", plain)
+    old = prediction.load(tmp_path / "old.npz")
+    np.testing.assert_array_equal(old.requantize(3).probabilities, one.requantize(3).probabilities)
+    assert requantize.main([str(tmp_path / "old.npz"), "--n=2", f"--out={tmp_path / 'x.npz'}", "--weights=scores"]) == 2
+    assert "need learned scores, which these hypotheses lack" in capsys.readouterr().err
+    with pytest.raises(
+        ValueError, match=r"this model has no score head: train one with a config that has model.scores"
+    ):
+        dataclasses.replace(model, has_scores=False).weighted_by("scores_and_prior")
+    with pytest.raises(ValueError, match="no weights 'best': choose one of prior, uniform, scores"):
+        model.weighted_by("best")
+    prediction_file.save(tmp_path / "wrong.npz", one.record | {"all_log_scores": np.zeros(5)})
+    with pytest.raises(prediction_file.PredictionError, match="all_log_scores has the shape"):
+        prediction.load(tmp_path / "wrong.npz")
 
 
 @pytest.mark.slow

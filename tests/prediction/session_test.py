@@ -16,6 +16,7 @@ from multibodies_jax.geometry import cameras, joints
 from multibodies_jax.hypotheses import weights
 from multibodies_jax.hypotheses.hypotheses import zero_root_joints
 from multibodies_jax.prediction import people, prediction, prediction_file, session
+from multibodies_jax.prediction.evidence import evidence
 from tests.helpers import made_predictions, tiny
 from tests.helpers import trained as shared_run
 
@@ -99,6 +100,21 @@ def test_the_answer_is_scored_by_the_prior_and_weighted_by_eq_2(model, opened):
     expected = weights.posterior_weights(jnp.asarray(record["all_log_prior"])[None], 0.5)[0]
     np.testing.assert_allclose(every.probabilities, expected[every.record["index"]], rtol=1e-4)
     assert np.abs(record["all_log_prior"] - opened.record["all_log_prior"]).max() > 1e-3
+
+
+def test_learned_scores_are_those_of_all_keypoints(model, person, opened):
+    its = session.Session(opened.requantize(2, "scores"), model)
+    wanted = place_of(opened.record, WRIST, (30, 10))
+    its.place("left_wrist", wanted)
+    keypoints = person.keypoints.copy()
+    keypoints[WRIST] = (*wanted, 1)
+    box = opened.record["box_center"], float(opened.record["box_scale"])
+    inputs = evidence(np.zeros((1, 1, 3), np.uint8), people.Person(keypoints), box, "image/0", 0)
+    found, before = its.prediction.record["all_log_scores"], opened.record["all_log_scores"]
+    np.testing.assert_allclose(found, model.infer(inputs).log_scores[0], atol=1e-4)
+    assert np.abs(found - before).max() > 1e-3
+    every = its.prediction.requantize(6)
+    np.testing.assert_allclose(every.probabilities, np.exp(found)[every.record["index"]], rtol=1e-3)
 
 
 def test_a_far_joint_is_followed_where_a_detected_one_would_count_as_an_error(model, opened):
