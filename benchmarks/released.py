@@ -1,6 +1,6 @@
 r"""A full inference pass of the released network, crop in, 10 bodies out, against two PyTorch programs of our own.
 
-    python -m benchmarks.released [--modes 25 100] [--batch 1 8 64] [--seconds=20] [--memory=24]
+    python -m benchmarks.released [--modes 25 100] [--batch 1 8 64] [--precision float32 bfloat16] [--seconds=20]
 
 The network is `head=released`: ResNet-50, crops of 224 pixels, M hypotheses, a flow of 20 couplings 512 wide, and the
 quantizer's reading "released"; a body is its rotations, shape, camera and 24 joints. "as released" has the structure of
@@ -12,9 +12,11 @@ held before the weights came. The stages of ours are compiled on their own, as i
 
 import argparse
 import ctypes
+import dataclasses
 import gc
 import importlib.util
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -67,7 +69,9 @@ def crops(batch: int, side: int = 224) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
 
 
-def prepare_ours(num_hypotheses: int, image: np.ndarray, n: int) -> tuple[Callable[[], Any], dict[str, Callable]]:
+def prepare_ours(
+    num_hypotheses: int, image: np.ndarray, n: int, precision: str = "float32"
+) -> tuple[Callable[[], Any], dict[str, Callable]]:
     """The pass and its stages (each on the results of those before it), compiled; the pass gives (chosen, scored, rows)."""
     import flax.linen as nn
     import jax
@@ -81,7 +85,7 @@ def prepare_ours(num_hypotheses: int, image: np.ndarray, n: int) -> tuple[Callab
 
     files = body_files.load()
     joint_model = smpl.contract(files.smpl, files.j24_regressor)
-    (model, variables), density_variables = _folded(num_hypotheses)
+    (model, variables), density_variables = _folded(num_hypotheses, precision)
     density = prior.Prior(jax.tree.map(jnp.asarray, density_variables), flow.Flow(), None)
     params, size = jax.tree.map(jnp.asarray, variables["params"]), len(image)
     inputs = Inputs(jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32), jnp.asarray(image))
@@ -118,7 +122,7 @@ def prepare_ours(num_hypotheses: int, image: np.ndarray, n: int) -> tuple[Callab
     return run, {name: lambda stage=stage: jax.block_until_ready(stage()) for name, stage in stages.items()}
 
 
-def _folded(num_hypotheses: int) -> tuple[Any, dict]:
+def _folded(num_hypotheses: int, precision: str) -> tuple[Any, dict]:
     """The folded network with its variables, and the flow's variables, from the random tensors."""
     from multibodies_jax.convert import layouts, placing
     from multibodies_jax.models import build
@@ -126,7 +130,7 @@ def _folded(num_hypotheses: int) -> tuple[Any, dict]:
     network, flow = random_tensors(num_hypotheses, dead=False)
     flat = _placed(layouts.network(num_hypotheses), network)
     mean_state = flat.pop("mean_state")[0]
-    model = build.build(mean_state=mean_state, head="released", num_hypotheses=num_hypotheses)
+    model = build.build(mean_state=mean_state, head="released", num_hypotheses=num_hypotheses, dtype=precision)
     density = placing.nest(_placed(layouts.flow(20, 512), flow))
     density["masks"] = {"couplings": density["masks"]["couplings"] > 0}
     density["stats"] = {"mean": np.zeros(72, np.float32), "std": np.ones(72, np.float32)}
@@ -143,39 +147,65 @@ def _placed(layout: Any, tensors: Tensors) -> Tensors:
     return arrays
 
 
-def prepare_torch(program: str, num_hypotheses: int, image: np.ndarray, n: int) -> Callable[[], dict]:
+def prepare_torch(
+    program: str, num_hypotheses: int, image: np.ndarray, n: int, device: str, precision: str
+) -> Callable[[], dict]:
     """One of the PyTorch programs, with first rows of its own."""
     from benchmarks import torch_programs
     from multibodies_jax.body import body_files
 
     network, flow = random_tensors(num_hypotheses, dead=program == "as released")
-    run = torch_programs.prepare(program, network, flow, body_files.load())
+    run = torch_programs.prepare(program, network, flow, body_files.load(), device, precision)
     rng = np.random.default_rng(0)
     rows = np.stack([rng.permutation(num_hypotheses - 1)[: n - 1] for _ in image])
     return lambda: run(image, n, rows)
 
 
-def work(program: str, num_hypotheses: int, batch: int, memory: int) -> None:
+def work(program: str, setting: "Setting", memory: int) -> None:
     """Prepares a program; then for every line on stdin a pass, and its seconds, bytes and stages on stdout as JSON."""
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    if setting.device == "cpu":  # A GPU's driver maps far more than it takes.
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     from benchmarks import torch_programs  # noqa: F401  All processes import the same.
-    from benchmarks.joints import memory_bytes, peak_bytes
 
-    before = memory_bytes("VmRSS")
-    stages: dict[str, Callable] = {}
+    image, stages = crops(setting.batch), {}
+    before = _bytes_before(setting.device)
+    start = time.perf_counter()
     if program == "ours":
-        run, stages = prepare_ours(num_hypotheses, crops(batch), REPRESENTATIVES)
+        run, stages = prepare_ours(setting.num_hypotheses, image, REPRESENTATIVES, setting.precision)
     else:
-        run = prepare_torch(program, num_hypotheses, crops(batch), REPRESENTATIVES)
+        device = "cpu" if setting.device == "cpu" else "cuda"
+        run = prepare_torch(program, setting.num_hypotheses, image, REPRESENTATIVES, device, setting.precision)
     run()
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # What was freed while preparing is no need of the pass.
-    peak = peak_bytes(run) - before
+    prepared = time.perf_counter() - start
+    peak = _peak_bytes(run, program, setting.device, before)
     print("ready", flush=True)
     for _ in sys.stdin:
         seconds = _seconds(run)
-        print(json.dumps({"seconds": seconds, "bytes": peak, "stages": {k: _seconds(s) for k, s in stages.items()}}))
-        sys.stdout.flush()
+        measured = {"seconds": seconds, "bytes": peak, "prepared": prepared}
+        print(json.dumps(measured | {"stages": {k: _seconds(s) for k, s in stages.items()}}), flush=True)
+
+
+def _bytes_before(device: str) -> int:
+    from benchmarks.joints import memory_bytes
+
+    return memory_bytes("VmRSS") if device == "cpu" else 0
+
+
+def _peak_bytes(run: Callable[[], Any], program: str, device: str, before: int) -> int:
+    """The peak of a pass: of the process above what it held before, or of the device."""
+    if device == "cpu":
+        from benchmarks.joints import peak_bytes
+
+        gc.collect()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # What was freed while preparing is no need of the pass.
+        return peak_bytes(run) - before
+    if program == "ours":
+        import jax
+
+        return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+    import torch
+
+    return torch.cuda.max_memory_allocated()
 
 
 def _seconds(call: Callable[[], Any]) -> float:
@@ -184,50 +214,80 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def compare(num_hypotheses: int, batch: int, seconds: float, memory: int) -> dict[str, dict[str, Any]]:
-    """Runs all programs in turns for about `seconds` and returns medians by program; None for what could not run."""
-    workers, results = {}, {}
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What the programs are compared at; `precision` is of the trunk."""
+
+    num_hypotheses: int
+    batch: int
+    device: str = "cpu"
+    precision: str = "float32"
+
+    def __str__(self) -> str:
+        return f"M = {self.num_hypotheses}, batch {self.batch}, {self.device}, trunk {self.precision}"
+
+
+def start(setting: Setting, memory: int) -> dict[str, subprocess.Popen]:
+    """A process for each program, which prepare at the same time."""
+    workers = {}
     for program in PROGRAMS:
-        command = [sys.executable, "-m", "benchmarks.released", f"--worker={program}", f"--modes={num_hypotheses}"]
-        command += [f"--batch={batch}", f"--memory_bytes={memory}"]
-        worker = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        command = [sys.executable, "-m", "benchmarks.released", f"--worker={program}", f"--memory_bytes={memory}"]
+        command += [f"--modes={setting.num_hypotheses}", f"--batch={setting.batch}"]
+        command += [f"--device={setting.device}", f"--precision={setting.precision}"]
+        surroundings = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # They share the device.
+        workers[program] = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            env=surroundings,
         )
-        workers[program], results[program] = worker, []
-        assert worker.stdout is not None  # It is a pipe.
-        if worker.stdout.readline().strip() != "ready":
-            workers.pop(program)
+    return workers
+
+
+def compare(workers: dict[str, subprocess.Popen], seconds: float) -> dict[str, dict[str, Any]]:
+    """Runs the programs in turns for about `seconds`, ends them and returns medians of those that could run."""
+    ready = {p: worker for p, worker in workers.items() if _answer(worker) == "ready"}
+    results: dict[str, list[dict]] = {program: [] for program in ready}
     end = time.perf_counter() + seconds
-    while workers and (time.perf_counter() < end or min(len(results[p]) for p in workers) < 3):
-        for program, worker in list(workers.items()):
+    while ready and (time.perf_counter() < end or min(len(results[p]) for p in ready) < 3):
+        for program, worker in list(ready.items()):
+            assert worker.stdin is not None  # It is a pipe.
             worker.stdin.write("\n")
             worker.stdin.flush()
-            line = worker.stdout.readline()
-            if line:
+            if line := _answer(worker):
                 results[program].append(json.loads(line))
             else:
-                workers.pop(program)
+                ready.pop(program)
     for worker in workers.values():
         worker.communicate()
-    return {program: _medians(passes) for program, passes in results.items() if program in workers}
+    return {program: _medians(passes) for program, passes in results.items() if program in ready}
+
+
+def _answer(worker: subprocess.Popen) -> str:
+    assert worker.stdout is not None  # It is a pipe.
+    return worker.stdout.readline().strip()
 
 
 def _medians(passes: list[dict]) -> dict[str, Any]:
     stages = {name: float(np.median([p["stages"][name] for p in passes])) for name in passes[0]["stages"]}
     seconds = float(np.median([p["seconds"] for p in passes]))
-    return {"seconds": seconds, "bytes": passes[0]["bytes"], "stages": stages}
+    return {"seconds": seconds, "stages": stages} | {name: passes[0][name] for name in ("bytes", "prepared")}
 
 
-def table(num_hypotheses: int, batch: int, results: dict[str, dict[str, Any]]) -> str:
+def table(setting: Setting, results: dict[str, dict[str, Any]]) -> str:
     """Milliseconds per image and memory of each program, ratios to ours, and the shares of our stages."""
-    lines = [f"M = {num_hypotheses}, batch {batch}"]
+    lines, batch = [str(setting)], setting.batch
     ours = results.get("ours")
     for program in PROGRAMS:
         if program not in results:
             lines.append(f"  {program:12s} did not run in this memory")
             continue
         found = results[program]
-        line = f"  {program:12s}{1e3 * found['seconds'] / batch:9.1f} ms per image, {found['bytes'] / 2**20:6.0f} MiB"
+        line = f"  {program:12s}{1e3 * found['seconds'] / batch:9.3f} ms per image, {found['bytes'] / 2**20:6.0f} MiB"
+        line += f", ready after {found['prepared']:.0f} s"
         if ours and program != "ours":
             speed, memory = found["seconds"] / ours["seconds"], found["bytes"] / ours["bytes"]
             line += f": ours is {speed:.2f} x as fast, with 1 / {memory:.1f} of the memory"
@@ -253,6 +313,14 @@ def main(argv: list[str] | None = None) -> int:
         "--seconds", type=float, default=20, help="for the rounds of each M and batch; at least 3 rounds"
     )
     parser.add_argument("--memory", type=float, default=24, help="most that a program may take, GiB")
+    parser.add_argument("--device", choices=("cpu", "gpu"), help="default: a GPU where JAX finds one")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("float32", "bfloat16"),
+        default=["float32"],
+        help="of the trunk; float32 takes TF32 on a GPU",
+    )
     parser.add_argument("--worker", choices=PROGRAMS, help=argparse.SUPPRESS)
     parser.add_argument("--memory_bytes", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -261,14 +329,29 @@ def main(argv: list[str] | None = None) -> int:
     if importlib.util.find_spec("torch") is None:
         print("This benchmark compares with PyTorch, which is missing: pip install -e .[torch]", file=sys.stderr)
         return 2
+    device = args.device or _device()
+    settings = [Setting(m, b, device, p) for m in args.modes for b in args.batch for p in args.precision]
     if args.worker:
-        work(args.worker, args.modes[0], args.batch[0], args.memory_bytes)
+        work(args.worker, settings[0], args.memory_bytes)
         return 0
-    for num_hypotheses in args.modes:
-        for batch in args.batch:
-            memory = min(int(args.memory * 2**30), _available_bytes())
-            print(table(num_hypotheses, batch, compare(num_hypotheses, batch, args.seconds, memory)), flush=True)
+    memory = min(int(args.memory * 2**30), _available_bytes())
+    # A GPU has the memory for all, and compiling takes longer than all the passes: it is done side by side.
+    waiting = [start(setting, memory) for setting in settings] if device == "gpu" else []
+    for number, setting in enumerate(settings):
+        workers = waiting[number] if waiting else start(setting, memory)
+        print(table(setting, compare(workers, args.seconds)), flush=True)
     return 0
+
+
+def _device() -> str:
+    """In a process of its own, which leaves the device to the workers."""
+    asked = subprocess.run(
+        [sys.executable, "-c", "import jax; print(jax.default_backend())"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return "cpu" if asked.stdout.strip() == "cpu" else "gpu"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,12 @@ from multibodies_jax.body import body_files
 from multibodies_jax.geometry import joints
 from multibodies_jax.models import resnet
 
+
+def _exact(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates what stays float32 where the trunk is bfloat16."""
+    return torch.autocast("cuda", enabled=False)(torch.autocast("cpu", enabled=False)(function))
+
+
 Tensors = Mapping[str, torch.Tensor]
 Pass = dict[str, torch.Tensor]
 _BLOCKS = {"layer1": (3, 1), "layer2": (4, 2), "layer3": (6, 2), "layer4": (3, 2), "layer5": (3, 2)}
@@ -41,6 +47,7 @@ class Body:
         self.j24 = self.regressor[-24:].contiguous()
         self.parents = smpl.parents
 
+    @_exact
     def __call__(self, rotmats: torch.Tensor, betas: torch.Tensor, regressor: torch.Tensor) -> torch.Tensor:
         """Joints (N, X, 3) of bodies with rotations (N, 24, 3, 3), mid-hip centred."""
         n = len(rotmats)
@@ -88,7 +95,7 @@ def as_released(
     spin = _stage(network, "layer4", x).mean((2, 3))
     modes = _stage(network, "layer5", x)
     modes = F.avg_pool2d(modes, modes.shape[-2:]).reshape(len(x), -1, 2048)
-    features = [spin, *modes.unbind(1)]
+    features = [feature.float() for feature in (spin, *modes.unbind(1))]
     state = torch.stack([_regress(network, feature) for feature in features], dim=1)
     rotmats = _rot6d_to_matrix(state[..., :144].reshape(*state.shape[:2], 24, 6))
     angles = _matrix_to_axis_angle(rotmats)
@@ -111,7 +118,7 @@ def live(network: Tensors, flow: Tensors, body: Body, image: torch.Tensor, n: in
             x = _folded_block(network, f"{stage}.{block}", x, _stride(stage, block))
     for block in range(2):
         x = _folded_block(network, f"layer5.{block}", x, _stride("layer5", block))
-    features = _folded_modes(network, x)
+    features = _folded_modes(network, x).float()
     state = _regress_all(network, features)
     rotmats = _rot6d_to_matrix(state[..., :144].reshape(-1, 24, 6))
     turned = body(rotmats, state[..., 144:154].reshape(-1, 10), body.j24)
@@ -194,6 +201,7 @@ def _decode(t: Tensors, hidden: torch.Tensor) -> list[torch.Tensor]:
     return [F.linear(hidden, t[f"{n}.weight"], t[f"{n}.bias"]) for n in ("decpose", "decshape", "deccam")]
 
 
+@_exact
 def _regress(t: Tensors, feature: torch.Tensor) -> torch.Tensor:
     """State (B, 157) of one slot, after three iterations."""
     state = _start(t, len(feature))
@@ -204,6 +212,7 @@ def _regress(t: Tensors, feature: torch.Tensor) -> torch.Tensor:
     return torch.cat(state, dim=1)
 
 
+@_exact
 def _regress_all(t: Tensors, features: torch.Tensor) -> torch.Tensor:
     """States (B, M, 157); what the feature adds to the first layer is the same in every iteration."""
     flat = features.reshape(-1, 2048)
@@ -217,6 +226,7 @@ def _regress_all(t: Tensors, features: torch.Tensor) -> torch.Tensor:
     return state.reshape(*features.shape[:2], -1)
 
 
+@_exact
 def _decode_flow(t: Tensors, features: torch.Tensor, angles: torch.Tensor, betas: torch.Tensor) -> list[torch.Tensor]:
     """The conditional flow's decoder, whose outputs nothing reads: every slot's feature, pose and shape at once."""
     all_of_them = torch.cat([features, angles.flatten(2), betas], dim=2).flatten(1)
@@ -265,6 +275,7 @@ def _axis_angle_to_matrix(v: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
+@_exact
 def _log_prob(t: Tensors, x: torch.Tensor, masked: bool = False) -> torch.Tensor:
     """Log-density (N,) of the RealNVP; `masked`: the networks' outputs are masked one by one, as theirs."""
     masks, log_det = t["mask"], torch.zeros(len(x))
@@ -285,6 +296,7 @@ def _mlp(t: Tensors, name: str, x: torch.Tensor) -> torch.Tensor:
     return F.linear(x, t[f"{name}.6.weight"], t[f"{name}.6.bias"])
 
 
+@_exact
 def _result(
     state: torch.Tensor, points: torch.Tensor, log_prior: torch.Tensor, n: int, first_rows: torch.Tensor
 ) -> Pass:
@@ -320,17 +332,33 @@ PROGRAMS: dict[str, Callable[..., Pass]] = {"as released": as_released, "live pa
 
 
 def prepare(
-    name: str, network: Mapping[str, np.ndarray], flow: Mapping[str, np.ndarray], files: body_files.BodyFiles
+    name: str,
+    network: Mapping[str, np.ndarray],
+    flow: Mapping[str, np.ndarray],
+    files: body_files.BodyFiles,
+    device: str = "cpu",
+    precision: str = "float32",
 ) -> Callable[[np.ndarray, int, np.ndarray], dict[str, Any]]:
-    """One of `PROGRAMS` with its tensors: (crops, n, first rows) -> NumPy arrays by name."""
-    tensors = {key: torch.from_numpy(value) for key, value in network.items()}
+    """One of `PROGRAMS` with its tensors: (crops, n, first rows) -> NumPy arrays by name.
+
+    Args:
+      name: of the program.
+      network, flow: tensors of their checkpoint.
+      files: the body.
+      device: `cpu` or `cuda`, which becomes PyTorch's default.
+      precision: `float32`, with TF32 on a GPU, or `bfloat16`, by autocast; the flow and K-means stay float32.
+    """
+    torch.set_default_device(device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    tensors = {key: torch.from_numpy(value).to(device) for key, value in network.items()}
     tensors = folded(tensors) if name == "live path" else tensors
-    density, body = {key: torch.from_numpy(value) for key, value in flow.items()}, Body(files)
+    density, body = {key: torch.from_numpy(value).to(device) for key, value in flow.items()}, Body(files)
 
     @torch.inference_mode()
     def run(image: np.ndarray, n: int, first_rows: np.ndarray) -> dict[str, Any]:
-        rows = torch.from_numpy(np.asarray(first_rows, np.int64))
-        found = PROGRAMS[name](tensors, density, body, torch.from_numpy(image), n, rows)
-        return {key: value.numpy() for key, value in found.items()}
+        rows = torch.from_numpy(np.asarray(first_rows, np.int64)).to(device)
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            found = PROGRAMS[name](tensors, density, body, torch.from_numpy(image).to(device), n, rows)
+        return {key: value.cpu().numpy() for key, value in found.items()}
 
     return run

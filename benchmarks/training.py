@@ -77,14 +77,23 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--hypotheses", type=int, default=100)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--width", type=int, help="of the trunk; default: its usual one")
+    parser.add_argument("--dtype", nargs="+", choices=tuple(build.DTYPES), default=["float32"], help="of the trunk")
     args = parser.parse_args(argv)
-    (many, many_s), (one, one_s) = (prepare(args.trunk, args.size, args.batch, m) for m in (args.hypotheses, 1))
-    a, b = measure([many, one], args.steps)
-    print(f"{args.trunk}, {args.size} pixels, batch {args.batch}, all losses, {jax.devices()[0].device_kind}")
-    print(f"M = {args.hypotheses}: {1000 * a:.1f} ms   M = 1: {1000 * b:.1f} ms   ratio {a / b:.2f}")
-    print(
-        f"{args.batch / a:.0f} and {args.batch / b:.0f} images per second; traced and compiled in {many_s:.1f} and {one_s:.1f} s"
-    )
+    for dtype in args.dtype:
+        fields = {"dtype": dtype, "width": args.width}
+        prepared = [prepare(args.trunk, args.size, args.batch, m, **fields) for m in (args.hypotheses, 1)]
+        (many, many_s), (one, one_s) = prepared
+        a, b = measure([many, one], args.steps)
+        print(
+            f"{args.trunk}, {args.size} pixels, batch {args.batch}, {dtype}, all losses, {jax.devices()[0].device_kind}"
+        )
+        print(f"M = {args.hypotheses}: {1000 * a:.1f} ms   M = 1: {1000 * b:.1f} ms   ratio {a / b:.2f}")
+        print(
+            f"{args.batch / a:.0f} and {args.batch / b:.0f} images per second; traced and compiled in {many_s:.1f} and "
+            f"{one_s:.1f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

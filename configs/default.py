@@ -175,7 +175,7 @@ def optional(config: Any, path: str) -> Any:
 def optional_fields() -> dict[str, Any]:
     """The fields that only some configs have, by path, and what holds without them."""
     common, every = (_flat(config) for config in (get_config(), add_fitting_factors(add_authors_fields(get_config()))))
-    absent = {"data.cached_passes": None, "model.scores": False}
+    absent = {"data.cached_passes": None, "data.resident": False, "model.scores": False}
     return {path: value for path, value in every.items() if path not in common} | absent
 
 

@@ -1,6 +1,7 @@
 r"""Images as evidence, on two CPU cores: a small ResNet on 64-pixel crops of the embedded people, 100 hypotheses.
 
 python run.py --config=configs/synthetic.py --workdir=runs/synthetic
+python run.py --config=configs/synthetic.py:gpu --workdir=runs/synthetic_gpu    # crops of 112 pixels, minutes on a GPU
 """
 
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 from configs import demo
 
 
-def get_config() -> Any:
+def get_config(machine: str = "cpu") -> Any:
+    if machine not in ("cpu", "gpu"):
+        raise ValueError(f"configs/synthetic.py takes cpu or gpu, got {machine!r}.")
     c = demo.get_config()
     c.data.sets = ("synthetic_bodies/clean",)
     c.data.options = "num_people=30000"
@@ -28,4 +31,29 @@ def get_config() -> Any:
     c.train.batch = 32
     c.optim.learning_rate = 5e-4
     c.optim.ema = 0.998
+    return _for_gpu(c) if machine == "gpu" else c
+
+
+def _for_gpu(c: Any) -> Any:
+    """A wider trunk on crops of 112 pixels; the images stay on the device, because no processor feeds it as fast."""
+    c.unlock()
+    c.data.resident = (
+        True  # Keep all images on the device and augment them there (`data/resident.py`); from 2 GiB free.
+    )
+    c.lock()
+    c.data.options = "num_people=30000,num_train=40000"
+
+    c.model.crop_size = 112
+    c.model.width = 64
+    c.model.hidden = 256
+    c.model.dtype = "bfloat16"
+
+    c.flow.width = 160
+
+    c.stage1.steps = 8000
+    c.stage1.batch = 256
+
+    c.train.steps = 5000
+    c.train.batch = 256
+    c.train.checkpoint_every = 1000
     return c

@@ -12,10 +12,11 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).pa
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Most of the time of the tests is compilation of programs that run once on tiny data. Without its fusion emitters XLA
 # compiles a training step three times faster on a CPU.
-os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1"
-)
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    os.environ["XLA_FLAGS"] = (
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
+        "--xla_cpu_parallel_codegen_split_count=1"
+    )
 
 import hypothesis
 import jax
@@ -41,11 +42,29 @@ _LONGEST = (
     *("training.loop", "evaluation.evaluate", "training.multihost", "baselines.training", "prediction.predictor"),
     *("embedded.mannequin", "released.evaluation"),
 )
+# What a device computes, against references: JAX_PLATFORMS=cuda python -m pytest -m gpu.
+_OF_A_DEVICE = (
+    *(
+        "body.smpl",
+        "data.resident",
+        "data.virtual_views",
+        "evaluation.metrics",
+        "fitting.jacobian",
+        "fitting.objective",
+    ),
+    *("fitting.solver", "geometry.boxes", "geometry.distances", "geometry.rotations", "hypotheses.hypotheses"),
+    *("hypotheses.kmeans", "hypotheses.quantize", "hypotheses.weights", "losses.best_of_m", "losses.objective"),
+    *("losses.terms", "losses.total", "models.flow", "models.folding", "models.hmr", "models.scores", "released.lloyd"),
+    *("released.losses", "released.network", "released.quantizer"),
+)
 
 
 def pytest_collection_modifyitems(items):
     order = {f"tests.{name}_test": place for place, name in enumerate(_LONGEST)}
+    of_a_device = {f"tests.{name}_test" for name in _OF_A_DEVICE}
     for item in items:
+        if item.module.__name__ in of_a_device:
+            item.add_marker(pytest.mark.gpu)
         if item.module.__name__ in order:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: order.get(item.module.__name__, len(order)))

@@ -88,7 +88,7 @@ def training_example(
     Raises:
       ValueError: a record that cannot be used; the message names its `example_id`.
     """
-    _check(record, needs_keypoints=True)
+    check(record, needs_keypoints=True)
     visible, center, scale = _view(record, rng, occlusion)
     angle, flip = 0.0, False
     if augment:
@@ -131,7 +131,7 @@ def evaluation_example(
     Raises:
       ValueError: a record that cannot be used; the message names its `example_id`.
     """
-    _check(record, needs_keypoints=not with_image)
+    check(record, needs_keypoints=not with_image)
     box = Box(record["box_center"], float(record["box_scale"]), crop_size, 0.0, crop, contrast_stretch)
     example = _crop(record, np.asarray(record["kp2d_input"]), box, with_image)
     labels = {key: np.int32(record[key]) for key in ("occlusion", "gender")}
@@ -230,7 +230,7 @@ def _crop(record: Record, visible: Float[np.ndarray, "24"], box: Box, with_image
     annotated = np.asarray(record["kp2d_valid"], np.float32)
     kp2d = box.points(np.asarray(record["kp2d"])).astype(np.float32)
     turn = Rotation.from_rotvec([0.0, 0.0, box.angle]).as_matrix().astype(np.float32)
-    joints3d, joints3d_valid = _centred(record)
+    joints3d, joints3d_valid = centred(record)
     rotmats = Rotation.from_rotvec(record["pose"]).as_matrix().astype(np.float32)
     rotmats[0] = turn @ rotmats[0]
     example = {
@@ -253,8 +253,11 @@ def _crop(record: Record, visible: Float[np.ndarray, "24"], box: Box, with_image
     return example
 
 
-def _centred(record: Record) -> tuple[Float[np.ndarray, "24 3"], Float[np.ndarray, "24"]]:
-    """3D joints relative to the middle of the hips; without both hips there is no common origin, and none is valid."""
+def centred(record: Record) -> tuple[Float[np.ndarray, "24 3"], Float[np.ndarray, "24"]]:
+    """The 3D joints of a record relative to the middle of the hips, and which are valid.
+
+    Without both hips there is no common origin, and none is valid.
+    """
     hips = list(joints.MIDHIP_J24)
     valid = np.asarray(record["joints3d_valid"], np.float32)
     if not np.all(valid[hips] > 0):
@@ -271,8 +274,12 @@ def _gain(
     return cv2.LUT(image, table[None])
 
 
-def _check(record: Record, needs_keypoints: bool) -> None:
-    """Refuses what would become a NaN or an empty crop later on."""
+def check(record: Record, needs_keypoints: bool) -> None:
+    """Refuses what would become a NaN or an empty crop later on.
+
+    Raises:
+      ValueError: the message names the `example_id` and the feature.
+    """
     for key in ("box_center", "box_scale", "box_center_full", "box_scale_full", "kp2d", "joints3d", "pose", "betas"):
         if not np.all(np.isfinite(record[key])):
             raise ValueError(

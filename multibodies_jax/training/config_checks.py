@@ -31,6 +31,7 @@ RULES: dict[str, config_rules.Rule] = {
     "data.options": config_rules.Path("NAME=VALUE,NAME=VALUE, or an empty text", empty=True),
     "data.contrast_stretch": config_rules.FLAG,
     "data.cached_passes": config_rules.OrNone(config_rules.whole(0, 100_000)),
+    "data.resident": config_rules.FLAG,
     "data.npz_dir": _FOLDER,
     "data.image_dir": _FOLDER,
     "model.num_hypotheses": config_rules.OrNone(config_rules.whole(1, 10_000)),
@@ -123,6 +124,17 @@ def validate(config: Any) -> None:
     _check_network(config)
     _check_weights(config)
     _check_cached_passes(config)
+    if default.optional(config, "data.resident") and (
+        config.data.sets is None
+        or config.model.trunk == "keypoints"
+        or config.data.get("cached_passes")
+        or crop == "spin"
+    ):
+        raise ValueError(
+            "config.data.resident keeps image sets on the device and crops them there: it needs image sets in "
+            "config.data.sets, a config.model.trunk that reads images, config.data.crop='exact' and no "
+            "config.data.cached_passes."
+        )
     if default.optional(config, "optim.schedule") == "step" and config.optim.decay_step is None:
         raise ValueError(
             "config.optim.schedule='step' needs the step of the decay: config.optim.decay_step, at least 1."

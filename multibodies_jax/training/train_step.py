@@ -53,7 +53,7 @@ def make_train_step(
     inputs_of, own_config = setup.training_inputs(config, num_hypotheses, bodies), network.own(config)
     score_head = setup.score_head(config, num_hypotheses)
     mode0 = config.loss.mode0 and num_hypotheses > 1 and not network.exchangeable
-    resident = bool(config.data.sets is None or config.data.get("cached_passes"))
+    resident = config.data.sets is None or config.data.get("cached_passes") or config.data.get("resident")
 
     def train_step(
         state: TrainState, batch: Any, key: Array, bodies: setup.Bodies
@@ -98,7 +98,7 @@ def make_train_step(
         # Gradient, the mean over the parts of the batch.
         keys = jax.random.split(jax.random.fold_in(key, state.step), config.train.accumulate)
         _, gradient, batch_stats, metrics = accumulated_gradient(
-            loss_fn, state.params, state.batch_stats, batch, keys, whole=resident
+            loss_fn, state.params, state.batch_stats, batch, keys, whole=bool(resident)
         )
 
         # Update of the parameters and of their running mean.

@@ -1,4 +1,4 @@
-"""The training data of a config as batches: people seen by virtual cameras, image sets, or cached features of them."""
+"""The training data of a config as batches: people seen by virtual cameras, image sets, also on the device, or features."""
 
 import functools
 import hashlib
@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from configs import default
 from multibodies_jax.batch import Batch, Inputs, batch_of, inputs_of
-from multibodies_jax.data import augment, pipeline, sources, virtual_views
+from multibodies_jax.data import augment, pipeline, resident, sources, virtual_views
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, feature_cache, initialization, setup
 
@@ -27,7 +27,8 @@ class Data(flax.struct.PyTreeNode):
     """Where batches come from.
 
     Attributes:
-      resident: what stays on the device: all people, for virtual cameras, or a batch of all cached features; else None.
+      resident: what stays on the device: all people, for virtual cameras, all images, or a batch of all cached features;
+        else None.
       example: two inputs, for shapes.
       batches: host rows, stacked, with `get_state` and `set_state`; None where everything is resident.
       prepare: (batch or `resident`, key) -> the batch of one step; part of the jitted step.
@@ -44,14 +45,16 @@ def open_data(
 ) -> Data:
     """Opens the training data of a config.
 
-    They are people seen by virtual cameras, a mixture of image sets, or, with `data.cached_passes`, what the trunk of
-    the stage's `source` makes of that mixture.
+    They are people seen by virtual cameras, a mixture of image sets, which `data.resident` keeps on the device, or, with
+    `data.cached_passes`, what the trunk of the stage's `source` makes of that mixture.
     """
     if config.data.get("cached_passes"):
         assert source is not None  # `config_checks.validate` asks for config.init.
         return _cached(config, bodies, batch_size, source)
     if config.data.sets is None:
         return _virtual(config, bodies, batch_size)
+    if default.optional(config, "data.resident"):
+        return _resident(config, batch_size)
     return stored_data(config, batch_size, seed)
 
 
@@ -91,7 +94,7 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
             occlusion=config.data.occlusion,
             augment=config.data.augment != "none",
             with_image=config.model.trunk != "keypoints",
-            strength=augment.SPIN if config.data.augment == "spin" else augment.MILD,
+            strength=_strength(config),
             crop=default.optional(config, "data.crop"),
             contrast_stretch=default.optional(config, "data.contrast_stretch"),
         )
@@ -108,6 +111,31 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
     )
     example = inputs_of(pipeline.collate([make_example(opened[0][0], np.random.default_rng(0))] * 2))
     return Data(None, jax.tree.map(jnp.asarray, example), batches, lambda batch, key: batch)
+
+
+def _resident(config: Any, batch_size: int) -> Data:
+    """Image sets that stay on the device, augmented there."""
+    settings = resident.Settings(
+        config.model.crop_size, config.data.occlusion, _strength(config), augment=config.data.augment != "none"
+    )
+    names = tuple(sources.source_name(config, one.strip()) for name in config.data.sets for one in name.split(","))
+    held = (str(config.data.dir), tuple(config.data.sets), names, tuple(config.data.weights), settings)
+    if held not in _held:  # Every stage of a training asks for the same images.
+        _held.clear()
+        opened = [sources.open_source(config, name, "train") for name in config.data.sets]
+        _held[held] = resident.load(opened, config.data.weights, settings)
+    stored = _held[held]
+    views = batch_size // config.train.accumulate
+    shapes = jax.eval_shape(lambda stored, key: resident.draw(stored, key, 2, settings), stored, jax.random.key(0))
+    example = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes.inputs)
+    return Data(stored, example, None, lambda stored, key: resident.draw(stored, key, views, settings))
+
+
+_held: dict[tuple, resident.Stored] = {}
+
+
+def _strength(config: Any) -> augment.Strength:
+    return augment.SPIN if config.data.augment == "spin" else augment.MILD
 
 
 def _cached(config: Any, bodies: setup.Bodies, batch_size: int, source: initialization.Source) -> Data:

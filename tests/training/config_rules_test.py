@@ -61,6 +61,7 @@ def every_field():
     config = default.add_fitting_factors(default.add_authors_fields(default.of("smpl_mdn:demo"))).unlock()
     config.cvae = default.of("smpl_cvae:demo").cvae
     config.data.cached_passes = config_dict.placeholder(int)
+    config.data.resident = False
     return config
 
 
