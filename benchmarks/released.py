@@ -348,8 +348,9 @@ def _device() -> str:
     asked = subprocess.run(
         [sys.executable, "-c", "import jax; print(jax.default_backend())"],
         stdout=subprocess.PIPE,
-        text=True,
         check=True,
+        text=True,
+        encoding="utf-8",
     )
     return "cpu" if asked.stdout.strip() == "cpu" else "gpu"
 
