@@ -44,8 +44,8 @@ def _for_gpu(c: Any) -> Any:
     c.data.options = "num_people=30000,num_train=40000"
 
     c.model.crop_size = 112
-    c.model.width = 64
-    c.model.hidden = 256
+    c.model.width = 48
+    c.model.hidden = 128
     c.model.dtype = "bfloat16"
 
     c.flow.width = 160
