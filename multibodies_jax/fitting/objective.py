@@ -125,6 +125,11 @@ def project(
     return cameras.project_crop(points, camera(body), focal)
 
 
+def geman_mcclure(squared: Float[Array, "*b"], cut: float) -> Float[Array, "*b"]:
+    """rho(e) = e / (1 + e / cut) of squared errors e: e itself near 0, half of `cut` at `cut`, and never more than `cut`."""
+    return squared / (1 + squared / cut)
+
+
 def move(body: Body, step: Float[Array, "N 85"]) -> Body:
     """Bodies after a step."""
     turns = rotations.axis_angle_to_matrix(step[:, :72].reshape(-1, 24, 3))
@@ -142,7 +147,7 @@ def terms_and_joints(
     """The objective without the prior, and X, which the prior scores; `anchor` is R0."""
     points = smpl.joints(joint_model, body.rotmats, body.betas)
     error = _squared_error(project(points, body, keypoints.focal), keypoints, weights)
-    data = 0.5 * jnp.sum(keypoints.confidence * error / (1 + error / CUT), axis=-1)
+    data = 0.5 * jnp.sum(keypoints.confidence * geman_mcclure(error, CUT), axis=-1)
     pull = jnp.sum((body.rotmats[:, 1:] - anchor[:, 1:]) ** 2, axis=(1, 2, 3))
     X = _einsum("nka,nab->nkb", points - centring.midhip(points)[:, None], body.rotmats[:, 0])
     return data + weights.shape * jnp.sum(body.betas**2, axis=-1) + weights.anchor * pull, X.reshape(-1, 72)

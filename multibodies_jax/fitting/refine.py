@@ -144,7 +144,7 @@ def _fit_from_mean_pose(
     rotmats = jnp.broadcast_to(mean.rotmats[None], (T, 24, 3, 3)).at[:, 0].set(roots)
     betas = jnp.broadcast_to(mean.betas[None], (T, 10))
     points = smpl.joints(joint_model, rotmats, betas)
-    place = jax.vmap(jax.vmap(_camera_over, (0, None, None)), (None, 0, None))
+    place = jax.vmap(jax.vmap(camera_over, (0, None, None)), (None, 0, None))
     rotmats, betas = (jnp.broadcast_to(x[None], (B, *x.shape)) for x in (rotmats, betas))
     start = _one_axis(objective.with_camera(rotmats, betas, place(points, keypoints, mean.cam)))
     of_rows = _for_each(keypoints, T)
@@ -161,7 +161,7 @@ def _fit_from_mean_pose(
     return hypotheses_lib.pick(fitted, jnp.argmin(value.reshape(B, T), axis=1)[:, None])
 
 
-def _camera_over(
+def camera_over(
     points: Float[Array, "24 3"], keypoints: objective.Keypoints, otherwise: Float[Array, "3"]
 ) -> Float[Array, "3"]:
     """The camera under which the joints that are seen have the keypoints' mean and size, in closed form.

@@ -44,8 +44,8 @@ def log_prob_of(numpy):
 log_prob = jax.tree_util.Partial(log_prob_of(jnp))
 
 
-def points(body, rotmats, betas):
-    """J24 of one body, float64, through its vertices."""
+def points(body, rotmats, betas, rows=None):
+    """Regressed joints of one body, float64, through its vertices; by default J24."""
     features = (rotmats[1:] - np.eye(3)).ravel()
     shaped = body["v_template"] + body["shapedirs"] @ betas
     rest = body["J_regressor"] @ shaped
@@ -56,7 +56,7 @@ def points(body, rotmats, betas):
         place.append(place[parent] + world[parent] @ (rest[j] - rest[parent]))
     local = shaped + body["posedirs"] @ features
     carried = [local @ R.T + (p - R @ r) for R, p, r in zip(world, place, rest, strict=True)]
-    return regressor() @ np.einsum("vk,kva->va", body["weights"], np.array(carried))
+    return (regressor() if rows is None else rows) @ np.einsum("vk,kva->va", body["weights"], np.array(carried))
 
 
 def value(start, step, anchor, keypoints, confidence, weights=WEIGHTS, focal=5000 / 112):
