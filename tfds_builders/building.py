@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from typing import Any, ClassVar, cast
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
-from tensorflow_datasets.core import constants
+from tensorflow_datasets.core import constants, shuffle
 
 from multibodies_jax import io, untrusted
 from tfds_builders import workers
@@ -121,7 +122,7 @@ class BaseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 return
             _remove_remains(pathlib.Path(self.data_path).parent)
             kwargs["file_format"] = "array_record"
-            with workers.pool(self.num_processes) as self.map, _quiet_tfds():
+            with workers.pool(self.num_processes) as self.map, _quiet_tfds(), _kept_in_memory():
                 super().download_and_prepare(**kwargs)
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
@@ -274,6 +275,17 @@ def _errors_explained(builder: BaseBuilder) -> Iterator[None]:
             f"{builder.info.full_name} could not be written to {root}: {e}. {free}; free some space or use another "
             f"data_dir. {builder.LEFT}"
         ) from e
+
+
+@contextlib.contextmanager
+def _kept_in_memory() -> Iterator[None]:
+    """Splits are in memory until they are written. Above 1,000 MiB TFDS would put them into files that TensorFlow opens,
+    which nobody needs to install, and would read them back whole, too."""
+    most, shuffle.MAX_MEM_BUFFER_SIZE = shuffle.MAX_MEM_BUFFER_SIZE, sys.maxsize
+    try:
+        yield
+    finally:
+        shuffle.MAX_MEM_BUFFER_SIZE = most
 
 
 @contextlib.contextmanager
