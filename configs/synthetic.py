@@ -35,7 +35,11 @@ def get_config(machine: str = "cpu") -> Any:
 
 
 def _for_gpu(c: Any) -> Any:
-    """A wider trunk on crops of 112 pixels; the images stay on the device, because no processor feeds it as fast."""
+    """A wider trunk on crops of 112 pixels; the images stay on the device, because no processor feeds it as fast.
+
+    One H200 makes 168 steps per second of stage one and 135 with M = 100 (43,000 and 34,500 images per second), and compiles
+    each for 35 s.
+    """
     c.unlock()
     c.data.resident = (
         True  # Keep all images on the device and augment them there (`data/resident.py`); from 2 GiB free.
@@ -50,10 +54,11 @@ def _for_gpu(c: Any) -> Any:
 
     c.flow.width = 160
 
-    c.stage1.steps = 8000
+    c.stage1.steps = 16000
     c.stage1.batch = 256
 
-    c.train.steps = 5000
+    c.train.steps = 12000
     c.train.batch = 256
-    c.train.checkpoint_every = 1000
+    c.train.checkpoint_every = 4000
+    c.train.log_every = 200
     return c

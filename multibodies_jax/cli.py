@@ -174,9 +174,10 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, li
             flags.DEFINE_float(flag.name, None, flag.help, flag_values=values)
         elif flag.name in ("distributed", "refine"):
             flags.DEFINE_bool(flag.name, flag.name == "refine", flag.help, flag_values=values)
+    _check_config_file(arguments)
     try:
         rest = values(arguments)
-    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, OSError, flags.Error) as error:
+    except Exception as error:  # A config is a program of the user's, and may raise anything.
         raise _RefusedError(
             f"{_text(error)}\nFields are explained in configs/default.py, and those of single configs in these (all: docs/reference/config.md); "
             f"`{program} --help` lists the flags."
@@ -190,6 +191,20 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, li
             f"unknown arguments {paths}: values are set with --config.FIELD=VALUE; see `{program} --help`."
         )
     return values, paths
+
+
+def _check_config_file(arguments: Sequence[str]) -> None:
+    """Refuses a file that is no program, like the config.json of a work directory, before it is run as one."""
+    for place, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config"):
+            name = (value if equals else "".join(arguments[place + 1 : place + 2])).partition(":")[0]
+            if pathlib.Path(name).is_file() and not name.endswith(".py"):
+                raise _RefusedError(
+                    f"--config={name}: a config is a Python file, configs/NAME.py. What a work directory was trained with "
+                    "stands in its config.json: give the config that it was made with and the same fields, for a trained one "
+                    "with --mode=evaluate."
+                )
 
 
 def _modern(argv: Sequence[str]) -> list[str]:

@@ -47,6 +47,20 @@ def called(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", '{"seed": null}', "a config is a Python file.*--mode=evaluate"),
+        ("mine.py", "from nowhere import base", "No module named 'nowhere'"),
+        ("mine.py", "get_config = null", "name 'null' is not defined"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused(name, content, message, tmp_path, capsys):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert cli.main(["train", f"--config={tmp_path / name}"]) == 2
+    assert re.search(message, capsys.readouterr().err, re.DOTALL)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--config.model.num_hypothesis=5"], "num_hypothesis"),
