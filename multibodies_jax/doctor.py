@@ -67,13 +67,46 @@ def viewer(body: str) -> Iterator[Finding]:
 
 
 def device(body: str) -> Iterator[Finding]:
-    """What JAX computes on."""
+    """What JAX computes on, and how exactly; or that it does not use an accelerator which is there."""
     import jax
 
     devices = jax.devices()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    kind = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
-    yield Finding("ok", "device", f"{kind}, {cores} processor cores")
+    platform_name, driver = devices[0].platform, _nvidia_driver()
+    kind = f"{len(devices)} x {devices[0].device_kind} ({platform_name}), {cores} processor cores"
+    if platform_name == "gpu" and driver:
+        kind += f", NVIDIA driver {driver}"
+    yield Finding("ok", "device", kind)
+    trunks = {"gpu": "TF32 where the card has it", "tpu": "bfloat16 products"}.get(platform_name, "float32")
+    yield Finding(
+        "ok",
+        "precision",
+        f"trunks: {trunks} (config.model.dtype=bfloat16 halves them); bodies, losses, prior and quantizer: full float32",
+    )
+    for remedy in _unused(platform_name, driver):
+        yield Finding("note", "accelerator", "one is there and JAX does not use it", remedy)
+
+
+NVIDIA_DRIVER = pathlib.Path("/proc/driver/nvidia/version")
+DEVICE_FILES = pathlib.Path("/dev")
+
+
+def _nvidia_driver() -> str:
+    """The version of NVIDIA's driver, empty where there is none."""
+    try:
+        words = NVIDIA_DRIVER.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return ""
+    return next((word for word in words if word[:1].isdigit() and word.count(".") >= 1), "of an unknown version")
+
+
+def _unused(platform_name: str, driver: str) -> Iterator[str]:
+    """What to install for each kind of accelerator that is there and not used."""
+    asked = f" (JAX_PLATFORMS is {os.environ['JAX_PLATFORMS']!r})" if os.environ.get("JAX_PLATFORMS") else ""
+    if driver and platform_name != "gpu":
+        yield f"pip install -e .[cuda13], or .[cuda12] for a driver before 580; this one is {driver}{asked}"
+    if platform_name != "tpu" and (any(DEVICE_FILES.glob("accel[0-9]*")) or any(DEVICE_FILES.glob("vfio/[0-9]*"))):
+        yield f"on a TPU: pip install -e .[tpu]{asked}"
 
 
 def body_files(body: str) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import pathlib
+import re
 import tomllib
 
 import pytest
@@ -80,7 +81,7 @@ def test_one_broken_check_does_not_hide_the_others(monkeypatch):
         raise ImportError("no such library")
 
     monkeypatch.setattr(doctor, "CHECKS", [broken, doctor.device])
-    first, second = doctor.examine()
+    first, second, *_ = doctor.examine()
     assert (first.state, first.what) == ("missing", "broken") and "ImportError: no such library" in first.text
     assert second.state == "ok"
 
@@ -103,3 +104,30 @@ def test_without_viser_its_command_is_named(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", version)
     (found,) = doctor.viewer("")
     assert found.state == "note" and found.remedy == 'pip install "viser>=1.1"'
+
+
+@pytest.mark.parametrize(
+    ("version", "tpu", "remedies"),
+    [
+        (None, None, []),
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.10  Wed",
+            None,
+            [r"\.\[cuda13\].*this one is 570.86.10"],
+        ),
+        (None, "accel0", [r"pip install -e .\[tpu\]"]),
+    ],
+)
+def test_an_accelerator_that_is_not_used_is_reported(version, tpu, remedies, monkeypatch, tmp_path):
+    (tmp_path / "dev").mkdir()
+    if version:
+        (tmp_path / "version").write_text(version, encoding="utf-8")
+    if tpu:
+        (tmp_path / "dev" / tpu).touch()
+    monkeypatch.setattr(doctor, "NVIDIA_DRIVER", tmp_path / "version")
+    monkeypatch.setattr(doctor, "DEVICE_FILES", tmp_path / "dev")
+    found = list(doctor.device(""))
+    assert [finding.what for finding in found[:2]] == ["device", "precision"] and "float32" in found[1].text
+    assert [finding.state for finding in found[2:]] == ["note"] * len(remedies)
+    for finding, remedy in zip(found[2:], remedies, strict=True):
+        assert re.search(remedy, finding.remedy)

@@ -302,7 +302,9 @@ def test_an_error_leaves_nothing_and_other_sets_untouched(tmp_path, no_workers):
     )
 
 
-def test_a_split_larger_than_the_buffer_of_tfds_is_built_without_tensorflow(people_dir, tmp_path, no_workers, monkeypatch):
+def test_a_split_larger_than_the_buffer_of_tfds_is_built_without_tensorflow(
+    people_dir, tmp_path, no_workers, monkeypatch
+):
     monkeypatch.setattr(building.shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
     large = tfds_builders.source("synthetic_poses", "train", tmp_path, **TINY_PEOPLE)
     assert_same(records(large), records(tfds_builders.source("synthetic_poses", "train", people_dir, **TINY_PEOPLE)))
