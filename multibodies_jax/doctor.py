@@ -193,7 +193,7 @@ def examine(body: str = "") -> list[Finding]:
         try:
             found += check(body)
         except Exception as error:  # A broken installation breaks in any way, and the other checks still count.
-            text = f"cannot be checked ({type(error).__name__}: {error})"
+            text = programs.device_problem(error) or f"cannot be checked ({type(error).__name__}: {error})"
             found.append(Finding("missing", check.__name__, text, "make (or: pip install -e .)"))
     return found
 

@@ -64,12 +64,38 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
 
 def unexpected(error: Exception, folder: pathlib.Path | None = None) -> str:
     """The message of an error that nothing expected; its traceback is written as `keep_traceback` does."""
+    if explained := device_problem(error):
+        return f"error: {explained}{keep_traceback(folder)}"
     what = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
     return (
         f"error: {what}\nThis error is not one that was thought of: it is a fault of the program, or an input is damaged in "
         "a way that it does not know. Try the same command with an input that worked before; if that stops too, report the "
         f"fault with the file of the traceback.{keep_traceback(folder)}"
     )
+
+
+def device_problem(error: Exception) -> str:
+    """What is wrong with the device that JAX computes on, and what to do; empty where the error is about something else."""
+    text = f"{error}"
+    if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+        first = text.strip().partition("\n")[0][:200]
+        return (
+            f"the device's memory is full ({first}). Halve the batch until it fits: --config.train.batch, --config.stage1.batch, "
+            "--config.flow.batch, or --config.eval.batch; --config.train.accumulate=2 computes the same batch in two parts. "
+            "What other programs hold on the device counts, and so do images that stay there (--config.data.resident=False)."
+        )
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    if not asked or asked == "cpu" or "jax" not in sys.modules:
+        return ""
+    try:
+        sys.modules["jax"].devices()
+    except Exception as missing:  # JAX raises what its plugins raise, also errors without a text.
+        return (
+            f"JAX_PLATFORMS={asked} asks for a device that JAX cannot use ({str(missing) or type(missing).__name__}). Install its part of "
+            "JAX (pip install -e .[cuda13], .[cuda12] or .[tpu]; `multibodies doctor` says which driver is there), or unset "
+            "JAX_PLATFORMS, or set it to cpu."
+        )
+    return ""
 
 
 def keep_traceback(folder: pathlib.Path | None = None) -> str:

@@ -150,3 +150,23 @@ def test_every_program_has_the_net():
         for each in node.decorator_list
     ]
     assert decorators == ["programs.guarded"]
+
+
+def test_a_device_without_memory_is_told_with_what_to_halve(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    error = RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.\nmore")
+    told = programs.unexpected(error, tmp_path)
+    assert told.startswith("error: the device's memory is full (RESOURCE_EXHAUSTED: Out of memory")
+    assert "--config.train.accumulate=2" in told and "more" not in told and "fault of the program" not in told
+    assert "fault of the program" in programs.unexpected(RuntimeError("another"), tmp_path)
+
+
+def test_an_accelerator_that_was_asked_for_and_is_missing_is_told(tmp_path, monkeypatch):
+    class Jax:
+        def devices(self):
+            raise AssertionError
+
+    monkeypatch.setitem(sys.modules, "jax", Jax())
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    told = programs.unexpected(AssertionError(), tmp_path)
+    assert "JAX_PLATFORMS=cuda asks for a device that JAX cannot use (AssertionError)" in told and "cuda13" in told

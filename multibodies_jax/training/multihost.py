@@ -5,10 +5,14 @@ checkpoints are written by all together. Folders must be on a disk that all see.
 """
 
 import os
+import socket
+import time
 from collections.abc import Callable
 
 import jax
 from jax.experimental import multihost_utils
+
+MOST_SECONDS = 300.0  # That processes wait for each other at the start.
 
 
 def initialize() -> None:
@@ -23,12 +27,93 @@ def initialize() -> None:
     numbers = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
     try:
         num_processes, process_id = (int(number) if number else None for number in numbers)
+        address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+        if address and num_processes is not None and process_id is not None:
+            meet(address, num_processes, process_id, MOST_SECONDS)
         jax.distributed.initialize(num_processes=num_processes, process_id=process_id)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"--distributed found no other processes ({error}). Start one process per host under Slurm, Open MPI or on a "
             "TPU pod, or set JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES and JAX_PROCESS_ID for each."
         ) from error
+
+
+def meet(address: str, num_processes: int, process_id: int, seconds: float) -> None:
+    """Returns when all processes are there; JAX would end a process that waits for a missing one with a crash.
+
+    The first process listens at the address until each of the others has said its number, answers them all, and leaves the
+    port to JAX.
+
+    Args:
+      address: host:port of the first process.
+      num_processes: how many take part.
+      process_id: of this one, from 0.
+      seconds: the longest wait.
+
+    Raises:
+      ValueError: the address or the number cannot be, or somebody did not come in time; the message says who.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"JAX_COORDINATOR_ADDRESS={address!r} is not HOST:PORT")
+    if not 0 <= process_id < num_processes:
+        raise ValueError(f"JAX_PROCESS_ID={process_id} is not from 0 to {num_processes - 1} (JAX_NUM_PROCESSES - 1)")
+    end = time.monotonic() + seconds
+    if process_id == 0:
+        _wait_for_others(int(port), num_processes, end)
+    else:
+        _report_to_first(host, int(port), process_id, end)
+
+
+def _wait_for_others(port: int, num_processes: int, end: float) -> None:
+    came: dict[int, socket.socket] = {}
+    try:
+        with socket.create_server(("", port), backlog=num_processes) as server:
+            while missing := sorted(set(range(1, num_processes)) - set(came)):
+                try:
+                    server.settimeout(_left(end))
+                    connection, _ = server.accept()
+                    connection.settimeout(min(_left(end), 5.0))
+                    number = connection.recv(16).decode("ascii", "replace").strip()
+                except OSError:  # Too late, or one that said nothing; the others may still come.
+                    if time.monotonic() >= end:
+                        raise ValueError(
+                            f"process {', '.join(map(str, missing))} of {num_processes} did not come"
+                        ) from None
+                    continue
+                if number.isdigit() and int(number) in missing:
+                    came[int(number)] = connection
+                else:
+                    connection.close()
+        for connection in came.values():
+            connection.sendall(b"go")
+            connection.recv(1)  # Until the other side has closed: then the port is free at once.
+    except OSError as error:
+        raise ValueError(f"this process cannot listen at port {port}: {error}") from error
+    finally:
+        for connection in came.values():
+            connection.close()
+
+
+def _report_to_first(host: str, port: int, process_id: int, end: float) -> None:
+    while True:
+        try:
+            with socket.create_connection((host, port), timeout=_left(end)) as connection:
+                connection.sendall(f"{process_id}\n".encode())
+                connection.settimeout(_left(end))
+                if connection.recv(2) == b"go":
+                    return
+        except socket.gaierror as error:
+            raise ValueError(f"there is no host {host!r} ({error})") from error
+        except OSError:
+            pass  # Not there yet.
+        if time.monotonic() >= end:
+            raise ValueError(f"the first process at {host}:{port} did not answer, or others did not come")
+        time.sleep(0.2)
+
+
+def _left(end: float) -> float:
+    return max(end - time.monotonic(), 0.01)
 
 
 def is_first() -> bool:

@@ -1,16 +1,19 @@
 """Two processes train as one does, and one of them alone writes."""
 
+import concurrent.futures
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
 from typing import Any
 
 import numpy as np
+import pytest
 
 from multibodies_jax.data import sources
-from multibodies_jax.training import checkpoints, logs, loop
+from multibodies_jax.training import checkpoints, logs, loop, multihost
 from tests.helpers import tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -70,3 +73,48 @@ def test_without_other_processes_the_message_says_how_to_start_them(tmp_path):
     variables = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")} | {"JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 2 and "JAX_COORDINATOR_ADDRESS" in done.stderr and "Traceback" not in done.stderr
+
+
+def _meet(port, process_id, seconds=5.0, num_processes=3):
+    try:
+        multihost.meet(f"localhost:{port}", num_processes, process_id, seconds)
+    except ValueError as error:
+        return str(error)
+    return "met"
+
+
+def _free_port():
+    with socket.create_server(("localhost", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("come", "seconds", "told"),
+    [
+        ((0, 1, 2), 5.0, {0: "met", 1: "met", 2: "met"}),
+        ((0, 2), 0.5, {0: "process 1 of 3 did not come", 2: "did not answer, or others did not come"}),
+        ((1,), 0.3, {1: "the first process at localhost:.* did not answer"}),
+    ],
+)
+def test_processes_wait_for_each_other_and_say_who_is_missing(come, seconds, told):
+    port = _free_port()
+    with concurrent.futures.ThreadPoolExecutor(3) as threads:
+        answers = {i: threads.submit(_meet, port, i, seconds) for i in come}
+        for number, answer in answers.items():
+            assert re.search(told[number], answer.result())
+    with socket.create_server(("", port)):
+        pass  # The port is free for JAX.
+
+
+@pytest.mark.parametrize(
+    ("address", "number", "message"),
+    [
+        ("localhost", 0, "is not HOST:PORT"),
+        ("localhost:99999", 0, "is not HOST:PORT"),
+        ("localhost:80", 3, "JAX_PROCESS_ID=3 is not from 0 to 2"),
+        ("no.such.host.invalid:80", 1, "there is no host 'no.such.host.invalid'"),
+    ],
+)
+def test_addresses_and_numbers_that_cannot_be_are_refused(address, number, message):
+    with pytest.raises(ValueError, match=message):
+        multihost.meet(address, 3, number, 0.5)
