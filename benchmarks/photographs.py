@@ -22,8 +22,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from multibodies_jax.embedded import photographs
-from multibodies_jax.evaluation import metrics
-from multibodies_jax.geometry import boxes, cameras, joints
+from multibodies_jax.evaluation import diagnostics
+from multibodies_jax.geometry import boxes, image_cameras, joints
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.prediction import people, predict, prediction_file, predictor, pretrained
 from multibodies_jax.training import setup
@@ -125,7 +125,7 @@ def errors(
     groups = {"seen": seen, "withheld": (keypoints[:, 2] > 0) & ~seen}
     points = record["all_joints24"] + (record["all_midhip"] + record["all_translation"])[:, None]
     intrinsics = np.broadcast_to(record["intrinsics"], (len(points), 3, 3))
-    pixels = np.asarray(cameras.project(jnp.asarray(points), jnp.asarray(intrinsics)))
+    pixels = np.asarray(image_cameras.project(jnp.asarray(points), jnp.asarray(intrinsics)))
     placed = place(mean_body, keypoints[:, :2], seen)
     found = {}
     for group, which in groups.items():
@@ -147,7 +147,7 @@ def spreads_mm(record: prediction_file.Record) -> dict[str, tuple[float, float]]
     points = record["all_joints24"]
     around = (points, points - points[:, _CENTRE].mean(axis=1, keepdims=True))
     uniform = jnp.full((1, len(points)), 1 / len(points))
-    per_joint = [np.asarray(metrics.joint_spread_mm(jnp.asarray(p)[None], uniform))[0] for p in around]
+    per_joint = [np.asarray(diagnostics.joint_spread_mm(jnp.asarray(p)[None], uniform))[0] for p in around]
     groups = {"legs, unseen (knees, ankles)": LEGS, "right arm, seen (shoulder, elbow, wrist)": ARM}
     at = {group: [joints.J24.index(name) for name in names] for group, names in groups.items()}
     return {group: (float(per_joint[0][i].mean()), float(per_joint[1][i].mean())) for group, i in at.items()}

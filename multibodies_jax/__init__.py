@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from multibodies_jax.body.body_files import load as load_body
     from multibodies_jax.body.smpl import SmplModel, contract, joints, mesh
     from multibodies_jax.evaluation.evaluate import evaluate
-    from multibodies_jax.evaluation.metrics import align, mpjpe_mm, pa_mpjpe_mm, vertex_error_mm
+    from multibodies_jax.evaluation.metrics import mpjpe_mm, pa_mpjpe_mm, vertex_error_mm
     from multibodies_jax.fitting.refine import refine
     from multibodies_jax.geometry.cameras import project_crop
+    from multibodies_jax.geometry.procrustes import align
     from multibodies_jax.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle, rot6d_to_matrix
     from multibodies_jax.hypotheses.hypotheses import Hypotheses, decode, pick
     from multibodies_jax.hypotheses.quantize import Quantized, select
@@ -82,7 +83,7 @@ _PLACES = {
     "Predictor": "prediction.predictor:Predictor",
     "Quantized": "hypotheses.quantize:Quantized",
     "SmplModel": "body.smpl:SmplModel",
-    "align": "evaluation.metrics:align",
+    "align": "geometry.procrustes:align",
     "axis_angle_to_matrix": "geometry.rotations:axis_angle_to_matrix",
     "contract": "body.smpl:contract",
     "decode": "hypotheses.hypotheses:decode",

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax import io
 from multibodies_jax.data import occlusion
-from multibodies_jax.geometry import boxes, cameras
+from multibodies_jax.geometry import boxes, image_cameras
 from tfds_builders import archives, building
 
 _MAX_PROJECTION_PX = 0.1  # float32 annotations of one camera agree far better. A builder's `LENS_PX` is allowed on top.
@@ -215,8 +215,8 @@ def _fit(
     weights: Float[Array, "24"],
 ) -> tuple[Float[Array, "3"], Float[Array, "3 3"]]:
     """Translation and intrinsics of the crop's camera that shows 3D joints best over their keypoints."""
-    _, K = cameras.crop_camera_to_full(jnp.array([1.0, 0.0, 0.0]), box_center, box_scale)
-    return cameras.translation_from_keypoints(points, keypoints_px, weights, K), K
+    _, K = image_cameras.crop_camera_to_full(jnp.array([1.0, 0.0, 0.0]), box_center, box_scale)
+    return image_cameras.translation_from_keypoints(points, keypoints_px, weights, K), K
 
 
 def _project(points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:

@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from multibodies_jax import io, untrusted
-from multibodies_jax.body import smpl
+from multibodies_jax.body import mesh_points, smpl
 from multibodies_jax.body.smpl import SmplModel
-from multibodies_jax.geometry import joints
 
 ASSETS = Path(__file__).parent / "assets"
 _EMBEDDED_BODY, _EMBEDDED_COMPANIONS, _CHECKSUMS = "mannequin.npz", "companions.npz", "SHA256SUMS"
@@ -80,7 +79,7 @@ class BodyFiles:
         The authors' code builds only these in training; its vertex loss is their mean.
         """
         weights = np.concatenate([np.asarray(self.smpl.J_regressor), self.j49_regressor])
-        return np.union1d(np.nonzero(weights > 1e-9)[1], list(joints.LANDMARK_VERTICES.values()))
+        return np.union1d(np.nonzero(weights > 1e-9)[1], list(mesh_points.LANDMARK_VERTICES.values()))
 
     def gendered(self, gender: str) -> SmplModel:
         """The male, female or neutral body, read when it is asked for; the embedded mannequin has one for all.
@@ -159,8 +158,8 @@ def _assemble(
     description: str,
 ) -> BodyFiles:
     extra, h36m = _regressor(_EXTRA_FILE, extra, 9), _regressor(_H36M_FILE, h36m, 17)
-    landmarks = np.eye(_NUM_VERTS, dtype=np.float32)[list(joints.LANDMARK_VERTICES.values())]
-    j49 = np.concatenate([np.asarray(model.J_regressor), landmarks, extra])[joints.J49_FROM_54]
+    landmarks = np.eye(_NUM_VERTS, dtype=np.float32)[list(mesh_points.LANDMARK_VERTICES.values())]
+    j49 = np.concatenate([np.asarray(model.J_regressor), landmarks, extra])[mesh_points.J49_FROM_54]
     pose, shape, cam = (
         _vector(f"{name} of {_MEAN_FILE}", value, size)
         for name, value, size in zip(("pose", "shape", "cam"), mean, (144, 10, 3), strict=True)

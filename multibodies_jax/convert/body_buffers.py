@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from multibodies_jax.body import body_files
+from multibodies_jax.body import body_files, mesh_points
 from multibodies_jax.convert import placing
 from multibodies_jax.convert.torch_reader import Tensor
-from multibodies_jax.geometry import joints
 
 _TOLERANCE = 1e-4  # Metres, and shares: the same file in another precision.
 _ROOT = 2**32 - 1  # The parent of the root in SMPL's files: -1 as an unsigned number.
@@ -20,9 +19,9 @@ def buffers(files: body_files.BodyFiles) -> dict[str, np.ndarray]:
     Their checkpoints have the regressor of their own file `J_regressor.npz`; here it is the body's.
     """
     smpl, j49 = files.smpl, np.asarray(files.j49_regressor)
-    landmarks = np.array(list(joints.LANDMARK_VERTICES.values()), np.int64)
+    landmarks = np.array(list(mesh_points.LANDMARK_VERTICES.values()), np.int64)
     stack = np.zeros((54, j49.shape[1]), np.float32)
-    stack[joints.J49_FROM_54] = j49  # What the 49 leave out of SMPL's 24 and the landmarks is set next.
+    stack[mesh_points.J49_FROM_54] = j49  # What the 49 leave out of SMPL's 24 and the landmarks is set next.
     stack[:24], stack[24:45] = np.asarray(smpl.J_regressor), np.eye(j49.shape[1], dtype=np.float32)[landmarks]
     parents = np.array(smpl.parents, np.int64)
     floats = {

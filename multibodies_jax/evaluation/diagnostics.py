@@ -21,7 +21,7 @@ def diagnose(
     """
     target, seen = batch.target, batch.inputs.kp2d_input > 0
     m = hyps.log_prior.shape[1]
-    spread = metrics.joint_spread_mm(hyps.joints24, jnp.full(hyps.log_prior.shape, 1.0 / m))
+    spread = joint_spread_mm(hyps.joints24, jnp.full(hyps.log_prior.shape, 1.0 / m))
     return {
         "spread_visible_mm": _mean_where(spread, seen),
         "spread_hidden_mm": _mean_where(spread, ~seen),
@@ -36,6 +36,28 @@ def diagnose(
     }
 
 
+def joint_spread_mm(joints24: Float[Array, "B M J 3"], weights: Float[Array, "B M"]) -> Float[Array, "B J"]:
+    """Mean distance of each joint from its mean over the hypotheses, with weights that sum to 1."""
+    mean = jnp.einsum("bm,bmja->bja", weights, joints24, precision="highest")
+    distance = metrics.known_distance(joints24, mean[:, None])
+    return 1000.0 * jnp.einsum("bm,bmj->bj", weights, distance, precision="highest")
+
+
+def reprojection_px(
+    projected: Float[Array, "B M K 2"],
+    kp2d: Float[Array, "B K 2"],
+    valid: Float[Array, "B K"],
+    crop_px: float = 224.0,
+) -> Float[Array, "B M"]:
+    """Mean distance of projected joints to valid keypoints, both in [-1, 1], in pixels of a crop `crop_px` wide.
+
+    NaN where no keypoint is valid: there is no such error, and 0 would be the best of all.
+    """
+    keep = valid[:, None] > 0
+    distance = jnp.where(keep, metrics.known_distance(projected, kp2d[:, None]), 0.0)
+    return crop_px / 2 * jnp.sum(distance, axis=2) / jnp.sum(keep, axis=2)
+
+
 def _joint_distance(hyps: hypotheses.Hypotheses, truth: set_errors.Truth) -> Float[Array, "B M"]:
     """Sum of the distances of the true J24 joints."""
     squared, valid = jnp.sum(jnp.square(hyps.joints24 - truth.joints24[:, None]), axis=3), truth.valid24[:, None]
@@ -46,7 +68,7 @@ def _joint_distance(hyps: hypotheses.Hypotheses, truth: set_errors.Truth) -> Flo
 def reprojection(hyps: hypotheses.Hypotheses, batch: Batch) -> Float[Array, "B"]:
     """Mean 2D error of all hypotheses on visible keypoints, in pixels of a 224-pixel crop."""
     projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
-    return jnp.mean(metrics.reprojection_px(projected, batch.target.kp2d, batch.inputs.kp2d_input), axis=1)
+    return jnp.mean(reprojection_px(projected, batch.target.kp2d, batch.inputs.kp2d_input), axis=1)
 
 
 def _mean_where(values: Float[Array, "B 24"], where: Array) -> Float[Array, "B"]:

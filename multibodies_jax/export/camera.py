@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from multibodies_jax import untrusted
-from multibodies_jax.geometry import boxes, cameras
+from multibodies_jax.geometry import boxes, cameras, image_cameras
 
 ASSUMED_MM = 50.0  # The normal lens of a 35 mm film camera: 46.8 degrees over the diagonal.
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
@@ -163,7 +163,7 @@ def place(
 
     The crop's camera looks along its own axis, the photograph's sees the person in the direction of the crop's centre:
     the bodies are turned by the rotation between the two. The translation then puts the joints where the crop's camera
-    shows them (linear least squares, `cameras.translation_from_keypoints`), the known ones only where there are four or
+    shows them (linear least squares, `image_cameras.translation_from_keypoints`), the known ones only where there are four or
     more. Since bodies are metric and the focal length is one, people of one photograph get consistent depths.
 
     What remains is perspective, unless the crop's camera has the photograph's focal length (`crop_focal`): the one of
@@ -187,11 +187,11 @@ def place(
     camera = jnp.broadcast_to(intrinsics, (num, 3, 3))
     R = _towards(box_center, intrinsics)
     turned = jnp.einsum("ab,mkb->mka", R, points, precision="highest")
-    seen_px = cameras.crop_to_image(cameras.project_crop(points, cam, focal), center, scale)
+    seen_px = image_cameras.crop_to_image(cameras.project_crop(points, cam, focal), center, scale)
     few = jnp.sum(known > 0) < _FEWEST_KEYPOINTS
     weights = jnp.broadcast_to(jnp.where(few, 1.0, known > 0), seen_px.shape[:2])
-    t = cameras.translation_from_keypoints(turned, seen_px, weights, camera)
-    by_origin, _ = cameras.crop_camera_to_full(cam, center, scale, camera)
+    t = image_cameras.translation_from_keypoints(turned, seen_px, weights, camera)
+    by_origin, _ = image_cameras.crop_camera_to_full(cam, center, scale, camera)
     nearest = jnp.min(turned[..., 2], axis=1) + t[:, 2]
     return R, jnp.where((nearest > _NEAREST)[:, None], t, by_origin)
 

@@ -1,4 +1,4 @@
-"""Joint sets by name, the maps between them, their left-right flips, and the lines to draw.
+"""Joint sets by name, the maps between them, and their left-right flips.
 
 Every map is computed from names, so a wrong index cannot hide in a table. Names are equal where two sets annotate the
 same point; `MEANT_THE_SAME` lists the near misses that are mapped all the same. Sets and their order: SMPL (Loper et
@@ -8,7 +8,6 @@ al., 2022), whose head is the top of the head as in MPII, and J24, the 24 of SPI
 which this project states poses, keypoints and losses.
 """
 
-import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -71,19 +70,6 @@ SETS = {
 # clicked, and its pelvis as the middle of the hips.
 MEANT_THE_SAME = {"mid_shoulders": "neck", "mid_hips": "pelvis"}
 
-# Mesh vertices of SMPL's topology that stand for points of the face, the feet and the finger tips, in the order of the
-# public `smplx` package.
-LANDMARK_VERTICES: dict[str, int] = {
-    "nose": 332, "right_eye": 6260, "left_eye": 2800, "right_ear": 4071, "left_ear": 583,
-    "left_big_toe": 3216, "left_small_toe": 3226, "left_heel": 3387,
-    "right_big_toe": 6617, "right_small_toe": 6624, "right_heel": 6787,
-    "left_thumb": 2746, "left_index": 2319, "left_middle": 2445, "left_ring": 2556, "left_pinky": 2673,
-    "right_thumb": 6191, "right_index": 5782, "right_middle": 5905, "right_ring": 6016, "right_pinky": 6133,
-}  # fmt: skip
-
-# The nine rows of J_regressor_extra.npy: annotated points that are neither SMPL joints nor single vertices.
-EXTRA9: tuple[str, ...] = ("right_hip", "left_hip", "neck", "head_top", "pelvis", "thorax", "spine", "jaw", "head")
-
 
 def _frozen(indices: Iterable) -> IndexMap:
     array = np.asarray(list(indices), np.int32)
@@ -116,29 +102,6 @@ MIDHIP_J24 = (J24.index("right_hip"), J24.index("left_hip"))  # Joints are centr
 J24_FROM_H36M17 = index_map(H36M17, J24)
 J24_FROM_COCO17 = index_map(COCO17, J24)
 J24_FROM_OPENPOSE25 = index_map(OPENPOSE25, J24)
-
-
-# SPIN's 49 joints among 24 SMPL joints, 21 landmark vertices and 9 extra rows. The first 25 are OpenPose's, whose hips,
-# neck and pelvis are SMPL's joint centres; the last 24 are J24, whose hips, neck and pelvis come from the extra rows.
-_MESH_POINTS = (*SMPL24, *LANDMARK_VERTICES)
-J49_FROM_54 = _frozen([*index_map(_MESH_POINTS, OPENPOSE25), *index_map((*_MESH_POINTS, *EXTRA9), J24)])
-
-
-def _edges(*chains: str) -> tuple[tuple[int, int], ...]:
-    paths = [[J24.index(name) for name in chain.split()] for chain in chains]
-    return tuple((a, b) for path in paths for a, b in itertools.pairwise(path))
-
-
-# The torso is drawn as a box as well as a spine, so that sets without a pelvis, a spine or a thorax still show one.
-J24_EDGES = _edges(
-    "right_ankle right_knee right_hip left_hip left_knee left_ankle",
-    "right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist",
-    "right_hip right_shoulder",
-    "left_hip left_shoulder",
-    "pelvis spine thorax neck jaw head",
-    "neck head_top",
-    "right_ear right_eye nose left_eye left_ear",
-)
 
 
 def to_j24(keypoints: Float[np.ndarray, "*people K 3"], joint_set: str) -> Float[np.ndarray, "*people 24 3"]:

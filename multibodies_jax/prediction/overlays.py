@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from multibodies_jax.body import smpl
 from multibodies_jax.data import crops
-from multibodies_jax.geometry import boxes, joints
-from multibodies_jax.vis import render
+from multibodies_jax.geometry import boxes
+from multibodies_jax.vis import render, stick_figure
 
 PANEL_PX = 300
 _COLUMNS = 6  # Panels in a row, the one with the evidence included.
@@ -87,7 +87,7 @@ def _evidence(background, record: Mapping[str, np.ndarray], transform) -> UInt8[
     pen.rectangle((x0, y0, x1, y1), outline=BOX_COLOR, width=2)
     points = record["keypoints"][:, :2] @ transform[:, :2].T + transform[:, 2]
     known = record["keypoints"][:, 2] > 0
-    for a, b in joints.J24_EDGES:
+    for a, b in stick_figure.J24_EDGES:
         if known[a] and known[b]:
             pen.line((*points[a], *points[b]), fill=_KEYPOINT, width=2)
     for x, y in points[known]:

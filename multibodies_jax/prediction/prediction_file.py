@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax import io, untrusted
 from multibodies_jax.export import camera
-from multibodies_jax.geometry import boxes, cameras, joints
+from multibodies_jax.geometry import boxes, cameras, image_cameras, joints
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.hypotheses.weights import KINDS
@@ -224,7 +224,7 @@ def _measure(
     """Translations (M, 3) and the intrinsics of the whole image, and `keypoint_error_px` (M,)."""
     num = hypotheses.cam.shape[0]
     center, scale = jnp.broadcast_to(center, (num, 2)), jnp.broadcast_to(scale, (num,))
-    translation, intrinsics = cameras.crop_camera_to_full(hypotheses.cam, center, scale, focal=focal)
+    translation, intrinsics = image_cameras.crop_camera_to_full(hypotheses.cam, center, scale, focal=focal)
     return translation, intrinsics[0], keypoint_error_px(hypotheses, keypoints_px, center, scale, focal)
 
 
@@ -390,7 +390,7 @@ def keypoint_error_px(
       NaN where no keypoint is known.
     """
     crop = cameras.project_crop(hypotheses.joints24 + hypotheses.midhip[:, None], hypotheses.cam, focal)
-    projected = cameras.crop_to_image(crop, center, scale)
+    projected = image_cameras.crop_to_image(crop, center, scale)
     known = keypoints_px[:, 2] > 0
     distance = jnp.linalg.norm(projected - keypoints_px[None, :, :2], axis=-1)
     return jnp.mean(distance, axis=1, where=known[None])

@@ -28,6 +28,7 @@ from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import prediction_file
 from multibodies_jax.prediction.export_files import MOST_BODIES
 from multibodies_jax.prediction.session import Session
+from multibodies_jax.vis import stick_figure
 
 BY_BODY, BY_SPREAD = "body", "spread over the hypotheses"
 _KNOWN, _HIDDEN, _PLACED = (40, 170, 80), (240, 150, 30), (220, 40, 160)
@@ -329,7 +330,7 @@ class Page:
         return points @ record["photo_rotation"].T + record["all_photo_translation"][:, None]
 
     def _skeletons(self) -> None:
-        edges = np.array(joints.J24_EDGES)
+        edges = np.array(stick_figure.J24_EDGES)
         segments = self._hypotheses_joints()[:, edges].reshape(-1, 2, 3)
         self._server.scene.add_line_segments(
             "/hypotheses", segments, _GREY, thickness=_LINE * self._unit, visible=bool(self.hypotheses.value)

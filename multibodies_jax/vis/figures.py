@@ -17,7 +17,7 @@ from matplotlib.patches import Circle, Ellipse, Rectangle
 
 from multibodies_jax import io
 from multibodies_jax.geometry import boxes, joints
-from multibodies_jax.vis import render
+from multibodies_jax.vis import render, stick_figure
 
 PANEL_PX = 280
 BLUE, GREEN, PINK, GREY = (0.42, 0.62, 0.95), (0.48, 0.78, 0.50), (0.95, 0.74, 0.72), (0.78, 0.78, 0.80)
@@ -287,7 +287,7 @@ def _draw_evidence(axis: Axes, evidence: Evidence) -> None:
 
 
 def _draw_edges(axis: Axes, points: np.ndarray, known: np.ndarray) -> None:
-    for a, b in joints.J24_EDGES:
+    for a, b in stick_figure.J24_EDGES:
         if known[a] > 0 and known[b] > 0:
             axis.plot(*points[[a, b]].T, color=_side_color(a, b), linewidth=1.4, solid_capstyle="round")
 
@@ -308,7 +308,7 @@ def _draw_skeleton(axis: Axes, skeleton: np.ndarray, reach: float) -> None:
     floor = (y.min() - _ANKLE_HEIGHT) * np.cos(tilt)
     axis.add_patch(Ellipse((float(across.mean()), float(floor)), 0.8 * reach, 0.16 * reach, color="#ececec", zorder=0))
     near = 1 + (depth - depth.min()) / max(float(np.ptp(depth)), 1e-6)
-    for a, b in joints.J24_EDGES:
+    for a, b in stick_figure.J24_EDGES:
         if not {a, b} & _HEAD:
             order = float(near[a] + near[b])
             style = {"color": _side_color(a, b), "linewidth": 0.8 + 0.45 * order, "solid_capstyle": "round"}

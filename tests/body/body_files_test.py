@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from multibodies_jax.body import body_files
+from multibodies_jax.body import body_files, mesh_points
 from multibodies_jax.geometry import joints
 
 NEUTRAL_PKL = ("SMPL_NEUTRAL.pkl", "basicmodel_neutral_lbs_10_207_0_v1.1.0.pkl")
@@ -254,6 +254,6 @@ def test_joint_names_of_j24_rows(embedded):
 
 def test_regressed_vertices_are_all_that_the_joints_need(embedded):
     largest = np.concatenate([np.asarray(embedded.smpl.J_regressor), embedded.j49_regressor]).max(axis=0)
-    landmarks = set(joints.LANDMARK_VERTICES.values())
+    landmarks = set(mesh_points.LANDMARK_VERTICES.values())
     expected = [vertex for vertex, weight in enumerate(largest) if weight > 1e-9 or vertex in landmarks]
     assert list(embedded.regressed_vertices) == expected and 100 < len(expected) < 3000

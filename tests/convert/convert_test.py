@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from multibodies_jax.body import body_files
+from multibodies_jax.body import body_files, mesh_points
 from multibodies_jax.convert import body_buffers, layouts, placing, torch_reader, torch_writer
-from multibodies_jax.geometry import joints
 from multibodies_jax.models import build, flow, hmr
 from multibodies_jax.training import checkpoints, inference, prior, provenance, setup
 from tests.helpers import batches, peer_files, tiny
@@ -269,7 +268,7 @@ def test_buffers_of_the_body(bodies):
     files = bodies.files
     made = body_buffers.buffers(files)
     stack = np.concatenate([made["J_regressor"], made["J_regressor_spin"], made["J_regressor_extra"]])
-    np.testing.assert_array_equal(stack[joints.J49_FROM_54], files.j49_regressor)
+    np.testing.assert_array_equal(stack[mesh_points.J49_FROM_54], files.j49_regressor)
     np.testing.assert_array_equal(made["mask"], [float(any(x > 1e-9 for x in column)) for column in stack.T.tolist()])
     assert made["kintree_table"][0, 0] == 4294967295 and list(made["parent"][:3]) == [0, 0, 0]
     landmarks = made["vertex_joint_selector.extra_joints_idxs"]

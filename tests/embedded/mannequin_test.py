@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-from multibodies_jax.body import body_files, smpl
+from multibodies_jax.body import body_files, mesh_points, smpl
 from multibodies_jax.embedded.mannequin import build, poses, posing, primitives, remesh, skeleton, surface, triangles
 from multibodies_jax.geometry import joints, rotations
 
@@ -123,7 +123,7 @@ def test_the_body_is_exactly_symmetric(shipped, companions):
     np.testing.assert_allclose(shapedirs[mirror] * MIRROR_X[:, None], shapedirs, atol=1e-6)
     h36m, extra = companions["J_regressor_h36m"], companions["J_regressor_extra"]
     np.testing.assert_allclose(h36m[joints.flip_map(joints.H36M17)][:, mirror], h36m, atol=1e-6)
-    np.testing.assert_allclose(extra[joints.flip_map(joints.EXTRA9)][:, mirror], extra, atol=1e-6)
+    np.testing.assert_allclose(extra[joints.flip_map(mesh_points.EXTRA9)][:, mirror], extra, atol=1e-6)
 
 
 def test_a_mirrored_pose_gives_the_mirrored_body(body, companions):
@@ -160,8 +160,8 @@ def test_size_and_orientation_of_the_template(shipped, companions):
 
 
 def test_landmark_vertices_are_where_their_names_say(shipped, companions):
-    at = {name: shipped["v_template"][vertex] for name, vertex in joints.LANDMARK_VERTICES.items()}
-    bone = {name: joints.SMPL24[companions["part"][vertex]] for name, vertex in joints.LANDMARK_VERTICES.items()}
+    at = {name: shipped["v_template"][vertex] for name, vertex in mesh_points.LANDMARK_VERTICES.items()}
+    bone = {name: joints.SMPL24[companions["part"][vertex]] for name, vertex in mesh_points.LANDMARK_VERTICES.items()}
     heads = shipped["v_template"][companions["part"] == joints.SMPL24.index("head")]
     assert abs(at["nose"][0]) < 1e-6 and at["nose"][2] > heads[:, 2].max() - 0.003
     assert abs(at["left_ear"][0] - heads[:, 0].max()) < 0.005
@@ -170,9 +170,9 @@ def test_landmark_vertices_are_where_their_names_say(shipped, companions):
     assert at["left_small_toe"][0] > at["left_big_toe"][0] > 0
     assert at["left_heel"][2] < at["left_big_toe"][2] - 0.2
     assert at["left_thumb"][2] > at["left_index"][2] > at["left_middle"][2] > at["left_ring"][2] > at["left_pinky"][2]
-    for name, vertex in joints.LANDMARK_VERTICES.items():
+    for name, vertex in mesh_points.LANDMARK_VERTICES.items():
         np.testing.assert_array_equal(at[joints.mirrored(name)], at[name] * MIRROR_X.astype(np.float32))
-        assert companions["mirror"][vertex] == joints.LANDMARK_VERTICES[joints.mirrored(name)]
+        assert companions["mirror"][vertex] == mesh_points.LANDMARK_VERTICES[joints.mirrored(name)]
         part = name.split("_")[-1]
         expected = {"nose": "head", "eye": "head", "ear": "head", "toe": "foot", "heel": "ankle"}.get(part, "hand")
         assert expected in bone[name]

@@ -48,3 +48,33 @@ def test_reprojection_is_in_pixels_of_the_crop_on_visible_keypoints(out):
         seen = np.asarray(out.batch.inputs.kp2d_input[b]) > 0
         distance = np.linalg.norm(projected[b] - np.asarray(out.batch.target.kp2d[b]), axis=-1)[:, seen]
         assert found[b] == pytest.approx(112 * distance.mean(), rel=1e-4)
+
+
+def test_spread_is_the_weighted_mean_distance():
+    rng = np.random.default_rng(8)
+    points, weights = rng.normal(size=(3, 7, 24, 3)), rng.dirichlet(np.ones(7), size=3)
+    expected = np.zeros((3, 24))
+    for b in range(3):
+        for j in range(24):
+            mean = sum(w * x for w, x in zip(weights[b], points[b, :, j], strict=True))
+            expected[b, j] = 1000 * sum(
+                w * np.linalg.norm(x - mean) for w, x in zip(weights[b], points[b, :, j], strict=True)
+            )
+    spread = diagnostics.joint_spread_mm
+    np.testing.assert_allclose(spread(jnp.float32(points), jnp.float32(weights)), expected, rtol=1e-4)
+    one = np.eye(7)[[0, 3, 6]]
+    np.testing.assert_allclose(spread(jnp.float32(points), jnp.float32(one)), 0, atol=1e-3)
+    damaged = points.astype(np.float32)
+    damaged[1, 2, 5, 0] = np.nan
+    known = np.isfinite(spread(jnp.asarray(damaged), jnp.float32(weights)))
+    np.testing.assert_array_equal(known, ~((np.arange(3) == 1)[:, None] & (np.arange(24) == 5)))
+
+
+def test_reprojection_counts_valid_keypoints_in_pixels():
+    kp2d = np.zeros((3, 3, 2), np.float32)
+    kp2d[0, 2] = kp2d[2, 1, 0] = np.nan
+    projected = np.zeros((3, 1, 3, 2), np.float32)
+    projected[0, 0, 0] = [3 / 112, 4 / 112]
+    valid = jnp.array([[1.0, 1, 0], [0, 0, 0], [1, 1, 1]])
+    error = diagnostics.reprojection_px(jnp.array(projected), jnp.array(kp2d), valid)
+    np.testing.assert_allclose(error, [[2.5], [np.nan], [np.nan]], rtol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from multibodies_jax.export import camera
-from multibodies_jax.geometry import cameras
+from multibodies_jax.geometry import cameras, image_cameras
 
 SIZE = (600, 400)
 DIAGONAL = np.hypot(*SIZE)
@@ -100,9 +100,9 @@ def test_the_turn_towards_the_person_lowers_the_disagreement():
     ray = np.array([(450 - 300) / 900, (120 - 200) / 900, 1])
     np.testing.assert_allclose(R[:, 2], ray / np.linalg.norm(ray), atol=1e-6)
     matrix = jnp.broadcast_to(jnp.asarray(camera.intrinsics(900.0, SIZE)), (5, 3, 3))
-    seen = cameras.crop_to_image(cameras.project_crop(points, cam), jnp.tile(center, (5, 1)), jnp.full(5, scale))
-    t = cameras.translation_from_keypoints(points, seen, jnp.ones((5, 24)), matrix)
-    unturned = np.linalg.norm(cameras.project(points + t[:, None], matrix) - seen, axis=-1)
+    seen = image_cameras.crop_to_image(cameras.project_crop(points, cam), jnp.tile(center, (5, 1)), jnp.full(5, scale))
+    t = image_cameras.translation_from_keypoints(points, seen, jnp.ones((5, 24)), matrix)
+    unturned = np.linalg.norm(image_cameras.project(points + t[:, None], matrix) - seen, axis=-1)
     assert error.mean() < 0.9 * unturned.mean()
 
 

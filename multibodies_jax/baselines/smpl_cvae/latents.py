@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from multibodies_jax.baselines.smpl_cvae import objective
 from multibodies_jax.batch import Batch
-from multibodies_jax.evaluation import metrics
+from multibodies_jax.evaluation import diagnostics, metrics
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.training import inference, setup
 
@@ -85,7 +85,7 @@ def _measure(
         "error_encoded_mm": metrics.mpjpe_mm(one.joints24, truth)[:, 0],
         "error_sample_mm": errors[:, 0],
         "error_sampled_mm": jnp.min(errors, axis=1),
-        "spread_mm": jnp.mean(metrics.joint_spread_mm(samples.joints24, uniform), axis=1),
+        "spread_mm": jnp.mean(diagnostics.joint_spread_mm(samples.joints24, uniform), axis=1),
     }
 
 

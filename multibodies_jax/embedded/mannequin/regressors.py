@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import nnls
 
+from multibodies_jax.body import mesh_points
 from multibodies_jax.embedded.mannequin.skeleton import joint, rest_joints
 from multibodies_jax.embedded.mannequin.triangles import Verts
 from multibodies_jax.geometry import joints
@@ -96,7 +97,7 @@ def keypoint_regressors(
       mirror_map: the mirror image of each vertex.
 
     Returns:
-      The rows of `joints.H36M17` and of `joints.EXTRA9`. Limbs of Human3.6M are the joint centres. EXTRA9: hips as
+      The rows of `joints.H36M17` and of `mesh_points.EXTRA9`. Limbs of Human3.6M are the joint centres. EXTRA9: hips as
       LSP's annotators click them, beside the joint centre towards the trochanter; the neck and the thorax at the base
       of the neck and the top of the sternum, inside the body; the spine at the height of the lowest ribs; the jaw
       (Human3.6M's neck-nose point) behind the mouth; the head top, and Human3.6M's head a little inside it.
@@ -123,4 +124,4 @@ def keypoint_regressors(
         middle = {name: patches.symmetric(row) for name, row in rows.items() if "_hip" not in name}
         return np.stack([middle[n] if joints.mirrored(n) == n else rows[n] for n in names])
 
-    return stack(h36m, joints.H36M17), stack(extra, joints.EXTRA9)
+    return stack(h36m, joints.H36M17), stack(extra, mesh_points.EXTRA9)

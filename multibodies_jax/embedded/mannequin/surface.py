@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
+from multibodies_jax.body import mesh_points
 from multibodies_jax.embedded.mannequin import anatomy, remesh
 from multibodies_jax.embedded.mannequin.triangles import Faces, Verts, volume
 from multibodies_jax.geometry import joints
@@ -99,7 +100,7 @@ def _place_landmarks(verts: Verts, faces: Faces, mirror_map: np.ndarray) -> tupl
     """Renumbers vertices so that the landmarks carry the indices they have in SMPL's mesh."""
     found = _find_landmarks(verts, mirror_map)
     old_of_new, new_of_old = np.arange(len(verts)), np.arange(len(verts))
-    for name, new in joints.LANDMARK_VERTICES.items():
+    for name, new in mesh_points.LANDMARK_VERTICES.items():
         now = new_of_old[found[name]]
         old_of_new[[new, now]] = old_of_new[[now, new]]
         new_of_old[old_of_new[[new, now]]] = [new, now]
