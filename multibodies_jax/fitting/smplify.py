@@ -33,7 +33,7 @@ from jaxtyping import Array, Bool, Float
 
 from multibodies_jax.body import smpl
 from multibodies_jax.fitting import objective, pose_mixture, refine
-from multibodies_jax.geometry import cameras, joints, rotations
+from multibodies_jax.geometry import cameras, image_cameras, joints, rotations
 from multibodies_jax.hypotheses import hypotheses
 
 TORSOS = ("annotated", "openpose_if_valid", "visible")
@@ -126,7 +126,7 @@ class Fit:
 def start_from(rotmats: Float[Array, "*N 24 3 3"], betas: Float[Array, "*N 10"], cam: Float[Array, "*N 3"]) -> Body:
     """The body of a network as a start; no gradient reaches the network, and a camera scale below 0.01 is raised to it."""
     cam = jnp.concatenate([jnp.maximum(cam[..., :1], _LEAST_SCALE), cam[..., 1:]], axis=-1)
-    body = Body(rotations.matrix_to_axis_angle(rotmats), betas, cameras.crop_camera_to_translation(cam))
+    body = Body(rotations.matrix_to_axis_angle(rotmats), betas, image_cameras.crop_camera_to_translation(cam))
     return jax.lax.stop_gradient(body)
 
 
@@ -260,7 +260,7 @@ def stored_loss_px2(
     """
     points = smpl.joints(joint_model, rotmats, betas)
     K = jnp.array([[cameras.FOCAL_PX, 0, _SIDE], [0, cameras.FOCAL_PX, _SIDE], [0, 0, 1]])
-    translation = cameras.translation_from_keypoints(
+    translation = image_cameras.translation_from_keypoints(
         points[:, -24:],
         keypoints.points_px[:, -24:],
         keypoints.confidence[:, -24:],
