@@ -20,6 +20,7 @@ from tfds_builders.lsp.lsp_dataset_builder import Builder as Lsp
 from tfds_builders.lspet.lspet_dataset_builder import Builder as Lspet
 from tfds_builders.mpi_inf_3dhp.mpi_inf_3dhp_dataset_builder import Builder as MpiInf3dhp
 from tfds_builders.mpii.mpii_dataset_builder import Builder as Mpii
+from tfds_builders.pose2sim_demo.pose2sim_demo_dataset_builder import Builder as Pose2SimDemo
 from tfds_builders.synthetic_bodies.synthetic_bodies_dataset_builder import Builder as SyntheticBodies
 from tfds_builders.synthetic_poses.synthetic_poses_dataset_builder import Builder as SyntheticPoses
 from tfds_builders.threedpw.threedpw_dataset_builder import Builder as ThreeDPW
@@ -30,7 +31,7 @@ BUILDERS = {
     cls.name: cls
     for cls in (
         *(SyntheticBodies, SyntheticPoses, Human36M, AH36M, ThreeDPW, A3DPW),
-        *(MpiInf3dhp, Lsp, Lspet, Mpii, Coco2014, Amass),
+        *(MpiInf3dhp, Lsp, Lspet, Mpii, Coco2014, Amass, Pose2SimDemo),
     )
 }
 

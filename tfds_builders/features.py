@@ -22,6 +22,7 @@ DATASETS = (
     "lspet",
     "mpii",
     "coco2014",
+    "pose2sim_demo",
 )
 UNKNOWN_GENDER = -1
 

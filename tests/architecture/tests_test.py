@@ -59,6 +59,10 @@ ELSEWHERE = {
         ["multibodies_jax/prediction/prediction_file.py", "multibodies_jax/prediction/requantize.py"],
         "predictions are written, read and quantized again",
     ),
+    "prediction/pretrained_test.py": (
+        ["multibodies_jax/training/packed.py"],
+        "a file of networks is written, read and refused",
+    ),
     "prediction/viewer_test.py": (["multibodies_jax/prediction/view_command.py"], "the command line of one"),
     "released/evaluation_test.py": (
         [
@@ -107,6 +111,7 @@ ELSEWHERE = {
         ["tfds_builders/sources/mpi_inf_3dhp.py", "tfds_builders/sources/mpi_inf_3dhp_test.py"],
         "the readers of one set",
     ),
+    "tfds_builders/pose2sim_demo_test.py": (["tfds_builders/sources/pose2sim.py"], "the reader of one set"),
     "tfds_builders/threedpw_test.py": (["tfds_builders/sources/threedpw.py"], "the reader of one set"),
     "tfds_builders/video_test.py": (
         ["tfds_builders/sources/cdf.py", "tfds_builders/sources/video.py"],

@@ -1,0 +1,1 @@
+"""The builder of `pose2sim_demo`: see README.md."""
