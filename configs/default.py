@@ -15,8 +15,8 @@ from ml_collections.config_dict import FieldReference, placeholder
 METHODS = ("main", "uniform", "temperature_1", "hypothesis_0_kept", "quantized", "random", "all", "centroids")
 FITTED = ("refined", "hmr_refined", "hmr_noise_refined", "smplify")  # Fits to keypoints: minutes for 1,000 examples.
 # Other weights than those of the main row, before and after the fit; those of learned scores only with `model.scores`.
-WEIGHTED = ("prior", "scores", "scores_and_prior")
-FITTED_WEIGHTED = ("refined_prior", "refined_scores")
+WEIGHTED = ("prior", "scores", "scores_and_prior", "expected")
+FITTED_WEIGHTED = ("refined_prior", "refined_scores", "refined_expected")
 CONTROLS = ("hmr", "hmr_noise", "codebook", "shuffled")  # They cost a second pass of the network; hmr_noise needs hmr.
 
 
@@ -152,6 +152,16 @@ def add_authors_fields(c: Any) -> Any:
     return c.lock()
 
 
+def add_evaluation_of_others(c: Any) -> Any:
+    """Adds the fields of configs that evaluate more than the work directory's own networks on sets like their own."""
+    c.unlock()
+    # Packed weights that are evaluated; the work directory then gets the results alone: embedded | the path of a file.
+    c.eval.packed = placeholder(str)
+    # Sets on whose validation splits everything is chosen for each of `eval.sets`; None: on their own.
+    c.eval.chosen_on = placeholder(tuple)
+    return c.lock()
+
+
 def add_fitting_factors(c: Any) -> Any:
     """Adds the factors of a fit, for configs with rows of fitted bodies; without them, and with None, they are chosen on
     the validation split by the row "refined"."""
@@ -174,9 +184,13 @@ def optional(config: Any, path: str) -> Any:
 @functools.cache
 def optional_fields() -> dict[str, Any]:
     """The fields that only some configs have, by path, and what holds without them."""
-    common, every = (_flat(config) for config in (get_config(), add_fitting_factors(add_authors_fields(get_config()))))
+    common, every = (_flat(config) for config in (get_config(), _with_every_field()))
     absent = {"data.cached_passes": None, "data.resident": False, "model.scores": False}
     return {path: value for path, value in every.items() if path not in common} | absent
+
+
+def _with_every_field() -> Any:
+    return add_evaluation_of_others(add_fitting_factors(add_authors_fields(get_config())))
 
 
 def _flat(config: Any) -> dict[str, Any]:

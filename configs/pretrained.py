@@ -47,6 +47,8 @@ def get_config() -> Any:
     c.model.width = 640
     c.model.hidden = 192
 
+    c.quantizer.weights = "scores_and_prior"
+
     c.flow.width = 160
     c.flow.steps = 8000
 

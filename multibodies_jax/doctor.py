@@ -126,8 +126,7 @@ def body_files(body: str) -> Iterator[Finding]:
 
 def weights(body: str) -> Iterator[Finding]:
     """The networks that predict bodies: those that ship with the package, and work directories in `runs`."""
-    from multibodies_jax.prediction import pretrained
-    from multibodies_jax.training import checkpoints
+    from multibodies_jax.training import checkpoints, packed
 
     trained = []
     for config in sorted(pathlib.Path("runs").glob("*/config.json")):
@@ -135,10 +134,10 @@ def weights(body: str) -> Iterator[Finding]:
         trained += [f"{config.parent} (step {step})"] if step is not None else []
     shipped = ""
     try:
-        about, _ = pretrained.read(pretrained.PATH)
+        about = packed.read().about
         shipped = f"embedded, of commit {str(about.get('commit', 'unknown'))[:8]}"
-    except pretrained.PretrainedError as error:
-        if pretrained.PATH.exists():
+    except packed.PackedError as error:
+        if packed.PATH.exists():
             yield Finding("missing", "weights", str(error), "reinstall the package")
     if shipped or trained:
         yield Finding("ok", "weights", "; ".join(filter(None, (shipped, *trained))), licence="as this project")

@@ -47,6 +47,8 @@ def test_a_field_that_only_some_configs_have_holds_in_all():
         "optim.decay_step": None,
         "optim.l2": 0.0,
         "eval.published": None,
+        "eval.packed": None,
+        "eval.chosen_on": None,
     }
     for path, value in default.optional_fields().items():
         assert default.optional(plain, path) == value

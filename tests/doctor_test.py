@@ -9,8 +9,7 @@ import pytest
 
 from multibodies_jax import doctor
 from multibodies_jax.detection import weights
-from multibodies_jax.prediction import pretrained
-from multibodies_jax.training import checkpoints
+from multibodies_jax.training import checkpoints, packed
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +17,7 @@ def bare(monkeypatch, tmp_path):
     """A machine with the package and nothing else, seen from an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MULTIBODIES_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(pretrained, "PATH", tmp_path / "absent.npz")
+    monkeypatch.setattr(packed, "PATH", tmp_path / "absent.npz")
 
 
 def _by_name(findings, state):
@@ -56,7 +55,8 @@ def test_with_weights_and_detector_predict_has_all(monkeypatch, tmp_path, capsys
 
 
 def test_weights_that_ship_with_the_package_are_enough(monkeypatch, tmp_path):
-    monkeypatch.setattr(pretrained, "read", lambda path: ({"commit": "0123456789"}, {}))
+    its = packed.Packed(tmp_path, {"commit": "0123456789"}, {})
+    monkeypatch.setattr(packed, "read", lambda: its)
     assert "embedded, of commit 01234567" in _by_name(doctor.examine(), "ok")["weights"].text
 
 

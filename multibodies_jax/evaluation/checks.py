@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from configs import default
 from multibodies_jax.evaluation import methods, protocols, results
 from multibodies_jax.training import config_rules
 
@@ -16,6 +17,8 @@ RULES: dict[str, config_rules.Rule] = {
     "eval.curve": config_rules.OrNone(config_rules.whole(1, 10_000)),
     "eval.vertex_stride": config_rules.whole(1, 6890),
     "eval.hmr": config_rules.OrNone(config_rules.Path("a work directory")),
+    "eval.packed": config_rules.OrNone(config_rules.Path("embedded, or the path of a file of packed weights")),
+    "eval.chosen_on": config_rules.OrNone(config_rules.Several(config_rules.Text("a set's name"))),
 }
 """What the fields of `config.eval` may be, beside those whose choices register themselves."""
 
@@ -33,6 +36,12 @@ def validate(config: Any) -> None:
         "eval.methods": config_rules.Several(config_rules.Choice(tuple(methods.METHODS))),
     }
     config_rules.check(config, choices)
+    chosen_on = default.optional(config, "eval.chosen_on")
+    if chosen_on is not None and len(chosen_on) != len(config.eval.sets):
+        raise ValueError(
+            f"config.eval.chosen_on names {len(chosen_on)} sets; accepted is one for each of the {len(config.eval.sets)} of "
+            "config.eval.sets, or None."
+        )
     names = config.eval.methods
     if methods.MAIN not in names:
         raise ValueError(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from configs import default
 from multibodies_jax.body import smpl
 from multibodies_jax.data import sources
 from multibodies_jax.evaluation import (
@@ -30,7 +31,10 @@ from multibodies_jax.evaluation import (
 )
 from multibodies_jax.hypotheses import quantize, weights
 from multibodies_jax.models import build
-from multibodies_jax.training import checkpoints, inference, prior, provenance, setup
+from multibodies_jax.training import checkpoints, inference, packed, prior, provenance, setup
+
+EMBEDDED = "embedded"
+"""Value of `eval.packed`: the file of weights that ships with the package."""
 
 
 def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
@@ -45,14 +49,21 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     Raises:
       LockedError: another process evaluates this work directory.
       CheckpointError: a checkpoint is missing, damaged or of another body.
+      PackedError: the file of `eval.packed` cannot be used.
       ValueError: the work directory has another config, a name does not exist (`checks.validate`), or a set is empty or
         lacks what the protocol needs.
       FloatingPointError: a body, the truth or an error of an example is not finite; nothing was written.
     """
     checks.validate(config)
-    provenance.check_workdir(config, workdir)
+    file = _packed(config)
+    if file is None:
+        provenance.check_workdir(config, workdir)
+    elif (workdir / "config.json").exists():
+        raise ValueError(
+            f"{workdir} has networks of its own, and config.eval.packed is to be evaluated: use another --workdir."
+        )
     with provenance.locked(workdir, "evaluating"):
-        return _evaluate(config, workdir)
+        return _evaluate(config, workdir, file)
 
 
 def open_inputs(config: Any) -> None:
@@ -66,17 +77,38 @@ def open_inputs(config: Any) -> None:
     if config.eval.hmr:
         _hmr_checkpoints(config)
     several = config.model.num_hypotheses != 1
-    validation = ("validation",) if several and config.quantizer.temperature is None else ()
-    sources.open_first(config, dict.fromkeys(config.eval.sets, (config.eval.split, *validation)))
+    splits = {name: {config.eval.split} for name in config.eval.sets}
+    if several and config.quantizer.temperature is None:
+        for name in _chosen_on(config):
+            splits.setdefault(name, set()).add("validation")
+    sources.open_first(config, {name: tuple(sorted(its)) for name, its in splits.items()})
 
 
-def _evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
-    evaluation = _open(config, workdir)
+def _chosen_on(config: Any) -> tuple[str, ...]:
+    """The set on whose validation split everything is chosen, for each of `eval.sets`."""
+    return tuple(default.optional(config, "eval.chosen_on") or config.eval.sets)
+
+
+def _packed(config: Any) -> packed.Packed | None:
+    """The file of weights that the config wants to be evaluated; None without one."""
+    path = default.optional(config, "eval.packed")
+    if path is None:
+        return None
+    file = packed.read(None if path == EMBEDDED else path)
+    file.check(config)
+    return file
+
+
+def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None) -> dict[str, Any]:
+    evaluation = _open(config, workdir, file)
     rows = methods.rows(evaluation)
-    result = results.describe(evaluation, checkpoints.restore(workdir / "checkpoints", {})[1])
+    trained = checkpoints.restore(workdir / "checkpoints", {})[1] if file is None else {}
+    result = results.describe(evaluation, trained)
+    if file is not None:
+        result["packed"] = {name: file.about[name] for name in ("sha256", "commit", "people")}
     found: dict[str, results.Findings] = {}
-    for name in config.eval.sets:
-        choices = _tune(evaluation, rows, name)
+    for name, chosen_on in zip(config.eval.sets, _chosen_on(config), strict=True):
+        choices = _tune(evaluation, rows, chosen_on)
         found[name] = _measure_set(evaluation, choices.settings, rows, name)
         results.add_set(result, evaluation, name, found[name], rows, choices)
     result["same_people"] = results.same_people(found, evaluation.settings.label)
@@ -87,20 +119,23 @@ def _evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     return result
 
 
-def _open(config: Any, workdir: pathlib.Path) -> methods.Evaluation:
-    """Restores the networks and reads how sets are made and scored."""
+def _open(config: Any, workdir: pathlib.Path, file: packed.Packed | None) -> methods.Evaluation:
+    """Restores the networks, of the work directory or of a file, and reads how sets are made and scored."""
     bodies = setup.load_bodies(config)
-    main = inference.restore(config, workdir / "checkpoints", bodies)
+    if file is None:
+        main = inference.restore(config, workdir / "checkpoints", bodies)
+    else:
+        main = file.regressor("multibodies", config, bodies)
     if weights.reads_scores(config.quantizer.weights) and main.score_head is None and main.num_hypotheses > 1:
         raise ValueError(
-            f"config.quantizer.weights={config.quantizer.weights!r} needs learned scores, and the checkpoint in {workdir} has "
-            "no score head: train with model.scores, or set config.quantizer.weights='prior'."
+            f"config.quantizer.weights={config.quantizer.weights!r} needs learned scores, and the network has no score "
+            f"head ({workdir if file is None else file.path}): train with model.scores, or set config.quantizer.weights='prior'."
         )
     networks = outputs.Networks(
         main=main,
-        density=prior.load_prior(config, workdir, bodies),
+        density=prior.load_prior(config, workdir, bodies) if file is None else file.density(config),
         scorer=_scorer(config, bodies),
-        hmr=_hmr(config, workdir, bodies) if "hmr" in config.eval.methods and main.num_hypotheses > 1 else None,
+        hmr=_hmr(config, workdir, bodies, file) if "hmr" in config.eval.methods and main.num_hypotheses > 1 else None,
     )
     return methods.Evaluation(config, networks, _settings(config, main.num_hypotheses))
 
@@ -118,8 +153,12 @@ def _scorer(config: Any, bodies: setup.Bodies) -> set_errors.Scorer:
     )
 
 
-def _hmr(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> inference.Regressor | None:
-    """The single-hypothesis HMR of the controls: of `eval.hmr`, or of the work directory itself if it has one."""
+def _hmr(
+    config: Any, workdir: pathlib.Path, bodies: setup.Bodies, file: packed.Packed | None
+) -> inference.Regressor | None:
+    """The single-hypothesis HMR of the controls: of `eval.hmr`, or beside the main network if there is one."""
+    if not config.eval.hmr and file is not None:
+        return file.regressor("hmr", config, bodies)
     if not config.eval.hmr:
         own = checkpoints.latest_step(workdir / "hmr") is not None
         return inference.restore(config, workdir / "hmr", bodies) if own else None
@@ -163,12 +202,13 @@ def _settings(config: Any, num_hypotheses: int) -> outputs.Settings:
 
 
 def _tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: str) -> results.Choices:
-    """Chooses on the validation split of a set, in one pass: temperatures of the weights, and what rows choose.
+    """Chooses on the validation split of the set that `name` is, in one pass: temperatures of the weights, and what rows choose.
 
     The split is read only if something is to be chosen. The network's own inspection is a part of the pass.
     """
     config, settings = evaluation.config, evaluation.settings
-    temperatures = None if config.quantizer.temperature else tuning.Temperatures(settings)
+    kinds = methods.tempered_kinds(evaluation)
+    temperatures = None if config.quantizer.temperature else tuning.Temperatures(settings, kinds)
     tuned_rows = [row for row in rows if isinstance(row, methods.Tuned)]
     if not evaluation.several or not (temperatures or tuned_rows):
         return results.Choices(settings)
@@ -189,12 +229,17 @@ def _tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: 
     tuned: dict[str, Any] = {}
     calibrated: dict[str, float] = {}
     if temperatures:
-        errors = temperatures.errors()
-        best = min(errors, key=lambda t: errors[t].mean())
-        settings = dataclasses.replace(settings, temperature=best)
-        shown = {str(t): [round(float(x), 2) for x in values] for t, values in errors.items()}
-        tuned["temperature"] = {"chosen": best, "mpjpe_mm": shown}
-        calibrated = temperatures.calibrated(best)
+        chosen, told = temperatures.chosen(), {}
+        settings = dataclasses.replace(settings, temperature=chosen[kinds[0]], temperatures=chosen)
+        for kind, best in chosen.items():
+            errors = temperatures.errors(kind).items()
+            told[kind] = {
+                "chosen": best,
+                "mpjpe_mm": {str(t): [round(float(x), 2) for x in values] for t, values in errors},
+            }
+        tuned["temperature"] = told.pop(kinds[0])
+        tuned |= {"temperatures": told} if told else {}
+        calibrated = temperatures.calibrated(chosen[kinds[0]])
     for row in tuned_rows:
         tuned |= row.choose()
     return results.Choices(settings, tuned, calibrated, inspected)

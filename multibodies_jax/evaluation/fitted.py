@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from multibodies_jax.evaluation import set_errors, tuning
+from multibodies_jax.evaluation import expected, set_errors, tuning
 from multibodies_jax.evaluation.outputs import Outputs
 from multibodies_jax.fitting import objective, refine
 from multibodies_jax.hypotheses import weights
@@ -64,6 +64,7 @@ class Fitted:
         noises_deg: Sequence[tuple[float, float] | None] = (None,),
         kind: str = "prior",
         shared: str | None = None,
+        expects: bool = False,
     ):
         """Args:
 
@@ -75,9 +76,10 @@ class Fitted:
         noises_deg: among which the row chooses as well.
         kind: of the weights of the hypotheses after the fit (`hypotheses.weights.KINDS`).
         shared: rows of one name here have one `fit`, whose bodies each batch computes once; None shares them with no row.
+        expects: measure the expected body alone, fitted as sets of `ns` are.
         """
-        self.key, self.name, self.ns = key, name, ns
-        self._fit = fit
+        self.key, self.name, self.ns = key, name, (1,) if expects else ns
+        self._fit, self._fitted_for, self._expects = fit, ns, expects
         self._in_order = ns == (1,) or noises_deg != (None,)
         given = config.get("prior"), config.get("anchor")
         factors = {
@@ -104,7 +106,7 @@ class Fitted:
             fitted = self._fitted(out, candidate)
             mpjpe = {"mpjpe": fitted.errors["mpjpe"]}
             found = [
-                [set_errors.members(mpjpe, self._index(fitted, n, t))["mpjpe"] for n in self.ns]
+                [set_errors.members(mpjpe, self._index(fitted, n, t))["mpjpe"] for n in self._fitted_for]
                 for t in self._temperatures
             ]
             errors.append([[np.asarray(x).min(axis=1) for x in of_sets] for of_sets in found])
@@ -127,6 +129,10 @@ class Fitted:
     def sets(self, out: Outputs, n: int) -> set_errors.Measured:
         """See `methods.Method`."""
         fitted = self._fitted(out, self._chosen)
+        if self._expects:
+            its = fitted.hyps
+            log_weights = weights.log_weights_of(self._kind, its.log_prior, its.log_scores, self._temperature)
+            return fitted.measure(expected.expected_body(its, log_weights, out.networks.scorer.j24))
         return fitted.members(self._index(fitted, n, self._temperature))
 
     def _fitted(self, out: Outputs, candidate: Candidate) -> Outputs:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from multibodies_jax.evaluation import fitted, set_errors
+from multibodies_jax.evaluation import expected, fitted, set_errors
 from multibodies_jax.evaluation.outputs import Networks, Outputs, Settings
 from multibodies_jax.hypotheses import weights
 from multibodies_jax.registry import Registry
@@ -17,7 +17,7 @@ MAIN = "main"
 """Name in `METHODS` of the row under test."""
 
 OURS = "ours"
-PRIOR = f"{OURS}, prior"
+PRIOR, EXPECTED = f"{OURS}, prior", f"{OURS}, expected body"
 SCORES, SCORES_AND_PRIOR = f"{OURS}, learned scores", f"{OURS}, learned scores and prior"
 UNIFORM, PRINTED, CENTROIDS = f"{OURS}, uniform weights", f"{OURS}, prior at temperature 1", f"{OURS}, centroids"
 HMR = "HMR (M = 1)"
@@ -154,6 +154,14 @@ def weighted(name: str, kind: str) -> Maker:
     return make
 
 
+def tempered_kinds(evaluation: Evaluation) -> tuple[str, ...]:
+    """The kinds of weights that read the prior and stand in the table: first that of the main row, or else the prior."""
+    main = evaluation.settings.weights
+    kinds = [main if weights.reads_prior(main) else "prior"]
+    listed = [kind for kind in evaluation.config.eval.methods if kind in weights.KINDS and weights.reads_prior(kind)]
+    return (*kinds, *(kind for kind in listed if kind not in kinds and _has_other(evaluation, kind)))
+
+
 def _has_other(evaluation: Evaluation, kind: str) -> bool:
     """Whether hypotheses can be weighted so, and are not in the main row."""
     scored = evaluation.networks.main.score_head is not None
@@ -166,6 +174,14 @@ def centroids(evaluation: Evaluation) -> Method | None:
     if not evaluation.several or settings.exchangeable:
         return None
     return Row(CENTROIDS, settings.ns, _centroids)
+
+
+def expected_body(evaluation: Evaluation) -> Method | None:
+    """The expected body under the weights of the main row: one body, whatever n is."""
+    settings = evaluation.settings
+    if not evaluation.several or settings.exchangeable:
+        return None
+    return Row(EXPECTED, (1,), _expected)
 
 
 def every(evaluation: Evaluation) -> Method | None:
@@ -186,6 +202,13 @@ def refined(evaluation: Evaluation) -> Method | None:
     return _refined(evaluation, "refined", evaluation.settings.weights) if evaluation.several else None
 
 
+def refined_expected(evaluation: Evaluation) -> Method | None:
+    """The expected body of the refined hypotheses, fitted as those of `refined` are."""
+    if not evaluation.several:
+        return None
+    return _refined(evaluation, "refined_expected", evaluation.settings.weights, ", expected body", expects=True)
+
+
 def refined_under(name: str, kind: str) -> Maker:
     """Maker of a row of refined sets under other weights; None as of `weighted`."""
 
@@ -197,10 +220,10 @@ def refined_under(name: str, kind: str) -> Maker:
     return make
 
 
-def _refined(evaluation: Evaluation, key: str, kind: str, words: str = "") -> Method:
+def _refined(evaluation: Evaluation, key: str, kind: str, words: str = "", expects: bool = False) -> Method:
     name, config = f"{evaluation.settings.label}, refined{words}", evaluation.config.fitting
     fit = fitted.refined(lambda out, _: out.hyps)
-    return fitted.Fitted(key, name, evaluation.settings.ns, fit, config, kind=kind, shared="refined")
+    return fitted.Fitted(key, name, evaluation.settings.ns, fit, config, kind=kind, shared="refined", expects=expects)
 
 
 def hmr_refined(evaluation: Evaluation) -> Method | None:
@@ -224,6 +247,11 @@ def _first(out: Outputs, n: int) -> set_errors.Measured:
     return out.members(out.first(n))
 
 
+def _expected(out: Outputs, n: int) -> set_errors.Measured:
+    del n
+    return out.measure(expected.expected_body(out.hyps, out.log_weights, out.networks.scorer.j24))
+
+
 def _centroids(out: Outputs, n: int) -> set_errors.Measured:
     return set_errors.measure_centroids(
         out.compared_joints, out.log_weights, out.quantize(n), out.truth, out.settings.protocol
@@ -240,9 +268,11 @@ for _name, _maker in {
     "quantized": quantized,
     "all": every,
     "centroids": centroids,
+    "expected": expected_body,
     "hmr": hmr,
     "refined": refined,
     "refined_prior": refined_under("refined_prior", "prior"),
+    "refined_expected": refined_expected,
     "refined_scores": refined_under("refined_scores", "scores"),
     "hmr_refined": hmr_refined,
     "smplify": smplify,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import flax.struct
@@ -49,6 +49,7 @@ class Settings:
         that of ordered hypotheses quantizes them.
       reading, weights, starts, iterations: of the quantizer (`quantize.select`).
       temperature: factor on the log-prior in the weights of eq (2).
+      temperatures: those of other kinds of weights, by kind; of a kind that is not there it is `temperature`.
       curve: the errors of the quantized sets are measured at every n from 1 to this (at most M); None: at none.
     """
 
@@ -62,6 +63,7 @@ class Settings:
     iterations: int
     temperature: float
     curve: int | None = None
+    temperatures: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def factor(self) -> float:
@@ -161,11 +163,16 @@ class Outputs:
         return _example_keys(self.batch.inputs.example_hash, purpose)
 
     def quantize(self, n: int, **other: Any) -> quantize.Quantized:
-        """`quantize.select` of the hypotheses under the settings; `other` replaces `reading`, `weights`, `temperature`."""
+        """`quantize.select` of the hypotheses under the settings; `other` replaces `reading`, `weights`, `temperature`.
+
+        Other weights have the temperature of `settings.temperatures`, unless `other` says one.
+        """
         settings = self.settings
         fields: dict[str, Any] = {
             name: getattr(settings, name) for name in ("reading", "weights", "temperature")
         } | other
+        if "weights" in other and "temperature" not in other:
+            fields["temperature"] = settings.temperatures.get(fields["weights"], settings.temperature)
         if not weights.reads_prior(fields["weights"]):
             fields["temperature"] = 1.0  # Has no effect.
         place = (n, *fields.values())

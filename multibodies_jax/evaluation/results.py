@@ -141,8 +141,10 @@ def add_set(
     config, settings = evaluation.config, choices.settings
     result["tuned_on_validation"][name] = choices.tuned
     result["temperature"] = settings.temperature  # Prediction uses the one of the last set.
+    if settings.temperatures:
+        result["temperatures"] = dict(settings.temperatures)
     if "refined" in choices.tuned:
-        result["fitting"] = choices.tuned["refined"]["chosen"]  # As the temperature.
+        result["fitting"] = _of_fits(choices.tuned, settings.weights)  # As the temperature.
     result["datasets"][name] = _dataset(config, name, found.ids.tolist())
     result["metrics"][name] = of_metrics(found)
     result["compared"][name] = comparisons(found, settings.label, [row.name for row in rows if row.compared])
@@ -156,6 +158,14 @@ def add_set(
     if published := config.eval.get("published"):
         rows_beside = PUBLISHED[published](result["metrics"][name][settings.label])
         result.setdefault("published", {})[name] = rows_beside
+
+
+def _of_fits(tuned: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What the refined rows chose: the factors under the main row's weights, and a temperature for each kind of weights."""
+    rows = {kind: "refined", "prior": "refined" if kind == "prior" else "refined_prior"}
+    chosen = {its: tuned[row]["chosen"] for its, row in rows.items() if row in tuned}
+    temperatures = {its: one["temperature"] for its, one in chosen.items() if "temperature" in one}
+    return {**chosen[kind], **({"temperatures": temperatures} if temperatures else {})}
 
 
 def write(workdir: pathlib.Path, result: Mapping[str, Any], arrays: Mapping[str, Values]) -> dict[str, Any]:

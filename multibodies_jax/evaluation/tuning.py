@@ -1,11 +1,12 @@
 """What one pass over the validation split of a set chooses for the quantizer: two temperatures of the weights of eq (2)."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 
 from multibodies_jax.evaluation import calibration, set_errors
 from multibodies_jax.evaluation.outputs import Outputs, Settings
-from multibodies_jax.hypotheses import weights
 
 TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Factors on the log-prior among which the quantizer's is chosen; 1 is eq (2) as printed."""
@@ -18,34 +19,41 @@ class Temperatures:
     once (integers: 4 M bytes per example, candidate and n).
     """
 
-    def __init__(self, settings: Settings):
-        self._settings = settings
-        self._errors: dict[float, list[np.ndarray]] = {t: [] for t in TEMPERATURES}
+    def __init__(self, settings: Settings, kinds: Sequence[str] = ("prior",)):
+        """Args:
+
+        settings: of the quantizer.
+        kinds: of weights that read the prior: a temperature is chosen for each of them.
+        """
+        self._settings, self._kinds = settings, tuple(kinds)
+        self._errors: dict[tuple[str, float], list[np.ndarray]] = {(k, t): [] for k in kinds for t in TEMPERATURES}
         self._log_prior: list[np.ndarray] = []
         self._clusters: dict[tuple[float, int], list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def observe(self, outputs: Outputs) -> None:
         """Reads one batch of the validation split."""
-        keep, ns, kind = outputs.valid, self._settings.ns, self._settings.weights
-        kind = kind if weights.reads_prior(kind) else "prior"  # Rows under the prior need a temperature in any case.
+        keep, ns = outputs.valid, self._settings.ns
         mpjpe = {"mpjpe": outputs.errors["mpjpe"]}
         self._log_prior.append(np.asarray(outputs.hyps.log_prior)[keep])
-        for t in TEMPERATURES:
+        for kind, t in self._errors:
             chosen = [outputs.quantize(n, weights=kind, temperature=t).medoid for n in ns]
             errors = [np.asarray(set_errors.members(mpjpe, index)["mpjpe"]).min(axis=1) for index in chosen]
-            self._errors[t].append(np.stack(errors)[:, keep])
+            self._errors[kind, t].append(np.stack(errors)[:, keep])
+        for t in TEMPERATURES:
             for n in ns:
                 if n > 1:
                     found = outputs.quantize(n, temperature=t)
                     hit = np.asarray(calibration.hits(found, outputs.truth))[keep]
                     self._clusters.setdefault((t, n), []).append((hit, np.asarray(found.assignment)[keep]))
 
-    def errors(self) -> dict[float, np.ndarray]:
-        """Temperature -> mean MPJPE-n (N,), millimetres, of the sets under the quantizer's weights for each n.
+    def errors(self, kind: str = "prior") -> dict[float, np.ndarray]:
+        """Temperature -> mean MPJPE-n (N,), millimetres, of the sets under the weights of this kind for each n."""
+        return {t: np.concatenate(self._errors[kind, t], axis=1).mean(axis=1) for t in TEMPERATURES}
 
-        Where these do not read the prior, those of the prior take their place.
-        """
-        return {t: np.concatenate(parts, axis=1).mean(axis=1) for t, parts in self._errors.items()}
+    def chosen(self) -> dict[str, float]:
+        """The temperature with the least mean error over n, for each kind of weights."""
+        errors = {kind: self.errors(kind) for kind in self._kinds}
+        return {kind: min(its, key=lambda t: its[t].mean()) for kind, its in errors.items()}
 
     def calibrated(self, temperature: float) -> dict[str, float]:
         """n -> the temperature that fits the probabilities of the sets chosen under `temperature` (`calibration.fit`)."""

@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Shaped, UInt8
-from ml_collections import ConfigDict
 
 from configs import default
 from multibodies_jax import detection, untrusted
@@ -35,7 +34,7 @@ from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.prediction import detected, prediction, prediction_file
 from multibodies_jax.prediction import people as people_lib
 from multibodies_jax.prediction.evidence import evidence
-from multibodies_jax.training import config_checks, config_versions, inference, prior, provenance, setup, tuned
+from multibodies_jax.training import config_checks, inference, prior, provenance, setup, tuned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +43,8 @@ class Predictor:
 
     Attributes:
       config: of the experiment.
-      tuned: what evaluation chose on the validation split: `temperature`, and `fitting` if it had the row "refined"; empty
-        before an evaluation.
+      tuned: what evaluation chose on the validation split: `temperature`, `temperatures` by the kind of weights, and
+        `fitting` if it had the row "refined"; empty before an evaluation.
       bodies: the body with its joint regressors.
       num_hypotheses: M.
       infer: inputs -> scored hypotheses (B, M); compiled at the first call.
@@ -295,9 +294,9 @@ class Predictor:
         if self.num_hypotheses == 1:
             temperature = 1.0  # Nothing is weighted.
         elif not temperature:
-            temperature = self.tuned.get("temperature")
+            temperature = _temperature_of(self.tuned, kind, None)
             if refined and self.config.fitting.steps:
-                temperature = self.tuned.get("fitting", {}).get("temperature", temperature)
+                temperature = _temperature_of(self.tuned.get("fitting", {}), kind, temperature)
             if temperature is None and not weights.reads_prior(kind):
                 temperature = 1.0  # Has no effect.
             if temperature is None:
@@ -312,6 +311,11 @@ class Predictor:
             "starts": q.starts,
             "iterations": q.iterations,
         }
+
+
+def _temperature_of(chosen: Mapping[str, Any], kind: str, otherwise: float | None) -> float | None:
+    """The temperature that was chosen for a kind of weights, or else the one for those of the config."""
+    return chosen.get("temperatures", {}).get(kind, chosen.get("temperature", otherwise))
 
 
 def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
@@ -348,29 +352,9 @@ def stored_config(workdir: pathlib.Path) -> Any:
         raise ValueError(f"{workdir} has no config.json: give a folder that `multibodies train` or `convert` made.")
     stored = untrusted.read_json(path, dict, f"Restore it, or train in another folder than {workdir}.", ValueError)
     try:
-        return config_of(stored)
+        return config_checks.stored(stored)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{path} is no config that a version of this program wrote ({type(error).__name__}: {error}): restore it, or "
             f"train in another folder than {workdir}."
         ) from error
-
-
-def config_of(stored: Mapping[str, Any]) -> Any:
-    """The config that was stored as JSON by any version; fields that are not stored are at their defaults.
-
-    Raises:
-      ValueError: a field has a value that it cannot have (`config_checks.validate`).
-    """
-    stored = {name: value for name, value in stored.items() if name != "converted"}  # The origin of converted weights.
-    config = default.get_config().unlock()
-    for field, value in config_versions.modern(stored).items():
-        *parents, name = field.split(".")
-        part = config
-        for parent in parents:
-            if parent not in part:
-                part[parent] = ConfigDict()
-            part = part[parent]
-        part[name] = tuple(value) if isinstance(value, list) else value
-    config_checks.validate(config.lock())
-    return config

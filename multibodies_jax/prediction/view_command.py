@@ -81,6 +81,7 @@ def _open(
     from multibodies_jax.body import body_files
     from multibodies_jax.data import images
     from multibodies_jax.prediction import export_files, prediction, prediction_file, predictor, pretrained, session
+    from multibodies_jax.training import packed
 
     model, reason = None, ""
     if workdir:
@@ -88,7 +89,7 @@ def _open(
     else:
         try:
             model = pretrained.load_pretrained()
-        except pretrained.PretrainedError as error:
+        except packed.PackedError as error:
             reason = f"{error} Or give a model of your own with --workdir=DIR."
     body = model.bodies.files if workdir and model and not body_dir else body_files.load(body_dir)
     opened = prediction.load(file, body=body)

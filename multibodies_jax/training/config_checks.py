@@ -1,14 +1,17 @@
 """Checks the fields of a config before anything is built or trained."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from configs import default
 from multibodies_jax.data import augment
 from multibodies_jax.hypotheses import quantize, weights
 from multibodies_jax.losses import objective
 from multibodies_jax.models import build
-from multibodies_jax.training import config_rules, setup
+from multibodies_jax.training import config_rules, config_versions, setup
 
 _FOLDER = config_rules.OrNone(config_rules.Path())
 
@@ -139,6 +142,26 @@ def validate(config: Any) -> None:
         raise ValueError(
             "config.optim.schedule='step' needs the step of the decay: config.optim.decay_step, at least 1."
         )
+
+
+def stored(tree: Mapping[str, Any]) -> Any:
+    """The config that was stored as JSON by any version; fields that are not stored are at their defaults.
+
+    Raises:
+      ValueError: a field has a value that it cannot have (`validate`).
+    """
+    tree = {name: value for name, value in tree.items() if name != "converted"}  # The origin of converted weights.
+    config = default.get_config().unlock()
+    for field, value in config_versions.modern(tree).items():
+        *parents, name = field.split(".")
+        part = config
+        for parent in parents:
+            if parent not in part:
+                part[parent] = ConfigDict()
+            part = part[parent]
+        part[name] = tuple(value) if isinstance(value, list) else value
+    validate(config.lock())
+    return config
 
 
 def _check_network(config: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from multibodies_jax import io, untrusted
 
-NAMES = ("temperature", "fitting")
+NAMES = ("temperature", "temperatures", "fitting")
 """Keys of results.json that prediction uses."""
 
 MOST_TEMPERATURE, MOST_FACTOR = 100.0, 1e6  # Evaluation chooses temperatures of at most 1, and factors of at most 5.
@@ -41,6 +41,11 @@ def problem(chosen: Mapping[str, Any]) -> str:
     if not isinstance(fitting, dict):
         return f"fitting is {fitting!r}, and an object was expected"
     temperatures = {"temperature": chosen.get("temperature"), "fitting.temperature": fitting.get("temperature")}
+    for name, its in (("temperatures", chosen), ("fitting.temperatures", fitting)):
+        by_kind = its.get("temperatures", {})
+        if not isinstance(by_kind, dict):
+            return f"{name} is {by_kind!r}, and an object was expected"
+        temperatures |= {f"{name}.{kind}": value for kind, value in by_kind.items()}
     factors = {f"fitting.{name}": fitting.get(name) for name in ("prior", "anchor")}
     for values, most, may_be_0 in ((temperatures, MOST_TEMPERATURE, False), (factors, MOST_FACTOR, True)):
         for name, value in values.items():

@@ -12,8 +12,9 @@ from multibodies_jax import io
 from multibodies_jax.baselines import controls
 from multibodies_jax.data import sources
 from multibodies_jax.evaluation import batches, evaluate, methods, pictures, results_page
+from multibodies_jax.prediction import pretrained
 from multibodies_jax.released import methods as released
-from multibodies_jax.training import checkpoints, inference, loop, provenance
+from multibodies_jax.training import checkpoints, inference, loop, packed, provenance
 from tests.helpers import small_sets, tiny, trained
 
 
@@ -114,6 +115,28 @@ def test_a_damaged_checkpoint_and_an_untrained_folder_are_refused(run, tmp_path)
     with pytest.raises(ValueError, match="Nothing was trained"):
         evaluate.evaluate(config, tmp_path / "empty")
     assert not (tmp_path / "empty").exists()
+
+
+def test_packed_networks_are_evaluated_as_those_of_the_work_directory(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "draw", lambda *arguments: None)
+    config, workdir, expected = run
+    pretrained.pack(workdir, tmp_path / "weights.npz")
+    name, methods_ = "synthetic_bodies/ambiguous", ("main", "hmr")
+    fields = {"eval__packed": str(tmp_path / "weights.npz"), "eval__methods": methods_, "eval__sets": (name,)}
+    fields |= {"eval__chosen_on": ("synthetic_bodies/clean",)}
+    result = evaluate.evaluate(_config(pathlib.Path(config.data.dir), **fields), tmp_path / "results")
+    for method, n in ((methods.OURS, "5"), (methods.HMR, "1")):
+        found, its = (one["metrics"][name][method][n]["mpjpe"]["mean"] for one in (result, expected))
+        assert found == pytest.approx(its, abs=2)  # Millimetres: half precision, and another temperature.
+    assert result["temperature"] == expected["tuned_on_validation"]["synthetic_bodies/clean"]["temperature"]["chosen"]
+    assert result["packed"]["commit"] == checkpoints.git_commit() and result["steps"][methods.HMR] == 6
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        *("evaluating.lock", "per_example.npz", "results.json", "results.md"),
+    ]
+    with pytest.raises(ValueError, match=r"has networks of its own, and config.eval.packed is to be evaluated"):
+        evaluate.evaluate(_config(pathlib.Path(config.data.dir), **fields), workdir)
+    with pytest.raises(packed.PackedError, match=r"has other networks: config.model.width is 16, and there 32"):
+        evaluate.evaluate(_config(pathlib.Path(config.data.dir), model__width=16, **fields), tmp_path / "other")
 
 
 def test_what_an_evaluation_reads_is_opened_first(run, tmp_path, monkeypatch):

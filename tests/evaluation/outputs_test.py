@@ -51,6 +51,16 @@ def test_hypotheses_are_scored_and_measured_against_the_truth(out):
     np.testing.assert_allclose(out.errors["mpjpe"], by_hand, rtol=1e-5)
 
 
+def test_other_weights_have_the_temperature_that_was_chosen_for_them():
+    out = fixture.made(scored=True, weights="scores_and_prior", temperatures={"prior": 0.01})
+    found, expected = (out.quantize(5, weights="prior", **other) for other in ({}, {"temperature": 0.01}))
+    np.testing.assert_array_equal(found.prob, expected.prob)
+    both, own = (out.quantize(5, **other) for other in ({"weights": "scores_and_prior"}, {}))
+    np.testing.assert_array_equal(both.prob, own.prob)
+    warmer = out.quantize(5, weights="prior", temperature=0.5)
+    assert np.abs(np.asarray(found.prob) - np.asarray(warmer.prob)).max() > 1e-3
+
+
 def test_uniform_weights_have_the_factor_0():
     assert fixture.settings(weights="uniform").factor == 0 and fixture.settings().factor == 0.5
 

@@ -94,6 +94,24 @@ def test_calibration_has_a_fitted_temperature_only_where_one_was_fitted(found):
     assert {name: fitted[name] for name in bare} == bare
 
 
+def test_what_prediction_uses_of_the_choices(found, monkeypatch):
+    monkeypatch.setattr(results.sources, "source_name", lambda config, name: f"{name}-1")
+    evaluation = fixture.evaluation(fixture.made(hmr=False, weights="scores_and_prior", scored=True))
+    fits = {
+        row: {"chosen": {"prior": p, "temperature": t}}
+        for row, p, t in (("refined", 0.3, 0.1), ("refined_prior", 0.1, 1.0))
+    }
+    settings = fixture.settings(weights="scores_and_prior", temperatures={"scores_and_prior": 0.5, "prior": 0.3})
+    result = results.describe(evaluation, {})
+    results.add_set(result, evaluation, "a", found, [], results.Choices(settings, fits))
+    assert (result["temperature"], result["temperatures"]) == (0.5, {"scores_and_prior": 0.5, "prior": 0.3})
+    assert result["fitting"] == {
+        "prior": 0.3,
+        "temperature": 0.1,
+        "temperatures": {"scores_and_prior": 0.1, "prior": 1.0},
+    }
+
+
 def test_learned_scores_are_measured_in_the_clusters_of_the_main_row(found):
     one = found.calibration["2"]
     scored = one.replace(prob=np.concatenate([one.prob, one.prob[:, :1, ::-1]], axis=1))

@@ -10,6 +10,22 @@ from tests.helpers import evaluation_fixture as fixture
 NS = (1, 2, 5)
 
 
+def test_each_kind_of_weights_has_a_temperature_of_its_own():
+    out = fixture.made(scored=True, weights="scores_and_prior")
+    kinds = ("scores_and_prior", "prior")
+    search = tuning.Temperatures(out.settings, kinds)
+    search.observe(out)
+    for kind in kinds:
+        errors = {t: np.mean([_mean_error(out, n, kind, t) for n in NS]) for t in tuning.TEMPERATURES}
+        np.testing.assert_allclose([means.mean() for means in search.errors(kind).values()], list(errors.values()))
+        assert search.chosen()[kind] == min(errors, key=lambda t: errors[t])
+
+
+def _mean_error(out, n, kind, temperature):
+    medoid = out.quantize(n, weights=kind, temperature=temperature).medoid
+    return np.asarray(out.members(medoid)["mpjpe"]).min(axis=1)[out.valid].mean()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", ["prior", "uniform"])
 def test_errors_and_calibration_are_those_of_the_sets_under_each_temperature(weights):

@@ -23,10 +23,10 @@ from multibodies_jax.convert import torch_reader, torch_writer
 from multibodies_jax.data import images, pose_readers, spin_lists
 from multibodies_jax.detection import graph_files
 from multibodies_jax.export import camera
-from multibodies_jax.prediction import people, prediction_file, predictor, pretrained
+from multibodies_jax.prediction import people, prediction_file, predictor
 from multibodies_jax.reporting import runs
 from multibodies_jax.tracking import frames
-from multibodies_jax.training import checkpoints, logs
+from multibodies_jax.training import checkpoints, logs, packed
 from tests.helpers import (
     h36m_fixture,
     list_files,
@@ -196,8 +196,8 @@ def _pretrained(path: pathlib.Path) -> None:
 def _read_pretrained(path: pathlib.Path) -> Any:
     """A good one of few bytes ends at its checksum, behind all that is read."""
     try:
-        return pretrained.read(path)
-    except pretrained.PretrainedError as error:
+        return packed.read(path)
+    except packed.PackedError as error:
         if "its checksum differs" not in str(error):
             raise
         return None

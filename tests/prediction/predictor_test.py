@@ -1,5 +1,6 @@
 """A work directory restored from nothing but its folder predicts what it was trained to, and refuses what it cannot."""
 
+import dataclasses
 import json
 import shutil
 
@@ -113,6 +114,22 @@ def test_a_tuned_temperature_is_read_from_the_evaluation(trained, tmp_path):
     (tmp_path / "w" / "results.json").write_text(json.dumps({"temperature": 0.25}), encoding="utf-8")
     model = multibodies_jax.load(tmp_path / "w", config)
     assert model.quantizer_settings()["temperature"] == 0.25
+
+
+def test_each_kind_of_weights_has_the_temperature_that_was_chosen_for_it(trained):
+    model = dataclasses.replace(multibodies_jax.load(trained), config=tiny.config(fitting__steps=4))
+    chosen = {
+        "temperature": 0.25,
+        "temperatures": {"scores_and_prior": 0.1},
+        "fitting": {"temperatures": {"prior": 0.03}},
+    }
+    model = dataclasses.replace(model, tuned=chosen)
+    both = model.weighted_by("scores_and_prior")
+    assert [its.quantizer_settings(refined)["temperature"] for its in (model, both) for refined in (False, True)] == [
+        *(0.25, 0.03),
+        *(0.1, 0.1),
+    ]
+    assert dataclasses.replace(model, tuned={}).weighted_by("scores").quantizer_settings()["weights"] == "scores"
 
 
 def test_fields_that_the_stored_config_lacks_are_at_their_defaults(trained, tmp_path):

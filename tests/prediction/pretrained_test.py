@@ -10,6 +10,7 @@ import multibodies_jax
 from multibodies_jax import io
 from multibodies_jax.body import body_files
 from multibodies_jax.prediction import pretrained
+from multibodies_jax.training import packed as packed_files
 from multibodies_jax.training import tuned
 from tests.helpers import trained as shared_run
 
@@ -54,12 +55,19 @@ def test_packed_networks_predict_as_the_work_directory_does(trained, packed):
 def test_the_baseline_and_the_prior_come_with_it(trained, packed):
     model = pretrained.load_pretrained("hmr", path=packed)
     assert model.hypotheses(keypoints=KEYPOINTS).joints24.shape == (1, 1, 24, 3)
-    with pytest.raises(pretrained.PretrainedError, match="networks multibodies, hmr; there is no 'mdn'"):
+    with pytest.raises(packed_files.PackedError, match="networks multibodies, hmr; there is no 'mdn'"):
         pretrained.load_pretrained("mdn", path=packed)
 
 
+def test_the_embedded_weights_weigh_their_hypotheses_by_scores_and_prior():
+    model = pretrained.load_pretrained()
+    assert model.has_scores and model.quantizer_settings()["weights"] == "scores_and_prior"
+    assert pretrained.load_pretrained("hmr").quantizer_settings()["weights"] == "prior"  # Of one, which needs none.
+
+
 def test_a_file_says_what_it_was_made_from_and_names_no_folder(packed, trained):
-    about, arrays = pretrained.read(packed)
+    file = packed_files.read(packed)
+    about, arrays = file.about, file.arrays
     assert about["body_fingerprint"] == body_files.load("").fingerprint
     assert about["people"].startswith("synthetic_poses/") and about["tuned"] == {"temperature": 0.25}
     assert about["networks"]["hmr"] == {"num_hypotheses": 1, "images_seen": 48, "step": 6}
@@ -101,19 +109,19 @@ def _rename_body(arrays):
 )
 def test_wrong_files_are_refused(packed, tmp_path, change, message):
     _rewrite(packed, tmp_path / "w.npz", change)
-    with pytest.raises(pretrained.PretrainedError, match=message):
+    with pytest.raises(packed_files.PackedError, match=message):
         pretrained.load_pretrained(path=tmp_path / "w.npz")
 
 
 def test_cut_large_and_missing_files_are_refused(packed, tmp_path, monkeypatch):
     (tmp_path / "cut.npz").write_bytes(packed.read_bytes()[:-200])
-    with pytest.raises(pretrained.PretrainedError, match="damaged or no file of weights"):
-        pretrained.read(tmp_path / "cut.npz")
-    with pytest.raises(pretrained.PretrainedError, match="There is no file of weights"):
-        pretrained.read(tmp_path / "none.npz")
-    monkeypatch.setattr(pretrained, "LARGEST_BYTES", 10_000)
-    with pytest.raises(pretrained.PretrainedError, match="at most 10,000"):
-        pretrained.read(packed)
+    with pytest.raises(packed_files.PackedError, match="damaged or no file of weights"):
+        packed_files.read(tmp_path / "cut.npz")
+    with pytest.raises(packed_files.PackedError, match="There is no file of weights"):
+        packed_files.read(tmp_path / "none.npz")
+    monkeypatch.setattr(packed_files, "LARGEST_BYTES", 10_000)
+    with pytest.raises(packed_files.PackedError, match="at most 10,000"):
+        packed_files.read(packed)
 
 
 def test_work_directories_that_cannot_be_packed_are_refused(trained, tmp_path, monkeypatch, capsys):

@@ -13,7 +13,8 @@ import multibodies_jax
 from multibodies_jax import io
 from multibodies_jax.export import scene
 from multibodies_jax.geometry import joints
-from multibodies_jax.prediction import people, prediction, pretrained, session, view_command
+from multibodies_jax.prediction import people, prediction, session, view_command
+from multibodies_jax.training import packed
 from tests.helpers import chromium, devtools, tiny
 from tests.helpers import trained as shared_run
 
@@ -126,7 +127,7 @@ def test_the_command_serves_until_it_is_interrupted(folder, monkeypatch, capsys)
     assert run(folder, f"--workdir={folder / 'w'}") == 0
     shown = capsys.readouterr().out
     assert "Open http://127.0.0.1:" in shown and "Another model" not in shown
-    monkeypatch.setattr(pretrained, "PATH", folder / "none.npz")
+    monkeypatch.setattr(packed, "PATH", folder / "none.npz")
     assert run(folder) == 0
     assert "cannot be placed without a model. There is no file of weights" in capsys.readouterr().out
 

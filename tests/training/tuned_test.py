@@ -8,6 +8,7 @@ from multibodies_jax import io, untrusted
 from multibodies_jax.training import tuned
 
 _GOOD = {"temperature": 0.25, "fitting": {"prior": 0.3, "anchor": 0, "steps": 10, "temperature": 1}, "schema": 2}
+_GOOD |= {"temperatures": {"prior": 0.25, "scores_and_prior": 0.1}}
 
 
 def _write(folder, results):
@@ -30,6 +31,8 @@ def test_numbers_out_of_range_are_refused(tmp_path, value):
     for name, results in (
         ("temperature", {"temperature": value}),
         ("fitting.temperature", {"fitting": {"temperature": value}}),
+        ("temperatures.prior", {"temperatures": {"prior": value}}),
+        ("fitting.temperatures.prior", {"fitting": {"temperatures": {"prior": value}}}),
         *(() if value == 0 else [("fitting.prior", {"fitting": {"prior": value}})]),
     ):
         with pytest.raises(
@@ -38,6 +41,8 @@ def test_numbers_out_of_range_are_refused(tmp_path, value):
             tuned.read(_write(tmp_path, results))
     with pytest.raises(untrusted.FileError, match="fitting is 3, and an object was expected"):
         tuned.read(_write(tmp_path, {"fitting": 3}))
+    with pytest.raises(untrusted.FileError, match=r"fitting.temperatures is 3, and an object was expected"):
+        tuned.read(_write(tmp_path, {"fitting": {"temperatures": 3}}))
 
 
 def test_a_changed_file_is_refused(tmp_path):

@@ -1,1 +1,1 @@
-"""The weights that ship with the package, as data (`prediction/pretrained.py` reads them)."""
+"""The weights that ship with the package, as data (`training/packed.py` reads them)."""

@@ -1,0 +1,36 @@
+"""The expected body: weighted hypotheses as one body that is none of them."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from multibodies_jax.body import smpl
+from multibodies_jax.geometry import centring
+from multibodies_jax.hypotheses.hypotheses import Hypotheses
+
+
+@jax.jit
+def expected_body(hyps: Hypotheses, log_weights: Float[Array, "B M"], joint_model: smpl.JointModel) -> Hypotheses:
+    """The weighted mean of every rotation, of the shape and of the camera.
+
+    A mean rotation is the one with the least weighted squared distance (Frobenius norm) to those of the hypotheses: the
+    projection of their mean matrix onto the rotations (Moakher, "Means and averaging in the group of rotations", 2002).
+
+    Args:
+      hyps: leading axes (B, M).
+      log_weights: unnormalised.
+      joint_model: the body contracted with the J24 regressor.
+
+    Returns:
+      One body for each example, (B, 1), not scored.
+    """
+    share = jax.nn.softmax(log_weights, axis=1)
+    mean = jnp.einsum("bm,bmjac->bjac", share, hyps.rotmats, precision="highest")
+    u, _, vt = jnp.linalg.svd(mean)
+    # The least singular direction is turned over where the product is a reflection.
+    u = u.at[..., 2].multiply(jnp.sign(jnp.linalg.det(u) * jnp.linalg.det(vt))[..., None])
+    rotmats = jnp.einsum("bjak,bjkc->bjac", u, vt, precision="highest")[:, None]
+    betas, cam = (jnp.einsum("bm,bmi->bi", share, x, precision="highest")[:, None] for x in (hyps.betas, hyps.cam))
+    points = smpl.joints(joint_model, rotmats, betas)
+    midhip = centring.midhip(points)
+    return Hypotheses(rotmats, betas, cam, points - midhip[..., None, :], midhip, jnp.zeros(midhip.shape[:-1]))
