@@ -171,6 +171,16 @@ def add_fitting_factors(c: Any) -> Any:
     return c.lock()
 
 
+def add_label_fields(c: Any) -> Any:
+    """Adds the fields about the labels of image sets, for configs that train on images; without them these values hold."""
+    c.unlock()
+    c.data.withheld_3d = 0.0  # Share of the training examples whose 3D joints and SMPL parameters are withheld.
+    # Fits in place of SMPL parameters that are missing: a work directory of configs/spin.py, or a folder of SPIN's files
+    # (SET_fits.npy).
+    c.data.fits = placeholder(str)
+    return c.lock()
+
+
 def optional(config: Any, path: str) -> Any:
     """The value of a field that not every config has, "data.crop"; without it, what holds (`optional_fields`)."""
     value = config
@@ -190,7 +200,7 @@ def optional_fields() -> dict[str, Any]:
 
 
 def _with_every_field() -> Any:
-    return add_evaluation_of_others(add_fitting_factors(add_authors_fields(get_config())))
+    return add_label_fields(add_evaluation_of_others(add_fitting_factors(add_authors_fields(get_config()))))
 
 
 def _flat(config: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from configs import default
 
 
 def get_config() -> Any:
-    c = default.add_authors_fields(default.get_config())
+    c = default.add_label_fields(default.add_authors_fields(default.get_config()))
     c.data.sets = ("h36m/official",)
     c.data.occlusion = "none"
 

@@ -27,7 +27,7 @@ _EPOCH = 312_188  # Images: the largest set, Human3.6M's; the authors divide it 
 def get_config(name: str = "released") -> Any:
     if name not in _IN_THE_WILD:
         raise ValueError(f"configs/mixture.py:{name}: choose one of {', '.join(_IN_THE_WILD)}.")
-    c = default.add_authors_fields(default.get_config())
+    c = default.add_label_fields(default.add_authors_fields(default.get_config()))
     c.data.sets = ("h36m/official", _IN_THE_WILD[name], "mpi_inf_3dhp/spin")
     c.data.weights = (0.3, 0.6, 0.1)
     c.data.people = "amass"  # The paper: the skeletons of the training images, which needs SMPL for all of Human3.6M.

@@ -6,13 +6,13 @@ python run.py --config=configs/synthetic.py:gpu --workdir=runs/synthetic_gpu    
 
 from typing import Any
 
-from configs import demo
+from configs import default, demo
 
 
 def get_config(machine: str = "cpu") -> Any:
     if machine not in ("cpu", "gpu"):
         raise ValueError(f"configs/synthetic.py takes cpu or gpu, got {machine!r}.")
-    c = demo.get_config()
+    c = default.add_label_fields(demo.get_config())
     c.data.sets = ("synthetic_bodies/clean",)
     c.unlock()
     # Keep all images of data.sets on the device and augment them there: on a GPU, many times faster (`data/resident.py`).

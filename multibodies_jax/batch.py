@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, no_type_check
 
 import flax.struct
-from jaxtyping import Array, Float, UInt8, UInt32
+from jaxtyping import Array, Float, Int32, UInt8, UInt32
 
 
 @no_type_check  # Before they are on a device the arrays are NumPy's; templates hold shapes.
@@ -50,18 +50,38 @@ class Target(flax.struct.PyTreeNode):
 
 
 @no_type_check  # As `Inputs`.
+class Origin(flax.struct.PyTreeNode):
+    """Where training examples come from, for what is kept of them between steps.
+
+    Attributes:
+      place: number of the example among those of all training sets, one set after the other.
+      angle: by which it was turned, about the camera's z axis, radians.
+      flip: 1 where it was mirrored after that.
+    """
+
+    place: Int32[Array, "B"]
+    angle: Float[Array, "B"]
+    flip: Float[Array, "B"]
+
+
+@no_type_check  # As `Inputs`.
 class Batch(flax.struct.PyTreeNode):
-    """Examples for training or evaluation; `valid` is 0 for the padding of a last evaluation batch."""
+    """Examples for training or evaluation; `valid` is 0 for the padding of a last evaluation batch.
+
+    `origin` is there for networks that keep something of every example between steps (`models.build.Targets`), else None.
+    """
 
     inputs: Inputs
     target: Target
     valid: Float[Array, "B"]
+    origin: Origin | None = None
 
 
 def batch_of(rows: Mapping[str, Any]) -> Batch:
     """The batch of rows that are stacked, name by name; names that it lacks are left out."""
     target = Target(**{field.name: rows[field.name] for field in dataclasses.fields(Target)})
-    return Batch(inputs_of(rows), target, rows["valid"])
+    origin = Origin(rows["place"], rows["angle"], rows["flip"]) if "place" in rows else None
+    return Batch(inputs_of(rows), target, rows["valid"], origin)
 
 
 def inputs_of(rows: Mapping[str, Any]) -> Inputs:

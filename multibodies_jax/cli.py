@@ -44,6 +44,7 @@ _PROGRAMS = {
         "multibodies_jax.convert.__main__",
         "Convert published PyTorch checkpoints to work directories, and back.",
     ),
+    "fits": ("multibodies_jax.fits", "Fits of SMPL to training images, as SPIN stores them, both ways."),
     "data": ("tfds_builders.__main__", "Build, list or verify datasets."),
 }
 _ABOUT_MODES = {

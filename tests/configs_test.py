@@ -38,6 +38,8 @@ def test_a_field_that_only_some_configs_have_holds_in_all():
         "data.npz_dir": None,
         "data.image_dir": None,
         "data.cached_passes": None,
+        "data.withheld_3d": 0.0,
+        "data.fits": None,
         "data.resident": False,
         "model.scores": False,
         "loss.vertex_set": "all",

@@ -110,6 +110,8 @@ def training_example(
             example["kp2d_input"] = drop_keypoints(example["kp2d_input"], rng)
         noise = EVIDENCE_NOISE * augment * rng.normal(size=(24, 2))
         example["evidence"] = (example["kp2d"] + noise).astype(np.float32)
+    if "place" in record:
+        example |= {"place": record["place"], "angle": np.float32(angle), "flip": np.float32(flip)}
     return example
 
 

@@ -201,7 +201,7 @@ def fit_from_mean_pose(
     """
     keypoints = jax.tree.map(np.asarray, crop_keypoints(jnp.asarray(points), jnp.asarray(confidence)))
     _check(keypoints, settings)
-    blind = np.flatnonzero(~np.asarray(_counts(jnp.asarray(keypoints.confidence))).any(axis=1))
+    blind = np.flatnonzero(~np.asarray(counts(jnp.asarray(keypoints.confidence))).any(axis=1))
     if len(blind):
         raise ValueError(
             f"All keypoints of {len(blind)} of {len(points)} people are hidden (the first is person {blind[0]}, from 0), or only "
@@ -370,10 +370,10 @@ def _adam(total: Any, start: Any, steps: int) -> Any:
 def _errors_px2(
     points: Float[Array, "N K 3"], translation: Float[Array, "N 3"], keypoints: Keypoints
 ) -> Float[Array, "N K"]:
-    counts = _counts(keypoints.confidence)
-    away = jnp.where(counts[..., None], _project_px(points, translation) - keypoints.points_px, 0.0)
+    seen = counts(keypoints.confidence)
+    away = jnp.where(seen[..., None], _project_px(points, translation) - keypoints.points_px, 0.0)
     robust = objective.geman_mcclure(away**2, _ROBUST_PX**2)
-    return jnp.where(counts, keypoints.confidence, 0.0) ** 2 * jnp.sum(robust, axis=-1)
+    return jnp.where(seen, keypoints.confidence, 0.0) ** 2 * jnp.sum(robust, axis=-1)
 
 
 def _project_px(points: Float[Array, "N K 3"], translation: Float[Array, "N 3"]) -> Float[Array, "N K 2"]:
@@ -383,12 +383,12 @@ def _project_px(points: Float[Array, "N K 3"], translation: Float[Array, "N 3"])
 
 
 def _loss(errors_px2: Float[Array, "N K"], keypoints: Keypoints) -> Float[Array, "N"]:
-    counts = jnp.any(_counts(keypoints.confidence), axis=1)
-    return jnp.where(counts, jnp.sum(errors_px2, axis=1) / POINTS, jnp.inf)
+    any_seen = jnp.any(counts(keypoints.confidence), axis=1)
+    return jnp.where(any_seen, jnp.sum(errors_px2, axis=1) / POINTS, jnp.inf)
 
 
-def _counts(confidence: Float[Array, "N K"]) -> Bool[Array, "N K"]:
-    """Which keypoints are seen and not ignored."""
+def counts(confidence: Float[Array, "N K"]) -> Bool[Array, "N K"]:
+    """Which keypoints count in stage 2 and in the loss: those that are seen and not ignored."""
     K = confidence.shape[1]
     ignored = _one_hot(K, [joint - (POINTS - K) for joint in IGNORED if joint >= POINTS - K])
     return (confidence > 0) & (ignored == 0)[None]

@@ -5,6 +5,7 @@ does a head in `HEADS`. Nothing else has to change for `config.model.name` or `c
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -94,6 +95,48 @@ def no_extra_terms(
     return states, {}, {}
 
 
+@runtime_checkable
+class Targets(Protocol):
+    """Chooses what batches are trained towards, from what the network says of them and from a memory of earlier steps.
+
+    The memory is a pytree of arrays that is a part of the training state: one copy for all devices, in every checkpoint.
+    """
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the memory is of, for JSON in checkpoints; a training goes on only if it is the same."""
+        ...
+
+    def template(self) -> Any:
+        """A memory of the right shapes and types, for restoring."""
+        ...
+
+    def check(self) -> None:
+        """Refuses what `first` would refuse, before anything trains."""
+        ...
+
+    def first(self) -> Any:
+        """The memory before the first step."""
+        ...
+
+    def __call__(
+        self, memory: Any, hyps: Hypotheses, batch: Batch, joint_model: smpl.JointModel
+    ) -> tuple[Any, Batch, Mapping[str, Array]]:
+        """The memory after a batch, the batch with the targets that count in the loss, and numbers to log; traced.
+
+        Args:
+          memory: before the batch.
+          hyps: of the network in training (B, M); no gradient passes.
+          batch: with its `origin`.
+          joint_model: the body contracted with the J24 regressor.
+        """
+        ...
+
+    def finish(self, memory: Any) -> None:
+        """Is called with the memory when a stage has ended."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Head:
     """One way of predicting M hypotheses in model.name="multibodies", registered in `HEADS`.
@@ -133,6 +176,8 @@ class Network:
       training_inputs: (own part of the config, body, its J24 joints) -> a function that makes what the module reads in
         training from the batch; None: it reads the inputs of the batch.
       states_and_extra_terms: what it trains.
+      targets: (config, bodies of the experiment, work directory) -> what replaces the targets of batches, with any number
+        of hypotheses; needs image sets (`config.data.sets`). None: the targets of the data.
       inspect: (config, regressor, batches of the validation split with their hypotheses (B, M)) -> what evaluation
         reports of this model alone, under the name of `config_part` or, without one, of the model.
       describe_inspection: what `inspect` returned in a sentence for results.md; "" where nothing was measured.
@@ -149,6 +194,7 @@ class Network:
     check: Callable[[Any], None] | None = None
     training_inputs: Callable[[Any, smpl.SmplModel, smpl.JointModel], MakeInputs] | None = None
     states_and_extra_terms: StatesAndExtraTerms = no_extra_terms
+    targets: Callable[[Any, Any, pathlib.Path], Targets] | None = None
     inspect: Callable[[Any, Any, Iterable[tuple[Batch, Hypotheses]]], dict[str, Any]] | None = None
     describe_inspection: Callable[[Mapping[str, Any]], str] | None = None
 

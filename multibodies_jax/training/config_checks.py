@@ -33,6 +33,8 @@ RULES: dict[str, config_rules.Rule] = {
     "data.crop": config_rules.Choice(augment.CROPS),
     "data.options": config_rules.Path("NAME=VALUE,NAME=VALUE, or an empty text", empty=True),
     "data.contrast_stretch": config_rules.FLAG,
+    "data.withheld_3d": config_rules.Number(0, 1),
+    "data.fits": _FOLDER,
     "data.cached_passes": config_rules.OrNone(config_rules.whole(0, 100_000)),
     "data.resident": config_rules.FLAG,
     "data.npz_dir": _FOLDER,
@@ -179,6 +181,14 @@ def _check_network(config: Any) -> None:
         raise ValueError(
             f"config.model.name={name!r} has one hypothesis: set config.model.num_hypotheses to 1 (it is {m})."
         )
+    if network.targets is not None and (config.data.sets is None or default.optional(config, "data.resident")):
+        raise ValueError(
+            f"config.model.name={name!r} keeps labels of every training example: it needs image sets in config.data.sets, "
+            "and config.data.resident=False."
+        )
+    for changed in ("data.withheld_3d", "data.fits"):
+        if config.data.sets is None and default.optional(config, changed):
+            raise ValueError(f"config.{changed} is about the labels of image sets, and config.data.sets is None.")
     for other in build.NETWORKS.values():
         if other.check is not None and other.own(config) is not None:
             other.check(config)

@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import serialization
 from jaxtyping import Array, Key
 
 from multibodies_jax.batch import Inputs
@@ -23,16 +24,24 @@ class Source:
       folder: of the checkpoint.
       variables: parameters (averaged ones where they were kept) and statistics.
       metadata: of the checkpoint.
+      memory: of `build.Targets`, as nested dictionaries; empty without.
     """
 
     folder: pathlib.Path
     variables: dict[str, Any]
     metadata: dict[str, Any]
+    memory: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def origin(self) -> dict[str, str]:
         """So that comparisons can tell whether two runs started alike."""
         parts = [self.variables["params"], self.variables["batch_stats"]]
         return {"dir": str(self.folder), "fingerprint": checkpoints.fingerprint(parts)}
+
+    def memory_of(self, targets: build.Targets) -> Any:
+        """The memory with which a stage goes on; None where the source has none of the same targets."""
+        if not self.memory or self.metadata.get("targets") != targets.about:
+            return None
+        return serialization.from_state_dict(targets.template(), self.memory)
 
 
 def source_folder(config: Any) -> pathlib.Path | None:
@@ -56,7 +65,8 @@ def restore(config: Any, bodies: setup.Bodies, folder: pathlib.Path) -> Source:
     """
     items, metadata, _ = checkpoints.restore(folder)
     checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
-    return Source(folder, checkpoints.variables(items["state"]), metadata)
+    state = items["state"]
+    return Source(folder, checkpoints.variables(state), metadata, state.get("memory") or {})
 
 
 def variables(

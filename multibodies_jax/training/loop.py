@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from configs import default
 from multibodies_jax.data import sources
 from multibodies_jax.training import (
     checkpoints,
@@ -76,6 +77,7 @@ def train(config: Any, workdir: pathlib.Path) -> None:
             multihost.on_first(lambda: sources.build_data(config), "data")
         if _missing(workdir, plan):
             sources.open_first(config, dict.fromkeys(config.data.sets or (), ("train",)))
+            _check_labels(config, bodies, workdir, plan)
         prior.train_prior(config, workdir, bodies)
         for stage in plan:
             train_regressor(config, workdir, bodies, stage)
@@ -101,6 +103,15 @@ def _finished(config: Any, workdir: pathlib.Path) -> bool:
 def _missing(workdir: pathlib.Path, plan: Sequence[Stage]) -> bool:
     """Whether a stage has steps to train."""
     return any((checkpoints.latest_step(workdir / stage.folder) or 0) < stage.steps for stage in plan)
+
+
+def _check_labels(config: Any, bodies: setup.Bodies, workdir: pathlib.Path, plan: Sequence[Stage]) -> None:
+    """Refuses fits that cannot be labels, and what a training with targets of its own could not start from."""
+    if default.optional(config, "data.fits"):
+        training_data.open_each(config)
+    targets = setup.targets(config, bodies, workdir)
+    if targets is not None and not any(checkpoints.latest_step(workdir / stage.folder) for stage in plan):
+        targets.check()
 
 
 def _claim(config: Any, workdir: pathlib.Path, held: contextlib.ExitStack) -> None:
@@ -157,6 +168,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
     model = setup.build_model(config, stage.num_hypotheses, bodies, mean_state)
     variables = initialization.variables(config, model, stage.num_hypotheses, source, data.example, key)
     init = source.origin() if source else None
+    targets = setup.targets(config, bodies, workdir)
     trained = train_step.trained(config, stage.num_hypotheses, variables["params"])
     adam = optimizer.make_optimizer(config, trained, stage.steps, stage.learning_rate)
     state = train_step.TrainState(
@@ -165,21 +177,32 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
         batch_stats=variables.get("batch_stats", {}),
         ema=jax.tree.map(jnp.copy, variables["params"]) if config.optim.ema else {},
         opt_state=adam.init(variables["params"]),
+        memory={} if targets is None else targets.template(),
     )
     seconds = -time.monotonic()
     earlier: list[dict[str, int]] = []
     if start:
         items, metadata, _ = checkpoints.restore(directory, {"state": state})
         checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
+        if targets is not None and metadata.get("targets") != targets.about:
+            raise ValueError(
+                f"{directory} has labels of {metadata.get('targets')}, and config.data.sets are {dict(targets.about)}: the "
+                "sets were built anew with other examples. Build them as they were, or train in another --workdir."
+            )
         state = items["state"]
         seconds += metadata.get("training_seconds", 0.0)
         earlier = _earlier_plans(config, metadata, start)
         if data.batches is not None:
             data.batches.set_state(metadata["data_position"])
+    elif targets is not None:
+        known = source.memory_of(targets) if source else None
+        state = state.replace(memory=targets.first() if known is None else known)
     # Data parallel over all devices: batches are split, everything else is copied.
     split, copied = _shardings(config, stage)
     state, resident, loss_bodies = jax.device_put((state, data.resident, setup.loss_bodies(config, bodies)), copied)
-    step_fn = train_step.make_train_step(config, model, bodies, adam, stage.num_hypotheses, data.prepare, split)
+    step_fn = train_step.make_train_step(
+        config, model, bodies, adam, stage.num_hypotheses, data.prepare, split, targets
+    )
     step = jax.jit(step_fn, donate_argnums=0, out_shardings=copied)
 
     def save(state: train_step.TrainState, done: int) -> None:
@@ -192,6 +215,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
             "mean_state": list(model.settings.mean_state),
             "data_position": None if data.batches is None else data.batches.get_state(),
         }
+        metadata |= {} if targets is None else {"targets": dict(targets.about)}
         checkpoints.save(directory, done, {"state": state}, metadata)
 
     stop = stopping.StopOnTerm()
@@ -218,6 +242,9 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
                 save(state, done)
             if stopped:
                 raise KeyboardInterrupt
+    if targets is not None and stage.folder == "checkpoints":
+        memory = jax.device_get(state.memory)
+        multihost.on_first(lambda: targets.finish(memory), "targets")
 
 
 def _earlier_plans(config: Any, metadata: Mapping[str, Any], start: int) -> list[dict[str, int]]:

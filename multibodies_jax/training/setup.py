@@ -93,6 +93,12 @@ def training_inputs(config: Any, num_hypotheses: int, bodies: Bodies) -> build.M
     return its.training_inputs(its.own(config), bodies.smpl, bodies.j24)
 
 
+def targets(config: Any, bodies: Bodies, workdir: pathlib.Path) -> build.Targets | None:
+    """What replaces the targets of training batches in all stages of a config; None: they are those of the data."""
+    make = build.NETWORKS[config.model.name].targets
+    return None if make is None else make(config, bodies, workdir)
+
+
 def freeze(config: Any, num_hypotheses: int) -> str:
     """What `config.freeze` means for a stage with M = `num_hypotheses`: one hypothesis has nothing beside what it loaded."""
     return "" if config.freeze == "loaded" and num_hypotheses == 1 else config.freeze or ""

@@ -27,6 +27,7 @@ class TrainState(flax.struct.PyTreeNode):
     batch_stats: Any
     ema: Any  # Averaged parameters, which are evaluated; empty when `optim.ema` is 0.
     opt_state: Any
+    memory: Any = flax.struct.field(default_factory=dict)  # Of `build.Targets`; empty without.
 
 
 def make_train_step(
@@ -37,6 +38,7 @@ def make_train_step(
     num_hypotheses: int,
     prepare: Callable[[Any, Array], Batch],
     split: NamedSharding,
+    targets: build.Targets | None = None,
 ) -> Callable[[TrainState, Any, Array, setup.Bodies], tuple[TrainState, dict[str, Array]]]:
     """Builds `train_step(state, batch, key, setup.loss_bodies(...)) -> (state, metrics)`; its losses are not weighted.
 
@@ -48,6 +50,7 @@ def make_train_step(
       num_hypotheses: M.
       prepare: (what `training_data.Data` holds or yields, key) -> the batch (`Data.prepare`).
       split: how a batch is split over the devices.
+      targets: what replaces the targets of the data (`setup.targets`).
     """
     network = setup.network(config, num_hypotheses)
     inputs_of, own_config = setup.training_inputs(config, num_hypotheses, bodies), network.own(config)
@@ -60,9 +63,8 @@ def make_train_step(
     ) -> tuple[TrainState, dict[str, Array]]:
         loss_of = make_objective(config, bodies, mode0)
 
-        def loss_fn(
-            params: Any, batch_stats: Any, batch: Any, key: Array
-        ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
+        def loss_fn(params: Any, carried: Any, batch: Any, key: Array) -> tuple[Array, tuple[Any, dict[str, Array]]]:
+            batch_stats, memory = carried
             k_prepare, k_dropout = jax.random.split(key)
             batch = prepare(batch, k_prepare)
             batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, split), batch)
@@ -77,13 +79,18 @@ def make_train_step(
             states, own, own_weights = network.states_and_extra_terms(own_config, out, extras, batch, state.step)
             hyps = hypotheses.decode(states, bodies.j24)
 
+            # Targets: those of the data, for most networks.
+            of_targets = {}
+            if targets is not None:
+                memory, batch, of_targets = targets(memory, jax.lax.stop_gradient(hyps), batch, bodies.j24)
+
             # Losses: eq (8), and the terms that only this network has.
             loss, terms, best = loss_of(hyps, batch)
             loss = loss + sum(own_weights[term] * value for term, value in own.items())
 
             metrics = {f"loss_{term}": jnp.mean(value) for term, value in (terms | dict(own)).items()}
             metrics["loss"] = jnp.mean(loss)
-            metrics |= step_metrics.annotated_shares(batch.target)
+            metrics |= step_metrics.annotated_shares(batch.target) | dict(of_targets)
             metrics["best_mm"] = 1000 * step_metrics.best_error(hyps, batch.target, best)
             if states.shape[1] == num_hypotheses:  # Some baselines train one prediction, whatever M is.
                 metrics["used_hypotheses"] = step_metrics.used_hypotheses(best, num_hypotheses)
@@ -93,19 +100,20 @@ def make_train_step(
                 foreseen = best_of_m.winner_loss(log_scores, best, batch.target.joints3d_valid)
                 metrics["loss_scores"] = jnp.mean(foreseen)
                 loss = loss + foreseen
-            return jnp.mean(loss), (changed.get("batch_stats", {}), metrics)
+            return jnp.mean(loss), ((changed.get("batch_stats", {}), memory), metrics)
 
         # Gradient, the mean over the parts of the batch.
         keys = jax.random.split(jax.random.fold_in(key, state.step), config.train.accumulate)
-        _, gradient, batch_stats, metrics = accumulated_gradient(
-            loss_fn, state.params, state.batch_stats, batch, keys, whole=bool(resident)
+        carried = (state.batch_stats, state.memory)
+        _, gradient, (batch_stats, memory), metrics = accumulated_gradient(
+            loss_fn, state.params, carried, batch, keys, whole=bool(resident)
         )
 
         # Update of the parameters and of their running mean.
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = optax.incremental_update(params, state.ema, 1 - config.optim.ema) if config.optim.ema else {}
-        new = TrainState(step=state.step + 1, params=params, batch_stats=batch_stats, ema=ema, opt_state=opt_state)
+        new = TrainState(state.step + 1, params, batch_stats, ema, opt_state, memory)
         of_bodies = {name: part for name, part in gradient.items() if name != scores.NAME}
         return new, metrics | {"gradient_norm": optax.tree.norm(of_bodies)}
 
@@ -126,7 +134,7 @@ def make_objective(config: Any, bodies: setup.Bodies, mode0: bool) -> objective.
 def accumulated_gradient(
     loss_fn: Callable[[Any, Any, Any, Array], tuple[Array, tuple[Any, dict[str, Array]]]],
     params: Any,
-    batch_stats: Any,
+    carried: Any,
     batch: Any,
     keys: Array,
     whole: bool,
@@ -134,33 +142,32 @@ def accumulated_gradient(
     """The mean loss and gradient over the parts of a batch, one part after the other.
 
     Args:
-      loss_fn: (params, batch_stats, part of the batch, key) -> loss, (batch_stats, metrics).
-      params, batch_stats: of the network; the statistics pass from part to part.
+      loss_fn: (params, carried, part of the batch, key) -> loss, (carried, metrics).
+      params: of the network.
+      carried: what passes from part to part: statistics and memory.
       batch: arrays with leading axis B, which is cut into the parts.
       keys: one for each part; their number is the number of parts.
       whole: every part gets the whole `batch` and draws its own examples of it.
 
     Returns:
-      Loss, gradient, statistics, and the mean of each metric.
+      Loss, gradient, what is carried, and the mean of each metric.
     """
     parts = len(keys)
 
     def add_part(carry: tuple, part_and_key: tuple) -> tuple[tuple, dict[str, Array]]:
-        batch_stats, total, gradient = carry
-        (loss, (batch_stats, metrics)), g = jax.value_and_grad(loss_fn, has_aux=True)(
-            params, batch_stats, *part_and_key
-        )
-        return (batch_stats, total + loss / parts, jax.tree.map(lambda a, b: a + b / parts, gradient, g)), metrics
+        carried, total, gradient = carry
+        (loss, (carried, metrics)), g = jax.value_and_grad(loss_fn, has_aux=True)(params, carried, *part_and_key)
+        return (carried, total + loss / parts, jax.tree.map(lambda a, b: a + b / parts, gradient, g)), metrics
 
-    start = (batch_stats, jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+    start = (carried, jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
     if parts == 1:  # Not through `scan`: on CPUs XLA runs convolutions inside a loop many times slower.
-        (batch_stats, loss, gradient), metrics = add_part(start, (batch, keys[0]))
+        (carried, loss, gradient), metrics = add_part(start, (batch, keys[0]))
     elif whole:
-        (batch_stats, loss, gradient), metrics = jax.lax.scan(lambda c, k: add_part(c, (batch, k)), start, keys)
+        (carried, loss, gradient), metrics = jax.lax.scan(lambda c, k: add_part(c, (batch, k)), start, keys)
     else:
         shaped = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), batch)
-        (batch_stats, loss, gradient), metrics = jax.lax.scan(add_part, start, (shaped, keys))
-    return loss, gradient, batch_stats, {name: jnp.mean(value) for name, value in metrics.items()}
+        (carried, loss, gradient), metrics = jax.lax.scan(add_part, start, (shaped, keys))
+    return loss, gradient, carried, {name: jnp.mean(value) for name, value in metrics.items()}
 
 
 def trained(config: Any, num_hypotheses: int, params: Any) -> Any:

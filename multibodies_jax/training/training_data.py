@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from configs import default
 from multibodies_jax.batch import Batch, Inputs, batch_of, inputs_of
-from multibodies_jax.data import augment, pipeline, resident, sources, virtual_views
+from multibodies_jax.data import augment, fit_files, labels, pipeline, resident, sources, virtual_views
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, feature_cache, initialization, setup
 
@@ -83,6 +83,48 @@ def _virtual(config: Any, bodies: setup.Bodies, batch_size: int) -> Data:
     return Data(people, example, None, view)
 
 
+def set_sizes(config: Any) -> dict[str, int]:
+    """The examples of each training set, by its name, in the order in which `open_sets` numbers their places."""
+    names = [name.strip() for text in config.data.sets for name in text.split(",")]
+    return {name: len(sources.open_source(config, name, "train")) for name in names}
+
+
+def open_each(config: Any) -> list[pipeline.Source]:
+    """The records of each training set (`set_sizes`), with the labels that training sees.
+
+    3D labels are withheld from a share of the examples (`data.withheld_3d`), and fits stand in for SMPL parameters that are
+    missing (`data.fits`); a network with targets of its own takes `data.fits` into its memory instead.
+
+    Raises:
+      ValueError: fits are missing, damaged, or of other sets.
+    """
+    share, folder = default.optional(config, "data.withheld_3d"), default.optional(config, "data.fits")
+    own_targets = build.NETWORKS[config.model.name].targets is not None
+    opened = []
+    for name, count in set_sizes(config).items():
+        source = sources.open_source(config, name, "train")
+        if share:
+            source = labels.Withheld(source, share)
+        if folder and not own_targets:
+            source = labels.WithFits(source, fit_files.read_set(pathlib.Path(folder), name, count))
+        opened.append(source)
+    return opened
+
+
+def open_sets(config: Any) -> list[pipeline.Source]:
+    """The records of `open_each`, one source for each text in `data.sets`; with their `place` where a network has targets
+    of its own."""
+    each = dict(zip(set_sizes(config), open_each(config), strict=True))
+    if build.NETWORKS[config.model.name].targets is not None:
+        ends = np.cumsum([len(source) for source in each.values()])
+        each = {
+            name: labels.Numbered(source, int(end) - len(source))
+            for (name, source), end in zip(each.items(), ends, strict=True)
+        }
+    texts = [[each[name.strip()] for name in text.split(",")] for text in config.data.sets]
+    return [parts[0] if len(parts) == 1 else pipeline.Concatenated(parts) for parts in texts]
+
+
 def stored_data(config: Any, batch_size: int, seed: int) -> Data:
     """Host batches of the image sets, augmented."""
 
@@ -99,7 +141,7 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
             contrast_stretch=default.optional(config, "data.contrast_stretch"),
         )
 
-    opened = [sources.open_source(config, name, "train") for name in config.data.sets]
+    opened = open_sets(config)
     batches = pipeline.train_batches(
         opened,
         config.data.weights,
@@ -120,10 +162,10 @@ def _resident(config: Any, batch_size: int) -> Data:
     )
     names = tuple(sources.source_name(config, one.strip()) for name in config.data.sets for one in name.split(","))
     held = (str(config.data.dir), tuple(config.data.sets), names, tuple(config.data.weights), settings)
+    held += (default.optional(config, "data.withheld_3d"), default.optional(config, "data.fits"))
     if held not in _held:  # Every stage of a training asks for the same images.
         _held.clear()
-        opened = [sources.open_source(config, name, "train") for name in config.data.sets]
-        _held[held] = resident.load(opened, config.data.weights, settings)
+        _held[held] = resident.load(open_sets(config), config.data.weights, settings)
     stored = _held[held]
     views = batch_size // config.train.accumulate
     shapes = jax.eval_shape(lambda stored, key: resident.draw(stored, key, 2, settings), stored, jax.random.key(0))
@@ -159,6 +201,10 @@ def _cached(config: Any, bodies: setup.Bodies, batch_size: int, source: initiali
         "model": {k: config.model[k] for k in ("trunk", "crop_size", "dtype")}
         | {"width": build.trunk_width(config.model.trunk, config.model.width)},
     }
+    changed = {name: default.optional(config, f"data.{name}") for name in ("withheld_3d", "fits")}
+    description["data"] |= {name: value for name, value in changed.items() if value}
+    if build.NETWORKS[config.model.name].targets is not None:
+        description["data"]["origin"] = True
     description = json.loads(json.dumps(description))
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
     apply = jax.jit(lambda variables, inputs: model.apply(variables, inputs, method="read"))

@@ -26,7 +26,9 @@ def config(**overrides) -> Any:
     Annotated as `Any`, because the type checker does not know the fields of the ConfigDict.
     """
     name = overrides.get("model__name", "")
-    c = default.of(f"{name}:demo" if name in ("smpl_mdn", "smpl_cvae") else "demo")
+    c = default.of(f"{name}:demo" if name in ("smpl_mdn", "smpl_cvae", "spin") else "demo")
+    if not {"data__withheld_3d", "data__fits"}.isdisjoint(overrides):
+        c = default.add_label_fields(c)
     if not _AUTHORS_FIELDS.isdisjoint(overrides):
         c = default.add_authors_fields(c)
     if not {"fitting__prior", "fitting__anchor"}.isdisjoint(overrides):

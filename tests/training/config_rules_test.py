@@ -24,6 +24,7 @@ MAY_BE_ZERO = {
     *(
         "seed",
         "data.cached_passes",
+        "data.withheld_3d",
         "model.dropout",
         "model.init_noise",
         "flow.dropout",
@@ -35,13 +36,14 @@ MAY_BE_ZERO = {
     *("cvae.weight", "cvae.anneal_steps", "mdn.weight"),
 }
 MAY_BE_NONE = {
-    *("init", "freeze", "body.dir", "data.sets", "data.cached_passes", "data.npz_dir", "data.image_dir"),
+    *("init", "freeze", "body.dir", "data.sets", "data.cached_passes", "data.fits", "data.npz_dir", "data.image_dir"),
     *("model.num_hypotheses", "model.width", "quantizer.temperature", "fitting.prior", "fitting.anchor", "optim.ema"),
     *("optim.decay_step", "eval.max_examples", "eval.curve", "eval.hmr", "eval.published"),
 }
-FREE_TEXT = {"init", "body.dir", "data.dir", "data.people", "data.npz_dir", "data.image_dir", "eval.hmr"}
+FREE_TEXT = {"init", "body.dir", "data.dir", "data.people", "data.fits", "data.npz_dir", "data.image_dir", "eval.hmr"}
 FRACTIONS = {  # Numbers that need not be whole.
     *(
+        "data.withheld_3d",
         "model.dropout",
         "model.init_noise",
         "flow.dropout",
@@ -53,12 +55,15 @@ FRACTIONS = {  # Numbers that need not be whole.
     *("stage1.learning_rate", "loss.best", "loss.pose", "loss.betas", "loss.vertices", "loss.camera", "optim.ema"),
     *("loss.reprojection_best", "loss.reprojection_all", "cvae.weight", "mdn.weight", "mdn.sigma"),
 }
-BELOW_ONE = {"model.dropout", "flow.dropout", "optim.ema"}
+BELOW_ONE = {"data.withheld_3d", "model.dropout", "flow.dropout", "optim.ema"}
 
 
 def every_field():
     """A config with every field that any config has."""
-    config = default.add_fitting_factors(default.add_authors_fields(default.of("smpl_mdn:demo"))).unlock()
+    config = default.add_label_fields(
+        default.add_fitting_factors(default.add_authors_fields(default.of("smpl_mdn:demo")))
+    )
+    config.unlock()
     config.cvae = default.of("smpl_cvae:demo").cvae
     config.data.cached_passes = config_dict.placeholder(int)
     config.data.resident = False

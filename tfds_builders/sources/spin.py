@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax import untrusted
-from multibodies_jax.data import image_layouts, spin_lists
+from multibodies_jax.data import fit_files, image_layouts, spin_lists
 from tfds_builders.archives import BuildError, Skip
 from tfds_builders.sources import rows, trees
-
-_FLAGS = ("has_smpl", "valid_fit", "valid")  # What files of fits call the rows that have one.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,23 +111,10 @@ def read_fits(
     Raises:
       ValueError: the file cannot be used, or has another number of rows.
     """
-    advice = "Fits of SMPL are an .npy (N, 82), or an .npz with pose and shape."
-    if path.suffix == ".npz":
-        with untrusted.open_npz(path, advice) as content:
-            if told := untrusted.misspelt(content, ("pose", "shape", "betas", *_FLAGS)):
-                raise ValueError(f"{path} {told}. {advice}")
-            flag_name = next((key for key in _FLAGS if key in content), None)
-            pose, betas = content["pose"], content["betas" if "shape" not in content else "shape"]
-            flag = np.ones(np.shape(pose)[:1]) if flag_name is None else content[flag_name]
-    else:
-        array = np.atleast_2d(untrusted.read_npy(path, advice))
-        pose, betas, flag = array[:, :72], array[:, 72:], np.ones(len(array))
-    if any(array.dtype.kind not in "biuf" for array in (pose, betas, flag)):
-        raise ValueError(f"{path} has other arrays than numbers. {advice}")
-    if pose.shape != (count, 72) or betas.shape != (count, 10) or flag.shape != (count,):
+    pose, betas, flag = fit_files.read_arrays(path)
+    if len(flag) != count:
         raise ValueError(
-            f"{path} has poses {pose.shape}, shapes {betas.shape} and flags {flag.shape}; the list has {count} rows, so "
-            f"({count}, 72), ({count}, 10) and ({count},) are expected. Fits belong to the rows of one list."
+            f"{path} has poses {pose.shape}; the list has {count} rows. Fits belong to the rows of one list."
         )
     finite = np.all(np.isfinite(pose), axis=1) & np.all(np.isfinite(betas), axis=1)
     return pose, betas, np.where(finite, flag > 0, 0.0)
