@@ -39,8 +39,19 @@ MAY_BE_NONE = {
     *("init", "freeze", "body.dir", "data.sets", "data.cached_passes", "data.fits", "data.npz_dir", "data.image_dir"),
     *("model.num_hypotheses", "model.width", "quantizer.temperature", "fitting.prior", "fitting.anchor", "optim.ema"),
     *("optim.decay_step", "eval.max_examples", "eval.curve", "eval.hmr", "eval.published"),
+    *("eval.packed", "eval.chosen_on"),
 }
-FREE_TEXT = {"init", "body.dir", "data.dir", "data.people", "data.fits", "data.npz_dir", "data.image_dir", "eval.hmr"}
+FREE_TEXT = {
+    "init",
+    "body.dir",
+    "data.dir",
+    "data.people",
+    "data.fits",
+    "data.npz_dir",
+    "data.image_dir",
+    "eval.hmr",
+    "eval.packed",
+}
 FRACTIONS = {  # Numbers that need not be whole.
     *(
         "data.withheld_3d",
@@ -60,9 +71,8 @@ BELOW_ONE = {"data.withheld_3d", "model.dropout", "flow.dropout", "optim.ema"}
 
 def every_field():
     """A config with every field that any config has."""
-    config = default.add_label_fields(
-        default.add_fitting_factors(default.add_authors_fields(default.of("smpl_mdn:demo")))
-    )
+    config = default.add_authors_fields(default.of("smpl_mdn:demo"))
+    config = default.add_evaluation_of_others(default.add_label_fields(default.add_fitting_factors(config)))
     config.unlock()
     config.cvae = default.of("smpl_cvae:demo").cvae
     config.data.cached_passes = config_dict.placeholder(int)
@@ -80,7 +90,7 @@ def is_right(field, kind, value):
     if isinstance(value, str):
         return (field in FREE_TEXT and value == "a") or (field == "data.options" and value in ("", " ", "a"))
     if isinstance(value, (tuple, list)):
-        return field in ("data.sets", "eval.sets") and value == ("a",)
+        return field in ("data.sets", "eval.sets", "eval.chosen_on") and value == ("a",)
     if isinstance(value, bool):
         return type(every_field_value(field)) is bool
     if isinstance(value, int) and value == 3:
