@@ -37,7 +37,9 @@ def test_what_is_exported_can_be_imported(tmp_path, capsys):
     files = sorted(map(str, (tmp_path / "out").iterdir()))
     assert fits.main(["import", str(tmp_path / "new"), *files]) == 0
     assert "lsp-orig_fits.npy: 3 fits" in capsys.readouterr().out
-    found = fit_files.read(fit_files.find(tmp_path / "new" / targets.FIRST_FOLDER, "lsp/spin"), 3)
+    path = fit_files.find(tmp_path / "new" / targets.FIRST_FOLDER, "lsp/spin")
+    assert path is not None
+    found = fit_files.read(path, 3)
     np.testing.assert_array_equal(found.pose, memory["pose"][:3])
 
 

@@ -121,8 +121,8 @@ def _row(record: augment.Record) -> dict[str, Any]:
     return {
         "image": np.asarray(record["image"]),
         "origin": np.asarray(record["window"][:2], np.float32),
-        "box": np.float32([*record["box_center"], record["box_scale"]]),
-        "box_full": np.float32([*record["box_center_full"], record["box_scale_full"]]),
+        "box": np.append(record["box_center"], record["box_scale"]).astype(np.float32),
+        "box_full": np.append(record["box_center_full"], record["box_scale_full"]).astype(np.float32),
         "kp2d": np.asarray(record["kp2d"], np.float32),
         "kp2d_valid": np.asarray(record["kp2d_valid"], np.float32),
         "kp2d_input": np.asarray(record["kp2d_input"], np.float32),

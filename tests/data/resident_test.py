@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -60,9 +61,9 @@ def _view(row, drawn, strength=augment.MILD):
         visible=row.kp2d_valid,
         center=center + boxes.SIDE / 2 * row.box_full[2] * strength.shift * drawn.shift,
         scale=scale,
-        angle=np.float32(np.deg2rad(strength.angle_deg) * drawn.angle),
-        flip=np.bool_(drawn.flip),
-        gain=np.float32(drawn.gain),
+        angle=jnp.float32(np.deg2rad(strength.angle_deg) * drawn.angle),
+        flip=jnp.bool_(drawn.flip),
+        gain=jnp.float32(drawn.gain),
     )
 
 

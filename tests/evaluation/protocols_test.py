@@ -12,7 +12,7 @@ from multibodies_jax.body import smpl
 from multibodies_jax.evaluation import protocols, set_errors
 from multibodies_jax.geometry import joints
 from multibodies_jax.hypotheses import hypotheses
-from tests.evaluation.metrics_test import procrustes_error_mm
+from tests.geometry.procrustes_test import procrustes_error_mm
 from tests.helpers import batches, random_body
 
 # As printed in the authors' code and SPIN: rows of the H36M regressor and of J24, for 14 and for 17 joints.

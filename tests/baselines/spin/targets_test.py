@@ -126,7 +126,9 @@ def test_a_fit_whose_distance_is_the_threshold_is_no_label():
     memory, given, hyps = case(off=0.02)
     keypoints = smplify.crop_keypoints(given.target.kp2d, given.target.kp2d_valid)
     rotmats = jnp.asarray(Rotation.from_rotvec(np.asarray(memory.pose[:B]).reshape(-1, 3)).as_matrix(), jnp.float32)
-    loss = float(smplify.stored_loss_px2(rotmats.reshape(B, 24, 3, 3), memory.betas[:B], keypoints, body())[0])
+    loss = float(
+        smplify.stored_loss_px2(rotmats.reshape(B, 24, 3, 3), jnp.asarray(memory.betas[:B]), keypoints, body())[0]
+    )
     for threshold, valid in ((0.99 * loss, 0), (1.01 * loss, 1)):
         _, labelled, _ = loop(fit=False, threshold=threshold)(memory, hyps, given, body())
         assert labelled.target.smpl_valid[0] == valid
