@@ -103,10 +103,10 @@ def load(sources: Sequence[Sequence[augment.Record]], weights: Sequence[float], 
             read = threads.map(lambda index, source=source: _row(source[index]), range(len(source)))
             rows += tqdm(read, desc="images to the device", total=len(source), unit=" images", mininterval=1)
     shape = np.max([row["image"].shape for row in rows], axis=0)
-    images = np.zeros((len(rows), *shape), np.uint8)
-    for image, row in zip(images, rows, strict=True):
+    images: UInt8[np.ndarray, "N H W 3"] = np.zeros((len(rows), *shape), np.uint8)
+    for index, row in enumerate(rows):
         own = row.pop("image")
-        image[: len(own), : own.shape[1]] = own
+        images[index, : len(own), : own.shape[1]] = own
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     _check_zoom(stacked, settings)
     counts = np.array([len(source) for source in sources])
