@@ -85,6 +85,7 @@ _FLAGS = (
     _Flag("out", "DIR", "Folder for the results (default: predictions, or WORKDIR/predictions).", ("predict",)),
     _Flag("focal", "PIXELS", "Focal length of the images (default: from EXIF, else assumed and said).", ("predict",)),
 )
+_CONFIG = ("--config", "-config")
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 
 
@@ -140,13 +141,18 @@ def run(argv: Sequence[str], mode: str | None = None) -> int:
             return _predict(values, argv, paths, workdir)
         return _run(chosen, values, workdir)
     except KeyboardInterrupt:
-        return _tell("interrupted; the same command continues from the last checkpoint.", INTERRUPTED)
+        more = (
+            "every file that was written is whole"
+            if chosen == "predict"
+            else "the same command continues from the last checkpoint"
+        )
+        return _tell(f"interrupted; {more}.", INTERRUPTED)
     except Exception as error:
         status = _status(error)
         if status is None:
             print(programs.unexpected(error, workdir), file=sys.stderr, flush=True)
             return FAILED
-        return _tell(f"{error}{programs.keep_traceback(workdir)}", status)
+        return _tell(f"{programs.words(error)}{programs.keep_traceback(workdir)}", status)
 
 
 class _RefusedError(Exception):
@@ -176,6 +182,13 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, li
         elif flag.name in ("distributed", "refine"):
             flags.DEFINE_bool(flag.name, flag.name == "refine", flag.help, flag_values=values)
     _check_config_file(arguments)
+    given = {
+        value if equals else (*argv, "")[place + 1]
+        for place, (flag, equals, value) in enumerate(argument.partition("=") for argument in argv)
+        if flag in _CONFIG
+    }
+    if len(given) > 1:
+        raise _RefusedError(f"--config is there {len(given)} times, and one config is read: leave all but one out.")
     try:
         rest = values(arguments)
     except Exception as error:  # A config is a program of the user's, and may raise anything.
@@ -183,6 +196,10 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, li
             f"{_text(error)}\nFields are explained in configs/default.py, and those of single configs in these (all: docs/reference/config.md); "
             f"`{program} --help` lists the flags."
         ) from None
+    if empty := [flag.name for flag in _FLAGS if flag.name in values and values[flag.name].value == ""]:
+        raise _RefusedError(
+            f"--{empty[0]} is empty (a shell variable that is not set?): give a value, or leave it out."
+        )
     path = pathlib.Path(_config_file(values))
     if not path.is_file():
         raise _RefusedError(f"there is no config file {path}. Known: {', '.join(_known_configs())}.")
@@ -198,7 +215,7 @@ def _check_config_file(arguments: Sequence[str]) -> None:
     """Refuses a file that is no program, like the config.json of a work directory, before it is run as one."""
     for place, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
-        if flag in ("--config", "-config"):
+        if flag in _CONFIG:
             name = (value if equals else "".join(arguments[place + 1 : place + 2])).partition(":")[0]
             if pathlib.Path(name).is_file() and not name.endswith(".py"):
                 raise _RefusedError(
@@ -227,7 +244,7 @@ def _with_config_file(argv: Sequence[str]) -> list[str]:
     found, given = list(argv), False
     for place, argument in enumerate(argv):
         flag, equals, value = argument.partition("=")
-        if flag not in ("--config", "-config"):
+        if flag not in _CONFIG:
             continue
         given = True
         if equals:
@@ -313,7 +330,7 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
 
 def _status(error: Exception) -> int | None:
     """The exit status of an error that is a message to the user; None for a fault of the program."""
-    if isinstance(error, (ValueError, FileNotFoundError, NotADirectoryError)):
+    if isinstance(error, (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError)):
         return BAD_INPUT
     from tfds_builders import building
 
@@ -325,6 +342,7 @@ def _checked(config: Any) -> Any:
     from multibodies_jax.evaluation import checks
     from multibodies_jax.training import config_checks, config_rules
 
+    config_checks.check_fields(config)
     _set_nones(config)
     for path in config_rules.paths(config_checks.RULES | checks.RULES):
         *parents, name = path.split(".")
@@ -362,7 +380,8 @@ def _text(error: BaseException) -> str:
         text = str(error)
     flag, _, trace = text.partition(": Error whilst parsing config file:")
     last = trace.rstrip().rpartition("\n")[2]
-    return f"{flag}: {last.removeprefix('ValueError: ')}" if last.startswith("ValueError: ") else text
+    known = next((kind for kind in ("ValueError", "TypeError") if last.startswith(f"{kind}: ")), "")
+    return f"{flag}: {last.removeprefix(f'{known}: ')}" if known else text
 
 
 def _usage() -> str:

@@ -3,6 +3,7 @@
 Nothing slow is imported here, because `--help` has to answer at once.
 """
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -47,14 +48,21 @@ def start(argv: Sequence[str] | None = None) -> list[str]:
 def guarded(main: Callable[..., int]) -> Callable[..., int]:
     """Decorates a `main`: an error that nothing in it expects ends in a message and the exit status 1, not a traceback.
 
-    The traceback goes to a file whose place the message names. Ctrl-C and `SystemExit` pass. A `main` inside another
-    needs no second net.
+    The traceback goes to a file whose place the message names. Ctrl-C ends in a message and the status 130, a reader that
+    closed the pipe (`| head`) in status 1; `SystemExit` passes. A `main` inside another needs no second net.
     """
 
     @functools.wraps(main)
     def caught(*args: object, **kwargs: object) -> int:
         try:
             return main(*args, **kwargs)
+        except KeyboardInterrupt:
+            print("error: interrupted.", file=sys.stderr, flush=True)
+            return 130
+        except BrokenPipeError:
+            with contextlib.suppress(OSError, ValueError):  # Else Python complains when it flushes at its end.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         except Exception as error:
             print(unexpected(error), file=sys.stderr, flush=True)
             return 1
@@ -96,6 +104,18 @@ def device_problem(error: Exception) -> str:
             "JAX_PLATFORMS, or set it to cpu."
         )
     return ""
+
+
+def words(error: Exception) -> str:
+    """An expected error as a message: those of the system say which file it is about, and what to do."""
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return str(error)
+    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else error.filename
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return f"{place} has to be a folder, or lie in one, and there is a file: choose another place."
+    if isinstance(error, FileNotFoundError):
+        return f"{place} is not there: check the path."
+    return f"{place} cannot be used ({error.strerror}): choose another place, or make room or change the rights there."
 
 
 def keep_traceback(folder: pathlib.Path | None = None) -> str:

@@ -339,6 +339,48 @@ def check_count(archive: zipfile.ZipFile, path: str | os.PathLike) -> None:
         raise FileError(f"its directory is damaged: it has {found} members and states {stated}")
 
 
+_LISTS = (b"ffconcat", b"#EXTM3U", b"v=0", b"<?xml", b"<MPD", b"[playlist]", b"RTSP")
+_MARK = b"\xef\xbb\xbf"  # Of UTF-8.
+
+
+def check_video(path: str | os.PathLike) -> None:
+    """Refuses a text under the name of a video that lists other files or addresses, which decoders would open.
+
+    Raises:
+      FileError: it is one (FFconcat, HLS, DASH, SDP).
+      OSError: it cannot be opened.
+    """
+    with open(path, "rb") as file:
+        start = file.read(64).removeprefix(_MARK).lstrip()
+    if start.startswith(_LISTS):
+        raise FileError(
+            f"{path} is no video but a list of others ({_shortened(repr(start))}); give the videos themselves."
+        )
+
+
+def hdf5_dataset(file: Any, name: str) -> Any:
+    """The data of a name in an open file of h5py, which lie in that file: HDF5 can point to other files, of any kind.
+
+    Raises:
+      FileError: they lie in another file.
+      KeyError: there is no such name.
+    """
+    return own_hdf5(file[name], name) if type(file.get(name, getlink=True)).__name__ == "HardLink" else _outside(name)
+
+
+def own_hdf5(data: Any, name: str) -> Any:
+    """A dataset (or group) of h5py, unless what it holds lies in another file.
+
+    Raises:
+      FileError: it does.
+    """
+    return _outside(name) if getattr(data, "external", None) or getattr(data, "is_virtual", False) else data
+
+
+def _outside(name: str) -> Any:
+    raise FileError(f"{_shortened(name)} of it lies in another file, and nothing outside is read")
+
+
 _pillow_limit = threading.Lock()
 
 

@@ -75,6 +75,9 @@ def test_a_file_that_is_no_config_is_refused(name, content, message, tmp_path, c
         (["--mode=predict"], "needs photographs, folders of them, or videos: multibodies predict photo.jpg"),
         (["--mode=predict", "a.jpg", "--config.model.trunk=resnet"], "accepted is one of"),
         (["--mode=nonsense"], "mode"),
+        (["--config=configs/demo.py:x"], r"--config=.*demo.py:x: get_config\(\) takes 0 positional arguments"),
+        (["--config=configs/demo.py", "--config=configs/hmr.py"], "--config is there 2 times, and one config is read"),
+        (["--workdir="], "--workdir is empty"),
         (["--n=0"], "--n=0: 0 is not a positive integer"),
     ],
 )
@@ -83,6 +86,33 @@ def test_bad_flags_are_messages_with_status_2(arguments, message, tmp_path, caps
     error = capsys.readouterr().err
     assert error.startswith("error: ") and re.search(message, error) and "Traceback (" not in error
     assert not called
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("def get_config(:\n", r"error: invalid syntax \(own.py, line 1\)"),
+        ("def get_config():\n  raise RuntimeError('why')\n", "error: why"),
+        ("def get_config():\n  return {}\n", r"gives \{\}, and a ConfigDict was expected"),
+        ("def get_config():\n  pass\n", "gives None, and a ConfigDict was expected"),
+        (
+            "from ml_collections import ConfigDict\ndef get_config():\n  return ConfigDict({'seed': 0})\n",
+            "has no config.body.allow_other, config.body.dir, .*begin get_config",
+        ),
+        (
+            "from configs import default\n"
+            "def get_config():\n  c = default.get_config().unlock()\n  c.model.hiden = 3\n  return c\n",
+            "config.model.hiden is no field that anything reads; was config.model.hidden meant",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_config_file_is_said(content, message, tmp_path, capsys, called):
+    path = tmp_path / "own.py"
+    path.write_text(content, encoding="utf-8")
+    assert cli.main(["train", f"--config={path}", f"--workdir={tmp_path / 'run'}"]) == 2
+    told = capsys.readouterr().err
+    assert re.search(message, told) and "not one that was thought of" not in told
+    assert not called and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("program", [("run.py", "--mode=train"), ("-m", "multibodies_jax", "train")])

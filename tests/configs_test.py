@@ -18,6 +18,7 @@ def test_default_has_at_most_73_fields():
 def test_every_config_is_valid_and_locked(name):
     config = default.of(name)
     config.init = "trunk" if config.freeze else None  # What a frozen trunk starts from is said on the command line.
+    config_checks.check_fields(config)
     config_checks.validate(config)
     with pytest.raises(AttributeError):
         config.misspelt = 1

@@ -4,6 +4,7 @@ import ast
 import io
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -125,10 +126,35 @@ def test_a_report_that_cannot_be_written_is_not_named(monkeypatch, capsys):
     assert "KeyError" in said and "Full traceback" not in said
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
-def test_an_interruption_and_an_exit_pass_the_net(error):
-    with pytest.raises(type(error)):
-        guarded_main(error)([])
+def test_an_interruption_is_a_message_and_an_exit_passes_the_net(capsys):
+    assert guarded_main(KeyboardInterrupt())([]) == 130
+    assert capsys.readouterr().err == "error: interrupted.\n"
+    with pytest.raises(SystemExit):
+        guarded_main(SystemExit(3))([])
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path, monkeypatch, capsys):
+    with open(tmp_path / "out", "w", encoding="utf-8") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert guarded_main(BrokenPipeError())([]) == 1
+        print("more", flush=True)
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "" and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("bad"), "bad"),
+        (OSError("bad"), "bad"),
+        (FileExistsError(17, "File exists", "a.txt"), "a.txt has to be a folder, or lie in one, and there is a file"),
+        (NotADirectoryError(20, "Not a directory", "a.txt/b"), "a.txt/b has to be a folder"),
+        (FileNotFoundError(2, "No such file or directory", b"/proc/x"), "/proc/x is not there: check the path"),
+        (PermissionError(13, "Permission denied", "/x"), r"/x cannot be used \(Permission denied\): choose"),
+        (OSError(28, "No space left on device", "/x"), "/x cannot be used .No space left on device.: .* make room"),
+    ],
+)
+def test_errors_of_the_system_say_which_place_and_what_to_do(error, message):
+    assert re.match(message, programs.words(error))
 
 
 def test_a_status_passes_the_net():

@@ -5,6 +5,7 @@ import json
 import tracemalloc
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 
@@ -180,6 +181,23 @@ def test_names_in_files_lead_nowhere_else(tmp_path):
 )
 def test_hidden_files_are_not_visible(tmp_path, name, expected):
     assert untrusted.visible(tmp_path / ".hidden" / name, tmp_path / ".hidden") == expected
+
+
+def test_data_of_another_hdf5_file_are_not_read(tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(16))
+    layout = h5py.VirtualLayout((4,), "i8")
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["x"] = np.arange(4)
+    layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "x", (4,))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["own"] = np.arange(3)
+        file["link"] = h5py.ExternalLink("other.h5", "/x")
+        file.create_dataset("raw", (16,), "u1", external=[(tmp_path / "secret", 0, 16)])
+        file.create_virtual_dataset("virtual", layout)
+        np.testing.assert_array_equal(untrusted.hdf5_dataset(file, "own"), [0, 1, 2])
+        for name in ("link", "raw", "virtual"):
+            with pytest.raises(untrusted.FileError, match=f"{name} of it lies in another file"):
+                untrusted.hdf5_dataset(file, name)
 
 
 @pytest.mark.parametrize("name", ["has_smpI", "HAS_SMPL", "hassmpl", "has_smpls", "has_smlp"])

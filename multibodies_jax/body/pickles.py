@@ -2,13 +2,16 @@
 
 A pickle is a program: what it names, it can call. Here every name resolves to an inert stand-in of ours, or is refused;
 arrays, sparse matrices and chumpy constants are made of the stand-ins afterwards. What is made takes memory in proportion
-to the file, except sparse matrices, which have a limit.
+to the file, except sparse matrices, which have a limit; so does an array made of a list, which may name one part again and
+again. Messages never show a part of the file in full: 200 bytes of such lists would be written out for ever.
 """
 
 import math
+import os
 import pickle
 import pickletools
 import re
+import reprlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +20,17 @@ import numpy as np
 _PLAIN = (str, bytes, bytearray, int, float, complex, bool, type(None), np.ndarray, np.generic)
 _DTYPE = re.compile(r"[biufcSU?]\d*")  # Numbers and text: neither objects (O) nor records (V).
 _MAX_DENSE = 10**7  # Elements of a sparse matrix made dense; the regressor of SMPL-X has 6 * 10^5.
+_MOST_REPEATED = 10  # Numbers of a list written out, for each byte of the file.
 _MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
+
+
+_short = reprlib.Repr()
+_short.maxlevel = 2
+
+
+def shown(value: Any) -> str:
+    """A part of a pickle for a message, of bounded length: its own text may be exponentially long."""
+    return _short.repr(value)[:80]
 
 
 class RefusedError(ValueError):
@@ -37,7 +50,8 @@ def load(path: str | Path) -> Any:
     with open(path, "rb") as file:
         try:
             check_memo(file)
-            return _plain(_Unpickler(file, encoding="latin1").load(), {})
+            made = _Unpickler(file, encoding="latin1").load()
+            return _plain(made, _Done(_MOST_REPEATED * os.fstat(file.fileno()).st_size))
         except RefusedError as error:
             raise RefusedError(f"{path} was not read: {error}") from None
         except Exception as error:  # A damaged pickle is a program gone wrong: it can fail in any way.
@@ -118,7 +132,7 @@ class _Dtype(_Object):
 
     def __init__(self, code: Any, *_: Any):
         if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-            raise RefusedError(f"it has an array of type {code!r}, and only numbers and text are accepted")
+            raise RefusedError(f"it has an array of type {shown(code)}, and only numbers and text are accepted")
         self.code = code
 
     def dtype(self) -> np.dtype:
@@ -146,7 +160,7 @@ class _Encode(metaclass=Sealed):
 
     def __new__(cls, text: Any, encoding: Any = "latin1"):
         if not isinstance(text, str) or encoding != "latin1":
-            raise RefusedError(f"it encodes {type(text).__name__} as {encoding!r}")
+            raise RefusedError(f"it encodes {type(text).__name__} as {shown(encoding)}")
         return text.encode("latin1")
 
 
@@ -167,7 +181,7 @@ class _Reconstructor(metaclass=Sealed):
 
     def __new__(cls, made: Any, base: Any, _: Any):
         if made not in (Chumpy, _SparseColumns, _SparseRows, _SparseTriplets) or base is not _Name:
-            raise RefusedError(f"it reconstructs {made!r}")
+            raise RefusedError(f"it reconstructs {shown(made)}")
         return object.__new__(made)
 
 
@@ -203,23 +217,48 @@ class _Unpickler(pickle.Unpickler):
         return ACCEPTED[module_name, global_name]
 
 
-def _plain(value: Any, done: dict[int, Any]) -> Any:
+class _Done:
+    """What was converted already.
+
+    Attributes:
+      values: id of the original -> what it became.
+      counts: id of a list or tuple that was made -> the numbers in it, written out.
+      most: that a list may have.
+    """
+
+    def __init__(self, most: int):
+        self.values: dict[int, Any] = {}
+        self.counts: dict[int, int] = {}
+        self.most = most
+
+    def count(self, items: list | tuple | set | frozenset) -> None:
+        """Remembers how many numbers a new list has, and refuses one of too many: as an array it would be that large."""
+        sizes = (item.size if isinstance(item, np.ndarray) else self.counts.get(id(item), 1) for item in items)
+        if (total := sum(sizes)) > self.most:
+            raise RefusedError(f"it has a list that repeats its parts to {total:,} numbers")
+        self.counts[id(items)] = total
+
+
+def _plain(value: Any, done: _Done) -> Any:
     """`value` with all stand-ins replaced; shared parts are converted once, as a nest of them could be exponential."""
     if type(value) in _PLAIN or isinstance(value, np.generic):
         return value
-    if id(value) not in done:
-        done[id(value)] = RefusedError("it contains itself")
-        done[id(value)] = _convert(value, done)
-    if isinstance(done[id(value)], RefusedError):
-        raise done[id(value)]
-    return done[id(value)]
+    values = done.values
+    if id(value) not in values:
+        values[id(value)] = RefusedError("it contains itself")
+        values[id(value)] = _convert(value, done)
+    if isinstance(values[id(value)], RefusedError):
+        raise values[id(value)]
+    return values[id(value)]
 
 
-def _convert(value: Any, done: dict[int, Any]) -> Any:
+def _convert(value: Any, done: _Done) -> Any:
     if type(value) is dict:
         return {_plain(key, done): _plain(item, done) for key, item in value.items()}
     if type(value) in (list, tuple, set, frozenset):
-        return type(value)(_plain(item, done) for item in value)
+        items = type(value)(_plain(item, done) for item in value)
+        done.count(items)
+        return items
     if isinstance(value, _Array):
         _, shape, dtype, fortran, data = value.state
         return _from_bytes(data, dtype, shape, "F" if fortran else "C")
@@ -241,6 +280,8 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     data = data.encode("latin1") if isinstance(data, str) else data
     if not isinstance(data, (bytes, bytearray)):
         raise RefusedError(f"it has an array made of {type(data).__name__}")
+    if not isinstance(shape, (tuple, list)) or not all(type(length) is int for length in shape):
+        raise RefusedError(f"it has an array of the shape {shown(shape)}")
     if len(data) != math.prod(shape) * dtype.dtype().itemsize or min(shape, default=0) < 0:
         raise ValueError(f"{len(data)} bytes do not fill an array {shape} of {dtype.dtype()}")
     flat = np.ndarray((math.prod(shape),), dtype.dtype(), bytes(data))
@@ -280,7 +321,7 @@ def _fill(dense: np.ndarray, places: tuple[np.ndarray, ...], data: np.ndarray) -
     np.add.at(dense, places, data)
 
 
-def _evaluated(node: Chumpy, done: dict[int, Any]) -> Any:
+def _evaluated(node: Chumpy, done: _Done) -> Any:
     """The array of a chumpy constant (x), or of a selection (idxs) from one (a); other nodes as they are."""
     state = getattr(node, "state", None)
     if not isinstance(state, dict):

@@ -39,10 +39,13 @@ def convert(kind: str, workdir: pathlib.Path, out: pathlib.Path, body_dir: str |
         raise ValueError(f"There is something at {out} already: give a new file.")
     folder = next((f for f in (workdir / "checkpoints", workdir) if checkpoints.latest_step(f) is not None), workdir)
     items, metadata, step = checkpoints.restore(folder)
+    checkpoints.check_parts(folder, items, ("state",))
+    checkpoints.check_parts(folder, items["state"], ("params",))
+    checkpoints.check_parts(folder, metadata, ("num_hypotheses", "config"))
     arrays = _arrays(items["state"], metadata, folder)
     layout = layouts.spin() if kind == "spin" else layouts.network(metadata["num_hypotheses"])
     _check(layout, arrays, metadata, folder)
-    seen = metadata.get("converted", {}).get("batches_seen", {})
+    seen = (metadata.get("converted") or {}).get("batches_seen", {})
     tensors, lines = _tensors(layout, arrays, seen, step)
     if kind == "spin":
         content: dict[str, Any] = {"model": tensors}
@@ -122,6 +125,7 @@ def _flow(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], list[str]]:
     if checkpoints.latest_step(folder) is None:
         return {}, [f"Left out: the flow; there is no {folder}."]
     items, _, _ = checkpoints.restore(folder)
+    checkpoints.check_parts(folder, items, ("params", "fixed"))
     stats = items["fixed"]["stats"]
     if np.any(stats["mean"] != 0) or np.any(stats["std"] != 1):
         return {}, ["Left out: the flow; ours standardises its input, for which theirs has no place."]

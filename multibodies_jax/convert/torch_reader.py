@@ -57,6 +57,8 @@ class Storage(_Inert):
 
     def __init__(self, key: Any, dtype: np.dtype, whole: Any, view: Any = None):
         _, start, size = view if view is not None else (None, 0, whole)
+        if not isinstance(key, (str, int)):
+            raise pickles.RefusedError(f"it has a storage of the name {pickles.shown(key)}")
         self.key, self.dtype, self.whole, self.start, self.size = str(key), dtype, whole, start, size
         _natural("a storage", self.whole, self.start, self.size)
         if self.start + self.size > self.whole:
@@ -72,7 +74,9 @@ class Tensor(_Inert):
         if not isinstance(storage, Storage):
             raise pickles.RefusedError("it has a tensor without a storage")
         if any(about[2:]):  # After those of the gradient: whether the numbers are to be negated or conjugated.
-            raise pickles.RefusedError(f"it has a tensor with the properties {about[2:]}; save it with .resolve_neg()")
+            raise pickles.RefusedError(
+                f"it has a tensor with the properties {pickles.shown(about[2:])}; save it with .resolve_neg()"
+            )
         self.storage, self.offset, self.shape, self.strides = storage, offset, tuple(shape), tuple(strides)
         _natural("a tensor", self.offset, *self.shape, *self.strides)
         steps = [(n - 1) * step for n, step in zip(self.shape, self.strides, strict=True)]
@@ -143,9 +147,10 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         kind, storage_type, key, _, whole, *view = pid
         if kind != "storage" or not isinstance(storage_type, _StorageType):
-            raise pickles.RefusedError(f"it has a {kind!r} where the storage of a tensor should be")
-        self.sizes[str(key)] = storage_type.dtype.itemsize
-        return Storage(key, storage_type.dtype, whole, *view)
+            raise pickles.RefusedError(f"it has a {pickles.shown(kind)} where the storage of a tensor should be")
+        storage = Storage(key, storage_type.dtype, whole, *view)
+        self.sizes[storage.key] = storage_type.dtype.itemsize
+        return storage
 
 
 class TorchFile:
@@ -247,6 +252,8 @@ class _Stream:
         unpickler = _Unpickler(file)
         self.root, keys = unpickler.load(), _Unpickler(file).load()
         end = os.fstat(file.fileno()).st_size
+        if not isinstance(keys, (list, tuple)) or not all(isinstance(key, (str, int)) for key in keys):
+            raise ValueError(f"its storages have the names {pickles.shown(keys)}")
         for key in map(str, keys):
             numbers = int(np.frombuffer(file.read(8), _COUNT.newbyteorder(self.order))[0])
             self._places[key] = file.tell(), numbers * unpickler.sizes[key]
@@ -264,4 +271,4 @@ class _Stream:
 
 def _natural(what: str, *numbers: Any) -> None:
     if any(type(number) is not int or number < 0 for number in numbers):
-        raise ValueError(f"{what} is described by {numbers}, where natural numbers were expected")
+        raise ValueError(f"{what} is described by {pickles.shown(numbers)}, where natural numbers were expected")

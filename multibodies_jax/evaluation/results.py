@@ -19,7 +19,7 @@ from multibodies_jax.evaluation.outputs import Settings
 from multibodies_jax.registry import Registry
 from multibodies_jax.training import provenance
 
-SCHEMA = 2
+SCHEMA = 3
 
 Values = np.ndarray | jax.Array
 

@@ -127,7 +127,7 @@ def select(
       keys: one random key per example.
       reading: a name in `QUANTIZERS`; "paper" clusters all M.
       weights: one of `hypotheses.weights.KINDS`.
-      temperature: factor on the log-prior; 1 is eq (2) as printed.
+      temperature: factor on the log-prior, at least 0; 1 is eq (2) as printed.
       starts: see `quantize`.
       iterations: see `quantize`.
       first_rows: of a reading that starts from rows of its points: those rows, instead of drawn ones.
@@ -136,11 +136,16 @@ def select(
       The representatives, centroids (B, n, 24, 3) in metres.
 
     Raises:
-      ValueError: if n is not in 1..M, an option is unknown, the reading takes no first rows, or (outside jit) joints or log-priors are not finite.
+      ValueError: if n is not in 1..M, the temperature is below 0, an option is unknown, the reading takes no first rows, or (outside jit) joints or log-priors are not finite.
     """
     joints = hypotheses.joints24
     batch, num = joints.shape[:2]
     _check_counts(n, num, starts, iterations)
+    if not isinstance(temperature, core.Tracer) and not np.all(np.asarray(temperature) >= 0):  # NaN is refused as well.
+        raise ValueError(
+            f"The temperature is {temperature}; it has to be 0 (all hypotheses alike) or more: below 0 the least likely "
+            "ones would count most."
+        )
     quantizer = QUANTIZERS[reading]
     points, log_weights = _weighted_points(hypotheses, weights, temperature)
     _check_keys(points, log_weights, keys)
@@ -163,9 +168,9 @@ def random_subset(num: int, n: int, keys: Key[Array, "B"]) -> Int[Array, "B n"]:
 
 
 def _check_counts(n: int, num: int, starts: int = 1, iterations: int = 1) -> None:
-    if not 1 <= n <= num:
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= num:
         raise ValueError(
-            f"Cannot choose n={n} of M={num} hypotheses: n must be 1 to M. Ask for fewer, or train with a larger M."
+            f"Cannot choose n={n!r} of M={num} hypotheses: n must be 1 to M, whole. Ask for fewer, or train with a larger M."
         )
     if starts < 1 or iterations < 1:
         raise ValueError(f"The quantizer needs at least 1 start and 1 iteration; got {starts} and {iterations}.")

@@ -150,6 +150,32 @@ def read_people(path: str | os.PathLike) -> PeopleOfImages:
     return PeopleOfImages(found, problems)
 
 
+def check_keypoints(keypoints: Any) -> Float[np.ndarray, "24 3"]:
+    """The keypoints of a person as an array, (0, 0, 0) where they are unknown.
+
+    Args:
+      keypoints: J24: x, y in pixels, and 1 where the joint is known.
+
+    Raises:
+      PeopleError: they have another shape, a confidence that is not finite, or a known joint that is nowhere.
+    """
+    table = np.asarray(keypoints, np.float32)
+    if table.shape != (len(joints.J24), 3):
+        raise PeopleError(
+            f"The keypoints are an array {table.shape}; expected are {(len(joints.J24), 3)}: x, y in pixels, and 1 where "
+            "the joint is known, of the joints of geometry.joints.J24. Other sets: joints.index_map"
+        )
+    if lost := [joints.J24[j] for j in np.flatnonzero(~np.isfinite(table[:, 2]))]:
+        raise PeopleError(
+            f"The confidence of {lost[0]} is {table[joints.J24.index(lost[0]), 2]}; unknown joints have 0"
+        )
+    known = table[:, 2] > 0
+    if (far := np.flatnonzero(known & ~(np.abs(table[:, :2]) <= people_json.LARGEST_NUMBER).all(axis=1))).size:
+        x, y = table[far[0], :2]
+        raise PeopleError(f"{joints.J24[far[0]]} is at ({x:g}, {y:g}); expected are pixels, or confidence 0")
+    return np.where(known[:, None], table, np.float32(0))
+
+
 def check_inside(person: Person, image_size: Sequence[int], who: str = "the person") -> None:
     """Refuses a person who is not in pixels, or has known keypoints farther outside than an estimator can see.
 

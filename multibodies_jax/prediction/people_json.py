@@ -7,7 +7,7 @@ from typing import Any
 from multibodies_jax import untrusted
 
 _LARGEST_FILE = 2**30
-_LARGEST_NUMBER = 1e6
+LARGEST_NUMBER = 1e6
 
 
 class PeopleError(ValueError):
@@ -51,7 +51,7 @@ def numbers(value: Any, where: str, missing: bool = False) -> list[float]:
     With `missing`, null and NaN stand for what was not found, and become NaN.
     """
     if set(map(type, items(value, where))) <= {int, float} and all(
-        -_LARGEST_NUMBER <= n <= _LARGEST_NUMBER for n in value
+        -LARGEST_NUMBER <= n <= LARGEST_NUMBER for n in value
     ):
         return [float(number) for number in value]
     result = []
@@ -60,7 +60,7 @@ def numbers(value: Any, where: str, missing: bool = False) -> list[float]:
             result.append(math.nan)
             continue
         plain = isinstance(number, (int, float)) and not isinstance(number, bool)
-        if not plain or not abs(number) <= _LARGEST_NUMBER:
+        if not plain or not abs(number) <= LARGEST_NUMBER:
             raise PeopleError(f"{where}[{index}] is {short(number)}; expected are finite numbers, in pixels")
         result.append(float(number))
     return result

@@ -246,9 +246,7 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     Raises:
       ValueError: n is not in 1..M, a setting is unknown, or the weights need scores and the record has none.
     """
-    num = len(record["all_log_prior"])
-    if not 1 <= n <= num:
-        raise ValueError(f"n is {n}; choose 1 to {num}, the number of hypotheses M.")
+    _check_n(record, n)
     everything = hypotheses_of(record)
     # The name alone is the seed: the same person gets the same representatives, whatever else is predicted.
     name = f"{record['image']}/{record['person']}"
@@ -260,6 +258,12 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     quantizer = np.array(json.dumps(dict(settings)))
     record = record | picked | {"index": index, "probabilities": np.asarray(chosen.prob)[0], "quantizer": quantizer}
     return record | {"warnings": np.array(" ".join(plausibility.warnings(record)))}
+
+
+def _check_n(record: Record, n: int) -> None:
+    num = len(record["all_log_prior"])
+    if n != int(n) or not 1 <= n <= num:
+        raise ValueError(f"n is {n}; choose 1 to {num}, the number of hypotheses M.")
 
 
 def choose_again(record: Record, n: int, weights: str | None = None) -> Record:
@@ -274,13 +278,14 @@ def choose_again(record: Record, n: int, weights: str | None = None) -> Record:
       DamagedSettingsError: they are damaged.
       ValueError: n is not in 1..M, or there are no such weights.
     """
+    _check_n(record, n)
     try:
         settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
         settings = settings if weights is None else settings | {"weights": weights}
         if max(settings.get("starts", 1), settings.get("iterations", 1)) > _MOST_REPEATED:
             raise TypeError(f"starts and iterations are at most {_MOST_REPEATED}, got {settings}")
         return choose(record, n, settings)
-    except (untrusted.FileError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise DamagedSettingsError(
             f"the quantizer's settings are damaged: person {record['person']} of {record['image']} ({error})."
         ) from error

@@ -112,11 +112,11 @@ class Predictor:
         Raises:
           ValueError: what the network reads is missing.
           ImageError: the image is neither bytes nor floats from 0 to 1, (H, W, 3).
-          PeopleError: the keypoints are no pixels of the image (`people.check_inside`).
+          PeopleError: the keypoints are no pixels of the image (`people.check_keypoints`, `check_inside`).
         """
         if self.sees_pixels and image is None:
             raise ValueError("This model sees pixels: give an image.")
-        known = np.zeros((24, 3), np.float32) if keypoints is None else np.asarray(keypoints, np.float32)
+        known = people_lib.check_keypoints(np.zeros((24, 3)) if keypoints is None else keypoints)
         if image is None:
             if np.count_nonzero(known[:, 2] > 0) < 2:
                 raise ValueError("This model sees keypoints, not pixels: give two or more known keypoints.")
@@ -196,6 +196,7 @@ class Predictor:
         Raises:
           ValueError: n is not in 1..M; the person cannot be used; or the network's answer is not finite.
         """
+        person = dataclasses.replace(person, keypoints=people_lib.check_keypoints(person.keypoints))
         people_lib.check_inside(person, (image.shape[1], image.shape[0]))
         box = people_lib.box(person, (image.shape[1], image.shape[0]))
         inputs = self._see(image, person, box, f"{name}/{index}")

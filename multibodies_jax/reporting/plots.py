@@ -137,7 +137,7 @@ def hypotheses(cast: runs.Cast, path: pathlib.Path) -> bool:
     found = {label: arrays for label, arrays in found.items() if np.array_equal(arrays["example_id"], ids)}
     config = cast.runs[0].result["config"].get("body", {})
     try:
-        bodies = body_files.load(config.get("dir", ""), config.get("shape_components", 10))
+        bodies = body_files.load(config.get("dir") or "", config.get("shape_components", 10))
     except (OSError, ValueError):
         return False  # Bodies that are not on this machine.
     if bodies.fingerprint != cast.runs[0].result["body_fingerprint"]:

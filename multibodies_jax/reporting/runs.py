@@ -17,7 +17,7 @@ from multibodies_jax.evaluation import ablations, intervals, metrics, protocols
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, provenance, tuned
 
-SCHEMA = 2
+SCHEMAS = (2, 3)  # Of results.json; files of version 2 may lack a checksum.
 ROLES = ("hmr", "smpl_mdn", "smpl_cvae", "multibodies")
 _FILES = {"config.json": "train", "results.json": "evaluate", "per_example.npz": "evaluate"}
 _KEYS: dict[str, type | tuple[type, ...]] = {
@@ -241,13 +241,14 @@ def _read_arrays(folder: pathlib.Path) -> dict[str, np.ndarray]:
 def _check_result(run: Run) -> None:
     """The keys that every table reads are there, in the right types."""
     where = run.path / "results.json"
-    if (got := run.result.get("schema")) != SCHEMA:
-        raise RefusedError(f"{where} has schema {got!r}, where {SCHEMA} is read: evaluate it again.")
+    if (got := run.result.get("schema")) not in SCHEMAS:
+        known = " and ".join(map(str, SCHEMAS))
+        raise RefusedError(f"{where} has schema {got!r}, where {known} are read: evaluate it again.")
     if told := untrusted.misspelt(run.result, (io.SEAL, *tuned.NAMES, *_OPTIONAL)):
         raise RefusedError(f"{where} {told}: evaluate it again.")
-    if io.seal_is_broken(run.result):
+    if tuned.was_changed(run.result):
         raise RefusedError(
-            f"{where} was changed since the evaluation wrote it (its own sha256 differs): evaluate it again."
+            f"{where} was changed since the evaluation wrote it (its own sha256 differs or is absent): evaluate it again."
         )
     if out_of_range := tuned.problem(run.result) or _out_of_range(
         {name: part for name, part in run.result.items() if name != "config"}

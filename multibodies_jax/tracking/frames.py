@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from multibodies_jax import untrusted
+
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".ogv")
 """Of the files that count as videos, in lower case."""
 
@@ -146,6 +148,10 @@ def frames(video: Video, notes: list[str] | None = None) -> Iterator[Frame]:
 def _open(path: pathlib.Path) -> cv2.VideoCapture:
     if not path.is_file():
         raise VideoError(f"{path} is not there; give a video file.")
+    try:
+        untrusted.check_video(path)
+    except (untrusted.FileError, OSError) as error:
+        raise VideoError(str(error)) from error
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
     return capture

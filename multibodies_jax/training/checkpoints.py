@@ -15,7 +15,7 @@ import pathlib
 import shutil
 import subprocess
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -37,6 +37,7 @@ _METADATA: dict[str, config_rules.Rule] = {  # What is computed with, where a ch
     "held_out_log_prob": config_rules.OrNone(config_rules.Number(-(10**9), 10**9)),
     "mean_state": config_rules.OrNone(config_rules.Several(config_rules.Number(-1000, 1000))),
 }
+_OBJECTS = ("config", "converted", "init")  # Parts of the metadata that are objects, where a checkpoint has them.
 _STRAY = (".DS_Store", "._")  # Beginnings of names of files that macOS adds to folders.
 _ARRAYS = "arrays"
 _MOST_DIFFERENCES = 5
@@ -129,6 +130,24 @@ def restore(
     if templates is not None:
         trees = {name: _from_dict(trees[name], template) for name, template in templates.items()}
     return trees, manifest["metadata"], step
+
+
+def check_parts(source: str | os.PathLike, parts: Mapping[str, Any], names: Collection[str]) -> None:
+    """Refuses a checkpoint that lacks what its reader needs, as one of another kind does (the prior's, the network's).
+
+    Args:
+      source: its folder, for the message.
+      parts: its items or its metadata, as `restore` gives them.
+      names: that have to be among them.
+
+    Raises:
+      CheckpointError: some are not, with their names.
+    """
+    if missing := [name for name in names if name not in parts]:
+        raise CheckpointError(
+            f"{source} has a checkpoint without {', '.join(missing)} (it has {', '.join(sorted(parts)) or 'nothing'}): it is "
+            "of another kind than is needed here, or damaged. Give another folder, or train again."
+        )
 
 
 def check_finite(source: str | os.PathLike, tree: Any) -> None:
@@ -269,6 +288,12 @@ def _steps(directory: pathlib.Path) -> list[int]:
     )
 
 
+def _without_manifest(directory: pathlib.Path) -> list[str]:
+    """Folders that have the name and the files of a step, and no manifest; in the order of their numbers."""
+    folders = (path for path in directory.iterdir() if path.name.isdecimal() and not (path / MANIFEST).is_file())
+    return sorted((path.name for path in folders if path.is_dir() and any(path.iterdir())), key=int)
+
+
 def _remove(folder: pathlib.Path) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)  # First, so that a kill half-way leaves nothing that counts as a step.
     shutil.rmtree(folder, ignore_errors=True)
@@ -282,7 +307,14 @@ def _intact_step(directory: pathlib.Path, step: int | None) -> tuple[int, pathli
         raise CheckpointError(
             f"{directory} has not got {wanted}; it has: {steps or 'none'}. Train first, or give another folder."
         )
-    step = steps[-1] if step is None else step
+    if step is None:
+        step = steps[-1]
+        if later := [name for name in _without_manifest(directory) if int(name) > step]:
+            warnings.warn(
+                f"{directory} has a folder {later[-1]} without {MANIFEST}, which is no complete checkpoint: step {step} is "
+                "taken. If that folder was copied from elsewhere, copy it again.",
+                stacklevel=3,
+            )
     folder = directory / str(step)
     if damage := _damage(folder):
         intact = [other for other in steps if other != step and not _damage(directory / str(other))]
@@ -316,6 +348,11 @@ def _read_manifest(folder: pathlib.Path) -> dict:
             raise CheckpointError(
                 f"{path} is damaged: {name} of its metadata is {config_rules.short(value)}; accepted is {rule.words}"
             )
+    for name in _OBJECTS:
+        if not isinstance(value := manifest["metadata"].get(name), (dict, type(None))):
+            raise CheckpointError(
+                f"{path} is damaged: {name} of its metadata is {config_rules.short(value)}; accepted is an object"
+            )
     return manifest
 
 
@@ -327,7 +364,10 @@ def _damage(folder: pathlib.Path) -> str:
         return str(error).removesuffix(".")
     files = manifest["files"]
     for name, expected in files.items():
-        path = folder / name
+        try:
+            path = untrusted.inside(folder, name)
+        except untrusted.FileError as error:
+            return f"{folder / MANIFEST} is damaged: {error}".removesuffix(".")
         if not path.is_file():
             return f"{path} is missing: the checkpoint is damaged"
         if (got := io.sha256_of_file(path)) != expected:

@@ -1,5 +1,6 @@
 """Checks the fields of a config before anything is built or trained."""
 
+import difflib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -90,6 +91,32 @@ RULES: dict[str, config_rules.Rule] = {
 }
 """What every field may be, except those of `config.eval`, whose rules are in `evaluation.checks`, and of the networks
 and losses that register themselves."""
+
+
+def check_fields(config: Any) -> None:
+    """Refuses what a config file gives where it is no config of this program: a field is missing, or nothing reads it.
+
+    Raises:
+      ValueError: it is no ConfigDict, lacks a field of configs/default.py, or has one that is not known.
+    """
+    if not isinstance(config, ConfigDict):
+        raise ValueError(
+            f"The config file gives {config_rules.short(config)}, and a ConfigDict was expected: begin get_config() with "
+            "c = default.get_config(), as configs/demo.py does, and return c."
+        )
+    needed = set(config_versions.flatten(default.get_config().to_dict()))
+    own = tuple(f"{network.config_part}." for network in build.NETWORKS.values() if network.config_part)
+    given = set(config_versions.flatten(config.to_dict()))
+    if missing := sorted(needed - given):
+        raise ValueError(
+            f"The config has no config.{', config.'.join(missing[:5])}{', ...' if len(missing) > 5 else ''}: begin "
+            "get_config() with c = default.get_config(), as configs/demo.py does."
+        )
+    known = needed | set(default.optional_fields()) | set(RULES)
+    if unknown := sorted(name for name in given - known if not name.startswith(own)):
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        meant = f"; was config.{near[0]} meant?" if near else "."
+        raise ValueError(f"config.{unknown[0]} is no field that anything reads{meant}")
 
 
 def validate(config: Any) -> None:

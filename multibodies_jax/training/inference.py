@@ -49,10 +49,13 @@ def restore(config: Any, directory: pathlib.Path, bodies: setup.Bodies, folded: 
         prediction use it; else the network as it was trained, with its own variables, which train on.
 
     Raises:
-      CheckpointError: nothing there, damaged, of another body or another architecture, or with weights that are NaN.
+      CheckpointError: nothing there, damaged, no network's, of another body or another architecture, or with weights that are NaN.
     """
     items, metadata, step = checkpoints.restore(directory)
     checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
+    checkpoints.check_parts(directory, items, ("state",))
+    checkpoints.check_parts(directory, items["state"], ("params",))
+    checkpoints.check_parts(directory, metadata, ("num_hypotheses", "images_seen"))
     variables = checkpoints.variables(items["state"])
     m = metadata["num_hypotheses"]
     model = setup.build_model(config, m, bodies, metadata.get("mean_state"))

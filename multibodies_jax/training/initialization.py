@@ -61,10 +61,13 @@ def restore(config: Any, bodies: setup.Bodies, folder: pathlib.Path) -> Source:
     """Restores the newest checkpoint of a folder.
 
     Raises:
-      CheckpointError: nothing there, damaged, or of another body.
+      CheckpointError: nothing there, damaged, no network's, or of another body.
     """
     items, metadata, _ = checkpoints.restore(folder)
     checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
+    checkpoints.check_parts(folder, items, ("state",))
+    checkpoints.check_parts(folder, items["state"], ("params",))
+    checkpoints.check_parts(folder, metadata, ("num_hypotheses",))
     state = items["state"]
     return Source(folder, checkpoints.variables(state), metadata, state.get("memory") or {})
 

@@ -81,7 +81,7 @@ def read(directory: str | os.PathLike) -> list[dict[str, Any]]:
       ValueError: a line other than the last is no step; the message has its number.
     """
     path = pathlib.Path(directory) / LOG
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     steps = []
     for number, line in enumerate(lines, start=1):
         if not line.endswith("\n"):

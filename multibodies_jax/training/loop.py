@@ -133,13 +133,14 @@ def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
         )
     t, one, many, rate = config.train, config.stage1, config.model.num_hypotheses, config.optim.learning_rate
     source = initialization.source_folder(config)
+    started = 1 if source is None else _hypotheses_of(source)
     if many == 1:
         return [Stage("HMR", "checkpoints", 1, t.steps, t.batch, rate, source)]
     plan = []
     if source is None:
         source = workdir / "stage1"
         plan.append(Stage("stage 1", "stage1", 1, one.steps, one.batch, one.learning_rate, None))
-    elif t.baseline and checkpoints.restore(source, {})[1]["num_hypotheses"] > 1:
+    elif t.baseline and started > 1:
         raise ValueError(
             f"config.init={config.init!r} has several hypotheses, and the HMR baseline starts from one: set --config.train.baseline=False."
         )
@@ -147,6 +148,17 @@ def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
     if t.baseline:
         plan.append(Stage("HMR", "hmr", 1, t.steps, t.batch, rate, source))
     return plan
+
+
+def _hypotheses_of(source: pathlib.Path) -> int:
+    """M of a checkpoint to start from, which is looked at before anything is trained.
+
+    Raises:
+      CheckpointError: it is damaged, or no network's.
+    """
+    metadata = checkpoints.restore(source, {})[1]
+    checkpoints.check_parts(source, metadata, ("num_hypotheses",))
+    return metadata["num_hypotheses"]
 
 
 def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, stage: Stage) -> None:
@@ -184,6 +196,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
     if start:
         items, metadata, _ = checkpoints.restore(directory, {"state": state})
         checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
+        checkpoints.check_parts(directory, metadata, ("config", "data_position"))
         if targets is not None and metadata.get("targets") != targets.about:
             raise ValueError(
                 f"{directory} has labels of {metadata.get('targets')}, and config.data.sets are {dict(targets.about)}: the "
@@ -249,7 +262,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
 
 def _earlier_plans(config: Any, metadata: Mapping[str, Any], start: int) -> list[dict[str, int]]:
     """Where a run was trained on with more steps than planned: its schedule is not that of one run."""
-    planned = metadata["config"]["train"]["steps"]
+    planned = (metadata["config"].get("train") or {}).get("steps", config.train.steps)
     known = metadata.get("extended", [])
     return known if planned == config.train.steps else [*known, {"at_step": start, "planned_steps": planned}]
 

@@ -167,6 +167,7 @@ def load_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Prio
     templates = {"params": shapes["params"], "fixed": {k: v for k, v in shapes.items() if k != "params"}}
     items, metadata, _ = checkpoints.restore(workdir / "prior", templates)
     checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
+    checkpoints.check_parts(workdir / "prior", metadata, ("held_out_log_prob",))
     checkpoints.check_finite(workdir / "prior", items)
     variables = jax.tree.map(jnp.asarray, {"params": items["params"], **items["fixed"]})
     return Prior(variables, flow, metadata["held_out_log_prob"])

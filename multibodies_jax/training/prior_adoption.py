@@ -26,7 +26,7 @@ def adopt(config: Any, source: pathlib.Path, workdir: pathlib.Path, bodies: setu
 def _deciding_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a config of any version that decide what its prior learns, beside the body."""
     fields = config_versions.modern(tree)
-    options = (option.partition("=") for option in fields.get("data.options", "").split(","))
+    options = (option.partition("=") for option in (fields.get("data.options") or "").split(","))
     deciding = {name: value for name, value in fields.items() if name.startswith("flow.")}
     deciding |= {name: fields.get(name) for name in ("seed", "data.people")}
     return deciding | {

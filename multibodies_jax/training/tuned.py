@@ -11,6 +11,7 @@ from multibodies_jax import io, untrusted
 NAMES = ("temperature", "temperatures", "fitting")
 """Keys of results.json that prediction uses."""
 
+SEALED_SINCE = 3  # The first `schema` of results.json whose files all have a checksum (`io.SEAL`).
 MOST_TEMPERATURE, MOST_FACTOR = 100.0, 1e6  # Evaluation chooses temperatures of at most 1, and factors of at most 5.
 
 
@@ -27,12 +28,25 @@ def read(workdir: str | os.PathLike) -> dict[str, Any]:
     results = untrusted.read_json(path, advice=advice)
     if told := untrusted.misspelt(results, (io.SEAL, *NAMES)):
         raise untrusted.FileError(f"{path} {told}. {advice}")
-    if io.seal_is_broken(results):
-        raise untrusted.FileError(f"{path} was changed since the evaluation wrote it: its own sha256 differs. {advice}")
+    if was_changed(results):
+        raise untrusted.FileError(
+            f"{path} was changed since the evaluation wrote it: its own sha256 differs or is absent. {advice}"
+        )
     chosen = {name: results[name] for name in NAMES if results.get(name) is not None}
     if wrong := problem(chosen):
         raise untrusted.FileError(f"{path}: {wrong}. {advice}")
     return chosen
+
+
+def was_changed(results: Mapping[str, Any]) -> bool:
+    """Whether the contents of results.json are other ones than an evaluation wrote.
+
+    Since `SEALED_SINCE` every file has its own checksum: without one its key was damaged, and anything else may be.
+    """
+    version = results.get("schema")
+    if io.SEAL not in results and type(version) is int and version >= SEALED_SINCE:
+        return True
+    return io.seal_is_broken(results)
 
 
 def problem(chosen: Mapping[str, Any]) -> str:

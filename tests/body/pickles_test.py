@@ -226,8 +226,40 @@ def test_object_arrays_are_refused_whatever_they_hold(tmp_path, protocol):
 
 
 def test_shared_parts_are_converted_once(tmp_path):
-    nest = [np.ones(1)]
-    for _ in range(60):  # Written out it would have 2^60 elements.
-        nest = [nest, nest]
-    loaded = read(tmp_path, pickle.dumps(nest))
+    loaded = read(tmp_path, pickle.dumps(_nest(8, np.ones(1))))
     assert loaded[0] is loaded[1]
+
+
+def _nest(levels, leaf=1.0):
+    """A list of 2^levels numbers that takes some bytes for each level."""
+    for _ in range(levels):
+        leaf = [leaf, leaf]
+    return leaf
+
+
+def test_a_list_that_repeats_its_parts_is_no_large_array(tmp_path):
+    with pytest.raises(pickles.RefusedError, match=r"repeats its parts to 4,096 numbers"):
+        read(tmp_path, pickle.dumps({"weights": _nest(60)}))
+    read(tmp_path, pickle.dumps({"weights": [True] * 5000}))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"ccopyreg\n_reconstructor\n", b"NN\x87R."),
+        (b"cnumpy\ndtype\n", b"\x85R."),
+        (b"c_codecs\nencode\nX\x01\x00\x00\x00a", b"\x86R."),
+    ],
+)
+def test_no_message_writes_a_part_of_the_file_out(tmp_path, before, after):
+    nest = pickle.dumps(_nest(60), protocol=2)[2:-1]
+    with pytest.raises(pickles.RefusedError, match=r"\[\.\.\.\]"):  # Written out it would have 2^60 elements.
+        read(tmp_path, b"\x80\x02" + before + nest + after)
+
+
+def test_the_lengths_of_an_array_are_whole_numbers(tmp_path):
+    shape = pickle.dumps((10**9, b"x" * 100), protocol=2)[2:-1]  # Their product would be 100 GB of text.
+    dtype = pickle.dumps(np.dtype("u1"), protocol=2)[2:-1]
+    content = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(tR(K\x01" + shape + dtype + b"\x89U\x01atb."
+    with pytest.raises(pickles.RefusedError, match="array of the shape"):
+        read(tmp_path, content)

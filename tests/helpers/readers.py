@@ -172,7 +172,7 @@ def _checkpoint(name: str) -> tuple[Callable[[pathlib.Path], None], Callable[[pa
 
 def _evaluated(path: pathlib.Path) -> None:
     report_fixture.make(path.parent)
-    report_fixture.edit(path.parent, lambda result: result.update(io.sealed(result)))
+    report_fixture.edit(path.parent, lambda result: result.update(io.sealed(result | {"schema": 3})))
 
 
 def _sequence(path: pathlib.Path) -> None:

@@ -23,7 +23,7 @@ BASE: dict[str, Any] = {
     "optim": {"learning_rate": 1e-4},
     "quantizer": {"reading": "paper", "weights": "prior"},
     "eval": {"published": "", "vertex_stride": 10},
-    "body": {"dir": "", "shape_components": 10},
+    "body": {"dir": None, "shape_components": 10},
 }
 _DIFFICULTY = np.random.default_rng(7).gamma(9.0, 8.0, IMAGES)  # Of each image, for every method: makes pairing pay.
 

@@ -251,3 +251,15 @@ def test_not_finite_raises_outside_jit_and_shows_inside(value):
         assert list(np.isnan(energy)) == [False, True, False]
     with pytest.raises(ValueError, match="all -inf"):
         quantize.select(replace(h, log_prior=h.log_prior.at[0].set(-jnp.inf)), 5, keys(3))
+
+
+def test_a_truth_value_is_no_number_of_bodies():
+    with pytest.raises(ValueError, match=r"Cannot choose n=True .* whole"):
+        quantize.select(make_hypotheses(), True, keys(3))
+
+
+@pytest.mark.parametrize("temperature", [-1.0, float("nan"), jnp.float32(-0.1)])
+def test_a_temperature_below_0_is_refused_whatever_the_weights(temperature):
+    for weights in ("prior", "uniform"):
+        with pytest.raises(ValueError, match=r"has to be 0 .* or more"):
+            quantize.select(make_hypotheses(), 2, keys(3), weights=weights, temperature=temperature)

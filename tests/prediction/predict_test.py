@@ -339,6 +339,7 @@ def good(tmp_path_factory, body):
         ("body_fingerprint", None, "body_fingerprint is missing"),
         ("quantizer", np.array("{"), "settings are damaged"),
         ("quantizer", np.array('{"speed": 3}'), "settings are damaged"),
+        ("quantizer", np.array('{"temperature": -3.0}'), "settings are damaged.*temperature is -3"),
     ],
 )
 def test_damaged_predictions_are_refused(tmp_path, good, name, value, message):

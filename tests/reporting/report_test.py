@@ -338,6 +338,12 @@ def test_without_a_single_body_its_rows_are_left_out_with_a_note(tmp_path):
     assert not any("HMR" in row["method"] for row in doc["sets"][HARD]["table1"])
 
 
+def _lose_seal(result):
+    """The key of its checksum is damaged beyond resemblance."""
+    result.update(io.sealed(result | {"schema": 3}))
+    result["qqqqqq"] = result.pop(io.SEAL)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -351,7 +357,7 @@ def test_without_a_single_body_its_rows_are_left_out_with_a_note(tmp_path):
         (lambda r: r["config"]["eval"].update(vertex_stride=1), "vertex_stride"),
         (lambda r: r["images_seen"].update({"SMPL-MDN": 99}), "trained on 99 images, .* on 320"),
         (lambda r: r["init"].update(fingerprint="0" * 15 + "9"), "started from the weights '?0000000000000009"),
-        (lambda r: r.update(schema=1), "has schema 1, where 2 is read: evaluate it again"),
+        (lambda r: r.update(schema=1), "has schema 1, where 2 and 3 are read: evaluate it again"),
         (lambda r: r.pop("init"), r"damaged or incomplete \(init\)"),
         (lambda r: r["init"].pop("fingerprint"), r"damaged or incomplete \(init\)"),
         (lambda r: r["steps"].update({"SMPL-MDN": 39}), "are of step 39, its latest checkpoint is step 40"),
@@ -368,7 +374,10 @@ def test_without_a_single_body_its_rows_are_left_out_with_a_note(tmp_path):
         (lambda r: r["calibration"][CLEAN]["5"].update(ece=1.5), r"5.ece is 1.5, and a number from 0 to 1 was"),
         (lambda r: r["calibration"][CLEAN]["5"]["bins"][1].update(count=-1), r"bins\[1\].count is -1"),
         (lambda r: r.update(temperature=1e9), "temperature is 1000000000.0, and a number from above 0 to 100 was"),
-        (lambda r: r.update(sha256="0" * 64), r"results.json was changed since .*\(its own sha256 differs\)"),
+        (lambda r: r.update(sha256="0" * 64), r"results.json was changed since .*\(its own sha256 differs"),
+        (lambda r: r.update(schema=3), r"results.json was changed since .*or is absent\)"),
+        (_lose_seal, r"was changed since"),
+        (lambda r: r.update(schema=[3]), r"has schema \[3\]"),
     ],
 )
 def test_what_is_not_comparable_is_refused_with_the_reason(copy, change, message):
@@ -378,7 +387,7 @@ def test_what_is_not_comparable_is_refused_with_the_reason(copy, change, message
 
 
 def test_a_sealed_result_is_read_and_errors_below_0_are_not(copy):
-    report_fixture.edit(copy / "b", lambda r: r.update(io.sealed(r)))
+    report_fixture.edit(copy / "b", lambda r: r.update(io.sealed(r | {"schema": 3})))
     runs.cast([copy / "a", copy / "b"])
     arrays = dict(np.load(copy / "b" / "per_example.npz"))
     arrays[f"{HARD}|SMPL-MDN|5|mpjpe"][3] = -1

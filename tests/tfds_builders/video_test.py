@@ -53,6 +53,14 @@ def test_a_file_without_frames_is_named(content, noise, tmp_path):
         list(video.frames(path, [0, 1]))
 
 
+def test_a_list_of_videos_is_not_followed(noise, tmp_path):
+    (tmp_path / "other.mp4").write_bytes(noise[0].read_bytes())
+    (tmp_path / "a.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n", encoding="utf-8")
+    assert video.stated_frames(tmp_path / "a.mp4") == 0
+    with pytest.raises(video.VideoError, match="is no video but a list of others"):
+        list(video.frames(tmp_path / "a.mp4", [0, 1]))
+
+
 @pytest.mark.parametrize("compress", [0, 6])
 def test_cdf_files_give_what_was_written(compress, tmp_path):
     values = np.random.default_rng(0).normal(size=(5, 96)).astype(np.float32)

@@ -87,6 +87,16 @@ def test_a_file_without_a_frame_is_refused(tmp_path, content):
         frames.inspect(path)
 
 
+@pytest.mark.parametrize(
+    "start", [b"ffconcat version 1.0\n", b"\xef\xbb\xbf#EXTM3U\n", b" <?xml version='1.0'?><MPD>", b"v=0\n"]
+)
+def test_a_list_of_videos_is_not_followed(tmp_path, start):
+    made_videos.write(tmp_path / "other.mp4", made_videos.counted(3))
+    (tmp_path / "a.mp4").write_bytes(start + b"file other.mp4\n")
+    with pytest.raises(frames.VideoError, match=r"a\.mp4 is no video but a list of others"):
+        frames.inspect(tmp_path / "a.mp4")
+
+
 def test_a_file_that_vanishes_or_loses_its_frames_is_refused(tmp_path):
     path = made_videos.write(tmp_path / "a.mp4", made_videos.counted(3))
     video = frames.inspect(path)

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 import pytest
 
+from multibodies_jax import io
 from multibodies_jax.training import checkpoints
 
 
@@ -360,3 +361,37 @@ def _run(program, **extra):
     return subprocess.run(
         command, env=_environment(**extra), capture_output=True, text=True, timeout=120, encoding="utf-8"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["metadata"].update(init="run"), "init of its metadata is 'run'; accepted is an object"),
+        (lambda m: m["files"].update({"/proc/kmsg": "0"}), "'/proc/kmsg' leads out of"),
+        (lambda m: m["files"].update({"../other": "0"}), r"'\.\./other' leads out of"),
+    ],
+)
+def test_what_a_manifest_of_others_says_is_checked_although_its_seal_is_right(tmp_path, change, message):
+    checkpoints.save(tmp_path, 1, {"a": {"x": np.ones(2)}}, {})
+    _manifest(tmp_path, lambda m: (change(m), m.update(io.sealed(m))))
+    with pytest.raises(checkpoints.CheckpointError, match=rf"manifest.json is damaged: .*{message}"):
+        checkpoints.restore(tmp_path)
+
+
+def test_a_newest_step_without_its_manifest_is_not_passed_over_without_a_word(tmp_path):
+    for step in (1, 2):
+        checkpoints.save(tmp_path, step, {"a": {"x": np.ones(2)}}, {})
+    (tmp_path / "2" / "manifest.json").unlink()
+    with pytest.warns(
+        UserWarning, match=r"folder 2 without manifest.json, which is no complete checkpoint: step 1 is taken"
+    ):
+        assert checkpoints.restore(tmp_path)[2] == 1
+    assert checkpoints.restore(tmp_path, step=1)[2] == 1  # Asked for: nothing to say.
+
+
+def test_a_checkpoint_of_another_kind_is_refused_by_what_it_lacks():
+    checkpoints.check_parts("run", {"state": {}, "more": {}}, ("state",))
+    with pytest.raises(
+        checkpoints.CheckpointError, match=r"run has a checkpoint without state \(it has fixed, params\)"
+    ):
+        checkpoints.check_parts("run", {"params": {}, "fixed": {}}, ("state",))

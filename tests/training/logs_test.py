@@ -66,9 +66,9 @@ def test_a_new_run_starts_a_new_log(tmp_path):
     assert logs.read(tmp_path) == [{"step": 1, "loss": 2.0}]
 
 
-@pytest.mark.parametrize("line", ["rubbish", "[1]", '{"loss": 1}', '{"step": "1"}'])
+@pytest.mark.parametrize("line", ["rubbish", "[1]", '{"loss": 1}', '{"step": "1"}', "\xff"])
 def test_a_damaged_line_is_named(tmp_path, line):
-    (tmp_path / "log.jsonl").write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n', encoding="utf-8")
+    (tmp_path / "log.jsonl").write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n', encoding="latin1")
     with pytest.raises(ValueError, match=r"Line 2 of .*log.jsonl"):
         logs.read(tmp_path)
 

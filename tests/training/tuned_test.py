@@ -46,5 +46,8 @@ def test_numbers_out_of_range_are_refused(tmp_path, value):
 
 
 def test_a_changed_file_is_refused(tmp_path):
-    with pytest.raises(untrusted.FileError, match=r"was changed .*Run `multibodies evaluate` again"):
-        tuned.read(_write(tmp_path, io.sealed(_GOOD) | {"temperature": 0.5}))
+    lost = io.sealed(_GOOD | {"schema": 3})
+    lost["qqqqqq"] = lost.pop(io.SEAL)  # Resembles nothing.
+    for changed in (io.sealed(_GOOD) | {"temperature": 0.5}, lost, _GOOD | {"schema": 3}):
+        with pytest.raises(untrusted.FileError, match=r"was changed .*Run `multibodies evaluate` again"):
+            tuned.read(_write(tmp_path, changed))

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax import contained
+from multibodies_jax import contained, untrusted
 
 _SECONDS, _SECONDS_PER_FRAME, _MEMORY = 60.0, 0.2, 2**30  # A mask of a million pixels takes some milliseconds.
 
@@ -44,7 +44,7 @@ def load(path: str, frames: list[int]) -> np.ndarray:
     """As `read`. Only for `contained.call`: HDF5's library may crash on a damaged file."""
     result = np.full((len(frames), 4), np.nan)
     with h5py.File(path, "r") as file:
-        masks = file.get("Masks")
+        masks = untrusted.hdf5_dataset(file, "Masks") if "Masks" in file else None
         if not isinstance(masks, h5py.Dataset) or h5py.check_ref_dtype(masks.dtype) is None:
             raise ValueError(f"it has no `Masks` of references to masks; it has {', '.join(file) or 'nothing'}")
         references = np.asarray(masks).ravel()
@@ -52,7 +52,7 @@ def load(path: str, frames: list[int]) -> np.ndarray:
             if frame >= len(references) or not references[frame]:
                 continue
             try:
-                inside = np.asarray(file[references[frame]]).T == 1
+                inside = np.asarray(untrusted.own_hdf5(file[references[frame]], f"mask {frame}")).T == 1
             except (OSError, ValueError, KeyError) as error:
                 raise ValueError(f"mask {frame}: {error}") from error
             if inside.ndim == 2 and inside.any():  # MATLAB stores an empty array as its size, a vector.

@@ -83,7 +83,7 @@ def load_v73(path: str, names: Sequence[str]) -> tuple[list[str], dict[str, np.n
     with h5py.File(path, "r") as file:
         # h5py gives a damaged name that is no UTF-8 as bytes.
         there = [name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in file]
-        return there, {name: np.asarray(file[name]) for name in names if name in file}
+        return there, {name: np.asarray(untrusted.hdf5_dataset(file, name)) for name in names if name in there}
 
 
 def _contained(path: pathlib.Path, load: Callable[..., Any], *args: Any) -> Any:

@@ -12,6 +12,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from multibodies_jax import untrusted
+
+_NOTHING = "{} is missing, no video or damaged: it has no frame that can be decoded."
+
 
 class VideoError(ValueError):
     """A video of which nothing can be decoded; the message names the file."""
@@ -19,7 +23,10 @@ class VideoError(ValueError):
 
 def stated_frames(path: pathlib.Path) -> int:
     """How many frames a video says that it has, which may be more than can be decoded; 0 where it cannot be opened."""
-    video = cv2.VideoCapture(str(path))
+    try:
+        video = _open(path)
+    except VideoError:
+        return 0
     try:
         return int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     finally:
@@ -43,16 +50,14 @@ def frames(path: pathlib.Path, wanted: Sequence[int]) -> Iterator[tuple[int, UIn
     """
     if any(b <= a for a, b in itertools.pairwise([-1, *wanted])):
         raise ValueError(f"The wanted frames must be ascending numbers from 0, got {list(wanted)[:10]}.")
-    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    video = _open(path)
     try:
         position = -1
         for index in wanted:
             while position < index:
                 if not video.grab():
                     if position < 0:
-                        raise VideoError(
-                            f"{path} is missing, no video or damaged: it has no frame that can be decoded."
-                        )
+                        raise VideoError(_NOTHING.format(path))
                     return
                 position += 1
             good, image = video.retrieve()
@@ -60,3 +65,18 @@ def frames(path: pathlib.Path, wanted: Sequence[int]) -> Iterator[tuple[int, UIn
                 yield index, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     finally:
         video.release()
+
+
+def _open(path: pathlib.Path) -> cv2.VideoCapture:
+    """Opens a video with one thread.
+
+    Raises:
+      VideoError: it is not there, or a list of other files, which the decoder would open.
+    """
+    try:
+        untrusted.check_video(path)
+    except untrusted.FileError as error:
+        raise VideoError(str(error)) from error
+    except OSError as error:
+        raise VideoError(_NOTHING.format(path)) from error
+    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
