@@ -3,6 +3,7 @@
 import os
 import pickle
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -230,7 +231,7 @@ def test_shared_parts_are_converted_once(tmp_path):
     assert loaded[0] is loaded[1]
 
 
-def _nest(levels, leaf=1.0):
+def _nest(levels, leaf: Any = 1.0):
     """A list of 2^levels numbers that takes some bytes for each level."""
     for _ in range(levels):
         leaf = [leaf, leaf]

@@ -305,14 +305,14 @@ def test_fractions_of_a_large_image_are_refused(largest, refused):
     [
         (lambda k: k[:17], r"an array \(17, 3\); expected are \(24, 3\)"),
         (lambda k: k[:, :2], r"an array \(24, 2\)"),
-        (lambda k: k * [1, 1, np.nan], "The confidence of right_ankle is nan; unknown joints have 0"),
-        (lambda k: k * [1, np.nan, 1], r"right_ankle is at \(100, nan\); expected are pixels"),
-        (lambda k: k * [1e20, 1, 1], r"right_ankle is at \(1e\+22, 100\)"),
+        (lambda k: k * np.array([1, 1, np.nan]), "The confidence of right_ankle is nan; unknown joints have 0"),
+        (lambda k: k * np.array([1, np.nan, 1]), r"right_ankle is at \(100, nan\); expected are pixels"),
+        (lambda k: k * np.array([1e20, 1, 1]), r"right_ankle is at \(1e\+22, 100\)"),
     ],
 )
 def test_keypoints_from_python_are_checked(change, message):
-    keypoints = np.tile(np.float32([100, 100, 1]), (24, 1))
-    hidden = keypoints * [np.nan, np.nan, 0]
+    keypoints = np.tile(np.array([100, 100, 1], np.float32), (24, 1))
+    hidden = keypoints * np.array([np.nan, np.nan, 0])
     assert people.check_keypoints(keypoints.tolist()).shape == people.check_keypoints(hidden).shape == (24, 3)
     with pytest.raises(people.PeopleError, match=message):
         people.check_keypoints(change(keypoints))
