@@ -159,6 +159,8 @@ def add_evaluation_of_others(c: Any) -> Any:
     c.eval.packed = placeholder(str)
     # Sets on whose validation splits everything is chosen for each of `eval.sets`; None: on their own.
     c.eval.chosen_on = placeholder(tuple)
+    # The camera of refined bodies: network (a very long lens) | image: that of the image where it is known, as `predict`.
+    c.fitting.lens = "network"
     return c.lock()
 
 

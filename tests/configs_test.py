@@ -52,6 +52,7 @@ def test_a_field_that_only_some_configs_have_holds_in_all():
         "eval.published": None,
         "eval.packed": None,
         "eval.chosen_on": None,
+        "fitting.lens": "network",
     }
     for path, value in default.optional_fields().items():
         assert default.optional(plain, path) == value

@@ -178,7 +178,7 @@ def noisy_hmr_refined(evaluation: methods.Evaluation) -> methods.Method | None:
         sigma = jnp.array(np.deg2rad(candidate.noise_deg or (0.0, 0.0)), jnp.float32)
         return _perturb(out.hmr, max(ns), out.keys(outputs.NOISE), sigma, out.networks.scorer.j24)
 
-    fit, config = fitted.refined(bodies), evaluation.config.fitting
+    fit, config = fitted.refined(bodies, evaluation.config), evaluation.config.fitting
     return fitted.Fitted("hmr_noise_refined", f"{NOISE}, refined", ns, fit, config, _REFINED_NOISES_DEG)
 
 

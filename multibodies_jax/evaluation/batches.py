@@ -11,7 +11,7 @@ from jaxtyping import Int
 from configs import default
 from multibodies_jax.batch import Batch, Inputs, batch_of, inputs_of
 from multibodies_jax.data import augment, pipeline, sources
-from multibodies_jax.evaluation import protocols
+from multibodies_jax.evaluation import lenses, other_views, protocols
 
 _OTHER = "other_"  # Prefix of what networks read of another example, in a row.
 _EVIDENCE = ("image", "kp2d", "kp2d_input")
@@ -27,6 +27,8 @@ class EvaluationBatch:
       occlusion: index into `data.occlusion.STRATEGIES`.
       example_id: texts.
       others: what networks read of another example instead of each; None unless it was asked for.
+      lens: of the images that the crops are of.
+      views: other cameras, of a set that has them.
     """
 
     batch: Batch
@@ -34,6 +36,8 @@ class EvaluationBatch:
     occlusion: Int[np.ndarray, "B"]
     example_id: np.ndarray
     others: Inputs | None = None
+    lens: lenses.Lens | None = None
+    views: other_views.OtherViews | None = None
 
 
 def examples(config: Any, name: str, split: str, others: bool = False) -> Iterator[EvaluationBatch]:
@@ -71,6 +75,8 @@ def stacked(rows: pipeline.Rows) -> EvaluationBatch:
         occlusion=rows["occlusion"],
         example_id=np.asarray(rows["example_id"], str),
         others=inputs_of({"example_hash": rows["example_hash"]} | others) if others else None,
+        lens=lenses.of_rows(rows),
+        views=other_views.of_rows(rows),
     )
 
 
@@ -95,6 +101,7 @@ def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
         crop=default.optional(config, "data.crop"),
         contrast_stretch=default.optional(config, "data.contrast_stretch"),
     )
+    row |= lenses.row(record) | other_views.row(record)
     hint = record["protocol_hint"]
     protocols.check_example(
         protocols.PROTOCOLS[config.eval.protocol], row, hint.decode() if isinstance(hint, bytes) else str(hint)

@@ -111,7 +111,7 @@ def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None) ->
         choices = _tune(evaluation, rows, chosen_on)
         found[name] = _measure_set(evaluation, choices.settings, rows, name)
         results.add_set(result, evaluation, name, found[name], rows, choices)
-    result["same_people"] = results.same_people(found, evaluation.settings.label)
+    result["same_people"] = results.same_people(found, evaluation.settings.label, evaluation.settings.protocol)
     result = results.write(workdir, result, results.per_example(found))  # First: what follows is made of it.
     print(results_page.markdown(result))
     pictures.draw(config, workdir, evaluation.networks, choices.settings, rows, result)

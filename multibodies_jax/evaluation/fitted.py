@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs import default
 from multibodies_jax.evaluation import expected, set_errors, tuning
 from multibodies_jax.evaluation.outputs import Outputs
 from multibodies_jax.fitting import objective, refine
+from multibodies_jax.geometry import cameras
 from multibodies_jax.hypotheses import weights
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 
@@ -144,13 +146,14 @@ class Fitted:
         return fitted.quantize(n, weights=self._kind, temperature=temperature).medoid
 
 
-def refined(bodies: Callable[[Outputs, Candidate], Hypotheses]) -> Fit:
-    """Refines the bodies that a function makes."""
+def refined(bodies: Callable[[Outputs, Candidate], Hypotheses], config: Any) -> Fit:
+    """Refines the bodies that a function makes, under the camera that `config.fitting.lens` names."""
+    with_lens = default.optional(config, "fitting.lens") == "image"
 
     def fit(out: Outputs, candidate: Candidate) -> Hypotheses:
-        points, visible = _keypoints(out)
-        j24 = out.networks.scorer.j24
-        return refine.refine(bodies(out, candidate), points, visible, j24, _log_prob(out), candidate.settings)
+        keypoints, j24, lens = _keypoints(out), out.networks.scorer.j24, out.examples.lens
+        focal = lens.focal if with_lens and lens is not None else cameras.FOCAL
+        return refine.refine(bodies(out, candidate), *keypoints, j24, _log_prob(out), candidate.settings, focal)
 
     return fit
 

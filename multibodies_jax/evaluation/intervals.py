@@ -1,8 +1,12 @@
 """Means of an error over examples, with their 95 % intervals."""
 
+import dataclasses
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import special
+
+_RESAMPLES = 2000
 
 
 def summary(values: Float[np.ndarray, "N"]) -> dict[str, float | int]:
@@ -31,6 +35,49 @@ def paired(a: Float[np.ndarray, "N"], b: Float[np.ndarray, "_"]) -> dict[str, fl
     mean, count = difference.mean(), len(difference)
     half = special.stdtrit(count - 1, 0.975) * difference.std(ddof=1) / np.sqrt(count)
     return {"mean": float(mean), "low": float(mean - half), "high": float(mean + half), "count": count}
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """Examples that are frames of videos: neighbours in time are alike, so that N of them say less than N others.
+
+    Attributes:
+      frame: of each example; several cameras may have the same one.
+      block: consecutive frames that are drawn together.
+    """
+
+    frame: Int[np.ndarray, "N"]
+    block: int
+
+    def rows(self, some: np.ndarray) -> "Timeline":
+        """That of some examples."""
+        return dataclasses.replace(self, frame=self.frame[some])
+
+    def summary(self, values: Float[np.ndarray, "N"]) -> dict[str, float | int]:
+        """As `summary` (whose `ci95` takes examples for independent), with the interval `low` to `high` of `interval`."""
+        low, high = self.interval(values)
+        return summary(values) | {"low": low, "high": high}
+
+    def paired(self, a: Float[np.ndarray, "N"], b: Float[np.ndarray, "_"]) -> dict[str, float | int]:
+        """As `paired`, with the interval of `interval`."""
+        low, high = self.interval(_finite(a) - _finite(b))
+        return paired(a, b) | {"low": low, "high": high}
+
+    def interval(self, values: Float[np.ndarray, "N"]) -> tuple[float, float]:
+        """95 % interval of the mean over examples, by resampling blocks of consecutive frames.
+
+        Frames are drawn in blocks, which begin at any frame and go on at the first one after the last (circular block
+        bootstrap: Politis and Romano, 1992). All examples of a frame stay together. A block is at most half of the frames.
+        The draws are the same in every call.
+        """
+        values = _finite(values)
+        frames, place = np.unique(self.frame, return_inverse=True)
+        sums, counts, length = np.bincount(place, values), np.bincount(place), len(frames)
+        block = max(1, min(self.block, length // 2))
+        starts = np.random.default_rng(0).integers(0, length, (_RESAMPLES, -(-length // block)))
+        drawn = ((starts[:, :, None] + np.arange(block)) % length).reshape(_RESAMPLES, -1)[:, :length]
+        low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (2.5, 97.5))
+        return float(low), float(high)
 
 
 def _finite(values: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:

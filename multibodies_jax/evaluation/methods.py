@@ -222,7 +222,7 @@ def refined_under(name: str, kind: str) -> Maker:
 
 def _refined(evaluation: Evaluation, key: str, kind: str, words: str = "", expects: bool = False) -> Method:
     name, config = f"{evaluation.settings.label}, refined{words}", evaluation.config.fitting
-    fit = fitted.refined(lambda out, _: out.hyps)
+    fit = fitted.refined(lambda out, _: out.hyps, evaluation.config)
     return fitted.Fitted(key, name, evaluation.settings.ns, fit, config, kind=kind, shared="refined", expects=expects)
 
 
@@ -230,7 +230,7 @@ def hmr_refined(evaluation: Evaluation) -> Method | None:
     """The single-hypothesis HMR, fitted to the visible keypoints."""
     if evaluation.networks.hmr is None:
         return None
-    fit = fitted.refined(lambda out, _: out.hmr)
+    fit = fitted.refined(lambda out, _: out.hmr, evaluation.config)
     return fitted.Fitted("hmr_refined", f"{HMR}, refined", (1,), fit, evaluation.config.fitting)
 
 

@@ -123,7 +123,8 @@ class Outputs:
     @functools.cached_property
     def truth(self) -> set_errors.Truth:
         gender = jnp.asarray(self.examples.gender)
-        found = set_errors.truth_of(self.networks.scorer, self.batch.target, gender, self.settings.protocol)
+        its, protocol = self.examples, self.settings.protocol
+        found = set_errors.truth_of(self.networks.scorer, self.batch.target, gender, protocol, its.lens, its.views)
         return self.checked("the truth", found)
 
     @functools.cached_property

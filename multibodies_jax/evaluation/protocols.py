@@ -17,10 +17,15 @@ GENDERED = "SMPL mesh of the annotation, male or female body"
 GIVEN = "given J24 joints"
 NEUTRAL = "J24 of the annotation on the neutral body"
 Selection = Literal["minimum per metric", "by joint error"]
+Frame = Literal["the camera of the image", "a camera that looks at the crop's centre"]
 MINIMUM: Selection = "minimum per metric"
 BY_JOINT_ERROR: Selection = "by joint error"
+H36M17, J24 = "h36m17", "j24"
+"""Regressors from vertices to joints."""
+CAMERA: Frame = "the camera of the image"
+CROP: Frame = "a camera that looks at the crop's centre"
 STRICT = "_strict"  # Suffix of the names of strict siblings, and of their metrics in results.
-_LEVEL = (*(joints.J24[i] for i in joints.MIDHIP_J24), "pelvis")  # Joints that roots are computed from.
+_HIPS = tuple(joints.J24[i] for i in joints.MIDHIP_J24)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Protocol:
       joints: compared by MPJPE and RE.
       metrics: "mpjpe"; "pa_mpjpe" (RE, after `alignment`); "vertex" (mean vertex error, rooted at the pelvis);
         "pa_vertex" (the same after `alignment`, which the authors' code names s_error); "pck150", "auc" (3DPCK at
-        150 mm and its mean over 0, 5, ..., 150 mm, percent, over the 14 joints, rooted as MPJPE). Those of vertices need
+        150 mm and its mean over 0, 5, ..., 150 mm, percent, over the 14 joints, rooted as MPJPE); "other_views_px"
+        (`evaluation.other_views`, of sets with several cameras). Those of vertices need
         a true mesh: sets with given joints alone (Human3.6M, MPI-INF-3DHP) have none, so they are absent there.
       examples: the images that it is for.
       hint: the `protocol_hint` of sets that it scores; empty for any.
@@ -47,6 +53,10 @@ class Protocol:
       regressor: from vertices to joints, of predictions and true meshes.
       root: subtracted from the prediction for MPJPE.
       alignment: of RE.
+      frame: in which MPJPE compares. A network knows of a crop and not where in the image it is; the two frames differ by
+        the turn towards the crop's centre, which is 0 for a person in the middle of the image.
+      block: examples are frames of synchronised videos, whose ids end in CAMERA/FRAME: results are also reported for each
+        camera, with intervals from blocks of as many consecutive frames. 0: examples are independent.
     """
 
     name: str
@@ -60,18 +70,46 @@ class Protocol:
     hint: str = ""
     strict: str = ""
     prediction: str = "SMPL mesh of the representative (a medoid)"
-    regressor: str = "h36m17"
+    regressor: str = H36M17
     root: str = "row 0 of the regressor (pelvis)"
     alignment: str = "similarity Procrustes (rotation, translation, scale)"
+    frame: Frame = CAMERA
+    block: int = 0
 
     def __post_init__(self) -> None:
         """Refuses errors of vertices where the truth is joints: there is no true mesh to compare with."""
         if self.truth == GIVEN and (meshes := [metric for metric in self.metrics if "vertex" in metric]):
             raise ValueError(f"Protocol {self.name!r} compares {GIVEN}, which have no vertices: leave out {meshes}.")
+        if self.frame == CROP and self.truth != GIVEN:
+            raise ValueError(f"Protocol {self.name!r} compares in the frame of {CROP}: its truth has to be {GIVEN}.")
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Its fields, for results.json; without those that most protocols have no use for."""
+        usual = {"frame": CAMERA, "block": 0}
+        return {name: value for name, value in dataclasses.asdict(self).items() if usual.get(name, ()) != value}
 
 
 PROTOCOLS: Registry[Protocol] = Registry("eval.protocol")
 PROTOCOLS.register("strict", Protocol("strict", MINIMUM))
+PROTOCOLS.register(
+    "limbs",
+    Protocol(
+        "limbs",
+        MINIMUM,
+        truth=GIVEN,
+        truth_root="mid-hip",
+        joints=joints.J24[:12],
+        metrics=("mpjpe", "pa_mpjpe", "other_views_px"),
+        examples="any with the limb joints and the camera of the image",
+        prediction="J24 of the representative (a medoid)",
+        regressor=J24,
+        root="mid-hip",
+        frame=CROP,
+        block=20,
+    ),
+)
+"""The 12 joints of the limbs, which detectors find: of real frames with triangulated joints (`pose2sim_demo`)."""
 
 
 def both(protocol: Protocol) -> dict[str, Protocol]:
@@ -102,9 +140,13 @@ def check_example(protocol: Protocol, row: Mapping[str, Any], hint: str) -> None
 
 
 def _lacks(protocol: Protocol, row: Mapping[str, Any]) -> str:
+    if protocol.frame == CROP and not row["intrinsics_valid"] > 0:
+        return "lacks the camera of its image"
     if protocol.truth == GIVEN:
         valid = dict(zip(joints.J24, np.asarray(row["joints3d_valid"]), strict=True))
-        missing = [name for name in dict.fromkeys((*_LEVEL, *protocol.joints)) if not valid[name] > 0]
+        roots = {one.truth_root for one in both(protocol).values()}
+        level = (*_HIPS, *(("pelvis",) if "pelvis" in roots else ()))
+        missing = [name for name in dict.fromkeys((*level, *protocol.joints)) if not valid[name] > 0]
         return f"lacks the 3D joints {', '.join(missing)}" if missing else ""
     if not row["smpl_valid"]:
         return "lacks SMPL parameters"

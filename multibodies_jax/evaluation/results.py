@@ -96,7 +96,7 @@ def join(parts: Sequence[Any]) -> Any:
 def describe(evaluation: methods.Evaluation, trained: Mapping[str, Any]) -> dict[str, Any]:
     """The head of results.json: what was evaluated, and how; `trained` are the metadata of its checkpoint."""
     config, networks, settings = evaluation.config, evaluation.networks, evaluation.settings
-    named, *strict = map(dataclasses.asdict, protocols.both(settings.protocol).values())
+    named, *strict = (one.described for one in protocols.both(settings.protocol).values())
     regressors = {settings.label: networks.main} | ({methods.HMR: networks.hmr} if networks.hmr else {})
     return {
         "schema": SCHEMA,
@@ -146,8 +146,11 @@ def add_set(
     if "refined" in choices.tuned:
         result["fitting"] = _of_fits(choices.tuned, settings.weights)  # As the temperature.
     result["datasets"][name] = _dataset(config, name, found.ids.tolist())
-    result["metrics"][name] = of_metrics(found)
-    result["compared"][name] = comparisons(found, settings.label, [row.name for row in rows if row.compared])
+    timeline, compared = timeline_of(found, settings.protocol), [row.name for row in rows if row.compared]
+    result["metrics"][name] = of_metrics(found, timeline)
+    result["compared"][name] = comparisons(found, settings.label, compared, timeline)
+    if timeline is not None:
+        result.setdefault("cameras", {})[name] = of_cameras(found, timeline)
     result["diagnostics"][name] = diagnose(found, result["num_hypotheses"], settings)
     result["single"][name] = of_single(found)
     result["calibration"][name] = of_calibration(found, settings, choices.calibrated)
@@ -188,9 +191,32 @@ def _dataset(config: Any, name: str, ids: Sequence[str]) -> dict[str, Any]:
     return {"name": built, "examples": len(ids), "fingerprint": digest}
 
 
-def of_metrics(found: Findings) -> dict[str, Any]:
-    """method -> n -> metric -> `intervals.summary`."""
-    return ordered_map(intervals.summary, found.errors)
+def timeline_of(found: Findings, protocol: protocols.Protocol) -> intervals.Timeline | None:
+    """When the examples were seen, where they are frames of videos (`Protocol.block`); else None."""
+    if not protocol.block:
+        return None
+    frames = [name.rpartition("/")[2] for name in found.ids.tolist()]
+    if not all(frame.isdecimal() for frame in frames):
+        raise ValueError(
+            f"Protocol {protocol.name!r} is for frames of videos, whose ids end in CAMERA/FRAME; got {str(found.ids[0])!r}."
+        )
+    return intervals.Timeline(np.array(frames, np.int64), protocol.block)
+
+
+def of_metrics(found: Findings, timeline: intervals.Timeline | None = None) -> dict[str, Any]:
+    """method -> n -> metric -> `intervals.summary`, or that of the timeline."""
+    return ordered_map(intervals.summary if timeline is None else timeline.summary, found.errors)
+
+
+def of_cameras(found: Findings, timeline: intervals.Timeline) -> dict[str, Any]:
+    """camera -> what `of_metrics` gives of its examples."""
+    cameras = np.array([name.rpartition("/")[0].rpartition("/")[2] for name in found.ids.tolist()])
+    result = {}
+    for camera in np.unique(cameras).tolist():
+        its = cameras == camera
+        some = ordered_map(lambda values, its=its: values[its], found.errors)
+        result[camera] = ordered_map(timeline.rows(its).summary, some)
+    return result
 
 
 def of_single(found: Findings) -> dict[str, Any]:
@@ -246,13 +272,16 @@ def _is_scalar(values: Values) -> bool:
     return values.ndim == 1 and values.dtype.kind == "f"
 
 
-def comparisons(found: Findings, main: str, controls: Collection[str]) -> list[dict[str, Any]]:
+def comparisons(
+    found: Findings, main: str, controls: Collection[str], timeline: intervals.Timeline | None = None
+) -> list[dict[str, Any]]:
     """Paired differences main row - control at every n; an interval below 0 says that the main row is better."""
     errors, rows = found.flat_errors, []
+    paired = intervals.paired if timeline is None else timeline.paired
     for (method, n, name), values in errors.items():
         if method in controls and name in metrics.REPORTED:
             row = {"control": method, "n": int(n), "metric": name}
-            rows.append(row | intervals.paired(errors[main, n, name], values))
+            rows.append(row | paired(errors[main, n, name], values))
     return rows
 
 
@@ -279,7 +308,7 @@ def diagnose(found: Findings, num_hypotheses: int, settings: Settings) -> dict[s
     return result
 
 
-def same_people(sets: Mapping[str, Findings], main: str) -> dict[str, Any]:
+def same_people(sets: Mapping[str, Findings], main: str, protocol: protocols.Protocol | None = None) -> dict[str, Any]:
     """What hiding does to the same people: the last set against the first, where they have the same examples.
 
     Comparing visible with hidden joints within one set would compare trunks with limbs; here every joint of every
@@ -293,17 +322,19 @@ def same_people(sets: Mapping[str, Findings], main: str) -> dict[str, Any]:
     difference = np.asarray(hidden.diagnostics["spread_mm"]) - np.asarray(plain.diagnostics["spread_mm"])
     single = next((m for m in (methods.HMR, main) if (m, "1", "mpjpe") in hidden.flat_errors), None)
     occluded = np.asarray(hidden.diagnostics["occlusion"])
+    timeline = None if protocol is None else timeline_of(hidden, protocol)
     for kind in np.unique(occluded):
         rows = occluded == kind
         if rows.sum() < 2:
             continue
         entry: dict[str, Any] = {"examples": int(rows.sum())}
+        paired = intervals.paired if timeline is None else timeline.rows(rows).paired
         for word, where in (("hidden", (seen_plain & ~seen)[rows]), ("visible", seen[rows])):
             if where.any():
                 means = (difference[rows] * where).sum(axis=1) / np.maximum(where.sum(axis=1), 1)
-                entry[f"spread_of_{word}_joints_mm"] = intervals.paired(means, np.zeros_like(means))
+                entry[f"spread_of_{word}_joints_mm"] = paired(means, np.zeros_like(means))
         if single:
             key = (single, "1", "mpjpe")
-            entry["single_mpjpe"] = intervals.paired(hidden.flat_errors[key][rows], plain.flat_errors[key][rows])
+            entry["single_mpjpe"] = paired(hidden.flat_errors[key][rows], plain.flat_errors[key][rows])
         result[occlusion.STRATEGIES[kind]] = entry
     return result

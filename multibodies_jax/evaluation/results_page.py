@@ -5,12 +5,13 @@ from typing import Any
 
 from configs import default
 from multibodies_jax.evaluation import ablations, protocols
+from multibodies_jax.evaluation.methods import HMR
 from multibodies_jax.hypotheses import weights
 from multibodies_jax.models import build
 from multibodies_jax.training import provenance
 
 _WORDS = ("visible", "hidden")
-_COLUMNS = {"mpjpe": "MPJPE", "pa_mpjpe": "RE", "pck150": "PCK %", "auc": "AUC %"}
+_COLUMNS = {"mpjpe": "MPJPE", "pa_mpjpe": "RE", "pck150": "PCK %", "auc": "AUC %", "other_views_px": "other views, px"}
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -28,6 +29,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines += _table(result["metrics"][name])
         if name in result.get("published", {}):
             lines += published_table(result["published"][name], result["config"]["eval"]["published"])
+        lines += _cameras(result.get("cameras", {}).get(name, {}), result.get("label", "ours"))
         lines += _comparisons(result["compared"][name], result.get("label", "ours"))
         lines += _of_one(result.get("single", {}).get(name, {}))
         lines += _diagnostics(result["diagnostics"][name])
@@ -82,13 +84,15 @@ def unusual_settings(result: Mapping[str, Any]) -> list[str]:
 def _protocol(protocol: Mapping[str, Any]) -> str:
     """What was compared with what, in a sentence."""
     against = f" to {protocol['selected_against']}" if protocol["selected_against"] else ""
+    frame = f" In the frame of {protocol['frame']}." if "frame" in protocol else ""
+    block = f" Intervals are of blocks of {protocol['block']} frames." if "block" in protocol else ""
     roots = protocol["root"]
     if protocol["truth_root"] != "pelvis":
         roots = f"of the prediction {roots}, of the truth {protocol['truth_root']}"
     return (
         f"Protocol {protocol['name']}: {protocol['selection']}{against}, truth {protocol['truth']}, "
         f"{len(protocol['joints'])} joints of {protocol['regressor']}, root {roots}; RE after {protocol['alignment']}; "
-        f"for images: {protocol['examples']}."
+        f"for images: {protocol['examples']}.{frame}{block}"
     )
 
 
@@ -119,7 +123,21 @@ def _table(methods: Mapping[str, Any]) -> list[str]:
 
 
 def _cell(summary: Mapping[str, Any] | None) -> str:
-    return f"{summary['mean']:.1f} ± {summary['ci95']:.1f}" if summary else ""
+    if not summary:
+        return ""
+    half = (summary["high"] - summary["low"]) / 2 if "low" in summary else summary["ci95"]
+    return f"{summary['mean']:.1f} ± {half:.1f}"
+
+
+def _cameras(by_camera: Mapping[str, Any], label: str) -> list[str]:
+    """MPJPE of the main row and of what is fitted, for each camera."""
+    lines: list[str] = []
+    for camera, methods in by_camera.items():
+        shown = {
+            name: sets for name, sets in methods.items() if name in (label, f"{label}, refined", HMR, f"{HMR}, refined")
+        }
+        lines += ["", f"Camera {camera}:", "", *_table(shown)]
+    return lines
 
 
 def published_table(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from multibodies_jax.batch import Target
 from multibodies_jax.body import smpl
-from multibodies_jax.evaluation import metrics, protocols
+from multibodies_jax.evaluation import lenses, metrics, other_views, protocols
 from multibodies_jax.geometry import centring, joints
 from multibodies_jax.hypotheses import hypotheses, kmeans, quantize, weights
 
@@ -54,6 +54,7 @@ class Truth(flax.struct.PyTreeNode):
       joints24: mid-hip centred; what "by joint error" compares with.
       valid24: 1 where such a joint is annotated.
       vertices: rooted at the pelvis; None where the truth is no body.
+      turn, views: of sets with several cameras (`other_views.error_px`); None of others.
     """
 
     joints: Float[Array, "B J 3"]
@@ -61,17 +62,38 @@ class Truth(flax.struct.PyTreeNode):
     joints24: Float[Array, "B 24 3"]
     valid24: Float[Array, "B 24"]
     vertices: Float[Array, "B V 3"] | None
+    turn: Float[Array, "B 3 3"] | None = None
+    views: other_views.OtherViews | None = None
 
 
 @functools.partial(jax.jit, static_argnames="protocol")
-def truth_of(scorer: Scorer, target: Target, gender: Int[Array, "B"], protocol: protocols.Protocol) -> Truth:
-    """The truth of a protocol and of its strict sibling, which differ in the root only; `gender` is 0 (male) or 1."""
+def truth_of(
+    scorer: Scorer,
+    target: Target,
+    gender: Int[Array, "B"],
+    protocol: protocols.Protocol,
+    lens: lenses.Lens | None = None,
+    views: other_views.OtherViews | None = None,
+) -> Truth:
+    """The truth of a protocol and of its strict sibling, which differ in the root only.
+
+    Args:
+      scorer: the bodies of the metrics.
+      target: of the batch.
+      gender: 0 (male) or 1; read by protocols with gendered truth.
+      protocol: what is compared with what.
+      lens: of the images; read by protocols that compare in the frame of the crop's camera.
+      views: other cameras, where a set has them.
+    """
     given, given_valid = target.joints3d, target.joints3d_valid
+    if protocol.frame == protocols.CROP and lens is not None:
+        given = jnp.einsum("bca,bkc->bka", lens.turn, given, precision="highest")
     midhip = centring.midhip(given)
     if protocol.truth == protocols.GIVEN:
         roots = {"pelvis": given[:, joints.J24.index("pelvis")], "mid-hip": midhip}
         compared = given[:, joints.index_map(joints.J24, protocol.joints)]
-        return Truth(compared, roots, centring.centre(given), given_valid, None)
+        turn = None if lens is None or views is None else jnp.asarray(lens.turn)
+        return Truth(compared, roots, centring.centre(given), given_valid, None, turn, views)
     joints17, vertices = _true_body(scorer, target, gender if protocol.truth == protocols.GENDERED else None)
     joints24 = smpl.joints(scorer.j24, target.rotmats, target.betas)
     return Truth(
@@ -114,8 +136,10 @@ def measure(scorer: Scorer, hyps: hypotheses.Hypotheses, truth: Truth, protocol:
     """Every metric of every hypothesis, under the protocol and (with its suffix) the strict sibling."""
     joints17 = smpl.joints(scorer.neutral.h36m, hyps.rotmats, hyps.betas)
     surface = smpl.mesh(scorer.neutral.surface, hyps.rotmats, hyps.betas) - joints17[..., :1, :]
-    pred = joints17[..., joints.index_map(joints.H36M17, protocol.joints), :] - joints17[..., :1, :]
+    pred = compared_joints(scorer, hyps, protocol)
     errors = {"squared24": metrics.squared24(hyps.joints24, truth.joints24, truth.valid24)}
+    if truth.views is not None and truth.turn is not None:
+        errors[other_views.METRIC] = other_views.error_px(hyps.joints24, truth.turn, truth.views)
     for suffix, one in protocols.both(protocol).items():
         target = (truth.joints - truth.roots[one.truth_root][:, None])[:, None]
         pairs = {
@@ -124,7 +148,8 @@ def measure(scorer: Scorer, hyps: hypotheses.Hypotheses, truth: Truth, protocol:
             "joints": (pred, truth.joints[:, None]),  # Alignment sees no root; one array for both, to be computed once.
             "vertices": (surface, None if truth.vertices is None else truth.vertices[:, None]),
         }
-        errors |= {name + suffix: _METRICS[name][0](*pairs[_METRICS[name][1]]) for name in one.metrics}
+        known = (name for name in one.metrics if name in _METRICS)
+        errors |= {name + suffix: _METRICS[name][0](*pairs[_METRICS[name][1]]) for name in known}
     return errors
 
 
@@ -158,7 +183,9 @@ def measure_centroids(
 def compared_joints(
     scorer: Scorer, hyps: hypotheses.Hypotheses, protocol: protocols.Protocol
 ) -> Float[Array, "B M J 3"]:
-    """The joints that a protocol compares, metres, rooted at the pelvis."""
+    """The joints that a protocol compares, metres, rooted at the pelvis or, of J24, at the mid-hip."""
+    if protocol.regressor == protocols.J24:
+        return hyps.joints24[..., joints.index_map(joints.J24, protocol.joints), :]
     points = smpl.joints(scorer.neutral.h36m, hyps.rotmats, hyps.betas)
     return points[..., joints.index_map(joints.H36M17, protocol.joints), :] - points[..., :1, :]
 

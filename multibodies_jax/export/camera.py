@@ -15,13 +15,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from multibodies_jax import untrusted
-from multibodies_jax.geometry import boxes, cameras, image_cameras
+from multibodies_jax.geometry import cameras, image_cameras
 
 ASSUMED_MM = 50.0  # The normal lens of a 35 mm film camera: 46.8 degrees over the diagonal.
 _FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 _FEWEST_KEYPOINTS = 4  # With fewer the placement follows all joints: two or three points say little about the depth.
 _NEAREST = 0.1  # Metres; a body whose placement comes out nearer is placed by its origin and size alone.
-SHORTEST_CROP_FOCAL = 2.0  # Half-sides: the crop fills 53 degrees.
 _FOCAL_LIMITS = (0.1, 100.0)  # In image diagonals: from fisheyes to telescopes; anything else is a damaged entry.
 
 _EXIF_PHOTO = 0x8769
@@ -144,10 +143,9 @@ def intrinsics(focal_px: float, size: Sequence[int] | np.ndarray) -> Float[np.nd
 def crop_focal(lens: Lens, box_scale: float) -> float:
     """The focal length of a photograph in half-sides of a crop of `box_scale` x 200 pixels.
 
-    It is kept between `SHORTEST_CROP_FOCAL`, with which the camera still is in front of a whole body, and that of the
-    networks (`cameras.FOCAL`).
+    It is kept within bounds (`image_cameras.crop_focal`).
     """
-    return float(np.clip(lens.focal_px / (boxes.SIDE / 2 * box_scale), SHORTEST_CROP_FOCAL, cameras.FOCAL))
+    return float(image_cameras.crop_focal(np.float64(lens.focal_px), np.float64(box_scale)))
 
 
 def place(
@@ -185,7 +183,7 @@ def place(
     num = cam.shape[0]
     center, scale = jnp.broadcast_to(box_center, (num, 2)), jnp.broadcast_to(box_scale, (num,))
     camera = jnp.broadcast_to(intrinsics, (num, 3, 3))
-    R = _towards(box_center, intrinsics)
+    R = image_cameras.rotation_to_ray(box_center, intrinsics)
     turned = jnp.einsum("ab,mkb->mka", R, points, precision="highest")
     seen_px = image_cameras.crop_to_image(cameras.project_crop(points, cam, focal), center, scale)
     few = jnp.sum(known > 0) < _FEWEST_KEYPOINTS
@@ -194,19 +192,3 @@ def place(
     by_origin, _ = image_cameras.crop_camera_to_full(cam, center, scale, camera)
     nearest = jnp.min(turned[..., 2], axis=1) + t[:, 2]
     return R, jnp.where((nearest > _NEAREST)[:, None], t, by_origin)
-
-
-def _towards(pixel: Float[Array, "2"], intrinsics: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
-    """The smallest rotation that takes the optical axis to the ray through a pixel."""
-    ray = jnp.stack(
-        [
-            (pixel[0] - intrinsics[0, 2]) / intrinsics[0, 0],
-            (pixel[1] - intrinsics[1, 2]) / intrinsics[1, 1],
-            jnp.ones_like(pixel[0]),
-        ]
-    )
-    x, y, z = ray / jnp.linalg.norm(ray)
-    # Rodrigues' formula about the axis z x ray; 1 + z is at least 1, because the ray points forward.
-    return jnp.array(
-        [[1 - x * x / (1 + z), -x * y / (1 + z), x], [-x * y / (1 + z), 1 - y * y / (1 + z), y], [-x, -y, z]]
-    )

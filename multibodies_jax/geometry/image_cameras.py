@@ -4,9 +4,13 @@ Camera frame: x right, y down, z forward, metres. Pixels: the image spans [0, W]
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from multibodies_jax.geometry import boxes, cameras
+
+SHORTEST_CROP_FOCAL = 2.0
+"""Half-sides: the crop fills 53 degrees."""
 
 _MIN_SCALE = 1e-6
 _NEAREST = 1e-2  # Metres; points nearer than this are held there.
@@ -56,6 +60,30 @@ def crop_camera_to_full(
     z = 2 * jnp.sqrt(intrinsics[..., 0, 0] * intrinsics[..., 1, 1]) / (side * _nonzero_scale(cam))
     xy = _to_ray(origin_px, intrinsics)[..., 0, :] * z[..., None]
     return jnp.concatenate([xy, z[..., None]], axis=-1), intrinsics
+
+
+def crop_focal(
+    focal_px: Float[np.ndarray, "*b"] | np.floating, box_scale: Float[np.ndarray, "*b"] | np.floating
+) -> np.ndarray | np.floating:
+    """The focal length of an image in half-sides of a crop of `box_scale` x 200 pixels.
+
+    It is kept between `SHORTEST_CROP_FOCAL`, with which the camera still is in front of a whole body, and that of the
+    networks (`cameras.FOCAL`).
+    """
+    return np.clip(focal_px / (boxes.SIDE / 2 * box_scale), SHORTEST_CROP_FOCAL, cameras.FOCAL)
+
+
+def rotation_to_ray(pixel: Float[Array, "*b 2"], intrinsics: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3 3"]:
+    """The smallest rotation that takes the optical axis to the ray through a pixel.
+
+    It takes the frame of a crop's camera, which looks at the crop's centre, to that of the image's.
+    """
+    ray = _to_ray(pixel[..., None, :], intrinsics)[..., 0, :]
+    ray = jnp.concatenate([ray, jnp.ones_like(ray[..., :1])], axis=-1)
+    x, y, z = jnp.moveaxis(ray / jnp.linalg.norm(ray, axis=-1, keepdims=True), -1, 0)
+    # Rodrigues' formula about the axis z x ray; 1 + z is at least 1, because the ray points forward.
+    rows = [[1 - x * x / (1 + z), -x * y / (1 + z), x], [-x * y / (1 + z), 1 - y * y / (1 + z), y], [-x, -y, z]]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def crop_to_image(

@@ -74,6 +74,7 @@ RULES: dict[str, config_rules.Rule] = {
     "quantizer.iterations": config_rules.whole(1, 100_000),
     "fitting.steps": config_rules.whole(0, 100_000),
     "fitting.prior": config_rules.OrNone(config_rules.factor()),
+    "fitting.lens": config_rules.Choice(("network", "image")),
     "fitting.anchor": config_rules.OrNone(config_rules.factor()),
     "optim.learning_rate": config_rules.positive(1000),
     "optim.warmup": config_rules.whole(0),

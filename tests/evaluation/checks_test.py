@@ -37,6 +37,7 @@ def test_unknown_names_are_refused_with_the_choices(field, value, message):
     ("fields", "message"),
     [
         ({"eval__split": "dev"}, r"config\.eval\.split is 'dev'; accepted is one of 'train', 'validation', 'test'"),
+        ({"eval__chosen_on": ("a",)}, r"chosen_on names 1 sets; accepted is one for each of the 2 of config.eval.sets"),
         ({"eval__batch": 0}, r"config\.eval\.batch is 0; accepted is .*a whole number from 1 to"),
         ({"eval__vertex_stride": 0}, r"config\.eval\.vertex_stride is 0; accepted is .*a whole number from 1 to"),
         ({"eval__curve": 0}, r"config\.eval\.curve is 0; accepted is .*a whole number from 1 to"),

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from multibodies_jax.evaluation import fitted, methods, tuning
+from multibodies_jax.evaluation import fitted, lenses, methods, tuning
 from multibodies_jax.fitting import refine
+from multibodies_jax.geometry import cameras
 from tests.helpers import evaluation_fixture as fixture
 
 NS = (1, 2, 5)
@@ -110,6 +111,23 @@ def test_the_single_body_is_refined_from_hmr_or_fitted_from_the_mean_pose(out):
     assert all(error.shape == (fixture.B, 1) and np.isfinite(error).all() for error in errors)
     plain = np.asarray(out.measure(out.hmr)["mpjpe"])
     assert (errors[0] != plain).all() and (errors[0] != errors[1]).all()
+
+
+@pytest.mark.parametrize(("lens", "expected"), [("image", 7.0), ("network", cameras.FOCAL)])
+def test_fits_have_the_camera_that_the_config_names(lens, expected, monkeypatch):
+    used = []
+
+    def stand_in(bodies, evidence, visible, joint_model, log_prob, settings, focal):
+        used.append(focal)
+        return bodies
+
+    monkeypatch.setattr(refine, "refine", stand_in)
+    out = fixture.made()
+    known = lenses.Lens(np.full(fixture.B, 7, np.float32), np.tile(np.eye(3, dtype=np.float32), (fixture.B, 1, 1)))
+    out.examples = dataclasses.replace(out.examples, lens=known)
+    made = row("refined", out, fitting__lens=lens)
+    made.sets(out, 2)
+    np.testing.assert_allclose(used[0], expected)
 
 
 def test_rows_that_an_evaluation_lacks_are_left_out():

@@ -37,3 +37,31 @@ def test_statistics_do_not_skip_in_silence(values):
 def test_pairs_must_be_pairs():
     with pytest.raises(ValueError, match="got 3 and 2"):
         intervals.paired(np.zeros(3), np.zeros(2))
+
+
+def test_frames_that_are_independent_have_the_usual_interval():
+    values = np.random.default_rng(1).normal(50, 10, 400)
+    low, high = intervals.Timeline(np.arange(400), block=1).interval(values)
+    usual = intervals.summary(values)
+    np.testing.assert_allclose([low, high], usual["mean"] + usual["ci95"] * np.array([-1, 1]), atol=0.2)
+    blocks = np.ptp(intervals.Timeline(np.arange(400), block=10).interval(values))  # Of ten frames, not ten times one.
+    assert blocks < 1.3 * 2 * usual["ci95"]
+
+
+def test_neighbours_that_are_alike_have_a_wider_interval_and_all_cameras_of_a_frame_stay_together():
+    motion = np.repeat(np.random.default_rng(2).normal(50, 10, 20), 5)  # 100 frames: five alike, then five others.
+    once, blocks = (np.ptp(intervals.Timeline(np.arange(100), block).interval(motion)) for block in (1, 20))
+    assert blocks > 1.6 * once
+    four = intervals.Timeline(np.repeat(np.arange(100), 4), 20)
+    np.testing.assert_allclose(np.ptp(four.interval(np.repeat(motion, 4))), blocks)
+    assert four.rows(np.arange(400) < 200).frame.max() == 49
+
+
+def test_a_timeline_keeps_the_means_and_replaces_the_intervals():
+    rng = np.random.default_rng(3)
+    timeline, a, b = intervals.Timeline(np.arange(60) // 2, 4), rng.normal(5, 1, 60), rng.normal(4, 1, 60)
+    found, pair = timeline.summary(a), timeline.paired(a, b)
+    assert found["mean"] == pytest.approx(a.mean()) and found["low"] < a.mean() < found["high"]
+    assert pair["mean"] == pytest.approx((a - b).mean()) and (pair["low"], pair["high"]) == timeline.interval(a - b)
+    unbalanced = intervals.Timeline(np.array([0, 1, 1, 1]), 20).interval(np.array([0.0, 1, 1, 1]))
+    assert unbalanced == (0.0, 1.0)  # Only the first frame, or only the second.

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from multibodies_jax.body import smpl
-from multibodies_jax.evaluation import protocols, set_errors
+from multibodies_jax.evaluation import lenses, protocols, set_errors
 from multibodies_jax.geometry import joints
 from multibodies_jax.hypotheses import hypotheses
 from tests.geometry.procrustes_test import procrustes_error_mm
@@ -157,7 +158,7 @@ def test_a_chosen_subset_is_judged_alone(case):
 
 def test_siblings_differ_in_what_is_a_fault_and_nothing_else():
     for name, protocol in protocols.PROTOCOLS.items():
-        assert protocol.name == name and protocol.joints[:14] == joints.J14
+        assert protocol.name == name and protocol.joints[:14] == (joints.J24[:12] if name == "limbs" else joints.J14)
         if protocol.strict and protocol.hint:
             sibling = protocols.PROTOCOLS[protocol.strict]
             assert sibling.selection == protocols.MINIMUM and sibling.truth_root == "pelvis" and not sibling.strict
@@ -171,13 +172,18 @@ def test_siblings_differ_in_what_is_a_fault_and_nothing_else():
     differ = {f.name for f in dataclasses.fields(one) if getattr(one, f.name) != getattr(two, f.name)}
     assert differ == {"name", "hint", "strict", "examples"}
     assert [joints.H36M17[i] for i in _H36M_ROWS] == [joints.J24[i] for i in _J24_ROWS] == list(joints.J17)
-    with pytest.raises(ValueError, match=r"'official'; choose one of strict, released, h36m_p1"):
+    with pytest.raises(ValueError, match=r"'official'; choose one of strict, limbs, released, h36m_p1"):
         protocols.PROTOCOLS["official"]
 
 
 def test_given_joints_have_no_errors_of_vertices():
     given = [protocol for protocol in protocols.PROTOCOLS.values() if protocol.truth == protocols.GIVEN]
-    assert {protocol.name.removesuffix("_strict") for protocol in given} == {"h36m_p1", "h36m_p2", "mpi_inf_3dhp"}
+    assert {protocol.name.removesuffix("_strict") for protocol in given} == {
+        "h36m_p1",
+        "h36m_p2",
+        "mpi_inf_3dhp",
+        "limbs",
+    }
     for metric in ("vertex", "pa_vertex"):
         assert all(metric not in protocol.metrics for protocol in given)
         with pytest.raises(ValueError, match=rf"given J24 joints, which have no vertices: leave out \['{metric}'\]"):
@@ -206,6 +212,37 @@ def test_what_a_protocol_needs():
     ]:
         with pytest.raises(ValueError, match=message):
             protocols.check_example(protocols.PROTOCOLS[name], bad, hint)
+
+
+def test_limbs_are_compared_at_the_mid_hip_in_the_frame_of_the_crops_camera(case):
+    protocol = protocols.PROTOCOLS["limbs"]
+    turn = np.stack([Rotation.from_euler("xy", angles).as_matrix() for angles in ((0, 0), (0.2, 0.1), (-0.1, 0.3))])
+    lens = lenses.Lens(np.full(3, 5, np.float32), turn.astype(np.float32))
+    truth = set_errors.truth_of(case.scorer, case.target, jnp.int32(_GENDERS), protocol, lens)
+    errors = set_errors.measure(case.scorer, case.hyps, truth, protocol)
+    assert set(errors) == {"mpjpe", "pa_mpjpe", "squared24"}
+    given, found = (np.asarray(x, np.float64) for x in (case.target.joints3d, case.hyps.joints24))
+    for b, m in ((0, 0), (1, 4), (2, 1)):
+        goal = (given[b] - given[b, 2:4].mean(axis=0)) @ turn[b]
+        expected = 1000 * np.linalg.norm(found[b, m, :12] - goal[:12], axis=1).mean()
+        np.testing.assert_allclose(errors["mpjpe"][b, m], expected, rtol=1e-4)
+        expected = procrustes_error_mm(found[b, m, :12], goal[:12])
+        np.testing.assert_allclose(errors["pa_mpjpe"][b, m], expected, rtol=1e-3)
+    compared = set_errors.compared_joints(case.scorer, case.hyps, protocol)
+    np.testing.assert_array_equal(compared, case.hyps.joints24[:, :, :12])
+
+
+def test_limbs_need_the_camera_of_the_image_and_no_pelvis():
+    protocol, valid = protocols.PROTOCOLS["limbs"], (np.arange(24) < 12).astype(np.float32)
+    row = {"example_id": "s/0", "joints3d_valid": valid, "intrinsics_valid": np.float32(1)}
+    protocols.check_example(protocol, row, "limbs")
+    with pytest.raises(ValueError, match="s/0 lacks the 3D joints left_wrist, and protocol 'limbs'"):
+        protocols.check_example(protocol, row | {"joints3d_valid": valid * (np.arange(24) < 11)}, "limbs")
+    with pytest.raises(ValueError, match="s/0 lacks the camera of its image"):
+        protocols.check_example(protocol, row | {"intrinsics_valid": np.float32(0)}, "limbs")
+    with pytest.raises(ValueError, match="its truth has to be given J24 joints"):
+        protocols.Protocol("p", protocols.MINIMUM, frame=protocols.CROP)
+    assert protocol.described["block"] == 20 and "block" not in protocols.PROTOCOLS["strict"].described
 
 
 def test_gendered_truth_needs_gendered_bodies(case):

@@ -54,6 +54,19 @@ def test_learned_scores_are_named_and_have_columns_of_their_own(result):
 
 
 @pytest.mark.slow
+def test_each_camera_of_a_set_has_a_table_with_intervals_of_blocks(result):
+    summary = {"mean": 50.0, "ci95": 1.0, "low": 44.0, "high": 56.0}
+    row = {"1": {"mpjpe": summary, "other_views_px": summary}}
+    cameras = {"a": {"cam01": {"ours": row, methods.HMR: row, "random n of the M": row}}}
+    frames = {"frame": "a camera that looks at the crop's centre", "block": 20}
+    text = results_page.markdown(result | {"cameras": cameras, "protocol": {**result["protocol"], **frames}})
+    its = text.partition("Camera cam01:")[2].partition("Paired difference")[0]
+    assert "| method | MPJPE-1 | other views, px-1 |" in its and "| ours | 50.0 ± 6.0 | 50.0 ± 6.0 |" in its
+    assert f"| {methods.HMR} | 50.0" in its and "random" not in its
+    assert "In the frame of a camera that looks at the crop's centre. Intervals are of blocks of 20 frames." in text
+
+
+@pytest.mark.slow
 def test_a_run_that_was_trained_on_says_so(result):
     text = results_page.markdown(result | {"extended": [{"at_step": 6, "planned_steps": 9}]})
     assert "trained on at step 6, after a schedule of 9 steps" in text

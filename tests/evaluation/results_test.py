@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from multibodies_jax.evaluation import calibration, methods, results
+from multibodies_jax.evaluation import calibration, methods, protocols, results
 from tests.helpers import evaluation_fixture as fixture
 
 N, M = 8, 4
@@ -119,6 +119,26 @@ def test_learned_scores_are_measured_in_the_clusters_of_the_main_row(found):
     assert its["scores"] == calibration.scores(one.hit, one.prob[:, 0, ::-1])
     assert (its["weights"], its["temperature"]) == ("scores", 0.0)
     assert its["log_loss"] == calibration.log_loss(one.prob[:, 0], one.hit) != its["scores"]["log_loss"]
+
+
+def test_frames_of_videos_have_intervals_of_blocks_and_results_of_each_camera():
+    ids = np.array([f"set/test/{camera}/{frame:06d}" for frame in range(4) for camera in ("cam01", "cam02")])
+    found, protocol = findings(ids=ids), protocols.PROTOCOLS["limbs"]
+    timeline = results.timeline_of(found, protocol)
+    assert timeline is not None and timeline.frame.tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and timeline.block == 20
+    values = np.asarray(found.errors["ours"]["2"]["mpjpe"])
+    told = results.of_metrics(found, timeline)["ours"]["2"]["mpjpe"]
+    assert (told["low"], told["high"]) == timeline.interval(values)
+    cameras = results.of_cameras(found, timeline)
+    assert list(cameras) == ["cam01", "cam02"]
+    assert cameras["cam02"]["ours"]["2"]["mpjpe"]["mean"] == pytest.approx(values[1::2].mean())
+    rows = results.comparisons(found, "ours", ["random n of the M"], timeline)
+    own, other = (np.asarray(found.errors[name]["1"]["mpjpe"]) for name in NAMES[:2])
+    difference = own - other
+    assert (rows[0]["low"], rows[0]["high"]) == timeline.interval(difference)
+    assert results.timeline_of(found, protocols.PROTOCOLS["strict"]) is None
+    with pytest.raises(ValueError, match="whose ids end in CAMERA/FRAME; got 'image0'"):
+        results.timeline_of(findings(), protocol)
 
 
 def test_curves_have_a_mean_for_every_n(found):

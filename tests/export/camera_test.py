@@ -87,7 +87,9 @@ def test_a_crop_of_the_photographs_focal_length_loses_nothing_on_the_axis():
     assert disagreement_px(points, cam, known, center, scale, 900.0)[0].max() > 1
 
 
-@pytest.mark.parametrize(("focal_px", "expected"), [(60.0, camera.SHORTEST_CROP_FOCAL), (50_000.0, cameras.FOCAL)])
+@pytest.mark.parametrize(
+    ("focal_px", "expected"), [(60.0, image_cameras.SHORTEST_CROP_FOCAL), (50_000.0, cameras.FOCAL)]
+)
 def test_the_crops_focal_length_has_limits(focal_px, expected):
     assert camera.crop_focal(camera.Lens(focal_px, "exif"), 1.0) == pytest.approx(expected)
 
