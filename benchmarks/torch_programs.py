@@ -87,13 +87,13 @@ def as_released(
       n: representatives.
       first_rows: (B, n - 1), the hypotheses but the first, from 0, at which K-means starts.
     """
-    x = _normalized(image)
-    x = _conv_norm(network, "conv1", "bn1", x, 2, 3).relu()
+    x = normalized(image)
+    x = conv_norm(network, "conv1", "bn1", x, 2, 3).relu()
     x = F.max_pool2d(x, 3, 2, 1)
-    for stage in ("layer1", "layer2", "layer3"):
-        x = _stage(network, stage, x)
-    spin = _stage(network, "layer4", x).mean((2, 3))
-    modes = _stage(network, "layer5", x)
+    for name in ("layer1", "layer2", "layer3"):
+        x = stage(network, name, x)
+    spin = stage(network, "layer4", x).mean((2, 3))
+    modes = stage(network, "layer5", x)
     modes = F.avg_pool2d(modes, modes.shape[-2:]).reshape(len(x), -1, 2048)
     features = [feature.float() for feature in (spin, *modes.unbind(1))]
     state = torch.stack([_regress(network, feature) for feature in features], dim=1)
@@ -111,7 +111,7 @@ def as_released(
 
 def live(network: Tensors, flow: Tensors, body: Body, image: torch.Tensor, n: int, first_rows: torch.Tensor) -> Pass:
     """What of it is alive: arguments as for `as_released`, but `network` from `folded`."""
-    x = _normalized(image).contiguous(memory_format=torch.channels_last)
+    x = normalized(image).contiguous(memory_format=torch.channels_last)
     x = F.max_pool2d(F.conv2d(x, network["conv1.weight"], network["bn1.bias"], 2, 3).relu_(), 3, 2, 1)
     for stage in ("layer1", "layer2", "layer3"):
         for block in range(_BLOCKS[stage][0]):
@@ -142,7 +142,7 @@ def folded(network: Tensors) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _normalized(image: torch.Tensor) -> torch.Tensor:
+def normalized(image: torch.Tensor) -> torch.Tensor:
     mean, std = torch.tensor(resnet.IMAGENET_MEAN), torch.tensor(resnet.IMAGENET_STD)
     return ((image.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
@@ -151,21 +151,21 @@ def _stride(stage: str, block: int) -> int:
     return _BLOCKS[stage][1] if block == 0 else 1
 
 
-def _conv_norm(t: Tensors, conv: str, norm: str, x: torch.Tensor, stride: int = 1, pad: int = 0) -> torch.Tensor:
+def conv_norm(t: Tensors, conv: str, norm: str, x: torch.Tensor, stride: int = 1, pad: int = 0) -> torch.Tensor:
     mean, var, weight, bias = (t[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
     x = F.conv2d(x, t[f"{conv}.weight"], None, stride, pad)
     return F.batch_norm(x, mean, var, weight, bias, eps=resnet.EPSILON)
 
 
-def _stage(t: Tensors, stage: str, x: torch.Tensor) -> torch.Tensor:
+def stage(t: Tensors, stage: str, x: torch.Tensor) -> torch.Tensor:
     """Bottlenecks; where more channels come out than the shortcut has, it is repeated for each mode."""
     for block in range(_BLOCKS[stage][0]):
         name, stride = f"{stage}.{block}", _stride(stage, block)
-        y = _conv_norm(t, f"{name}.conv1", f"{name}.bn1", x).relu_()
-        y = _conv_norm(t, f"{name}.conv2", f"{name}.bn2", y, stride, 1).relu_()
-        y = _conv_norm(t, f"{name}.conv3", f"{name}.bn3", y)
+        y = conv_norm(t, f"{name}.conv1", f"{name}.bn1", x).relu_()
+        y = conv_norm(t, f"{name}.conv2", f"{name}.bn2", y, stride, 1).relu_()
+        y = conv_norm(t, f"{name}.conv3", f"{name}.bn3", y)
         if block == 0:
-            x = _conv_norm(t, f"{name}.downsample.0", f"{name}.downsample.1", x, stride)
+            x = conv_norm(t, f"{name}.downsample.0", f"{name}.downsample.1", x, stride)
         x = (y + x.repeat(1, y.shape[1] // x.shape[1], 1, 1)).relu_() if stage == "layer5" else (y + x).relu_()
     return x
 

@@ -183,6 +183,14 @@ class Npz(Mapping[str, np.ndarray]):
                     stream.read(1)  # At its end the checksum is compared.
                 return _checked_text(array)
 
+    def content(self, name: str) -> bytes:
+        """The bytes of a member as they are, for readers of what is no plain array; as `__getitem__` otherwise."""
+        with self._told():
+            if name not in self._members:
+                raise FileError(f"it has no array {name!r}; it has {_listed(self)}")
+            with self._told_array(name), self._zip.open(self._members[name]) as stream:
+                return stream.read()
+
     @property
     def unpacked_bytes(self) -> int:
         """Of all arrays together, as the directory says."""

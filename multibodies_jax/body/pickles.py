@@ -6,6 +6,8 @@ to the file, except sparse matrices, which have a limit; so does an array made o
 again. Messages never show a part of the file in full: 200 bytes of such lists would be written out for ever.
 """
 
+import dataclasses
+import io
 import math
 import os
 import pickle
@@ -18,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 _PLAIN = (str, bytes, bytearray, int, float, complex, bool, type(None), np.ndarray, np.generic)
+_OBJECTS = ("O", "O4", "O8")
 _DTYPE = re.compile(r"[biufcSU?]\d*")  # Numbers and text: neither objects (O) nor records (V).
 _MAX_DENSE = 10**7  # Elements of a sparse matrix made dense; the regressor of SMPL-X has 6 * 10^5.
 _MOST_REPEATED = 10  # Numbers of a list written out, for each byte of the file.
@@ -56,6 +59,54 @@ def load(path: str | Path) -> Any:
             raise RefusedError(f"{path} was not read: {error}") from None
         except Exception as error:  # A damaged pickle is a program gone wrong: it can fail in any way.
             raise ValueError(f"{path} is not a readable pickle, or is damaged: {error!r}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparse:
+    """A sparse matrix by its stored elements; those of one place add up.
+
+    Attributes:
+      shape: rows and columns.
+      rows, columns: places of the elements, within the shape.
+      values: of the elements.
+    """
+
+    shape: tuple[int, int]
+    rows: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+
+
+def load_objects(content: bytes, where: str) -> list[Any]:
+    """The elements of an .npy file that holds one array of Python objects, as `numpy.save` writes lists of matrices.
+
+    Args:
+      content: of the file.
+      where: names it in messages.
+
+    Returns:
+      Plain data as `load` gives it, except that sparse matrices come as `Sparse`, and are never made dense.
+
+    Raises:
+      RefusedError: it wants to construct anything else.
+      ValueError: it is damaged, or no such file.
+    """
+    file = io.BytesIO(content)
+    try:
+        if (version := np.lib.format.read_magic(file)) != (1, 0):
+            raise ValueError(f"its format has the version {version}, and 1.0 was expected")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if not dtype.hasobject or len(shape) != 1:
+            raise ValueError(f"it has an array {shape} of {dtype}, and a row of objects was expected")
+        check_memo(file)
+        found = _plain(_ObjectsUnpickler(file, encoding="latin1").load(), _Done(_MOST_REPEATED * len(content)))
+        if not isinstance(found, list) or len(found) != shape[0]:
+            raise ValueError(f"it has something else than the {shape[0]} objects that its header declares")
+        return found
+    except RefusedError as error:
+        raise RefusedError(f"{where} was not read: {error}") from None
+    except Exception as error:  # As in `load`.
+        raise ValueError(f"{where} is no readable row of objects, or is damaged: {error!r}") from error
 
 
 def check_memo(file: BinaryIO | Any) -> None:
@@ -119,6 +170,24 @@ class _SparseTriplets(_Object):
     __slots__ = ()
 
 
+class _KeptColumns(_SparseColumns):
+    """Will be a `Sparse`."""
+
+    __slots__ = ()
+
+
+class _KeptRows(_SparseRows):
+    """Will be a `Sparse`."""
+
+    __slots__ = ()
+
+
+class _KeptTriplets(_SparseTriplets):
+    """Will be a `Sparse`."""
+
+    __slots__ = ()
+
+
 class Chumpy(_Object):
     """A node of chumpy's graphs; constants and selections from them become arrays, others stay as they are."""
 
@@ -141,6 +210,18 @@ class _Dtype(_Object):
         if any(part is not None for part in compound[:3]) or any(part is not None for part in compound[6:]):
             raise RefusedError("it has an array of records, and only numbers and text are accepted")
         return np.dtype(self.code).newbyteorder(order)
+
+
+class _AnyDtype(_Dtype):
+    """As `_Dtype`, or that of an array of objects, whose elements are a list in the pickle."""
+
+    __slots__ = ()
+
+    def __init__(self, code: Any, *about: Any):
+        if code in _OBJECTS:
+            self.code = "O"
+        else:
+            super().__init__(code, *about)
 
 
 class _Scalar(metaclass=Sealed):
@@ -180,7 +261,7 @@ class _Reconstructor(metaclass=Sealed):
     """How Python 2 writes instances of classes."""
 
     def __new__(cls, made: Any, base: Any, _: Any):
-        if made not in (Chumpy, _SparseColumns, _SparseRows, _SparseTriplets) or base is not _Name:
+        if made not in (Chumpy, *_SPARSE.values(), *_KEPT.values()) or base is not _Name:
             raise RefusedError(f"it reconstructs {shown(made)}")
         return object.__new__(made)
 
@@ -198,11 +279,18 @@ for _module in ("numpy.core", "numpy._core"):
     ACCEPTED[f"{_module}.numeric", "_frombuffer"] = _FromBuffer
 for _module in ("__builtin__", "builtins"):
     ACCEPTED |= {(_module, "object"): _Name, (_module, "set"): set, (_module, "bytes"): _EmptyBytes}
-for _prefix in ("scipy.sparse.", "scipy.sparse._"):
-    for _kind in ("matrix", "array"):
-        ACCEPTED[f"{_prefix}csc", f"csc_{_kind}"] = _SparseColumns
-        ACCEPTED[f"{_prefix}csr", f"csr_{_kind}"] = _SparseRows
-        ACCEPTED[f"{_prefix}coo", f"coo_{_kind}"] = _SparseTriplets
+_SPARSE = {"csc": _SparseColumns, "csr": _SparseRows, "coo": _SparseTriplets}
+_KEPT = {"csc": _KeptColumns, "csr": _KeptRows, "coo": _KeptTriplets}
+
+
+def _sparse_names(kinds: dict[str, type]) -> dict[tuple[str, str], type]:
+    """SciPy's names of sparse matrices, before and since they moved to private modules."""
+    prefixes = ("scipy.sparse.", "scipy.sparse._")
+    return {(p + kind, f"{kind}_{word}"): made for kind, made in kinds.items() for p in prefixes for word in _WORDS}
+
+
+_WORDS = ("matrix", "array")
+ACCEPTED |= _sparse_names(_SPARSE)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -215,6 +303,20 @@ class _Unpickler(pickle.Unpickler):
                 "only arrays, sparse matrices and plain data are accepted"
             )
         return ACCEPTED[module_name, global_name]
+
+
+class _ObjectsUnpickler(pickle.Unpickler):
+    """Of arrays of objects; names of chumpy are refused."""
+
+    _accepted = ACCEPTED | _sparse_names(_KEPT) | {("numpy", "dtype"): _AnyDtype}
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if (module_name, global_name) not in self._accepted:
+            raise RefusedError(
+                f"it wants to construct {module_name}.{global_name}, which could run code; "
+                "only arrays, sparse matrices and plain data are accepted"
+            )
+        return self._accepted[module_name, global_name]
 
 
 class _Done:
@@ -261,7 +363,13 @@ def _convert(value: Any, done: _Done) -> Any:
         return items
     if isinstance(value, _Array):
         _, shape, dtype, fortran, data = value.state
+        if isinstance(dtype, _AnyDtype) and dtype.code == "O":
+            return _objects(data, shape, done)
         return _from_bytes(data, dtype, shape, "F" if fortran else "C")
+    if isinstance(value, _KeptColumns | _KeptRows):
+        return _kept(_plain(value.state, done), by_columns=isinstance(value, _KeptColumns))
+    if isinstance(value, _KeptTriplets):
+        return _kept_triplets(_plain(value.state, done))
     if isinstance(value, _SparseColumns):
         return _dense(_plain(value.state, done), by_columns=True)
     if isinstance(value, _SparseRows):
@@ -288,29 +396,73 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     return flat.reshape(shape, order="F" if order == "F" else "C").copy()
 
 
+def _objects(data: Any, shape: Any, done: _Done) -> list[Any]:
+    """The elements of an array of objects, which the pickle has as a list."""
+    if not isinstance(data, list) or len(shape) != 1 or len(data) != shape[0]:
+        raise RefusedError(f"it has an array of objects {shown(shape)} that is no row of them")
+    return [_plain(item, done) for item in data]
+
+
 def _dense(state: dict[str, Any], by_columns: bool) -> np.ndarray:
     """The matrix that SciPy's `data`, `indices` and `indptr` describe, every index checked."""
     rows, columns = _sparse_shape(state)
     dense = np.zeros((columns, rows) if by_columns else (rows, columns), state["data"].dtype)
-    starts = np.asarray(state["indptr"])
-    count = len(state["indices"])
-    if starts.shape != (len(dense) + 1,) or starts[0] != 0 or starts[-1] != count or np.any(starts[1:] < starts[:-1]):
-        raise ValueError(f"a sparse matrix of {rows} x {columns} and {count} elements with other starts of its lines")
-    major = np.repeat(np.arange(len(dense)), np.diff(starts))
-    _fill(dense, (major, state["indices"]), state["data"])
+    _fill(dense, (_lines(state, len(dense)), state["indices"]), state["data"])
     return dense.T.copy() if by_columns else dense
+
+
+def _lines(state: dict[str, Any], count: int) -> np.ndarray:
+    """The line, of `count`, of each element of a compressed sparse matrix."""
+    starts, size = np.asarray(state["indptr"]), len(state["indices"])
+    if starts.shape != (count + 1,) or starts[0] != 0 or starts[-1] != size or np.any(starts[1:] < starts[:-1]):
+        raise ValueError(f"a sparse matrix with {count} lines and {size} elements, and other starts of its lines")
+    return np.repeat(np.arange(count), np.diff(starts))
+
+
+def _kept(state: dict[str, Any], by_columns: bool) -> Sparse:
+    """As `_dense`, without making it dense."""
+    shape = _any_shape(state)
+    lines = _lines(state, shape[1] if by_columns else shape[0])
+    rows, columns = (state["indices"], lines) if by_columns else (lines, state["indices"])
+    return _checked(Sparse(shape, rows, columns, state["data"]))
+
+
+def _kept_triplets(state: dict[str, Any]) -> Sparse:
+    return _checked(Sparse(_any_shape(state), *_coordinates(state), state["data"]))
+
+
+def _coordinates(state: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = state.get("coords") or (state["row"], state["col"])
+    return rows, columns
+
+
+def _checked(matrix: Sparse) -> Sparse:
+    """The matrix, if its elements lie within its shape."""
+    for places, length in zip((matrix.rows, matrix.columns), matrix.shape, strict=True):
+        if places.dtype.kind not in "iu" or places.shape != matrix.values.shape or places.ndim != 1:
+            raise ValueError("a sparse matrix with other numbers of indices than of elements")
+        if len(places) and (places.min() < 0 or places.max() >= length):
+            raise ValueError(f"a sparse matrix of shape {matrix.shape} with elements outside")
+    return matrix
 
 
 def _from_triplets(state: dict[str, Any]) -> np.ndarray:
     """The matrix of SciPy's `data` at `coords`, of before 1.11 at `row` and `col`; elements of one place add up."""
     dense = np.zeros(_sparse_shape(state), state["data"].dtype)
-    _fill(dense, tuple(state.get("coords") or (state["row"], state["col"])), state["data"])
+    _fill(dense, _coordinates(state), state["data"])
     return dense
 
 
 def _sparse_shape(state: dict[str, Any]) -> tuple[int, int]:
+    rows, columns = _any_shape(state)
+    if rows * columns > _MAX_DENSE:
+        raise ValueError(f"a sparse matrix of shape {rows} x {columns}")
+    return rows, columns
+
+
+def _any_shape(state: dict[str, Any]) -> tuple[int, int]:
     rows, columns = (int(length) for length in state["_shape"])
-    if min(rows, columns) < 0 or rows * columns > _MAX_DENSE:
+    if min(rows, columns) < 0:
         raise ValueError(f"a sparse matrix of shape {rows} x {columns}")
     return rows, columns
 

@@ -14,7 +14,6 @@ from multibodies_jax.models import scores
 from multibodies_jax.training import checkpoints
 
 _NETWORK, _FLOW, _BODY = "module.model.model.", "module.model_realnvp.", "module.smpl_mini."
-_MOST = 10
 
 
 def convert(kind: str, workdir: pathlib.Path, out: pathlib.Path, body_dir: str | None = None) -> list[str]:
@@ -82,15 +81,7 @@ def _check(
     layout: layouts.Layout, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any], folder: pathlib.Path
 ) -> None:
     wanted = placing.target_shapes(layout)
-    wrong = [
-        path
-        for path in sorted(wanted.keys() | arrays.keys())
-        if wanted.get(path) != getattr(arrays.get(path), "shape", None)
-    ]
-    lines = [
-        f"  {path}: {getattr(arrays.get(path), 'shape', 'nothing')} there, {wanted.get(path, 'nothing')} expected"
-        for path in wrong[:_MOST]
-    ]
+    lines = placing.differences(arrays, wanted)
     model = metadata["config"]["model"]
     lines += [
         f"  config.model.{field}: {model.get(field)!r} there, {value!r} expected"
@@ -98,9 +89,8 @@ def _check(
         if model.get(field) != value
     ]
     if lines:
-        more = f"\n  and {len(wrong) - _MOST} more arrays" if len(wrong) > _MOST else ""
         raise placing.ConversionError(
-            f"{folder} does not hold {layout.kind}:\n" + "\n".join(lines) + more + "\nWhat would fit: `spin` for one "
+            f"{folder} does not hold {layout.kind}:\n" + "\n".join(lines) + "\nWhat would fit: `spin` for one "
             "hypothesis on model.trunk='resnet50', `multibodies` for model.head='released'."
         )
 

@@ -1,4 +1,4 @@
-"""From the peers' files to work directories: SPIN, 3D-Multibodies, torchvision's ResNet-50."""
+"""From the peers' files to work directories: SPIN, 3D-Multibodies, torchvision's ResNet-50; `graphcmr` has one more."""
 
 import contextlib
 import dataclasses
@@ -59,7 +59,7 @@ def convert(
     """Makes a work directory of a file of torch.save; nothing is written unless all of it fits.
 
     Args:
-      kind: one of `convert.KINDS`.
+      kind: "spin", "multibodies" or "resnet50" (GraphCMR's files: the module `graphcmr`).
       path: the file.
       out: the work directory, absent or empty.
       flow: multibodies only: another file of the same layout, whose flow is taken (their `init_flow`).
@@ -146,8 +146,49 @@ class _Source:
 
 
 @contextlib.contextmanager
+def open_parts(
+    path: pathlib.Path, keys: tuple[str, ...], kind: str
+) -> Iterator[tuple[torch_reader.TorchFile, dict[str, dict[str, Any]]]]:
+    """Opens a file of torch.save with a state dict under each of some keys.
+
+    Args:
+      path: the file.
+      keys: that it should have, beside any others.
+      kind: of `convert.KINDS`, for messages.
+
+    Yields:
+      The open file, and key -> bare name -> tensor.
+
+    Raises:
+      ConversionError: it has no state dict under one of the keys; the message says what the file is.
+    """
+    with torch_reader.open_file(path) as file:
+        root = file.root
+        if isinstance(root, Mapping) and all(isinstance(root.get(key), Mapping) for key in keys):
+            parts = {key: {str(name): value for name, value in root[key].items()} for key in keys}
+            yield (
+                file,
+                {
+                    key: {bare: part[name] for bare, name in placing.bare_names(part, path).items()}
+                    for key, part in parts.items()
+                },
+            )
+            return
+        wanted = " and ".join(keys)
+        tensors = placing.state_dict(root, path, f"`convert {kind}` reads {wanted}.")
+        names = placing.bare_names(tensors, path)
+        source = _Source(kind, path, file, names, {bare: tensors[name] for bare, name in names.items()})
+        raise placing.ConversionError(f"{path} does not hold {wanted}. {_what_fits(source)}")
+
+
+@contextlib.contextmanager
 def _open(kind: str, path: pathlib.Path) -> Iterator[_Source]:
     with torch_reader.open_file(path) as file:
+        if isinstance(file.root, Mapping) and {"graph_cnn", "smpl_param_regressor"} <= set(file.root):
+            raise placing.ConversionError(
+                f"{path} holds GraphCMR's networks (graph_cnn, smpl_param_regressor). What would fit: `multibodies convert "
+                "graphcmr`."
+            )
         tensors = placing.state_dict(file.root, path)
         names = placing.bare_names(tensors, path)
         yield _Source(kind, path, file, names, {bare: tensors[name] for bare, name in names.items()})
@@ -195,11 +236,16 @@ def _advice(source: _Source, layout: layouts.Layout, found: Mapping[str, Any]) -
             f"What would fit: {count} names are expected ones with {prefix!r} before them. Take it off in PyTorch: "
             f"torch.save({{k.replace({prefix!r}, '', 1): v for k, v in state_dict.items()}}, FILE)."
         )
+    return _what_fits(source)
+
+
+def _what_fits(source: _Source) -> str:
+    """What kind of file it is that was said to be of another, in a sentence."""
     fits = _fits(source.found)
     kind = max(fits, key=lambda name: fits[name])
     (count, _), size = fits[kind], len(source.found)
     if 10 * count < 9 * size:
-        return "It is of no architecture known here: convert SPIN's, 3D-Multibodies' or torchvision's ResNet-50."
+        return "It is of no architecture known here: convert SPIN's, 3D-Multibodies', GraphCMR's or torchvision's ResNet-50."
     if kind == source.kind:
         return f"The other {count} tensors are right: what would fit is this file as it was published."
     return f"What would fit: `multibodies convert {kind}`; {count} of its {size} tensors are of that kind."

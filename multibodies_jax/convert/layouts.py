@@ -7,11 +7,14 @@ flow's depth and width differ between files, and are read from shapes.
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from multibodies_jax.hypotheses.hypotheses import STATE_SIZE
 
 WIDTH = 64  # Channels of ResNet-50's stem; a stage's blocks put out 4, 8, 16 and 32 times as many.
-HIDDEN = 1024  # Of SPIN's regressor.
+HIDDEN = 1024  # Of SPIN's and GraphCMR's regressors.
+CHANNELS, BLOCKS = 256, 5  # Of GraphCMR's graph.
+SHAPE = (64, 32)  # Of the blocks that lead to its vertices.
 _BLOCKS = (3, 4, 6, 3)
 _PARTS = (("decpose", 0, 144), ("decshape", 144, 154), ("deccam", 154, STATE_SIZE))
 _POSE_FEATURES, _VERTS, _FACES = 207, 6890, 13776
@@ -19,6 +22,7 @@ _POSE_FEATURES, _VERTS, _FACES = 207, 6890, 13776
 BATCHES_SEEN = "counts of batches: nothing reads them; kept in the manifest for converting back"
 CLASSIFIER = "the classifier of ImageNet's 1000 classes: the regressor has a head of its own"
 LAYER4 = "SPIN's own last stage: the authors' model computes it for a body that nothing reads"
+NO_SHORTCUT = "shortcuts of blocks from which as many channels come as go in: there from the start, and never used"
 DEAD_FLOW = "dead layers of a conditional flow: computed or not even called, and read by nothing"
 BODY = "the body model's buffers, which are licensed: --config.body.dir gives the body"
 
@@ -73,7 +77,7 @@ class Layout:
     @property
     def num_parameters(self) -> int:
         """Weights and biases in the file, dead ones included; statistics, masks and the mean body do not count."""
-        return sum(math.prod(t.shape) for t in self.tensors if t.name.endswith((".weight", ".bias")))
+        return sum(math.prod(t.shape) for t in self.tensors if t.name.endswith((".weight", ".bias", ".W", ".b")))
 
     @property
     def slots(self) -> list[Slot]:
@@ -93,6 +97,34 @@ def resnet50() -> Layout:
     """torchvision's ResNet-50 for ImageNet."""
     classifier = (Skipped("fc.weight", (1000, 32 * WIDTH), CLASSIFIER), Skipped("fc.bias", (1000,), CLASSIFIER))
     return Layout("torchvision's ResNet-50", (*_resnet(4, "trunk"), *classifier))
+
+
+def graph_cnn(vertices: int) -> Layout:
+    """GraphCMR's network under the key `graph_cnn` (Kolotouros et al., CVPR 2019), on a coarse mesh of this many vertices."""
+    classifier = (Skipped("fc.weight", (1000, 32 * WIDTH), CLASSIFIER), Skipped("fc.bias", (1000,), CLASSIFIER))
+    trunk = (dataclasses.replace(t, name=f"resnet.{t.name}") for t in (*_resnet(4, "trunk"), *classifier))
+    wide = 2 * CHANNELS
+    graph = [*_linear("gc.0", 3 + 32 * WIDTH, wide, "gc_0"), *_block("gc.1", wide, CHANNELS, "gc_1")]
+    for block in range(2, 2 + BLOCKS):
+        graph += _block(f"gc.{block}", CHANNELS, CHANNELS, f"gc_{block}")
+    sizes = (CHANNELS, *SHAPE)
+    shape = [*_block("shape.0", *sizes[:2], "shape_0"), *_block("shape.1", *sizes[1:], "shape_1")]
+    shape += [*_affine("shape.2", sizes[2], "shape_2"), *_linear("shape.4", sizes[2], 3, "shape_4")]
+    camera = [*_affine("camera_fc.0", CHANNELS, "camera_0"), *_linear("camera_fc.2", CHANNELS, 1, "camera_2")]
+    return Layout(
+        "GraphCMR's network", (*trunk, *graph, *shape, *camera, *_dense("camera_fc.4", vertices, 3, "camera_4"))
+    )
+
+
+def smpl_regressor(vertices: int) -> Layout:
+    """GraphCMR's network under the key `smpl_param_regressor`, on a coarse mesh of this many vertices."""
+    tensors: list[Slot | Skipped] = []
+    for layer, size, places in ((0, 6 * vertices, (0,)), (1, HIDDEN, (0, 3)), (2, HIDDEN, (0, 3))):
+        for place in places:
+            name, path = f"layers.{layer}.fc_block", f"{layer}_{place}"
+            tensors += _dense(f"{name}.{place}", size, HIDDEN, f"regressor/dense_{path}")
+            tensors += _norm(f"{name}.{place + 1}", HIDDEN, f"regressor/norm_{path}")
+    return Layout("GraphCMR's regressor", (*tensors, *_dense("layers.3", HIDDEN, 24 * 9 + 10, "regressor/dense_3")))
 
 
 def network(num_hypotheses: int) -> Layout:
@@ -186,6 +218,47 @@ def _norm(name: str, channels: int, path: str) -> Iterator[Slot | Skipped]:
     yield Slot(f"{name}.running_mean", (channels,), f"batch_stats/{path}/mean", (0,))
     yield Slot(f"{name}.running_var", (channels,), f"batch_stats/{path}/var", (0,))
     yield Skipped(f"{name}.num_batches_tracked", (), BATCHES_SEEN)
+
+
+def _linear(name: str, size: int, out: int, path: str) -> list[Slot]:
+    """A layer on channels, which GraphCMR calls W and b."""
+    return [
+        Slot(f"{name}.W", (out, size), f"params/{path}/kernel", (1, 0)),
+        Slot(f"{name}.b", (out,), f"params/{path}/bias", (0,)),
+    ]
+
+
+def _dense(name: str, size: int, out: int, path: str) -> list[Slot]:
+    return [
+        Slot(f"{name}.weight", (out, size), f"params/{path}/kernel", (1, 0)),
+        Slot(f"{name}.bias", (out,), f"params/{path}/bias", (0,)),
+    ]
+
+
+def _affine(name: str, channels: int, path: str) -> list[Slot]:
+    """A group norm, which has no statistics."""
+    return [
+        Slot(f"{name}.weight", (channels,), f"params/{path}/scale", (0,)),
+        Slot(f"{name}.bias", (channels,), f"params/{path}/bias", (0,)),
+    ]
+
+
+def _block(name: str, size: int, out: int, path: str) -> list[Slot | Skipped]:
+    """A residual block of the graph."""
+    inner = out // 2
+    shortcut: list[Any] = _linear(f"{name}.skip_conv", size, out, f"{path}/skip_conv")
+    if size == out:
+        shortcut = [Skipped(slot.name, slot.shape, NO_SHORTCUT) for slot in shortcut]
+    return [
+        *_linear(f"{name}.lin1", size, inner, f"{path}/lin1"),
+        Slot(f"{name}.conv.weight", (inner, inner), f"params/{path}/conv/kernel", (0, 1)),
+        Slot(f"{name}.conv.bias", (inner,), f"params/{path}/conv/bias", (0,)),
+        *_linear(f"{name}.lin2", inner, out, f"{path}/lin2"),
+        *shortcut,
+        *_affine(f"{name}.pre_norm", size, f"{path}/pre_norm"),
+        *_affine(f"{name}.norm1", inner, f"{path}/norm1"),
+        *_affine(f"{name}.norm2", inner, f"{path}/norm2"),
+    ]
 
 
 def _regressor() -> list[Slot]:

@@ -23,8 +23,12 @@ class ConversionError(ValueError):
     """A file that does not hold what it should; the message lists what it lacks and what it has."""
 
 
-def state_dict(root: Any, path: Any) -> dict[str, Any]:
+def state_dict(root: Any, path: Any, advice: str = "") -> dict[str, Any]:
     """The state dict in what a file holds: itself, or under `model` or `state_dict`; names as they are.
+
+    Args:
+      root: what the file holds.
+      path: of the file, for the message, to which `advice` is appended.
 
     Raises:
       ConversionError: there is none, or several.
@@ -37,6 +41,7 @@ def state_dict(root: Any, path: Any) -> dict[str, Any]:
         held = f"the keys {list(map(str, root))[:_MOST]}" if isinstance(root, Mapping) else f"a {type(root).__name__}"
         raise ConversionError(
             f"{path} holds {held}; a state dict (names -> tensors) was expected, at the top or under one of {_CONTAINERS}."
+            + (f" {advice}" if advice else "")
         )
     return {str(name): value for name, value in root.items()}
 
@@ -160,6 +165,20 @@ def target_shapes(layout: layouts.Layout) -> dict[str, tuple[int, ...]]:
         else:
             shapes[slot.target] = (*leading, slot.stop or last)  # Parts come in the order of their columns.
     return shapes
+
+
+def differences(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Lines about arrays that are missing, not expected or of another shape: the first of them, and how many more."""
+    wrong = [
+        path
+        for path in sorted(wanted.keys() | arrays.keys())
+        if wanted.get(path) != getattr(arrays.get(path), "shape", None)
+    ]
+    lines = [
+        f"  {path}: {getattr(arrays.get(path), 'shape', 'nothing')} there, {wanted.get(path, 'nothing')} expected"
+        for path in wrong[:_MOST]
+    ]
+    return lines + ([f"  and {len(wrong) - _MOST} more arrays"] if len(wrong) > _MOST else [])
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:

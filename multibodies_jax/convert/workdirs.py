@@ -48,16 +48,20 @@ def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
 
 
 def write_regressor(
-    workdir: pathlib.Path, arrays: Mapping[str, np.ndarray], num_hypotheses: int, metadata: Mapping[str, Any]
+    workdir: pathlib.Path,
+    arrays: Mapping[str, np.ndarray],
+    num_hypotheses: int,
+    metadata: Mapping[str, Any],
+    others: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> None:
-    """Writes checkpoints/ from arrays by path (`params/...`, `batch_stats/...`, `mean_state`)."""
+    """Writes checkpoints/ from arrays by path (`params/...`, `batch_stats/...`, `mean_state`), and other items beside."""
     tree = placing.nest(arrays)
     mean_state = tree.pop("mean_state", None)
     about = {"num_hypotheses": num_hypotheses, "images_seen": 0, "data_position": None, **metadata}
     if mean_state is not None:
         about["mean_state"] = mean_state.reshape(-1).tolist()
     state = {"step": np.int32(_STEP), **tree}
-    checkpoints.save(workdir / "checkpoints", _STEP, {"state": state}, about)
+    checkpoints.save(workdir / "checkpoints", _STEP, {"state": state, **(others or {})}, about)
 
 
 def write_prior(workdir: pathlib.Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:

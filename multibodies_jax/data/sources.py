@@ -71,6 +71,7 @@ def open_first(config: Any, splits: Mapping[str, Sequence[str]]) -> None:
     """
     _people(config)
     wanted = [(one.strip(), split) for name, some in splits.items() for split in some for one in name.split(",")]
+    check_boxes(config, [name for name, _ in wanted])
     built = [(name, split) for name, split in wanted if not name.startswith(spin_lists.PREFIX)]
     for name, split in wanted:
         if (name, split) in built:
@@ -79,6 +80,12 @@ def open_first(config: Any, splits: Mapping[str, Sequence[str]]) -> None:
             open_source(config, name, split)
     for name, split in built:
         open_source(config, name, split)
+
+
+def check_boxes(config: Any, names: Sequence[str]) -> None:
+    """Refuses sets together whose boxes were made in different ways (`spin_lists.check_same_boxes`)."""
+    every = [one.strip() for name in names for one in name.split(",")]
+    spin_lists.check_same_boxes(every, config.data.get("npz_dir"))
 
 
 def source_name(config: Any, name: str) -> str:

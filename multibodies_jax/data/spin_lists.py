@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt8
 
 from multibodies_jax import io, untrusted
 from multibodies_jax.data import image_layouts, images
+from multibodies_jax.geometry import boxes
 
 PREFIX = "spin/"  # Of the names of these sets: spin/3dpw_test, spin/3dpw_test_all+3dpw_amb3.
 _GENDERS = {"m": 0, "f": 1}
@@ -25,6 +26,11 @@ _MAX_EXTENT = 10.0  # Metres; skeletons in millimetres are larger.
 _DATASETS = {"h36m": 1, "3dpw": 2, "mpi_inf_3dhp": 5, "lsp": 6, "hr-lspet": 7, "mpii": 8, "coco": 9}
 _AMBIGUOUS = {"h36m": 3, "3dpw": 4}
 # What lists of other projects (ProHMR, 4D-Humans) call what they have beside, in orders and units of their own.
+# Factors between the boxes of Human3.6M's lists and its masks, whose sides are whole pixels: SPIN's, and those of lists of
+# the same file names that came before them.
+BOX_FACTORS = (0.9, 1.0)
+_BOXED = "h36m"  # Beginning of the names of such lists.
+_WHOLE_PX = 1e-3  # How far a whole number of pixels is from one, in float32 at worst.
 _FOREIGN = {
     "part": ("keypoints_2d", "body_keypoints_2d", "extra_keypoints_2d"),
     "S": ("keypoints_3d", "body_keypoints_3d", "extra_keypoints_3d"),
@@ -89,7 +95,7 @@ def read(path: pathlib.Path) -> Rows:
 
     Raises:
       ListError: it is missing or damaged, is of another project, lacks an array, holds pickled objects, has arrays that do not fit together,
-        numbers that are not finite, boxes without area, or 3D joints in millimetres.
+        numbers that are not finite, boxes without area or of two kinds, or 3D joints in millimetres.
     """
     arrays = _Arrays(path, _KEYS)
     arrays.refuse_foreign()
@@ -100,6 +106,7 @@ def read(path: pathlib.Path) -> Rows:
     center, scale = arrays.floats("center", (n, 2)), arrays.floats("scale", (n,))
     if np.any(bad := ~(scale > 0)):
         raise ListError(f"{path}: the box of row {bad.argmax()} has no area (scale {scale[bad.argmax()]}).")
+    box_factor(path.stem, scale)
     kp2d = arrays.keypoints("parts_openpose_s24" if "parts_openpose_s24" in arrays else "part", (n, 24, 3))
     joints3d = arrays.keypoints("S", (n, 24, 4))
     extent = np.abs(joints3d[..., :3] - joints3d[:, 2:3, :3]).max(-1) * (joints3d[..., 3] * joints3d[:, 2:3, 3] > 0)
@@ -151,6 +158,65 @@ def read_crops(path: pathlib.Path, rows: Rows) -> tuple[Float[np.ndarray, "N 2"]
     if np.any(bad := ~(scale > 0)):
         raise ListError(f"{path}: the crop of row {bad.argmax()} has no area (scale {scale[bad.argmax()]}).")
     return center, scale
+
+
+def box_factor(stem: str, scale: Float[np.ndarray, "N"]) -> float | None:
+    """Which of `BOX_FACTORS` the boxes of a list of Human3.6M have, from the boxes alone; None where they do not tell.
+
+    The side 200 x scale of a box is the factor times a whole number of pixels. Some sides could have either factor (all
+    multiples of 9 pixels); the others decide.
+
+    Args:
+      stem: name of the list; of other datasets nothing is known.
+      scale: of its boxes.
+
+    Raises:
+      ListError: some boxes have one factor, and some the other.
+    """
+    if not stem.startswith(_BOXED):
+        return None
+    sides = boxes.SIDE * scale
+    fits = {factor: np.abs(sides / factor - np.round(sides / factor)) < _WHOLE_PX for factor in BOX_FACTORS}
+    if not np.any(list(fits.values()), axis=0).all():
+        return None
+    certain = {BOX_FACTORS[0]: ~fits[BOX_FACTORS[1]], BOX_FACTORS[1]: ~fits[BOX_FACTORS[0]]}
+    first = {factor: int(rows.argmax()) for factor, rows in certain.items() if rows.any()}
+    if len(first) > 1:
+        told = ", ".join(f"that of row {row} has the factor {factor}" for factor, row in first.items())
+        raise ListError(
+            f"{stem}.npz mixes boxes of two kinds: {told}. Lists of this name exist with boxes of 0.9 and of 1.0 times the "
+            "masks' size, and numbers on them cannot be compared: take one list as it was published."
+        )
+    return next(iter(first), None)
+
+
+def check_same_boxes(names: Sequence[str], npz_dir: str | None) -> None:
+    """Refuses lists of Human3.6M together whose boxes have different factors (`box_factor`).
+
+    Args:
+      names: of sets; those that are no lists are passed over.
+      npz_dir: folder of the lists.
+
+    Raises:
+      ListError: they differ, with the factor of each.
+    """
+    lists = [name for name in dict.fromkeys(names) if name.startswith(PREFIX)]
+    found = {name: _factor_of(name, npz_dir) for name in lists}
+    if len({factor for factor in found.values() if factor is not None}) > 1:
+        told = ", ".join(f"{name} {factor}" for name, factor in found.items() if factor is not None)
+        raise ListError(
+            f"These lists have boxes of different kinds: {told} times the masks' size. A network sees other crops with the "
+            "other kind: evaluate each with the lists of its own project, one kind at a time."
+        )
+
+
+def _factor_of(name: str, npz_dir: str | None) -> float | None:
+    """The factor of the boxes of a set's list."""
+    path = _folder(npz_dir, "data.npz_dir", "the lists") / f"{_stems(name)[0]}.npz"
+    if not path.stem.startswith(_BOXED):
+        return None
+    arrays = _Arrays(path, _KEYS)
+    return box_factor(path.stem, arrays.floats("scale", (len(arrays["scale"]),)))
 
 
 class Source(Sequence):
@@ -254,11 +320,12 @@ def open_set(name: str, split: str, npz_dir: str | None, image_dir: str | None) 
 
 
 def describe(name: str, npz_dir: str | None) -> str:
-    """The name of a set with the fingerprints of its files, for results."""
+    """The name of a set with the fingerprints of its files and the factor of its boxes where that is known, for results."""
     folder = _folder(npz_dir, "data.npz_dir", "the lists")
     paths = [folder / f"{stem}.npz" for stem in _stems(name)]
     prints = [io.sha256_of_file(path)[:8] for path in paths]
-    return f"{name} (sha256 {', '.join(prints)})"
+    factor = _factor_of(name, npz_dir)
+    return f"{name} (sha256 {', '.join(prints)}{'' if factor is None else f', boxes x {factor}'})"
 
 
 class _Arrays:

@@ -100,6 +100,7 @@ def _packed(config: Any) -> packed.Packed | None:
 
 
 def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None) -> dict[str, Any]:
+    sources.check_boxes(config, config.eval.sets)
     evaluation = _open(config, workdir, file)
     rows = methods.rows(evaluation)
     trained = checkpoints.restore(workdir / "checkpoints", {})[1] if file is None else {}

@@ -135,11 +135,32 @@ _METRICS: dict[str, tuple[Callable[..., Array], str]] = {
 def measure(scorer: Scorer, hyps: hypotheses.Hypotheses, truth: Truth, protocol: protocols.Protocol) -> Measured:
     """Every metric of every hypothesis, under the protocol and (with its suffix) the strict sibling."""
     joints17 = smpl.joints(scorer.neutral.h36m, hyps.rotmats, hyps.betas)
-    surface = smpl.mesh(scorer.neutral.surface, hyps.rotmats, hyps.betas) - joints17[..., :1, :]
-    pred = compared_joints(scorer, hyps, protocol)
-    errors = {"squared24": metrics.squared24(hyps.joints24, truth.joints24, truth.valid24)}
+    surface = smpl.mesh(scorer.neutral.surface, hyps.rotmats, hyps.betas)
+    return measure_points(joints17, hyps.joints24, surface, truth, protocol)
+
+
+@functools.partial(jax.jit, static_argnames="protocol")
+def measure_points(
+    joints17: Float[Array, "B M 17 3"],
+    joints24: Float[Array, "B M 24 3"],
+    vertices: Float[Array, "B M V 3"],
+    truth: Truth,
+    protocol: protocols.Protocol,
+) -> Measured:
+    """As `measure`, of bodies that are given by their points, metres.
+
+    Args:
+      joints17: in the order of `joints.H36M17`, around any origin.
+      joints24: mid-hip centred.
+      vertices: those that the scorer compares, around the origin of `joints17`.
+      truth: of the protocol.
+      protocol: what is compared with what.
+    """
+    surface = vertices - joints17[..., :1, :]
+    pred = _compared(joints17, joints24, protocol)
+    errors = {"squared24": metrics.squared24(joints24, truth.joints24, truth.valid24)}
     if truth.views is not None and truth.turn is not None:
-        errors[other_views.METRIC] = other_views.error_px(hyps.joints24, truth.turn, truth.views)
+        errors[other_views.METRIC] = other_views.error_px(joints24, truth.turn, truth.views)
     for suffix, one in protocols.both(protocol).items():
         target = (truth.joints - truth.roots[one.truth_root][:, None])[:, None]
         pairs = {
@@ -184,10 +205,15 @@ def compared_joints(
     scorer: Scorer, hyps: hypotheses.Hypotheses, protocol: protocols.Protocol
 ) -> Float[Array, "B M J 3"]:
     """The joints that a protocol compares, metres, rooted at the pelvis or, of J24, at the mid-hip."""
+    return _compared(smpl.joints(scorer.neutral.h36m, hyps.rotmats, hyps.betas), hyps.joints24, protocol)
+
+
+def _compared(
+    joints17: Float[Array, "B M 17 3"], joints24: Float[Array, "B M 24 3"], protocol: protocols.Protocol
+) -> Float[Array, "B M J 3"]:
     if protocol.regressor == protocols.J24:
-        return hyps.joints24[..., joints.index_map(joints.J24, protocol.joints), :]
-    points = smpl.joints(scorer.neutral.h36m, hyps.rotmats, hyps.betas)
-    return points[..., joints.index_map(joints.H36M17, protocol.joints), :] - points[..., :1, :]
+        return joints24[..., joints.index_map(joints.J24, protocol.joints), :]
+    return joints17[..., joints.index_map(joints.H36M17, protocol.joints), :] - joints17[..., :1, :]
 
 
 def centroid_joints(

@@ -15,6 +15,9 @@ from multibodies_jax.geometry import centring, rotations
 STATE_SIZE = 157
 """Numbers that describe one body: 144 of 24 six-dimensional rotations, 10 of shape, 3 of the crop camera."""
 
+VERTICES = "vertices"
+"""What networks that predict a mesh beside the state sow into the collection "extras" (`decode`)."""
+
 
 @traced.register
 @no_type_check  # Tree operations fill it with shapes, shardings or NumPy arrays as well.
@@ -31,6 +34,8 @@ class Hypotheses:
       log_prior: log p(X) of eq (4) at zero root; zeros until scored.
       log_scores: logarithm of the probability that each hypothesis is the nearest to the truth, as a score head foresees it
         (`models.scores`); None of a network without one.
+      vertices: a mesh that a network predicted by itself, not from these parameters, metres, in the frame that `cam`
+        projects; None of a network without one.
     """
 
     rotmats: Float[Array, "*batch 24 3 3"]
@@ -40,14 +45,20 @@ class Hypotheses:
     midhip: Float[Array, "*batch 3"]
     log_prior: Float[Array, "*batch"]
     log_scores: Float[Array, "*batch"] | None = None
+    vertices: Float[Array, "*batch V 3"] | None = None
 
 
-def decode(state: Float[Array, "*batch 157"], joint_model: smpl.JointModel) -> Hypotheses:
+def decode(
+    state: Float[Array, "*batch 157"],
+    joint_model: smpl.JointModel,
+    vertices: Float[Array, "*batch V 3"] | None = None,
+) -> Hypotheses:
     """Turns the numbers a regressor predicts into bodies; no mesh is built.
 
     Args:
       state: 24 rotations in six dimensions (144), shape (10) and camera (3), in this order.
       joint_model: the body contracted with the J24 regressor, `smpl.contract(body, j24_regressor)`.
+      vertices: a mesh that the network predicted beside.
 
     Returns:
       The bodies, with `log_prior` zero.
@@ -63,6 +74,7 @@ def decode(state: Float[Array, "*batch 157"], joint_model: smpl.JointModel) -> H
         joints24=points - midhip[..., None, :],
         midhip=midhip,
         log_prior=jnp.zeros_like(midhip[..., 0]),
+        vertices=vertices,
     )
 
 

@@ -38,12 +38,17 @@ class Settings:
       mode0: hypothesis 0 is trained like the best one, too.
       vertices: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, V, 3), metres, mid-hip centred.
       joints: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, 24, 3), the J24 joints of bodies, metres, mid-hip centred.
+      midhip: (rotmats (N, 24, 3, 3), betas (N, 10)) -> (N, 3), what was subtracted.
+      of_mesh: whole meshes (N, U, 3) that a network predicted -> those vertices of them that `vertices` gives (N, V, 3), and
+        their J24 joints (N, 24, 3); nothing is subtracted.
     """
 
     weights: Mapping[str, float]
     mode0: bool = True
     vertices: Callable[[Array, Array], Array] | None = None
     joints: Callable[[Array, Array], Array] | None = None
+    midhip: Callable[[Array, Array], Array] | None = None
+    of_mesh: Callable[[Array], tuple[Array, Array]] | None = None
 
 
 OBJECTIVES: Registry[Callable[[Settings], Objective]] = Registry("loss.reading")

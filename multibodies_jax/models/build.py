@@ -41,7 +41,8 @@ class HeadBuilder(Protocol):
 class NetworkBuilder(Protocol):
     """Makes the flax module of a model that is not ours: the fields of `HeadBuilder`, and two.
 
-    `own` is the part of the config that only this model has (`Network.config_part`); `body` is the experiment's.
+    `own` is the part of the config that only this model has (`Network.config_part`); `body` is the experiment's. A module
+    that predicts a mesh beside the state sows it into "extras" as `hypotheses.VERTICES`, (B, M, V, 3).
     """
 
     def __call__(
@@ -167,8 +168,9 @@ class Network:
         quantization, and per-index statistics are not reported.
       single: it has one hypothesis, whatever M is.
       build: makes the module; None: the head of `config.model.head` does, and only then can that be another head than
-        the paper's.
-      expand: as `Head.expand`; None: the head's.
+        the paper's. With one hypothesis all models are HMR, except those that are `single` and have a `build`.
+      expand: as `Head.expand`; None: the head's. A model that is `single` and has a `build` takes from it what it can use
+        of a trained HMR or of a trunk.
       own_parameters: as in `Head`, beside those of the head.
       config_part: name of the part of the config that only this model reads; None: it has no such part.
       free_fields: fields of that part that decide evaluation alone, and may differ from those of the training.
@@ -197,6 +199,10 @@ class Network:
     targets: Callable[[Any, Any, pathlib.Path], Targets] | None = None
     inspect: Callable[[Any, Any, Iterable[tuple[Batch, Hypotheses]]], dict[str, Any]] | None = None
     describe_inspection: Callable[[Mapping[str, Any]], str] | None = None
+
+    def builds(self, num_hypotheses: int) -> bool:
+        """Whether its own `build` makes the module with M = `num_hypotheses`."""
+        return self.build is not None and (self.single or num_hypotheses > 1)
 
     def own(self, config: Any) -> Any:
         """The part of a config that only this model reads; None where there is none."""
@@ -258,7 +264,8 @@ def build(
 ) -> nn.Module:
     """The model `name`, which maps `(inputs, train)` to states (B, M, 157); fields have the names of `config.model`.
 
-    With one hypothesis every model and head is HMR on a whole trunk: SPIN's network, from which all start.
+    With one hypothesis every model and head is HMR on a whole trunk: SPIN's network, from which all start. A model that
+    is `single` with a `build` of its own is not.
 
     Args:
       mean_state: the mean body and camera (144 rot6d, 10 betas, 3 camera) from which every hypothesis starts.
@@ -285,11 +292,11 @@ def build(
         activation=activation,
         init_noise=init_noise,
     )
-    if network.build is not None and not single and head != "paper":
+    if network.builds(num_hypotheses) and head != "paper":
         raise ValueError(f"model.head={head!r} is of model.name='multibodies', got {name!r}: use head='paper'.")
     if chosen.trunk not in (None, trunk):
         raise ValueError(f"model.head={head!r} reads a map of model.trunk={chosen.trunk!r}, got model.trunk={trunk!r}.")
-    if network.build is not None and not single:
+    if network.build is not None and network.builds(num_hypotheses):
         return network.build(trunk=module, settings=settings, frozen=frozen, own=own, body=body)
     make = _build_hmr if single else chosen.build
     return make(trunk=module, settings=settings, frozen=frozen)

@@ -8,7 +8,7 @@ Gain (M = 100, batch 1 on 2 CPU cores, `python -m benchmarks.heads`): 5.3 times 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -21,6 +21,15 @@ from multibodies_jax.models import resnet, scores
 from multibodies_jax.models.hmr import HMR, HeadSettings
 
 _Tree = dict[str, Any]
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """A network that knows how to fold itself."""
+
+    def fold(self, variables: Mapping[str, Any]) -> tuple[nn.Module, _Tree]:
+        """As the function `fold`."""
+        ...
 
 
 class Folded(nn.Module):
@@ -56,10 +65,12 @@ def fold(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dic
     """A network and its variables with the states of `model` in evaluation, to float32 rounding.
 
     Args:
-      model: an `HMR`; any other one (a subclass, too), and one with another activation than "none", whose iterations
-        are no affine map, is returned as it is with its variables.
+      model: an `HMR` or a `Foldable`; any other one (a subclass of `HMR`, too), and one with another activation than
+        "none", whose iterations are no affine map, is returned as it is with its variables.
       variables: "params" and "batch_stats", float32.
     """
+    if isinstance(model, Foldable):
+        return model.fold(variables)
     if type(model) is not HMR or model.settings.activation != "none":
         return model, dict(variables)
     params, stats = variables["params"], variables.get("batch_stats") or {}

@@ -200,7 +200,11 @@ def _check_network(config: Any) -> None:
     network, trunk = build.NETWORKS[name], build.HEADS[head].trunk
     if trunk not in (None, config.model.trunk):
         raise ValueError(f"config.model.head={head!r} reads a map of config.model.trunk={trunk!r}.")
-    if network.build is not None and (m == 1 or head != "paper"):
+    if network.single and network.build is not None and head != "paper":
+        raise ValueError(
+            f"config.model.name={name!r} has a head of its own: set config.model.head='paper' (it is {head!r})."
+        )
+    if network.build is not None and not network.single and (m == 1 or head != "paper"):
         raise ValueError(
             f"config.model.name={name!r} has several hypotheses and the paper's head: set config.model.num_hypotheses "
             f"to 2 or more (it is {m}) and config.model.head='paper'."

@@ -31,7 +31,8 @@ class Regressor(flax.struct.PyTreeNode):
     def __call__(self, inputs: Inputs) -> hypotheses.Hypotheses:
         """Hypotheses (B, M) without their log p(X) yet; with their scores where a head was trained."""
         states, sown = self.model.apply(self.variables, inputs, train=False, mutable=["extras"])
-        hyps = hypotheses.decode(states, self.bodies.j24)
+        vertices = sown.get("extras", {}).get(hypotheses.VERTICES, (None,))[-1]
+        hyps = hypotheses.decode(states, self.bodies.j24, vertices)
         if self.score_head is None:
             return hyps
         own, feature = self.variables["params"][scores.NAME], sown["extras"][scores.FEATURE][-1]

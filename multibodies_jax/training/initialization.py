@@ -109,13 +109,14 @@ def _of_network(
         )
     found = jax.tree.map(jnp.asarray, source.variables)
     found["params"] = {name: part for name, part in found["params"].items() if name != scores.NAME}
-    if num_hypotheses > have:
+    if num_hypotheses > have or setup.network(config, num_hypotheses).builds(1):
         noise = config.model.init_noise
         names = {"name": config.model.name, "head": config.model.head}
         found = build.expand(found, num_hypotheses, noise, k_expand, **names)
     init = functools.partial(model.init, {"params": k_init, "dropout": k_init}, example, train=False)
     expected = jax.eval_shape(init)
     if set(expected["params"]) > set(found["params"]):  # Layers that no source has.
-        found["params"] = {**jax.jit(init)()["params"], **found["params"]}
+        fresh = jax.jit(init)()
+        found = {part: {**values, **found.get(part, {})} for part, values in fresh.items()}
     checkpoints.check_match(source.folder, found["params"], expected["params"])
     return found

@@ -135,7 +135,8 @@ def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
     source = initialization.source_folder(config)
     started = 1 if source is None else _hypotheses_of(source)
     if many == 1:
-        return [Stage("HMR", "checkpoints", 1, t.steps, t.batch, rate, source)]
+        label = setup.network(config, 1).label.removesuffix(" (M = 1)")
+        return [Stage(label, "checkpoints", 1, t.steps, t.batch, rate, source)]
     plan = []
     if source is None:
         source = workdir / "stage1"

@@ -8,8 +8,9 @@ from typing import Any
 import flax.linen as nn
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from configs import default
 from multibodies_jax import io, traced
@@ -40,8 +41,9 @@ def load_bodies(config: Any) -> Bodies:
 
 
 def network(config: Any, num_hypotheses: int) -> build.Network:
-    """The model that a config trains in a stage with M = `num_hypotheses`: with one hypothesis all are HMR."""
-    return build.NETWORKS[config.model.name if num_hypotheses > 1 else "hmr"]
+    """The model that a config trains in a stage with M = `num_hypotheses`: with one hypothesis most are HMR."""
+    its = build.NETWORKS[config.model.name]
+    return its if num_hypotheses > 1 or its.builds(1) else build.NETWORKS["hmr"]
 
 
 def build_model(
@@ -129,9 +131,20 @@ def loss_bodies(config: Any, bodies: Bodies) -> Bodies:
 
     An argument of the jitted step: as constants of its program the blend shapes would be megabytes to compile.
     """
-    every = np.arange(len(bodies.smpl.v_template))
-    chosen = bodies.files.regressed_vertices if default.optional(config, "loss.vertex_set") == "regressed" else every
-    return bodies.replace(smpl=smpl_lib.subset(bodies.smpl, chosen[:: config.loss.vertex_stride]))
+    return bodies.replace(smpl=smpl_lib.subset(bodies.smpl, loss_vertices(config, bodies.files)))
+
+
+def loss_vertices(config: Any, files: body_files.BodyFiles) -> Int[np.ndarray, "V"]:
+    """The vertices that the loss compares, by index: `loss.vertex_set` and `loss.vertex_stride`."""
+    every = np.arange(files.smpl.v_template.shape[0])
+    chosen = files.regressed_vertices if default.optional(config, "loss.vertex_set") == "regressed" else every
+    return chosen[:: config.loss.vertex_stride]
+
+
+def regressed(regressor: Float[np.ndarray, "X V"], vertices: Float[Array, "*batch V 3"]) -> Float[Array, "*batch X 3"]:
+    """Joints of whole meshes that are given by their vertices, in their unit and frame."""
+    used = np.flatnonzero(np.any(regressor != 0, axis=0))
+    return jnp.einsum("xv,...va->...xa", jnp.asarray(regressor[:, used]), vertices[..., used, :], precision="highest")
 
 
 def centred_mesh(bodies: Bodies, rotmats: Array, betas: Array) -> Array:

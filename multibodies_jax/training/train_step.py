@@ -77,7 +77,7 @@ def make_train_step(
             )
             extras = {name: values[-1] for name, values in changed.get("extras", {}).items()}
             states, own, own_weights = network.states_and_extra_terms(own_config, out, extras, batch, state.step)
-            hyps = hypotheses.decode(states, bodies.j24)
+            hyps = hypotheses.decode(states, bodies.j24, extras.get(hypotheses.VERTICES))
 
             # Targets: those of the data, for most networks.
             of_targets = {}
@@ -127,6 +127,11 @@ def make_objective(config: Any, bodies: setup.Bodies, mode0: bool) -> objective.
         mode0=mode0,
         vertices=functools.partial(setup.centred_mesh, bodies),
         joints=lambda rotmats, betas: setup.centred_joints(bodies, rotmats, betas)[0],
+        midhip=lambda rotmats, betas: setup.centred_joints(bodies, rotmats, betas)[1][..., 0, :],
+        of_mesh=lambda mesh: (
+            mesh[:, setup.loss_vertices(config, bodies.files)],
+            setup.regressed(bodies.files.j24_regressor, mesh),
+        ),
     )
     return objective.OBJECTIVES[config.loss.reading](settings)
 

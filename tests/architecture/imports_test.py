@@ -50,7 +50,9 @@ CORE = ("geometry", "body", "hypotheses", "fitting", "losses", "models", "data",
 CORE += ("prediction", "tracking")
 BUILDERS = BODY | {"data", "embedded", "detection"}  # What `tfds_builders` imports of the library.
 DOORS = {"data/sources.py", "cli.py", "reporting/reference.py"}  # Import `tfds_builders`; the last documents it.
-NAMES = re.compile(r"(?<![a-z])(released|mdn|cvae)(?![a-z])", re.IGNORECASE)  # Whole parts of identifiers and words.
+NAMES = re.compile(
+    r"(?<![a-z])(released|mdn|cvae|graphcmr)(?![a-z])", re.IGNORECASE
+)  # Whole parts of identifiers and words.
 
 
 def imports(path: pathlib.Path) -> Iterator[tuple[str, str]]:

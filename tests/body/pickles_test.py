@@ -1,5 +1,6 @@
 """The restricted unpickler: what it reads equals what was written, and hostile files have no effect at all."""
 
+import io
 import os
 import pickle
 import warnings
@@ -264,3 +265,76 @@ def test_the_lengths_of_an_array_are_whole_numbers(tmp_path):
     content = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(tR(K\x01" + shape + dtype + b"\x89U\x01atb."
     with pytest.raises(pickles.RefusedError, match="array of the shape"):
         read(tmp_path, content)
+
+
+def _npy(array):
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+def _row(*elements):
+    array = np.empty(len(elements), object)
+    array[:] = elements
+    return array
+
+
+@pytest.mark.parametrize("kind", ["csc", "csr", "coo"])
+def test_a_row_of_sparse_matrices_and_arrays_comes_back_without_being_made_dense(kind):
+    dense = np.random.default_rng(0).normal(size=(4, 3)) * (np.arange(12).reshape(4, 3) % 2)
+    large = scipy.sparse.coo_matrix(([1.0], ([99_999], [7])), (100_000, 100_000))
+    content = _npy(_row(getattr(scipy.sparse, f"{kind}_matrix")(dense), large.asformat(kind), np.arange(3)))
+    first, second, third = pickles.load_objects(content, "A")
+    made = np.zeros((4, 3))
+    made[first.rows, first.columns] = first.values
+    np.testing.assert_array_equal(made, dense)
+    assert (second.shape, second.rows.tolist(), second.columns.tolist()) == ((100_000, 100_000), [99_999], [7])
+    assert_same(third, np.arange(3))
+
+
+def test_a_row_of_sparse_matrices_of_python_2_comes_back():
+    dense = np.array([[0.0, 2], [3, 0], [0, 0]])
+    element = python2.encode(python2.sparse_columns(dense))
+    kind = call("numpy", "dtype", "O8", 0, 1) + python2.encode((3, "|", None, None, None, -1, -1, 63)) + b"b"
+    empty = named("numpy.core.multiarray", "_reconstruct") + b"(" + named("numpy", "ndarray") + python2.encode((0,))
+    state = b"(" + python2.encode(1) + python2.encode((1,)) + kind + python2.encode(False) + b"](" + element + b"et"
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+    pickled = b"\x80\x02" + empty + python2.encode("b") + b"tR" + state + b"b."
+    (found,) = pickles.load_objects(head.getvalue() + pickled, "A")
+    assert found.shape == (3, 2) and sorted(zip(found.rows, found.columns, found.values, strict=True)) == [(0, 1, 2), (1, 0, 3)]  # fmt: skip
+
+
+class _Evil:
+    def __reduce__(self):
+        return os.abort, ()
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (_row(_Evil()), "posix.abort, which could run code"),
+        (_row(_row(1, 2)), None),
+        (np.arange(3), "a row of objects was expected"),
+        (np.array([[_row, 1]], object)[:, 1:], "a row of objects was expected"),
+    ],
+)
+def test_other_rows_of_objects_are_refused(array, words):
+    if words is None:
+        assert pickles.load_objects(_npy(array), "A") == [[1, 2]]
+        return
+    with pytest.raises(ValueError, match=f"A .*{words}"):
+        pickles.load_objects(_npy(array), "A")
+
+
+@pytest.mark.parametrize("change", [{"col": np.array([7])}, {"row": np.array([0, 1])}, {"col": np.array([0.5])}])
+def test_sparse_matrices_with_elements_elsewhere_are_refused(change):
+    matrix = scipy.sparse.coo_matrix(([1.0], ([0], [0])), (2, 2))
+    matrix.coords = tuple({"row": np.array([0]), "col": np.array([0]), **change}[name] for name in ("row", "col"))
+    with pytest.raises(ValueError, match="sparse matrix"):
+        pickles.load_objects(_npy(_row(matrix)), "A")
+
+
+def test_an_array_of_objects_in_another_pickle_is_refused(tmp_path):
+    with pytest.raises(pickles.RefusedError, match="only numbers and text are accepted"):
+        read(tmp_path, pickle.dumps({"a": _row(1, 2)}))

@@ -252,3 +252,48 @@ def test_an_experiment_evaluates_on_spins_crop_of_a_list(folders):
         config_checks.validate(tiny.config(data__contrast_stretch=True))
     with pytest.raises(ValueError, match="keypoints' sees none"):
         config_checks.validate(tiny.config(data__crop="spin", model__trunk="keypoints"))
+
+
+SIDES = np.array([301, 450, 287, 360, 333])  # Pixels of a mask; 450 and 360 fit both factors in a list of either.
+
+
+@pytest.mark.parametrize("factor", spin_lists.BOX_FACTORS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_factor_of_boxes_is_told_by_their_sides(factor, dtype):
+    scale = (SIDES * factor / 200).astype(dtype).astype(np.float64)
+    assert spin_lists.box_factor("h36m_valid_protocol2", scale) == factor
+    assert spin_lists.box_factor("3dpw_test", scale) is None  # Of other sets nothing is known.
+    assert spin_lists.box_factor("h36m_valid_protocol2", SIDES[[1, 3]] * 0.9 / 200) is None
+    assert spin_lists.box_factor("h36m_valid_protocol2", np.append(scale, 1.2345)) is None
+
+
+def _save_boxes(folders, stem, factors):
+    arrays = list_files.arrays(list_files.H36M, keys=("S",))
+    arrays["scale"] = np.array([301, 287, 331]) * factors / 200
+    list_files.save(folders[0] / f"{stem}.npz", **arrays)
+
+
+def test_boxes_of_two_kinds_in_one_list_are_refused(folders):
+    _save_boxes(folders, "h36m_valid_protocol2", np.array([0.9, 0.9, 1.0]))
+    with pytest.raises(
+        spin_lists.ListError, match=r"that of row 0 has the factor 0.9, that of row 2 has the factor 1.0"
+    ):
+        spin_lists.read(folders[0] / "h36m_valid_protocol2.npz")
+
+
+def test_lists_with_boxes_of_two_kinds_are_named_and_not_evaluated_together(folders):
+    _save_boxes(folders, "h36m_valid_protocol1", 1.0)
+    _save_boxes(folders, "h36m_valid_protocol2", 0.9)
+    one, two = "spin/h36m_valid_protocol1", "spin/h36m_valid_protocol2+h36m-p2_amb3"
+    list_files.save(folders[0] / "h36m-p2_amb3.npz", amb_center=np.zeros((3, 2)), amb_scale=np.ones(3))
+    assert spin_lists.describe(one, str(folders[0])).endswith(", boxes x 1.0)")
+    assert spin_lists.describe(two, str(folders[0])).endswith(", boxes x 0.9)")
+    config = tiny.config(data__npz_dir=str(folders[0]), data__image_dir=str(folders[1]))
+    sources.check_boxes(config, [one, "synthetic_bodies/clean"])
+    for names in ([one, two], [f"{one}, {two}"]):
+        with pytest.raises(
+            spin_lists.ListError, match=rf"{one} 1.0, spin/h36m_valid_protocol2\+h36m-p2_amb3 0.9 times"
+        ):
+            sources.check_boxes(config, names)
+    with pytest.raises(spin_lists.ListError, match="different kinds"):
+        sources.open_first(config, {one: ("test",), two: ("test",)})

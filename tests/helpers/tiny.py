@@ -26,7 +26,7 @@ def config(**overrides) -> Any:
     Annotated as `Any`, because the type checker does not know the fields of the ConfigDict.
     """
     name = overrides.get("model__name", "")
-    c = default.of(f"{name}:demo" if name in ("smpl_mdn", "smpl_cvae", "spin") else "demo")
+    c = default.of(f"{name}:demo" if name in ("smpl_mdn", "smpl_cvae", "spin", "graphcmr") else "demo")
     if not {"data__withheld_3d", "data__fits"}.isdisjoint(overrides):
         c = default.add_label_fields(c)
     if not _AUTHORS_FIELDS.isdisjoint(overrides):
@@ -40,11 +40,13 @@ def config(**overrides) -> Any:
         c.data.cached_passes = 1
     c.model.width = 32
     c.model.hidden = 16
-    c.model.num_hypotheses = 6
+    if name == "graphcmr":
+        c.graphcmr.channels, c.graphcmr.blocks, c.graphcmr.hidden, c.eval.ns = 16, 1, 8, (1,)
+    else:
+        c.model.num_hypotheses, c.eval.ns = 6, (1, 2, 5)
     c.flow.layers, c.flow.width, c.flow.batch, c.flow.steps = 2, 16, 16, 4
     c.stage1.steps, c.stage1.batch = 4, 8
     c.train.steps, c.train.batch, c.train.log_every, c.train.checkpoint_every = 6, 8, 1, 2
-    c.eval.ns = (1, 2, 5)
     c.quantizer.starts, c.quantizer.iterations = 1, 5
     for path, value in overrides.items():
         *parents, last = path.split("__")

@@ -33,7 +33,7 @@ MAY_BE_ZERO = {
     ),
     *("fitting.prior", "fitting.anchor", "optim.warmup", "optim.weight_decay", "optim.l2", "loss.best", "loss.pose"),
     *("loss.betas", "loss.vertices", "loss.camera", "loss.reprojection_best", "loss.reprojection_all"),
-    *("cvae.weight", "cvae.anneal_steps", "mdn.weight"),
+    *("cvae.weight", "cvae.anneal_steps", "mdn.weight", "graphcmr.blocks"),
 }
 MAY_BE_NONE = {
     *("init", "freeze", "body.dir", "data.sets", "data.cached_passes", "data.fits", "data.npz_dir", "data.image_dir"),
@@ -75,6 +75,7 @@ def every_field():
     config = default.add_evaluation_of_others(default.add_label_fields(default.add_fitting_factors(config)))
     config.unlock()
     config.cvae = default.of("smpl_cvae:demo").cvae
+    config.graphcmr = default.of("graphcmr:demo").graphcmr
     config.data.cached_passes = config_dict.placeholder(int)
     config.data.resident = False
     return config
@@ -94,7 +95,7 @@ def is_right(field, kind, value):
     if isinstance(value, bool):
         return type(every_field_value(field)) is bool
     if isinstance(value, int) and value == 3:
-        return is_number(field) and field not in BELOW_ONE | {"model.crop_size"}
+        return is_number(field) and field not in BELOW_ONE | {"model.crop_size", "graphcmr.channels"}
     if isinstance(value, float):
         if math.isinf(value):
             return field == "optim.clip" and value > 0
