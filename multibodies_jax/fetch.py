@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("error: interrupted; the same command starts again.", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {programs.words(error)}", file=sys.stderr)
         return 1
     print(f"The detector is {'now' if done else 'already'} in {where}.\nLicences: {weights.LICENCE}.")
     return 0

@@ -27,10 +27,10 @@ def main(argv: list[str] | None = None) -> int:
         else:
             lines = import_fits(arguments.workdir, arguments.files)
     except (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {programs.words(error)}\n")
         return 2
     except OSError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {programs.words(error)}\n")
         return 1
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -4,6 +4,7 @@ Nothing slow is imported here, because `--help` has to answer at once.
 """
 
 import contextlib
+import errno
 import functools
 import os
 import pathlib
@@ -108,13 +109,17 @@ def device_problem(error: Exception) -> str:
 
 def words(error: Exception) -> str:
     """An expected error as a message: those of the system say which file it is about, and what to do."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error}): free some space, or choose another place."
     if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
         return str(error)
     place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else error.filename
+    if isinstance(error, IsADirectoryError):
+        return f"{os.fsdecode(error.filename2 or place)} is a folder, and has to be a file: choose another place."
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return f"{place} has to be a folder, or lie in one, and there is a file: choose another place."
     if isinstance(error, FileNotFoundError):
-        return f"{place} is not there: check the path."
+        return f"{place} is not there, or cannot be made: check the path."
     return f"{place} cannot be used ({error.strerror}): choose another place, or make room or change the rights there."
 
 

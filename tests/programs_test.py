@@ -147,10 +147,16 @@ def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path, monkeypatch, capsys
         (ValueError("bad"), "bad"),
         (OSError("bad"), "bad"),
         (FileExistsError(17, "File exists", "a.txt"), "a.txt has to be a folder, or lie in one, and there is a file"),
+        (IsADirectoryError(21, "Is a directory", ".x.tmp", None, "x"), "x is a folder, and has to be a file"),
         (NotADirectoryError(20, "Not a directory", "a.txt/b"), "a.txt/b has to be a folder"),
-        (FileNotFoundError(2, "No such file or directory", b"/proc/x"), "/proc/x is not there: check the path"),
+        (
+            FileNotFoundError(2, "No such file or directory", b"/proc/x"),
+            "/proc/x is not there, or cannot be made: check the path",
+        ),
         (PermissionError(13, "Permission denied", "/x"), r"/x cannot be used \(Permission denied\): choose"),
-        (OSError(28, "No space left on device", "/x"), "/x cannot be used .No space left on device.: .* make room"),
+        (OSError(28, "No space left on device", "/x"), "the disk is full .*'/x'.*: free some space"),
+        (OSError(28, "No space left on device"), "the disk is full .*: free some space"),
+        (OSError(30, "Read-only file system", "/x"), "/x cannot be used .Read-only file system.: choose"),
     ],
 )
 def test_errors_of_the_system_say_which_place_and_what_to_do(error, message):

@@ -43,10 +43,10 @@ def main(argv: list[str] | None = None) -> int:
             return _verify(words[1], data_dir, {k: v for k, v in args.items() if k not in _BUILD_FLAGS})
         raise ValueError(f"Cannot read {' '.join(words)!r} as a command. Usage:{USAGE}")
     except (ValueError, FileNotFoundError) as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {programs.words(e)}", file=sys.stderr)
         return USAGE_ERROR
     except building.BuildError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {programs.words(e)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(

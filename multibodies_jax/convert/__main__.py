@@ -24,10 +24,10 @@ def main(argv: list[str] | None = None) -> int:
         else:
             lines = forward.convert(*(getattr(arguments, name) for name in ("kind", "file", "out", "flow", "body_dir")))
     except (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {programs.words(error)}\n")
         return 2
     except OSError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {programs.words(error)}\n")
         return 1
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

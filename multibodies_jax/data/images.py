@@ -93,7 +93,9 @@ def passed_over(path: str | os.PathLike) -> list[pathlib.Path]:
 
 
 def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file()]
+    """The files of a folder that are not hidden; a link to nothing is one that cannot be read, and is said to be."""
+    files = (file for file in folder.iterdir() if not file.name.startswith("."))
+    return [file for file in files if file.is_file() or (file.is_symlink() and not file.exists())]
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         about = pack(values.workdir, values.out)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {programs.words(error)}", file=sys.stderr)
         return 2
     size = pathlib.Path(values.out).stat().st_size / 1e6
     print(f"{values.out}: {size:.1f} MB, sha256 of its arrays {about['sha256'][:12]}, body {about['body']}")

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         record = prediction_file.requantize(values.file, values.n, values.out, values.weights)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {programs.words(error)}", file=sys.stderr)
         return 2
     print(f"{predict.HEADER}\n{predict.row(pathlib.Path(values.out).stem, record)}")
     print(f"Weights of the hypotheses: {prediction_file.weights_in_words(record)}. Written to {values.out}.")

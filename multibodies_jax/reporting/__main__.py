@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"error: --out={arguments.out} has to be a folder, made if absent; there is a file.\n")
         return 2
     except OSError as error:
-        sys.stderr.write(f"error: {arguments.out} cannot be written: {error}\n")
+        sys.stderr.write(f"error: {arguments.out} cannot be written: {programs.words(error)}\n")
         return 1
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         words = f"{type(error).__name__}: {error}"
@@ -65,7 +65,7 @@ def _pages(argv: list[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except OSError as error:
-        sys.stderr.write(f"error: the pages cannot be written: {error}\n")
+        sys.stderr.write(f"error: the pages cannot be written: {programs.words(error)}\n")
         return 1
     done = "Out of date" if arguments.check else "Written"
     sys.stdout.write(f"{done}: {', '.join(map(str, differing)) or 'nothing'}\n")

@@ -158,10 +158,11 @@ def test_what_a_folder_has_besides_images_is_named_and_hidden_files_are_left_out
     for name in ("a.jfif", "b.jpg", "c.heic", "d.mp4", "people.json", "._b.jpg", ".DS_Store"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "more").mkdir()
-    assert [path.name for path in images.find_images(tmp_path)] == ["a.jfif", "b.jpg"]
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert [path.name for path in images.find_images(tmp_path)] == ["a.jfif", "b.jpg", "link.jpg"]  # It is said, then.
     assert [path.name for path in images.passed_over(tmp_path)] == ["c.heic", "d.mp4"]
     assert images.passed_over(tmp_path / "c.heic") == []
-    for name in ("a.jfif", "b.jpg"):
+    for name in ("a.jfif", "b.jpg", "link.jpg"):
         (tmp_path / name).unlink()
     with pytest.raises(images.ImageError, match=r"there are c\.heic, d\.mp4"):
         images.find_images(tmp_path)

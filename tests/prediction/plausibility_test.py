@@ -55,5 +55,17 @@ def test_a_body_much_larger_than_its_box_is_named_by_the_joints_that_are_known()
     nothing = np.zeros((24, 3), np.float32)
     (told,) = plausibility.warnings(_record(joints24_camera=larger, keypoints=nothing))
     assert told == "Of the 2 bodies, 0 are several times larger than the box of the person."
+    one = _record()["keypoints"] * (np.arange(24) == 0)[:, None]  # One joint spans nothing.
+    assert plausibility.warnings(_record(joints24_camera=larger, keypoints=one)) == [told]
     # A portrait: the body is far larger than its crop, its four known joints are not.
     assert plausibility.warnings(_record(joints24_camera=larger)) == []
+
+
+def test_known_joints_in_one_place_are_named():
+    keypoints = np.zeros((24, 3), np.float32)
+    keypoints[:3] = [12, 7, 1]
+    assert plausibility.warnings(_record(keypoints=keypoints)) == [
+        "All 3 known joints lie in one place, (12, 7), as where none was found."
+    ]
+    keypoints[0, 0] = 14
+    assert plausibility.warnings(_record(keypoints=keypoints)) == []
