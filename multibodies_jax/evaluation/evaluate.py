@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from multibodies_jax.evaluation import (
     calibration,
     checks,
     diagnostics,
+    fitted,
     methods,
     metrics,
     outputs,
@@ -288,16 +289,30 @@ def _measure_batch(out: outputs.Outputs, rows: Sequence[methods.Method]) -> resu
         errors=errors,
         diagnostics=measured,
         single=single,
-        calibration=calibration.measure(
-            out.hyps.log_prior,
-            out.log_weights,
-            out.hyps.log_scores,
-            {n: one for n, one in clusters.items() if n != "1"},
-            out.truth,
-        ),
+        calibration=_calibration(out, clusters),
+        calibration_refined=_calibration_refined(out, rows),
         curves=_curves(out) if several else {},
     )
     return results.ordered_map(lambda values: np.asarray(values)[out.valid], found)
+
+
+def _calibration(
+    out: outputs.Outputs, clusters: Mapping[str, quantize.Quantized]
+) -> dict[str, calibration.Calibration]:
+    """The calibration of quantized sets of the hypotheses under their weights, by n; one body has none."""
+    several = {n: one for n, one in clusters.items() if n != "1"}
+    return calibration.measure(out.hyps.log_prior, out.log_weights, out.hyps.log_scores, several, out.truth)
+
+
+def _calibration_refined(out: outputs.Outputs, rows: Sequence[methods.Method]) -> dict[str, calibration.Calibration]:
+    """That of the row "refined"; nothing without it."""
+    for row in rows:
+        if isinstance(row, fitted.Fitted) and row.key == "refined":
+            found = {n: row.clusters(out, n) for n in out.settings.ns if n > 1}
+            if found:
+                its = next(iter(found.values()))[0]
+                return _calibration(its, {str(n): one for n, (_, one) in found.items()})
+    return {}
 
 
 def _curves(out: outputs.Outputs) -> dict[str, dict[str, jax.Array]]:

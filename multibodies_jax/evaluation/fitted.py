@@ -13,7 +13,7 @@ from multibodies_jax.evaluation import expected, set_errors, tuning
 from multibodies_jax.evaluation.outputs import Outputs
 from multibodies_jax.fitting import objective, refine
 from multibodies_jax.geometry import cameras
-from multibodies_jax.hypotheses import weights
+from multibodies_jax.hypotheses import quantize, weights
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 
 CANDIDATES = ((0.3, 5.0), (0.1, 5.0), (0.05, 2.0), (0.02, 1.0))
@@ -136,6 +136,12 @@ class Fitted:
             log_weights = weights.log_weights_of(self._kind, its.log_prior, its.log_scores, self._temperature)
             return fitted.measure(expected.expected_body(its, log_weights, out.networks.scorer.j24))
         return fitted.members(self._index(fitted, n, self._temperature))
+
+    def clusters(self, out: Outputs, n: int) -> tuple[Outputs, quantize.Quantized]:
+        """The batch with the fitted bodies under the weights of the row, and its quantized sets."""
+        bodies = self._fitted(out, self._chosen).hyps
+        its = out.with_hypotheses(bodies, weights=self._kind, temperature=self._temperature)
+        return its, its.quantize(n)
 
     def _fitted(self, out: Outputs, candidate: Candidate) -> Outputs:
         return out.once((self._shared, candidate), lambda: out.with_hypotheses(self._fit(out, candidate)))

@@ -188,9 +188,9 @@ class Outputs:
             self._others[key] = make()
         return self._others[key]
 
-    def with_hypotheses(self, hyps: hypotheses.Hypotheses) -> "Outputs":
-        """The same examples, with other bodies (B, M) in place of the network's."""
-        other = Outputs(self.networks, self.settings, self.examples)
+    def with_hypotheses(self, hyps: hypotheses.Hypotheses, **settings: Any) -> "Outputs":
+        """The same examples, with other bodies (B, M) in place of the network's, and with other settings if they are given."""
+        other = Outputs(self.networks, dataclasses.replace(self.settings, **settings), self.examples)
         other.hyps = self.checked("the bodies made of the network's", hyps)
         return other
 

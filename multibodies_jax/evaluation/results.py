@@ -44,6 +44,9 @@ class Choices:
     inspected: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+Calibrations = Mapping[str, calibration.Calibration]  # By n.
+
+
 @no_type_check  # Filled with the arrays of a batch, then with those of all batches.
 @dataclasses.dataclass(frozen=True)
 class Findings:
@@ -55,6 +58,7 @@ class Findings:
       diagnostics: of the full set of M hypotheses; the energies of the quantized sets are `energy_mm|<n>`.
       single: of `set_errors.SINGLE`: metric -> (N,).
       calibration: n -> that of the quantized sets, for n > 1.
+      calibration_refined: n -> that of the row "refined"; empty without it.
       curves: "random": metric -> error at n = 1, ..., M (N, M); "quantized", if asked for, to the largest n asked for.
     """
 
@@ -62,8 +66,9 @@ class Findings:
     errors: Mapping[str, Mapping[str, Mapping[str, Values]]]
     diagnostics: Mapping[str, Values]
     single: Mapping[str, Mapping[str, Values]]
-    calibration: Mapping[str, calibration.Calibration]
+    calibration: Calibrations
     curves: Mapping[str, Mapping[str, Values]]
+    calibration_refined: Calibrations = dataclasses.field(default_factory=dict)
 
     @property
     def flat_errors(self) -> dict[tuple[str, str, str], np.ndarray]:
@@ -153,7 +158,11 @@ def add_set(
         result.setdefault("cameras", {})[name] = of_cameras(found, timeline)
     result["diagnostics"][name] = diagnose(found, result["num_hypotheses"], settings)
     result["single"][name] = of_single(found)
-    result["calibration"][name] = of_calibration(found, settings, choices.calibrated)
+    result["calibration"][name] = of_calibration(found.calibration, settings, choices.calibrated)
+    if found.calibration_refined:
+        temperature = choices.tuned["refined"]["chosen"].get("temperature", settings.temperature)
+        refined = of_calibration(found.calibration_refined, dataclasses.replace(settings, temperature=temperature), {})
+        result.setdefault("calibration_refined", {})[name] = refined
     if found.curves:
         result.setdefault("curves", {})[name] = of_curves(found)
     for part, inspected in choices.inspected.items():
@@ -224,13 +233,15 @@ def of_single(found: Findings) -> dict[str, Any]:
     return ordered_map(intervals.summary, found.single)
 
 
-def of_calibration(found: Findings, settings: Settings, fitted: Mapping[str, float]) -> dict[str, Any]:
+def of_calibration(
+    found: Mapping[str, calibration.Calibration], settings: Settings, fitted: Mapping[str, float]
+) -> dict[str, Any]:
     """n -> `calibration.describe` and the weights in use, and the scores of the temperature `fitted` on validation.
 
     Where there are learned scores, `scores` has the measures of the same clusters under them.
     """
     result = {}
-    for n, one in found.calibration.items():
+    for n, one in found.items():
         hit, (tuned, *others) = np.asarray(one.hit), np.moveaxis(np.asarray(one.prob), 1, 0)
         result[n] = {"weights": settings.weights, "temperature": settings.factor}
         result[n] |= calibration.describe(hit, tuned, others[0])

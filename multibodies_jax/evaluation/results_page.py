@@ -33,7 +33,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines += _comparisons(result["compared"][name], result.get("label", "ours"))
         lines += _of_one(result.get("single", {}).get(name, {}))
         lines += _diagnostics(result["diagnostics"][name])
-        lines += _calibration(result.get("calibration", {}).get(name, {}))
+        lines += _calibration(result.get("calibration", {}).get(name, {}), "")
+        lines += _calibration(result.get("calibration_refined", {}).get(name, {}), " of refined sets")
     lines += _same_people(result["same_people"])
     lines += ["", "## Prior and what was chosen on the validation splits", ""]
     held_out, noise = result["prior"]["held_out_log_prob"], result["prior"]["noise_mm"]
@@ -202,7 +203,7 @@ def _diagnostics(values: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _calibration(by_n: Mapping[str, Any]) -> list[str]:
+def _calibration(by_n: Mapping[str, Any], of_what: str) -> list[str]:
     """How far the clusters' probabilities are from how often the truth is in them."""
     if not by_n:
         return []
@@ -211,6 +212,7 @@ def _calibration(by_n: Mapping[str, Any]) -> list[str]:
         "ece": "ECE",
         "top_ece": "ECE of the most probable",
         "ece_uniform": "ECE of uniform weights",
+        "top_ece_uniform": "ECE of the most probable, uniform weights",
         "log_loss": "log loss",
         "log_loss_uniform": "log loss of uniform weights",
         "temperature_fitted": "temperature fitted to it",
@@ -221,7 +223,11 @@ def _calibration(by_n: Mapping[str, Any]) -> list[str]:
             "scores.top_ece": "ECE of the most probable, learned scores",
             "scores.log_loss": "log loss, learned scores",
         }
-    lines = ["", "Calibration of the probabilities: the truth's share in each cluster against its probability.", ""]
+    lines = [
+        "",
+        f"Calibration of the probabilities{of_what}: the truth's share in each cluster against its probability.",
+        "",
+    ]
     lines += ["| n | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
     for n, its in sorted(by_n.items(), key=lambda item: int(item[0])):
         scores = {**its, **{f"scores.{name}": value for name, value in its.get("scores", {}).items()}}

@@ -203,7 +203,7 @@ def test_arguments_and_places_that_do_not_fit(small, tmp_path, capsys):
         "There is something at": ("graphcmr", "model.pt", "spin", "--body.dir", "", *_levels(tmp_path)),
         "There is something": ("graphcmr", "spin", "model.pt", "--reverse", *_levels(tmp_path)),
         "does not hold GraphCMR: it has no levels": ("graphcmr", "spin", "new.pt", "--reverse", *_levels(tmp_path)),
-        "No such file": ("graphcmr", "model.pt", "out", "--body.dir", "", "--mesh_downsampling", tmp_path / "none"),
+        "is not there": ("graphcmr", "model.pt", "out", "--body.dir", "", "--mesh_downsampling", tmp_path / "none"),
     }.items():
         kind, file, out, *rest = arguments
         status, text = _convert(capsys, tmp_path, *rest, kind=kind, file=file, out=out)

@@ -102,7 +102,7 @@ def test_arguments_and_places_that_do_not_fit(small, tmp_path, capsys):
     (tmp_path / "code.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     for words, arguments in {
         "There is something at": ("spin", tmp_path / "spin.pt", tmp_path / "full"),
-        "No such file": ("spin", tmp_path / "none.pt", tmp_path / "out"),
+        "is not there": ("spin", tmp_path / "none.pt", tmp_path / "out"),
         "is cut short or damaged": ("spin", tmp_path / "cut.pt", tmp_path / "out"),
         "os.system": ("spin", tmp_path / "code.pt", tmp_path / "out"),
         "--flow": ("spin", tmp_path / "spin.pt", tmp_path / "out", "--flow", tmp_path / "spin.pt"),

@@ -12,6 +12,7 @@ from multibodies_jax import io
 from multibodies_jax.baselines import controls
 from multibodies_jax.data import sources
 from multibodies_jax.evaluation import batches, evaluate, methods, pictures, results_page
+from multibodies_jax.fitting import refine
 from multibodies_jax.prediction import pretrained
 from multibodies_jax.released import methods as released
 from multibodies_jax.training import checkpoints, inference, loop, packed, provenance
@@ -119,9 +120,10 @@ def test_a_damaged_checkpoint_and_an_untrained_folder_are_refused(run, tmp_path)
 
 def test_packed_networks_are_evaluated_as_those_of_the_work_directory(run, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "draw", lambda *arguments: None)
+    monkeypatch.setattr(refine, "refine", lambda bodies, *arguments: bodies)
     config, workdir, expected = run
     pretrained.pack(workdir, tmp_path / "weights.npz")
-    name, methods_ = "synthetic_bodies/ambiguous", ("main", "hmr")
+    name, methods_ = "synthetic_bodies/ambiguous", ("main", "hmr", "refined")
     fields = {"eval__packed": str(tmp_path / "weights.npz"), "eval__methods": methods_, "eval__sets": (name,)}
     fields |= {"eval__chosen_on": ("synthetic_bodies/clean",)}
     result = evaluate.evaluate(_config(pathlib.Path(config.data.dir), **fields), tmp_path / "results")
@@ -129,6 +131,11 @@ def test_packed_networks_are_evaluated_as_those_of_the_work_directory(run, tmp_p
         found, its = (one["metrics"][name][method][n]["mpjpe"]["mean"] for one in (result, expected))
         assert found == pytest.approx(its, abs=2)  # Millimetres: half precision, and another temperature.
     assert result["temperature"] == expected["tuned_on_validation"]["synthetic_bodies/clean"]["temperature"]["chosen"]
+    plain, refined = (result[key][name]["5"] for key in ("calibration", "calibration_refined"))
+    assert (
+        set(refined) == set(plain) - {"temperature_fitted", "ece_fitted", "bins_fitted"}
+        and refined["scores"]["ece"] > 0
+    )
     assert result["packed"]["commit"] == checkpoints.git_commit() and result["steps"][methods.HMR] == 6
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
         *("evaluating.lock", "per_example.npz", "results.json", "results.md"),

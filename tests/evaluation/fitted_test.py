@@ -101,6 +101,19 @@ def test_refined_sets_are_quantized_from_the_refined_hypotheses(out):
     assert np.abs(np.asarray(expected) - np.asarray(out.members(index)["mpjpe"])).max() > 1
 
 
+def test_the_clusters_of_a_row_are_those_of_its_sets():
+    out = fixture.made(scored=True)
+    made = fitted.Fitted("refined", "ours, refined", NS, swollen, fields(), kind="scores_and_prior")
+    made.observe(out)
+    temperature = made.choose()["refined"]["chosen"]["temperature"]
+    its, clusters = made.clusters(out, 2)
+    assert (its.settings.weights, its.settings.temperature) == ("scores_and_prior", temperature)
+    np.testing.assert_array_equal(its.members(clusters.medoid)["mpjpe"], made.sets(out, 2)["mpjpe"])
+    np.testing.assert_allclose(
+        its.log_weights, out.hyps.log_scores + temperature * out.hyps.log_prior, rtol=1e-5, atol=1e-5
+    )
+
+
 @pytest.mark.slow
 def test_the_single_body_is_refined_from_hmr_or_fitted_from_the_mean_pose(out):
     single = row("hmr_refined", out)

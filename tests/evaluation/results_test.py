@@ -85,9 +85,9 @@ def test_diagnostics_are_means_of_what_was_measured_and_count_the_hypotheses_in_
 
 def test_calibration_has_a_fitted_temperature_only_where_one_was_fitted(found):
     settings = fixture.settings(temperature=0.3)
-    bare = results.of_calibration(found, settings, {})["2"]
+    bare = results.of_calibration(found.calibration, settings, {})["2"]
     assert (bare["weights"], bare["temperature"]) == ("prior", 0.3) and not {"temperature_fitted", "scores"} & set(bare)
-    fitted = results.of_calibration(found, settings, {"2": calibration.GRID[5]})["2"]
+    fitted = results.of_calibration(found.calibration, settings, {"2": calibration.GRID[5]})["2"]
     one = found.calibration["2"]
     bins = calibration.bins(one.prob[:, 6], calibration.outcomes(one.hit, 2))
     assert fitted["bins_fitted"] == bins and fitted["ece_fitted"] == calibration.expected_error(bins)
@@ -103,7 +103,10 @@ def test_what_prediction_uses_of_the_choices(found, monkeypatch):
     }
     settings = fixture.settings(weights="scores_and_prior", temperatures={"scores_and_prior": 0.5, "prior": 0.3})
     result = results.describe(evaluation, {})
-    results.add_set(result, evaluation, "a", found, [], results.Choices(settings, fits))
+    refined = {"2": found.calibration["2"]}
+    results.add_set(result, evaluation, "a", findings(calibration_refined=refined), [], results.Choices(settings, fits))
+    assert result["calibration_refined"]["a"]["2"]["temperature"] == 0.1
+    assert result["calibration"]["a"]["2"]["temperature"] == 0.5
     assert (result["temperature"], result["temperatures"]) == (0.5, {"scores_and_prior": 0.5, "prior": 0.3})
     assert result["fitting"] == {
         "prior": 0.3,
@@ -115,7 +118,7 @@ def test_what_prediction_uses_of_the_choices(found, monkeypatch):
 def test_learned_scores_are_measured_in_the_clusters_of_the_main_row(found):
     one = found.calibration["2"]
     scored = one.replace(prob=np.concatenate([one.prob, one.prob[:, :1, ::-1]], axis=1))
-    its = results.of_calibration(findings(calibration={"2": scored}), fixture.settings(weights="scores"), {})["2"]
+    its = results.of_calibration({"2": scored}, fixture.settings(weights="scores"), {})["2"]
     assert its["scores"] == calibration.scores(one.hit, one.prob[:, 0, ::-1])
     assert (its["weights"], its["temperature"]) == ("scores", 0.0)
     assert its["log_loss"] == calibration.log_loss(one.prob[:, 0], one.hit) != its["scores"]["log_loss"]
