@@ -22,9 +22,9 @@ step() {  # NAME SECONDS COMMAND...: runs it, shows and keeps what it prints.
   echo "-- $((SECONDS - start)) s"
 }
 if [ -z "$SMALL" ]; then
-  released="--modes 25 100 --batch 1 64 --precision float32 bfloat16 --seconds=4 --device=gpu"
+  released="--modes 100 --batch 1 64 --precision float32 bfloat16 --seconds=5 --device=gpu"
   training="--trunk=resnet50 --size=224 --batch=64 --dtype bfloat16"
-  stages="--batch 1 64 --repeats=20"
+  stages="--batch 1 --repeats=20"
   tests="-n 4"
   platform=cuda
 else
@@ -34,11 +34,11 @@ else
   tests="tests/geometry"
   platform=cpu
 fi
-step installed 60 "$PYTHON" -m multibodies_jax doctor
-step tests 150 env JAX_PLATFORMS=$platform "$PYTHON" -m pytest -v -m "gpu and not slow" $tests
-step released 180 "$PYTHON" -m benchmarks.released $released
-step stages 120 "$PYTHON" -m benchmarks.inference $stages
+step installed 20 "$PYTHON" -m multibodies_jax doctor
+step tests 100 env JAX_PLATFORMS=$platform "$PYTHON" -m pytest -v -m "gpu and not slow" $tests
+step released 150 "$PYTHON" -m benchmarks.released $released
+step stages 50 "$PYTHON" -m benchmarks.inference $stages
 # Twice: the second finds the compiled steps on disk.
-step training_cold 150 env JAX_COMPILATION_CACHE_DIR="$CACHE" "$PYTHON" -m benchmarks.training $training
-step training_warm 60 env JAX_COMPILATION_CACHE_DIR="$CACHE" "$PYTHON" -m benchmarks.training $training
+step training_cold 130 env JAX_COMPILATION_CACHE_DIR="$CACHE" "$PYTHON" -m benchmarks.training $training
+step training_warm 30 env JAX_COMPILATION_CACHE_DIR="$CACHE" "$PYTHON" -m benchmarks.training $training
 exit $failed

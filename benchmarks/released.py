@@ -6,8 +6,9 @@ The network is `head=released`: ResNet-50, crops of 224 pixels, M hypotheses, a 
 quantizer's reading "released"; a body is its rotations, shape, camera and 24 joints. "as released" has the structure of
 the authors' code, "live path" is what of it matters, written well (`torch_programs`). All have the same random weights.
 Each program is a process of its own; they take turns, medians count. Memory is the peak of a pass above what the process
-held before the weights came. The stages of ours are compiled on their own, as in `benchmarks.inference`, and timed on their own as well. A program that needs more than
---memory GiB, or more than is free, is left out with a line that says so.
+held before the weights came; on a GPU it is the most that the process ever held there, preparation included. The stages
+of ours are compiled on their own, as in `benchmarks.inference`, and timed on their own as well. A program that needs more
+than --memory GiB, or more than is free, or that fails, is left out with a line that says so.
 """
 
 import argparse
@@ -283,7 +284,7 @@ def table(setting: Setting, results: dict[str, dict[str, Any]]) -> str:
     ours = results.get("ours")
     for program in PROGRAMS:
         if program not in results:
-            lines.append(f"  {program:12s} did not run in this memory")
+            lines.append(f"  {program:12s} did not run: too little memory, or an error")
             continue
         found = results[program]
         line = f"  {program:12s}{1e3 * found['seconds'] / batch:9.3f} ms per image, {found['bytes'] / 2**20:6.0f} MiB"

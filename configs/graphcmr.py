@@ -1,6 +1,6 @@
 r"""GraphCMR (Kolotouros et al., CVPR 2019; Table 1): vertices by graph convolutions, and SMPL's parameters from them.
 
-python run.py --config=configs/graphcmr.py --workdir=runs/graphcmr            # on the data of configs/demo.py, in minutes
+python run.py --config=configs/graphcmr.py --workdir=runs/graphcmr            # sized for CPUs, data of configs/demo.py
 python run.py --config=configs/graphcmr.py:mixture:paper --workdir=...        # the published sizes, on real images, for a GPU
 multibodies convert graphcmr model_checkpoint_h36m_extra2d.pt OUT --body.dir=BODY --mesh_downsampling=FILE
 python run.py --mode=evaluate --config=configs/graphcmr.py:released:h36m --workdir=OUT ...          # published weights

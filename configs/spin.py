@@ -1,4 +1,4 @@
-r"""SPIN (Kolotouros et al., 2019): HMR trained with fits in the loop; by default in minutes on two CPU cores.
+r"""SPIN (Kolotouros et al., 2019): HMR trained with fits in the loop; by default sized for two CPU cores.
 
     python run.py --config=configs/spin.py --workdir=runs/spin            # small images, half of them without 3D labels
     python run.py --config=configs/spin.py:mixture --workdir=...          # SPIN's sets and settings, for a GPU; :paper without LSPET

@@ -1,7 +1,7 @@
 r"""Images as evidence, on two CPU cores: a small ResNet on 64-pixel crops of the embedded people, 100 hypotheses.
 
 python run.py --config=configs/synthetic.py --workdir=runs/synthetic
-python run.py --config=configs/synthetic.py:gpu --workdir=runs/synthetic_gpu    # crops of 112 pixels, minutes on a GPU
+python run.py --config=configs/synthetic.py:gpu --workdir=runs/synthetic_gpu    # crops of 112 pixels, for a GPU
 """
 
 from typing import Any

@@ -293,18 +293,6 @@ _WORDS = ("matrix", "array")
 ACCEPTED |= _sparse_names(_SPARSE)
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        if module_name.split(".")[0] == "chumpy":
-            return Chumpy
-        if (module_name, global_name) not in ACCEPTED:
-            raise RefusedError(
-                f"it wants to construct {module_name}.{global_name}, which could run code; "
-                "only arrays, sparse matrices and plain data are accepted"
-            )
-        return ACCEPTED[module_name, global_name]
-
-
 class _ObjectsUnpickler(pickle.Unpickler):
     """Of arrays of objects; names of chumpy are refused."""
 
@@ -317,6 +305,17 @@ class _ObjectsUnpickler(pickle.Unpickler):
                 "only arrays, sparse matrices and plain data are accepted"
             )
         return self._accepted[module_name, global_name]
+
+
+class _Unpickler(_ObjectsUnpickler):
+    """Of body models, which have chumpy's arrays."""
+
+    _accepted = ACCEPTED
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if module_name.split(".")[0] == "chumpy":
+            return Chumpy
+        return super().find_class(module_name, global_name)
 
 
 class _Done:

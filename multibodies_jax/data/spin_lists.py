@@ -25,12 +25,12 @@ _MAX_EXTENT = 10.0  # Metres; skeletons in millimetres are larger.
 # Of the feature dictionary: name of a set and its index in tfds_builders.features.DATASETS.
 _DATASETS = {"h36m": 1, "3dpw": 2, "mpi_inf_3dhp": 5, "lsp": 6, "hr-lspet": 7, "mpii": 8, "coco": 9}
 _AMBIGUOUS = {"h36m": 3, "3dpw": 4}
-# What lists of other projects (ProHMR, 4D-Humans) call what they have beside, in orders and units of their own.
 # Factors between the boxes of Human3.6M's lists and its masks, whose sides are whole pixels: SPIN's, and those of lists of
 # the same file names that came before them.
 BOX_FACTORS = (0.9, 1.0)
 _BOXED = "h36m"  # Beginning of the names of such lists.
 _WHOLE_PX = 1e-3  # How far a whole number of pixels is from one, in float32 at worst.
+# What lists of other projects (ProHMR, 4D-Humans) call what they have beside, in orders and units of their own.
 _FOREIGN = {
     "part": ("keypoints_2d", "body_keypoints_2d", "extra_keypoints_2d"),
     "S": ("keypoints_3d", "body_keypoints_3d", "extra_keypoints_3d"),

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from multibodies_jax.body import smpl
-from multibodies_jax.geometry import centring
+from multibodies_jax.geometry import centring, nearest_rotation
+from multibodies_jax.hypotheses import weights
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 
 
@@ -24,12 +25,9 @@ def expected_body(hyps: Hypotheses, log_weights: Float[Array, "B M"], joint_mode
     Returns:
       One body for each example, (B, 1), not scored.
     """
-    share = jax.nn.softmax(log_weights, axis=1)
+    share = weights.posterior_weights(log_weights)
     mean = jnp.einsum("bm,bmjac->bjac", share, hyps.rotmats, precision="highest")
-    u, _, vt = jnp.linalg.svd(mean)
-    # The least singular direction is turned over where the product is a reflection.
-    u = u.at[..., 2].multiply(jnp.sign(jnp.linalg.det(u) * jnp.linalg.det(vt))[..., None])
-    rotmats = jnp.einsum("bjak,bjkc->bjac", u, vt, precision="highest")[:, None]
+    rotmats = nearest_rotation.to_rotation(mean)[:, None]
     betas, cam = (jnp.einsum("bm,bmi->bi", share, x, precision="highest")[:, None] for x in (hyps.betas, hyps.cam))
     points = smpl.joints(joint_model, rotmats, betas)
     midhip = centring.midhip(points)

@@ -355,7 +355,7 @@ def body_objective(
 
 
 def _adam(total: Any, start: Any, steps: int) -> Any:
-    """Arrays after some steps of Adam on a sum over people, which is elementwise: nobody's step depends on another."""
+    """Arrays after some steps of Adam on a sum over people, which is elementwise: no person's step depends on another's."""
     optimizer = optax.adam(_RATE)
 
     def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:

@@ -53,7 +53,7 @@ def multibodies(num_hypotheses: int, flow: tuple[int, int] = (3, 16), body: bool
 
 
 def graphcmr(path: Path, vertices: int, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-    """Writes GraphCMR's file for a coarse mesh of so many vertices, and returns its two state dicts."""
+    """Writes GraphCMR's file for a coarse mesh of `vertices` vertices, and returns its two state dicts."""
     state = {
         "graph_cnn": tensors(layouts.graph_cnn(vertices), seed),
         "smpl_param_regressor": tensors(layouts.smpl_regressor(vertices), seed + 1),

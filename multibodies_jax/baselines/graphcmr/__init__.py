@@ -6,9 +6,10 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from multibodies_jax.baselines.graphcmr import hierarchy, layers, network, objective, projection, rows
+from multibodies_jax.baselines.graphcmr import hierarchy, layers, network, objective, rows
 from multibodies_jax.body import smpl
 from multibodies_jax.evaluation import methods
+from multibodies_jax.geometry import nearest_rotation
 from multibodies_jax.losses.objective import OBJECTIVES
 from multibodies_jax.models import build, hmr
 from multibodies_jax.training import config_rules
@@ -17,7 +18,7 @@ _RULES: dict[str, config_rules.Rule] = {
     "graphcmr.channels": config_rules.whole(8, 65_536),
     "graphcmr.blocks": config_rules.whole(0, 1000),
     "graphcmr.hidden": config_rules.whole(1, 65_536),
-    "graphcmr.rotation": config_rules.Choice(projection.RULES),
+    "graphcmr.rotation": config_rules.Choice(nearest_rotation.RULES),
     "graphcmr.start": config_rules.Choice(layers.STARTS),
 }
 

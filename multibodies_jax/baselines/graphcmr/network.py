@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from multibodies_jax.baselines.graphcmr import hierarchy, layers, projection
+from multibodies_jax.baselines.graphcmr import hierarchy, layers
 from multibodies_jax.batch import Inputs
-from multibodies_jax.geometry import rotations
+from multibodies_jax.geometry import nearest_rotation, rotations
 from multibodies_jax.hypotheses.hypotheses import VERTICES, split_state
 from multibodies_jax.models import folding, hmr, resnet
 
@@ -46,7 +46,7 @@ class GraphCMR(nn.Module):
       channels: C, a multiple of 8; 256 in the paper.
       blocks: C -> C; 5 in the published weights.
       hidden: width of the regressor; 1024 in the published weights.
-      rotation: one of `projection.RULES`.
+      rotation: one of `nearest_rotation.RULES`.
       start: one of `layers.STARTS`.
     """
 
@@ -83,7 +83,7 @@ class GraphCMR(nn.Module):
         pose, betas = Regressor(self.hidden, self._mean_body(), self.start, name="regressor")(
             jax.lax.stop_gradient(coarse), template, train
         )
-        six = rotations.matrix_to_rot6d(projection.to_rotation(pose, self.rotation)).reshape(len(pose), -1)
+        six = rotations.matrix_to_rot6d(nearest_rotation.to_rotation(pose, self.rotation)).reshape(len(pose), -1)
         return jnp.concatenate([six, betas, cam], axis=1)[:, None]
 
     def fold(self, variables: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:

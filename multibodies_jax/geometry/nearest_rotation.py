@@ -34,7 +34,7 @@ def to_rotation(matrices: Float[Array, "*b 3 3"], rule: str = "nearest") -> Floa
       ValueError: another rule.
     """
     if rule not in RULES:
-        raise ValueError(f"Unknown graphcmr.rotation {rule!r}; choose one of {', '.join(RULES)}.")
+        raise ValueError(f"Unknown rule {rule!r} for the rotation of a matrix; choose one of {', '.join(RULES)}.")
     u, _, vt, factor = _decompose(matrices, rule)
     return factor * _einsum("...ij,...jk->...ik", u, vt)
 
