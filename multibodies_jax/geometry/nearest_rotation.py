@@ -27,8 +27,8 @@ def to_rotation(matrices: Float[Array, "*b 3 3"], rule: str = "nearest") -> Floa
 
     Args:
       matrices: any; of the zero matrix some rotation, with gradient 0.
-      rule: "nearest" gives the rotation that is nearest to each matrix; "published" is GraphCMR's, the same where the
-        determinant is positive.
+      rule: "nearest" gives the rotation that is nearest to each matrix; "published" is the rule of a published network,
+        the same where the determinant is positive.
 
     Raises:
       ValueError: another rule.
