@@ -20,7 +20,10 @@ def get_config(base: str = "pretrained") -> Any:
 
     c.fitting.lens = "image"
 
-    c.eval.packed = "embedded" if base == "pretrained" else None
+    c.eval.packed = None
+    if base == "pretrained":
+        c.eval.packed = "embedded"
+        c.fitting.prior, c.fitting.anchor = 0.02, 1.0  # Those of the file, with which `predict` fits.
     c.eval.sets = ("pose2sim_demo/clean", "pose2sim_demo/ambiguous")
     c.eval.chosen_on = ("synthetic_bodies/clean", "synthetic_bodies/ambiguous")
     c.eval.protocol = "limbs"
