@@ -6,19 +6,22 @@ r"""The model that ships with the package: keypoints as evidence, 100 hypotheses
 POSES is a file of motion capture, which is mixed half and half with the parametric poses; the embedded weights had 8,740
 of 9,148 frames (the others bend joints too far) of six subjects of the CMU Graphics Lab Motion Capture Database. Cost: eight minutes of training on one NVIDIA H200
 (prior 42 s, stage one 74 s, M = 100 218 s at 142 steps per second, HMR 114 s), and 13 minutes of evaluation on 2 CPU cores.
-Measured on 200 test people of the same mixture (two of the six subjects are held out for validation and test), MPJPE of
-the best of n, mm:
+Measured on 200 test people of the same mixture (two of the six subjects are held out for validation and test;
+configs/eval_pretrained.py evaluates the packed weights), MPJPE of the best of n, mm:
 
 | | n = 1 | 5 | 10 | 25 |
 |---|---|---|---|---|
-| clean, as predicted | 44.7 | 40.5 | 37.5 | 34.7 |
-| clean, refined | 39.1 | 32.9 | 31.5 | 30.0 |
-| clean, HMR refined / HMR + noise refined | 39.0 | 34.9 | 32.5 | 29.9 |
-| ambiguous, as predicted | 70.3 | 58.9 | 55.2 | 50.0 |
-| ambiguous, refined | 65.2 | 52.8 | 49.0 | 44.9 |
-| ambiguous, HMR refined / HMR + noise refined | 65.1 | 60.0 | 58.0 | 55.5 |
+| clean, as predicted | 44.6 | 38.6 | 35.4 | 32.5 |
+| clean, as predicted, weights of the prior | 44.7 | 40.5 | 37.7 | 34.8 |
+| clean, refined | 38.8 | 32.7 | 31.5 | 30.0 |
+| clean, HMR refined / HMR + noise refined | 39.0 | 34.8 | 32.4 | 29.9 |
+| ambiguous, as predicted | 69.8 | 57.2 | 53.7 | 48.1 |
+| ambiguous, as predicted, weights of the prior | 70.3 | 58.9 | 55.6 | 49.9 |
+| ambiguous, refined | 65.0 | 53.4 | 49.3 | 45.2 |
+| ambiguous, HMR refined / HMR + noise refined | 65.1 | 60.0 | 58.1 | 55.4 |
 
-and on 200 test people of parametric poses alone (evaluated in a copy of the work directory whose config.json says
+Hypotheses are weighted by learned scores and the prior (docs/method.md says why). On 200 test people of parametric poses
+alone, under the weights of the prior (evaluated in a copy of the work directory whose config.json says
 data.people=synthetic_poses and data.options=num_people=2000,num_train=1000):
 
 | | n = 1 | 5 | 10 | 25 |
