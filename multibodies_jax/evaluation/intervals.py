@@ -1,6 +1,7 @@
 """Means of an error over examples, with their 95 % intervals."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -35,6 +36,11 @@ def paired(a: Float[np.ndarray, "N"], b: Float[np.ndarray, "_"]) -> dict[str, fl
     mean, count = difference.mean(), len(difference)
     half = special.stdtrit(count - 1, 0.975) * difference.std(ddof=1) / np.sqrt(count)
     return {"mean": float(mean), "low": float(mean - half), "high": float(mean + half), "count": count}
+
+
+def half_width(summary: Mapping[str, float | int]) -> float:
+    """Half of the interval of a summary: that of a timeline where it has one, else `ci95`."""
+    return (summary["high"] - summary["low"]) / 2 if "low" in summary else float(summary["ci95"])
 
 
 @dataclasses.dataclass(frozen=True)

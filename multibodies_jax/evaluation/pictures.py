@@ -10,7 +10,7 @@ import numpy as np
 from multibodies_jax import io
 from multibodies_jax.body import smpl
 from multibodies_jax.data import crops, occlusion, pipeline, sources
-from multibodies_jax.evaluation import batches, methods, outputs
+from multibodies_jax.evaluation import batches, intervals, methods, outputs
 from multibodies_jax.geometry import boxes
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.training import logs
@@ -36,7 +36,7 @@ def draw(
     drawn = {settings.label, methods.UNIFORM, methods.HMR, *(row.name for row in rows if row.compared)}
     for name, sets in result["metrics"].items():
         curves = {
-            m: {int(n): (s["mpjpe"]["mean"], s["mpjpe"]["ci95"]) for n, s in by_n.items()}
+            m: {int(n): (s["mpjpe"]["mean"], intervals.half_width(s["mpjpe"])) for n, s in by_n.items()}
             for m, by_n in sets.items()
             if m in drawn
         }

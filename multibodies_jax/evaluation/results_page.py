@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs import default
-from multibodies_jax.evaluation import ablations, protocols
+from multibodies_jax.evaluation import ablations, intervals, protocols
 from multibodies_jax.evaluation.methods import HMR
 from multibodies_jax.hypotheses import weights
 from multibodies_jax.models import build
@@ -126,8 +126,7 @@ def _table(methods: Mapping[str, Any]) -> list[str]:
 def _cell(summary: Mapping[str, Any] | None) -> str:
     if not summary:
         return ""
-    half = (summary["high"] - summary["low"]) / 2 if "low" in summary else summary["ci95"]
-    return f"{summary['mean']:.1f} ± {half:.1f}"
+    return f"{summary['mean']:.1f} ± {intervals.half_width(summary):.1f}"
 
 
 def _cameras(by_camera: Mapping[str, Any], label: str) -> list[str]:
