@@ -29,6 +29,15 @@ STOPPED = 75  # Exit status when the time is over (sysexits: try again).
 _SECONDS_TO_SAVE = 120
 _BUDGET = ("train.steps", "train.batch", "optim.learning_rate")  # Of all methods; may be set for all.
 
+OURS = (
+    *(*default.METHODS, *default.WEIGHTED, *default.CONTROLS),
+    *("refined", "hmr_refined", "hmr_noise_refined", *default.FITTED_WEIGHTED),
+)
+"""Rows of the evaluation of ours: as predicted, refined, and the controls on the same terms."""
+
+BASELINE = (*default.METHODS, "refined")
+"""Rows of the evaluation of SMPL-MDN and SMPL-CVAE."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -63,10 +72,10 @@ def methods(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iterator[
     c = default.of(base)  # As many images, in as many steps, for all.
     budget = {"train.steps": c.train.steps, "train.batch": c.train.batch}
     yield Run("hmr", f"hmr:{base}", common | budget | {"optim.learning_rate": c.optim.learning_rate})
-    own = {"eval.methods": default.METHODS + default.CONTROLS, "eval.hmr": str(folder / "hmr"), "eval.curve": 25}
+    own = {"eval.methods": OURS, "eval.hmr": str(folder / "hmr"), "eval.curve": 25}
     yield Run("ours", base, common | own)
-    yield Run("smpl_mdn", f"smpl_mdn:{base}", common)
-    yield Run("smpl_cvae", f"smpl_cvae:{base}", common)
+    for baseline in ("smpl_mdn", "smpl_cvae"):
+        yield Run(baseline, f"{baseline}:{base}", common | {"eval.methods": BASELINE})
     yield Run("no_reprojection", base, common | {"loss.reprojection_all": 0.0})
 
 
