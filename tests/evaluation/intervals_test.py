@@ -65,3 +65,8 @@ def test_a_timeline_keeps_the_means_and_replaces_the_intervals():
     assert pair["mean"] == pytest.approx((a - b).mean()) and (pair["low"], pair["high"]) == timeline.interval(a - b)
     unbalanced = intervals.Timeline(np.array([0, 1, 1, 1]), 20).interval(np.array([0.0, 1, 1, 1]))
     assert unbalanced == (0.0, 1.0)  # Only the first frame, or only the second.
+
+
+def test_half_of_an_interval_is_that_of_the_timeline_where_there_is_one():
+    assert intervals.half_width({"mean": 5.0, "ci95": 1.5, "count": 9}) == 1.5
+    assert intervals.half_width({"mean": 5.0, "ci95": 1.5, "low": 1.0, "high": 7.0, "count": 9}) == 3.0
