@@ -1,6 +1,6 @@
 """Runs benchmarks one after the other and prints a Markdown section of each, for docs/benchmarks.md.
 
-    python -m benchmarks [joints quantizer pipeline video building inference training heads released graphcmr]
+    python -m benchmarks [joints quantizer pipeline video building inference training fitting heads released graphcmr]
 
 Each runs as it is, in a process of its own; a machine with nothing else to do gives figures worth keeping.
 """

@@ -19,16 +19,27 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import default
+from multibodies_jax.batch import Origin
 from multibodies_jax.data import virtual_views
 from multibodies_jax.models import build
 from multibodies_jax.training import optimizer, setup, train_step
 
 
 def prepare(
-    trunk: str, size: int, batch_size: int, num_hypotheses: int, **fields: Any
+    trunk: str,
+    size: int,
+    batch_size: int,
+    num_hypotheses: int,
+    base: str = "default",
+    make_targets: Callable[[Any, setup.Bodies], build.Targets] | None = None,
+    **fields: Any,
 ) -> tuple[Callable[[], Any], float]:
-    """One step of training, compiled, as a function that runs it again and waits for its result; seconds of compiling."""
-    config = default.get_config()
+    """One step of training, compiled, as a function that runs it again and waits for its result; seconds of compiling.
+
+    `base` is the config, as `default.of` takes it. With `make_targets` the batch has an origin, and every second example lacks
+    SMPL parameters.
+    """
+    config = default.of(base)
     config.model.update({"trunk": trunk, "crop_size": size, **fields})
     config.data.sets = ("synthetic_bodies/clean",)
     bodies = setup.load_bodies(config)
@@ -38,13 +49,21 @@ def prepare(
     batch = virtual_views.synthesize(jnp.float32(poses), jnp.float32(betas), keys, bodies.j24)
     image = jnp.asarray(rng.integers(0, 256, (batch_size, size, size, 3)), jnp.uint8)
     batch = dataclasses.replace(batch, inputs=dataclasses.replace(batch.inputs, image=image))
+    targets = None if make_targets is None else make_targets(config, bodies)
+    if targets is not None:
+        half = 1.0 * (jnp.arange(batch_size) % 2)
+        origin = Origin(jnp.arange(batch_size), jnp.zeros(batch_size), half)
+        batch = dataclasses.replace(batch, target=dataclasses.replace(batch.target, smpl_valid=half), origin=origin)
     model = setup.build_model(config, num_hypotheses, bodies)
     variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, batch.inputs))(jax.random.key(1))
     params, stats = variables["params"], variables.get("batch_stats", {})
     adam = optimizer.make_optimizer(config, build.trained(params, ""), 100, 1e-4)
-    state = train_step.TrainState(jnp.zeros((), jnp.int32), params, stats, {}, adam.init(params))
+    memory = {} if targets is None else jax.tree.map(jnp.asarray, targets.template())
+    state = train_step.TrainState(jnp.zeros((), jnp.int32), params, stats, {}, adam.init(params), memory)
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
-    step = train_step.make_train_step(config, model, bodies, adam, num_hypotheses, lambda batch, key: batch, split)
+    step = train_step.make_train_step(
+        config, model, bodies, adam, num_hypotheses, lambda batch, key: batch, split, targets
+    )
     arguments = (state, batch, jax.random.key(2), setup.loss_bodies(config, bodies))
     start = time.perf_counter()
     compiled = jax.jit(step).lower(*arguments).compile()

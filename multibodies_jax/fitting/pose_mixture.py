@@ -110,12 +110,23 @@ def energy(mixture: PoseMixture, pose: Float[Array, "*b 69"]) -> Float[Array, "*
       mixture: the prior.
       pose: axis-angles of all joints except the root, radians.
     """
+    return jnp.min(_energies(mixture, pose), axis=-1)
+
+
+def curvature(mixture: PoseMixture, pose: Float[Array, "*b 69"]) -> Float[Array, "*b 69 69"]:
+    """The second derivative of E at poses: the inverse covariance of the best component."""
+    precisions = jnp.einsum("kpq,kpr->kqr", mixture.whitening, mixture.whitening, precision="highest")
+    return precisions[jnp.argmin(_energies(mixture, pose), axis=-1)]
+
+
+def _energies(mixture: PoseMixture, pose: Float[Array, "*b 69"]) -> Float[Array, "*b K"]:
+    """Of each component."""
     K = len(mixture.constant)
     columns = mixture.whitening.reshape(K * POSE_SIZE, POSE_SIZE).T
     whitened = jnp.dot(pose, columns, precision="highest").reshape(*pose.shape[:-1], K, POSE_SIZE)
     leading = (None,) * (pose.ndim - 1)
     squared = jnp.sum((whitened - mixture.shift[leading]) ** 2, axis=-1)
-    return jnp.min(0.5 * squared + mixture.constant[leading], axis=-1)
+    return 0.5 * squared + mixture.constant[leading]
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:

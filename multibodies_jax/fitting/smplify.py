@@ -16,12 +16,16 @@ that is 224 wide; c is a keypoint's confidence, (dx, dy) its projection minus th
      g(e) = s^2 e^2 / (s^2 + e^2) with s = 100, of each coordinate; E_mixture of `pose_mixture`; and E_angle, the sum of
      exp(2 angle) over knees and elbows, the angle positive where they bend the wrong way.
 
+Both objectives are also minimised by Levenberg-Marquardt (`solver="second_order"`), with the curvature of reweighted least
+squares and that of the priors.
+
 Keypoints are SPIN's 49 (OpenPose's 25, then J24) or J24 alone, which counts as 49 of which the first 25 are not seen. Neck
 and hips of OpenPose and the hips of J24 are ignored in stage 2 and in the loss: SMPL's joints of these names are elsewhere in
 the body. All people of a batch are fitted at once, and none knows of the others.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, no_type_check
 
 import flax.struct
@@ -32,7 +36,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from multibodies_jax.body import smpl
-from multibodies_jax.fitting import objective, pose_mixture, refine
+from multibodies_jax.fitting import jacobian, objective, pose_mixture, refine, solver
 from multibodies_jax.geometry import cameras, image_cameras, joints, rotations
 from multibodies_jax.hypotheses import hypotheses
 
@@ -40,6 +44,9 @@ TORSOS = ("annotated", "openpose_if_valid", "visible")
 """What stage 1 looks at: hips and shoulders of J24, whatever their confidence (as in SPIN's training); OpenPose's where all
 four are seen, else J24's (as SPIN's SMPLify alone); or those of J24 by their squared confidence, and all keypoints where
 fewer than two of them are seen."""
+
+SOLVERS = ("adam", "second_order")
+"""How a stage is minimised: by Adam, as SPIN, or by Levenberg-Marquardt, of which few steps reach what 100 of Adam reach."""
 
 POINTS = 49
 """Keypoints whose mean the loss is, those that are not given included."""
@@ -67,10 +74,12 @@ class Settings(NamedTuple):
     Attributes:
       steps: of each stage.
       torso: one of `TORSOS`.
+      solver: one of `SOLVERS`.
     """
 
     steps: int = 100
     torso: str = "annotated"
+    solver: str = "adam"
 
 
 SPIN = Settings()
@@ -314,15 +323,26 @@ def _follow_torso(
     centre = root[:, None, :] * joint_model.root_sums[None, :, None]
     arms = smpl.joints(joint_model, rotmats, start.betas) - centre
 
-    def total(moving: tuple[Array, Array]) -> Array:
-        axis_angle, translation = moving
-        turn = rotations.axis_angle_to_matrix(axis_angle)
-        points = jnp.einsum("nab,nkb->nka", turn, arms, precision="highest") + centre
-        away = jnp.where(weights[..., None] > 0, _project_px(points, translation) - keypoints.points_px, 0.0)
-        depth = _DEPTH**2 * (translation[:, 2] - start.translation[:, 2]) ** 2
-        return jnp.sum(weights[..., None] * away**2) + jnp.sum(depth)
+    given = (arms, centre, keypoints.points_px, weights, start.translation[:, 2])
 
-    return _adam(total, (start.pose[:, 0], start.translation), settings.steps)
+    def residuals(x: Array, arms: Array, centre: Array, points_px: Array, weights: Array, depth: Array) -> Array:
+        """Whose squares are the objective of one body; x is the root's axis-angle and the translation."""
+        turn = rotations.axis_angle_to_matrix(x[:3])
+        points = jnp.einsum("ab,kb->ka", turn, arms, precision="highest") + centre
+        away = jnp.where(weights[:, None] > 0, _project_px(points, x[3:]) - points_px, 0.0)
+        root = jnp.sqrt(jnp.where(weights > 0, weights, 1.0))  # Of 0 it has no derivative.
+        return jnp.append((root[:, None] * away).ravel(), _DEPTH * (x[5] - depth))
+
+    def values(x: Array) -> Array:
+        return jnp.sum(jax.vmap(residuals)(x, *given) ** 2, axis=1)
+
+    def curvature(x: Array) -> Array:
+        J = jax.vmap(jax.jacfwd(residuals))(x, *given)
+        return 2 * jnp.einsum("nrp,nrq->npq", J, J, precision="highest")
+
+    first = jnp.concatenate([start.pose[:, 0], start.translation], axis=1)
+    moved = _minimize(values, curvature, first, settings)
+    return moved[:, :3], moved[:, 3:]
 
 
 def _follow_keypoints(
@@ -333,12 +353,20 @@ def _follow_keypoints(
     settings: Settings,
 ) -> tuple[Float[Array, "N 24 3"], Float[Array, "N 10"]]:
     """Stage 2: pose and shape."""
+    N = len(start.betas)
 
-    def total(moving: tuple[Array, Array]) -> Array:
-        pose, betas = moving
-        return jnp.sum(body_objective(Body(pose, betas, start.translation), keypoints, joint_model, prior))
+    def body_of(x: Array) -> Body:
+        return Body(x[:, :72].reshape(N, 24, 3), x[:, 72:], start.translation)
 
-    return _adam(total, (start.pose, start.betas), settings.steps)
+    def values(x: Array) -> Array:
+        return body_objective(body_of(x), keypoints, joint_model, prior)
+
+    def curvature(x: Array) -> Array:
+        return body_curvature(body_of(x), keypoints, joint_model, prior)
+
+    first = jnp.concatenate([start.pose.reshape(N, 72), start.betas], axis=1)
+    moved = _minimize(values, curvature, first, settings)
+    return moved[:, :72].reshape(N, 24, 3), moved[:, 72:]
 
 
 def body_objective(
@@ -354,16 +382,68 @@ def body_objective(
     )
 
 
-def _adam(total: Any, start: Any, steps: int) -> Any:
-    """Arrays after some steps of Adam on a sum over people, which is elementwise: no person's step depends on another's."""
+def body_curvature(
+    body: Body, keypoints: Keypoints, joint_model: smpl.JointModel, prior: pose_mixture.PoseMixture
+) -> Float[Array, "N 82 82"]:
+    """A positive semi-definite curvature of `body_objective` in pose and shape.
+
+    The priors' are exact; the keypoints' is that of iteratively reweighted least squares: Gauss-Newton, each coordinate with
+    the slope of g.
+    """
+    N = len(body.betas)
+    rotmats = rotations.axis_angle_to_matrix(body.pose)
+    points = smpl.joints(joint_model, rotmats, body.betas)
+    world, moment, by_shape = jacobian.moments(joint_model, rotmats, body.betas)
+    by_point = jax.vmap(jax.vmap(jax.jacfwd(_project_one_px), (0, None)))(points, body.translation)
+    # A turn w in the world about a bone moves a projection by p . (w x moment) = w . (moment x p).
+    turns = jnp.cross(moment[:, :, None], by_point[:, :, :, None])  # (N, K, 2, 24, 3)
+    frame = jnp.einsum("nabj,njbc->njac", world, jacobian.of_turn(body.pose), precision="highest")[:, None, None]
+    a, b, c = (turns[..., k, None] * frame[..., k, :] for k in range(3))
+    by_shape = jnp.einsum("nkua,nkas->nkus", by_point, by_shape, precision="highest")
+    J = jnp.concatenate([(a + b + c).reshape(N, -1, 2, 72), by_shape], axis=-1)
+    away = _project_px(points, body.translation) - keypoints.points_px
+    sure = jnp.where(counts(keypoints.confidence), keypoints.confidence, 0.0)[..., None] ** 2
+    slope = jnp.where(sure > 0, 1 / (1 + away**2 / _ROBUST_PX**2) ** 2, 0.0)
+    J = (J * jnp.sqrt(2 * sure * slope)[..., None]).reshape(N, -1, 82)
+    pose = body.pose[:, 1:].reshape(N, pose_mixture.POSE_SIZE)
+    places, signs = zip(*BENDS, strict=True)
+    at = jnp.array(places)
+    bend = 4 * _ANGLE * jnp.exp(2 * pose[:, at] * jnp.array(signs)[None])
+    total = jnp.einsum("nrp,nrq->npq", J, J, precision="highest")
+    total = total.at[:, 3:72, 3:72].add(_MIXTURE * pose_mixture.curvature(prior, pose))
+    total = total.at[:, 3 + at, 3 + at].add(bend)
+    shape = jnp.arange(72, 82)
+    return total.at[:, shape, shape].add(2 * _SHAPE)
+
+
+def _minimize(
+    values: Callable[[Array], Array],
+    curvature: Callable[[Array], Array],
+    start: Float[Array, "N P"],
+    settings: Settings,
+) -> Float[Array, "N P"]:
+    """The unknowns of each person after the steps of a stage; no person's depend on another's."""
+
+    def total(x: Array) -> tuple[Array, Array]:
+        each = values(x)
+        return jnp.sum(each), each
+
+    if settings.solver == "second_order":
+
+        def look(x: Array) -> tuple[Array, Array]:
+            (_, each), gradient = jax.value_and_grad(total, has_aux=True)(x)
+            return each, gradient
+
+        return solver.least_squares(start, look, curvature, settings.steps)
     optimizer = optax.adam(_RATE)
 
-    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
-        moving, state = carry
-        updates, state = optimizer.update(jax.grad(total)(moving), state)
-        return (optax.apply_updates(moving, updates), state), None
+    def step(carry: tuple[Array, Any], _: None) -> tuple[tuple[Array, Any], None]:
+        x, state = carry
+        gradient, _ = jax.grad(total, has_aux=True)(x)
+        updates, state = optimizer.update(gradient, state)
+        return (x + jnp.asarray(updates), state), None
 
-    (moved, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=steps)
+    (moved, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=settings.steps)
     return moved
 
 
@@ -376,10 +456,14 @@ def _errors_px2(
     return jnp.where(seen, keypoints.confidence, 0.0) ** 2 * jnp.sum(robust, axis=-1)
 
 
-def _project_px(points: Float[Array, "N K 3"], translation: Float[Array, "N 3"]) -> Float[Array, "N K 2"]:
+def _project_px(points: Float[Array, "*N K 3"], translation: Float[Array, "*N 3"]) -> Float[Array, "*N K 2"]:
     """Pixels of the crop of points that are moved by a translation."""
-    cam = jnp.concatenate([cameras.FOCAL / translation[:, 2:], translation[:, :2]], axis=1)
+    cam = jnp.concatenate([cameras.FOCAL / translation[..., 2:], translation[..., :2]], axis=-1)
     return _SIDE * (cameras.project_crop(points, cam) + 1)
+
+
+def _project_one_px(point: Float[Array, "3"], translation: Float[Array, "3"]) -> Float[Array, "2"]:
+    return _project_px(point[None], translation)[0]
 
 
 def _loss(errors_px2: Float[Array, "N K"], keypoints: Keypoints) -> Float[Array, "N"]:
@@ -409,3 +493,5 @@ def _check(keypoints: Keypoints, settings: Settings) -> None:
         )
     if settings.torso not in TORSOS:
         raise ValueError(f"The torso of stage 1 is one of {', '.join(TORSOS)}, got {settings.torso!r}.")
+    if settings.solver not in SOLVERS:
+        raise ValueError(f"The solver is one of {', '.join(SOLVERS)}, got {settings.solver!r}.")

@@ -10,6 +10,7 @@ Measured on 8 people with 100 hypotheses each (mean objective 13.6 at the start,
 """
 
 import functools
+from collections.abc import Callable
 from typing import no_type_check
 
 import flax.struct
@@ -23,7 +24,9 @@ from multibodies_jax.fitting import objective
 FIRST_CURVATURE = 1000.0
 """Of -log p(X) before anything is learned, per square metre of every coordinate: a standard deviation of 32 mm."""
 
-_FIRST_DAMPING = 0.12  # Relative to the diagonal of the curvature; a quarter of it at the first step.
+FIRST_DAMPING = 0.12
+"""Relative to the diagonal of the curvature; a quarter of it at the first step."""
+
 _FLOOR = (
     1e-2,
     1e-3,
@@ -80,7 +83,7 @@ def minimize(
         H, _ = objective.curvature(state.body, keypoints, joint_model, weights)
         B = H + state.learned
         gradient = state.of_terms + state.of_prior
-        d = _direction(B, gradient, state.damping)
+        d = direction(B, gradient, state.damping)
         body = objective.move(state.body, d)
         value, of_terms, of_prior = look(body)
         lower = (value < state.value) & jnp.isfinite(of_terms + of_prior).all(axis=-1)
@@ -91,22 +94,62 @@ def minimize(
         )
         kept = jax.tree.map(functools.partial(_where, lower), there, state)
         # What a refused step says of the prior's curvature counts as well.
-        return kept.replace(learned=there.learned, damping=_damp(state.damping, lower, ratio))
+        return kept.replace(learned=there.learned, damping=damp(state.damping, lower, ratio))
 
     _, by_step = objective.curvature(start, keypoints, joint_model, weights)
     first = weights.prior * FIRST_CURVATURE * _einsum("nxp,nxq->npq", by_step, by_step)
     # The first round looks at the start: a gradient of 0 moves nothing, and any number is lower than infinity.
     nothing = jnp.zeros((len(start.betas), objective.STEP_SIZE))
     unknown = jnp.full(len(start.betas), jnp.inf)
-    state = _State(start, unknown, nothing, nothing, first, jnp.full_like(unknown, _FIRST_DAMPING))
+    state = _State(start, unknown, nothing, nothing, first, jnp.full_like(unknown, FIRST_DAMPING))
     state = jax.lax.fori_loop(0, steps + 1, step, state)
     return state.body, state.value
 
 
-def _direction(
-    B: Float[Array, "N 85 85"], gradient: Float[Array, "N 85"], damping: Float[Array, "N"]
-) -> Float[Array, "N 85"]:
-    """The damped Newton step, shortened where it is too long."""
+def least_squares(
+    start: Float[Array, "N P"],
+    look: Callable[[Float[Array, "N P"]], tuple[Float[Array, "N"], Float[Array, "N P"]]],
+    curvature: Callable[[Float[Array, "N P"]], Float[Array, "N P P"]],
+    steps: int | Int[Array, ""],
+) -> Float[Array, "N P"]:
+    """Minimises N objectives whose curvature is known everywhere (Levenberg-Marquardt), each with a damping of its own.
+
+    Args:
+      start: where they begin.
+      look: unknowns -> objectives and their gradients.
+      curvature: unknowns -> positive semi-definite curvatures.
+      steps: evaluations after that of the start, refused ones included.
+
+    Returns:
+      The unknowns, whose objective is never above that of `start`; those of an objective that is not finite stay.
+    """
+
+    def step(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        x, value, gradient, damping = state
+        B = curvature(x)
+        d = direction(B, gradient, damping)
+        there, (new_value, new_gradient) = x + d, look(x + d)
+        lower = (new_value < value) & jnp.isfinite(new_gradient).all(axis=-1)
+        promised = -_einsum("np,np->n", d, gradient) - 0.5 * _einsum("np,npq,nq->n", d, B, d)
+        ratio = (value - new_value) / jnp.maximum(promised, _TINY)
+        kept = jax.tree.map(functools.partial(_where, lower), (there, new_value, new_gradient), (x, value, gradient))
+        return *kept, damp(damping, lower, ratio)
+
+    value, gradient = look(start)
+    state = (start, value, gradient, jnp.full_like(value, FIRST_DAMPING / 4))
+    return jax.lax.fori_loop(0, steps, step, state)[0]
+
+
+def direction(
+    B: Float[Array, "N P P"], gradient: Float[Array, "N P"], damping: Float[Array, "N"]
+) -> Float[Array, "N P"]:
+    """The damped Newton step of P unknowns, shortened where it is too long.
+
+    Args:
+      B: curvature, positive semi-definite.
+      gradient: of the objective.
+      damping: relative to the diagonal of the curvature.
+    """
     diagonal = jnp.diagonal(B, axis1=1, axis2=2)
     relative, absolute = _FLOOR
     added = damping[:, None] * (diagonal + relative * jnp.mean(diagonal, axis=1, keepdims=True)) + absolute
@@ -115,8 +158,14 @@ def _direction(
     return d * jnp.minimum(1.0, _LONGEST / jnp.maximum(jnp.max(jnp.abs(d), axis=1, keepdims=True), _TINY))
 
 
-def _damp(damping: Float[Array, "N"], lower: Bool[Array, "N"], ratio: Float[Array, "N"]) -> Float[Array, "N"]:
-    """Less where the objective fell by at least half of what the quadratic model promised, more where it hardly did."""
+def damp(damping: Float[Array, "N"], lower: Bool[Array, "N"], ratio: Float[Array, "N"]) -> Float[Array, "N"]:
+    """The next damping: less where the objective fell by at least half of what the model promised, more where it hardly did.
+
+    Args:
+      damping: of the step.
+      lower: whether the step lowered the objective, and was taken.
+      ratio: how much it fell, relative to what the quadratic model promised.
+    """
     factor = jnp.where(ratio > 0.5, 0.25, jnp.where(ratio < 0.2, 2.0, 1.0))
     return jnp.clip(damping * jnp.where(lower, factor, 5.0), *_BOUNDS)
 

@@ -1,12 +1,13 @@
 """What the benchmarks compute beside time: shares, sections, the withheld keypoints, the placed mean body."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as all_of_them
-from benchmarks import inference, photographs, training
+from benchmarks import fitting, inference, photographs, training
 from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people
 
@@ -160,3 +161,12 @@ def test_a_training_step_of_a_tiny_model_runs():
     _, metrics = run()
     assert seconds > 0
     assert np.isfinite(metrics["loss"]) and metrics["loss_vertices"] > 0
+
+
+@pytest.mark.slow
+def test_a_training_step_with_fits_in_the_loop_runs():
+    made = functools.partial(fitting.loop, number=2)
+    run, _ = training.prepare("keypoints", 64, 2, 1, base="spin:default", make_targets=made, hidden=8, width=8)
+    state, metrics = run()
+    assert metrics["fits_px2"] > 0 and metrics["annotated_smpl"] >= 0.5
+    assert state.memory.pose.shape == (2, 24, 3)

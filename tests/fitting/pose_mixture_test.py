@@ -26,6 +26,13 @@ def test_the_gradient_flows_through_the_likeliest_component():
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
 
 
+def test_the_curvature_is_the_second_derivative():
+    pose = jnp.asarray(POSES[0], jnp.float32)
+    expected = jax.hessian(lambda pose: pose_mixture.energy(reference.mixture(), pose))(pose)
+    found = pose_mixture.curvature(reference.mixture(), pose)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("weight", [0.0, 1e-30])
 def test_a_component_of_hardly_any_weight_never_wins(weight):
     arrays = reference.mixture_arrays()

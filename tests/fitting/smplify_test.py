@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import optimize
 from scipy.spatial.transform import Rotation
 
 from multibodies_jax.body import body_files, smpl
@@ -203,6 +204,44 @@ def test_other_keypoints_and_rules_are_refused():
         smplify.fit(body, few, reference.joint_model(), reference.mixture())
     with pytest.raises(ValueError, match=r"one of annotated, openpose_if_valid, visible, got 'hips'"):
         smplify.fit(body, every, reference.joint_model(), reference.mixture(), smplify.Settings(torso="hips"))
+    with pytest.raises(ValueError, match=r"one of adam, second_order, got 'newton'"):
+        smplify.fit(body, every, reference.joint_model(), reference.mixture(), smplify.Settings(solver="newton"))
+
+
+@pytest.mark.slow
+def test_the_curvature_is_that_of_the_objective_where_the_residuals_vanish():
+    """With exact keypoints the Gauss-Newton form is the Hessian, here without pose correctives."""
+    arrays = fitting_reference.body_arrays()
+    arrays["posedirs"] = 0 * arrays["posedirs"]
+    joint_model = smpl.contract(smpl.build(**arrays), reference.regressor())
+    (rotmats, betas, cam), _, confidence = case()
+    body = smplify.start_from(*(jnp.asarray(x[:1]) for x in (rotmats, betas, cam)))
+    exact = cameras.project_crop(smpl.joints(joint_model, jnp.asarray(rotmats[:1]), body.betas), jnp.asarray(cam[:1]))
+    keypoints = smplify.crop_keypoints(exact, jnp.asarray(confidence[:1]))
+
+    def value(x):
+        moved = smplify.Body(x[:72].reshape(1, 24, 3), x[None, 72:], body.translation)
+        return smplify.body_objective(moved, keypoints, joint_model, reference.mixture())[0]
+
+    x = jnp.concatenate([body.pose.ravel(), body.betas.ravel()])
+    expected = jax.jit(jax.hessian(value))(x)
+    found = smplify.body_curvature(body, keypoints, joint_model, reference.mixture())[0]
+    np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.slow
+def test_few_steps_of_second_order_are_near_the_optimum_of_scipy_in_float64():
+    found = run(settings=smplify.Settings(15, solver="second_order"))
+    pose, betas, _, points_px, confidence = numbers(1)
+    translation = np.asarray(found.body.translation[1], np.float64)
+
+    def value(x):
+        return reference.body_objective(x[:72], x[72:], translation, points_px, confidence)
+
+    begun = value(np.concatenate([pose, betas]))
+    ours = np.concatenate([np.ravel(found.body.pose[1]), found.body.betas[1]]).astype(np.float64)
+    further = optimize.minimize(value, ours, method="L-BFGS-B", options={"maxiter": 10, "maxfun": 1500})
+    assert further.fun > value(ours) - 0.01 * (begun - value(ours))
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -99,3 +100,35 @@ def test_a_body_that_is_not_a_number_stays_and_harms_no_other():
     others = np.array([0, 1, 3, 4, 5])
     np.testing.assert_array_equal(broken.rotmats[others], body.rotmats[others])
     np.testing.assert_array_equal(broken.rotmats[2], start.rotmats[2])
+
+
+def valleys(x):
+    """Rosenbrock's function of every row, its gradient, and its Gauss-Newton curvature."""
+
+    def residuals(x):
+        return jnp.stack([10 * (x[1] - x[0] ** 2), 1 - x[0]])
+
+    J = jax.vmap(jax.jacfwd(residuals))(x)
+    r = jax.vmap(residuals)(x)
+    value, gradient = jnp.sum(r**2, axis=1), 2 * jnp.einsum("nrp,nr->np", J, r)
+    return value, gradient, 2 * jnp.einsum("nrp,nrq->npq", J, J)
+
+
+@jax.jit
+def descend(start, steps):
+    return solver.least_squares(start, lambda x: valleys(x)[:2], lambda x: valleys(x)[2], steps)
+
+
+def test_least_squares_finds_the_bottom_of_curved_valleys_and_never_rises():
+    start = jnp.asarray([[-1.2, 1.0], [2.0, -1.0], [0.5, 0.5]])
+    values = [valleys(descend(start, steps))[0] for steps in (0, 1, 2, 4, 8, 60)]
+    np.testing.assert_array_equal(values[0], valleys(start)[0])
+    assert all((later <= earlier).all() for earlier, later in itertools.pairwise(values))
+    np.testing.assert_allclose(descend(start, 60), 1.0, atol=1e-3)
+
+
+def test_an_objective_that_is_not_finite_keeps_its_start_and_harms_no_other():
+    start = jnp.asarray([[jnp.nan, 1.0], [2.0, -1.0]])
+    found = descend(start, 10)
+    np.testing.assert_array_equal(found[0], start[0])
+    np.testing.assert_allclose(found[1], descend(start.at[0].set(0.0), 10)[1], rtol=1e-5)

@@ -14,6 +14,7 @@ from multibodies_jax.training import config_rules
 _RULES: dict[str, config_rules.Rule] = {
     "spin.fit": config_rules.FLAG,
     "spin.steps": config_rules.whole(1, 10_000),
+    "spin.solver": config_rules.Choice(smplify.SOLVERS),
     "spin.torso": config_rules.Choice(smplify.TORSOS),
     "spin.threshold": config_rules.Number(0, 1e9),
     "spin.mixture": config_rules.OrNone(config_rules.Path("the path of a file")),

@@ -106,7 +106,8 @@ class Loop:
     @property
     def settings(self) -> smplify.Settings:
         """Of the fits."""
-        return smplify.Settings(self.config.spin.steps, self.config.spin.torso)
+        own = self.config.spin
+        return smplify.Settings(own.steps, own.torso, own.solver)
 
     def template(self) -> Store:
         N = sum(self.sizes.values())
