@@ -226,11 +226,25 @@ def check_records(builder: tfds.core.DatasetBuilder) -> None:
     if not builder.info.splits:
         raise BuildError(f"{builder.data_path} holds no splits. {_advice(builder)}")
     for name, split in builder.info.splits.items():
-        for path, expected in zip(split.filepaths, split.shard_lengths, strict=True):
+        for path, expected in _shards(builder, name, split):
             reader = array_record_module.ArrayRecordReader(os.fspath(path))
             found = reader.num_records() if reader.ok() else 0  # Not ok: missing or cut short.
             if found != expected:
                 raise BuildError(f"{path} ({name}) is damaged: {found} of {expected} records. {_advice(builder)}")
+
+
+def _shards(builder: tfds.core.DatasetBuilder, name: str, split: Any) -> list[tuple[Any, int]]:
+    """Paths and numbers of records of a split; both come from a stored file, which may be damaged."""
+    info = pathlib.Path(builder.data_path) / "dataset_info.json"
+    try:
+        shards = list(zip(split.filepaths, split.shard_lengths, strict=True))
+    except ValueError as e:
+        raise BuildError(f"{info} is damaged: the files of {name} cannot be told ({e}). {_advice(builder)}") from e
+    if outside := [path for path, _ in shards if pathlib.Path(path).parent != info.parent]:
+        raise BuildError(
+            f"{info} is damaged: a file of {name}, {outside[0]}, is outside its folder. {_advice(builder)}"
+        )
+    return shards
 
 
 def _advice(builder: tfds.core.DatasetBuilder) -> str:

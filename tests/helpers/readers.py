@@ -13,16 +13,20 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+import pytest
 import scipy.io
 from PIL import Image
 
+import tfds_builders
 from configs import default
 from multibodies_jax import io
+from multibodies_jax.baselines.graphcmr import hierarchy
 from multibodies_jax.body import pickles, smpl_files
-from multibodies_jax.convert import torch_reader, torch_writer
-from multibodies_jax.data import images, pose_readers, spin_lists
+from multibodies_jax.convert import mesh_downsampling, torch_reader, torch_writer
+from multibodies_jax.data import fit_files, images, pose_readers, spin_lists
 from multibodies_jax.detection import graph_files
 from multibodies_jax.export import camera
+from multibodies_jax.fitting import pose_mixture
 from multibodies_jax.prediction import people, prediction_file, predictor
 from multibodies_jax.reporting import runs
 from multibodies_jax.tracking import frames
@@ -31,14 +35,19 @@ from tests.helpers import (
     h36m_fixture,
     list_files,
     made_videos,
+    peer_files,
+    pose2sim_fixture,
     random_body,
     report_fixture,
+    small_sets,
+    sphere_body,
     threedpw_fixture,
     tiny_graph,
     training_archives,
 )
+from tfds_builders import building, workers
 from tfds_builders.h36m import masks, metadata
-from tfds_builders.sources import cdf, coco, mat, mpii, pictures, spin, threedpw, video
+from tfds_builders.sources import cdf, coco, mat, mpii, pictures, pose2sim, spin, threedpw, video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,6 +217,44 @@ def _log(path: pathlib.Path) -> None:
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": null}\n', encoding="utf-8")
 
 
+def _fits(path: pathlib.Path) -> None:
+    np.savez(path, pose=np.zeros((4, 72)), shape=np.zeros((4, 10)), valid_fit=np.array([1, 0, 1, 1]))
+
+
+def _mixture(path: pathlib.Path) -> None:
+    covars = np.tile(np.eye(pose_mixture.POSE_SIZE), (2, 1, 1))
+    arrays = {"means": np.zeros((2, pose_mixture.POSE_SIZE)), "covars": covars, "weights": np.array([0.3, 0.7])}
+    path.write_bytes(pickle.dumps(arrays, protocol=2))
+
+
+def _levels(path: pathlib.Path) -> None:
+    body = sphere_body.body()
+    peer_files.mesh_downsampling(path, hierarchy.of_body(body), np.asarray(body.faces))
+
+
+def _set(pattern: str) -> dict[str, Any]:
+    """Builds a small set beside a path, which gets a file of it; and puts the path's content there and reads the set."""
+    options: dict[str, Any] = small_sets.OPTIONS | {"num_people": 20}
+
+    def place(path: pathlib.Path) -> pathlib.Path:
+        marker = path.with_name("place")
+        return pathlib.Path(marker.read_text(encoding="utf-8"))
+
+    def make(path: pathlib.Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workers, "pool", small_sets.in_process)
+            builder = tfds_builders.build("synthetic_poses", path.parent / "sets", **options)
+        file = next(pathlib.Path(builder.data_path).glob(pattern))
+        path.with_name("place").write_text(str(file), encoding="utf-8")
+        path.write_bytes(file.read_bytes())
+
+    def read(path: pathlib.Path) -> Any:
+        place(path).write_bytes(path.read_bytes())
+        return list(tfds_builders.source("synthetic_poses", "test", path.parent / "sets", **options))
+
+    return {"make": make, "read": read, "errors": (building.BuildError,), "alone": False}
+
+
 _EVALUATED: dict[str, Any] = {"make": _evaluated, "read": lambda path: runs.load(path.parent), "alone": False}
 
 READERS = (
@@ -229,6 +276,9 @@ READERS = (
         lambda path: np.save(path, np.zeros((3, 82))),
         lambda path: spin.read_fits(path, 3),
     ),
+    Reader("fits of a training", "mpii_fits.npz", "npz", _fits, lambda path: fit_files.read(path, 4)),
+    Reader("mixture of poses", "gmm_08.pkl", "other", _mixture, pose_mixture.load),
+    Reader("levels of a mesh", "levels.npz", "npz", _levels, mesh_downsampling.read),
     Reader(
         "prediction",
         "photo_0.npz",
@@ -305,5 +355,15 @@ READERS = (
         lambda path: made_videos.write(path, made_videos.counted(6)),
         lambda path: (video.stated_frames(path), len(list(video.frames(path, range(6))))),
     ),
+    Reader(
+        "calibration of Pose2Sim",
+        "calibration.txt",
+        "other",
+        lambda path: path.write_bytes(pose2sim_fixture.calibration()),
+        lambda path: pose2sim.read_cameras(path.read_bytes()),
+    ),
+    Reader("examples of a set", "examples", "other", checked=True, **_set("*test*")),
+    Reader("dataset_info.json of a set", "dataset_info.json", "json", **_set("dataset_info.json")),
+    Reader("metadata.json of a set", "metadata.json", "json", **_set("metadata.json")),
     Reader("image of a data set", "c.jpg", "other", _image("JPEG"), lambda path: pictures.Reader()(path)),
 )

@@ -255,6 +255,21 @@ def test_what_is_stored_about_a_set_is_not_trusted(small_set, name, damage):
         (folder / name).write_bytes(good)
 
 
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [(b"{OTHER}-{SPLIT}", "the files of train cannot be told"), (b"../{SPLIT}", "is outside its folder")],
+)
+def test_names_of_files_that_a_set_cannot_have_are_refused(small_set, template, words):
+    data_dir, folder = small_set
+    good = (folder / "dataset_info.json").read_bytes()
+    (folder / "dataset_info.json").write_bytes(good.replace(b"{DATASET}-{SPLIT}", template))
+    try:
+        with pytest.raises(building.BuildError, match=rf"dataset_info.json is damaged: .*{words}.*Delete {folder}"):
+            build_here(data_dir)
+    finally:
+        (folder / "dataset_info.json").write_bytes(good)
+
+
 def test_a_damaged_example_is_told_with_its_set(small_set):
     data_dir, folder = small_set
     shard = next(folder.glob("*test*"))

@@ -9,7 +9,7 @@ import pytest
 import tfds_builders
 from multibodies_jax import detection, io
 from multibodies_jax.geometry import joints
-from tests.helpers import made_videos, training_checks
+from tests.helpers import made_videos, pose2sim_fixture, training_checks
 from tfds_builders import building
 from tfds_builders.pose2sim_demo import pose2sim_demo_dataset_builder
 from tfds_builders.sources import pose2sim, video
@@ -18,26 +18,7 @@ no_workers = pytest.fixture(autouse=True)(training_checks.no_workers)
 
 FRAMES, SIZE = 3, (240, 320)
 PLACES = joints.index_map(joints.COCO17, joints.J24)
-_CAMERA = """<camera serial="cam0{number}"><transform {rotation} x="{x}" y="{y}" z="0"/>
-<intrinsic focallength="9" focalLengthU="12800" focalLengthV="12800" centerPointU="7680" centerPointV="10240"
- radialDistortion1="-0.05" radialDistortion2="0.1" tangentalDistortion1="0.001" tangentalDistortion2="0"/></camera>"""
-
-
-def _calibration(numbers=(1, 2, 3, 4)):
-    """Cameras 3 m from the origin, a quarter turn apart, which look at it; z is up."""
-    cameras = []
-    for number in numbers:
-        angle = np.pi / 2 * number
-        to_origin = -np.array([np.cos(angle), np.sin(angle), 0])
-        # In the file y is up and the camera looks along -z.
-        R = np.stack([np.cross([0, 0, 1], -to_origin), [0, 0, 1], -to_origin])
-        rotation = " ".join(f'r{i + 1}{j + 1}="{R[i, j]}"' for i in range(3) for j in range(3))
-        x, y = -3000 * to_origin[:2]
-        cameras.append(_CAMERA.format(number=number, rotation=rotation, x=x, y=y))
-    return f"<calibration><cameras>{''.join(cameras)}</cameras></calibration>".encode()
-
-
-CAMERAS = pose2sim.read_cameras(_calibration())
+CAMERAS = pose2sim.read_cameras(pose2sim_fixture.calibration())
 POINTS = np.random.default_rng(0).uniform(-0.5, 0.5, (FRAMES, 17, 3)) * [1, 1, 1.6]
 
 
@@ -51,7 +32,7 @@ def wheel(tmp_path, monkeypatch):
     (tmp_path / "archive").mkdir()
     path = tmp_path / "archive" / pose2sim.WHEEL
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("Pose2Sim/Demo_SinglePerson/calibration/Calib.qca.txt", _calibration())
+        archive.writestr("Pose2Sim/Demo_SinglePerson/calibration/Calib.qca.txt", pose2sim_fixture.calibration())
         for name in pose2sim.CAMERAS:
             clip = made_videos.write(tmp_path / "clip.mp4", made_videos.counted(FRAMES, SIZE))
             archive.write(clip, f"Pose2Sim/Demo_SinglePerson/videos/{name}.mp4")
@@ -173,7 +154,7 @@ def _without(path, gone):
             if not name.endswith(gone):
                 archive.writestr(name, value)
             elif gone.endswith(".txt"):
-                archive.writestr(name, _calibration((1, 2, 3)))
+                archive.writestr(name, pose2sim_fixture.calibration((1, 2, 3)))
             else:
                 archive.writestr(f"{name}.old", value)
     return io.sha256_of_file(path)
@@ -210,6 +191,12 @@ def test_the_calibration_gives_pixels_and_a_camera_that_looks_forward():
     for text in (b"no xml", b"<a><camera/></a>"):
         with pytest.raises(ValueError, match="the calibration is none of Qualisys"):
             pose2sim.read_cameras(text)
+    with pytest.raises(ValueError, match=r"has numbers of cam03 that are not finite"):
+        pose2sim.read_cameras(
+            pose2sim_fixture.calibration().replace(
+                b'serial="cam03"><transform r11="', b'serial="cam03"><transform r11="nan" r1="'
+            )
+        )
 
 
 def test_options_that_make_no_sense_are_refused():

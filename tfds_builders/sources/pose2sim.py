@@ -140,6 +140,9 @@ def read_cameras(calibration: bytes) -> list[Camera]:
         raise ValueError(f"the calibration is none of Qualisys ({error})") from error
     if missing := [name for name in CAMERAS if name not in found]:
         raise ValueError(f"the calibration lacks {', '.join(missing)}")
+    arrays = {name: (found[name].K, found[name].distortion, found[name].R, found[name].t) for name in CAMERAS}
+    if bad := [name for name, some in arrays.items() if not all(np.isfinite(array).all() for array in some)]:
+        raise ValueError(f"the calibration has numbers of {', '.join(bad)} that are not finite")
     return [found[name] for name in CAMERAS]
 
 
