@@ -159,6 +159,9 @@ def add_evaluation_of_others(c: Any) -> Any:
     c.eval.packed = placeholder(str)
     # Sets on whose validation splits everything is chosen for each of `eval.sets`; None: on their own.
     c.eval.chosen_on = placeholder(tuple)
+    # Crops of sets that hide limbs: visible, around what is left (the paper's) | full: around the whole person, so that the
+    # same person has the same crop with and without hidden limbs.
+    c.eval.box = "visible"
     # The camera of refined bodies: network (a very long lens) | image: that of the image where it is known, as `predict`.
     c.fitting.lens = "network"
     return c.lock()

@@ -51,6 +51,7 @@ def test_a_field_that_only_some_configs_have_holds_in_all():
         "optim.l2": 0.0,
         "eval.published": None,
         "eval.packed": None,
+        "eval.box": "visible",
         "eval.chosen_on": None,
         "fitting.lens": "network",
     }

@@ -88,12 +88,14 @@ def count(config: Any, name: str, split: str) -> int:
 
 
 def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
-    """One row of an evaluation batch.
+    """One row of an evaluation batch, in the crop that `config.eval.box` names.
 
     Raises:
       ValueError: the example lacks the truth that the protocol scores against, or belongs to another protocol.
     """
     with_image = config.model.trunk != "keypoints"
+    if default.optional(config, "eval.box") == "full":
+        record = {**record, "box_center": record["box_center_full"], "box_scale": record["box_scale_full"]}
     row = augment.evaluation_example(
         record,
         config.model.crop_size,

@@ -17,6 +17,7 @@ RULES: dict[str, config_rules.Rule] = {
     "eval.curve": config_rules.OrNone(config_rules.whole(1, 10_000)),
     "eval.vertex_stride": config_rules.whole(1, 6890),
     "eval.hmr": config_rules.OrNone(config_rules.Path("a work directory")),
+    "eval.box": config_rules.Choice(("visible", "full")),
     "eval.packed": config_rules.OrNone(config_rules.Path("embedded, or the path of a file of packed weights")),
     "eval.chosen_on": config_rules.OrNone(config_rules.Several(config_rules.Text("a set's name"))),
 }

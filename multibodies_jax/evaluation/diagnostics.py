@@ -14,7 +14,7 @@ from multibodies_jax.hypotheses import hypotheses, weights
 def diagnose(
     hyps: hypotheses.Hypotheses, batch: Batch, truth: set_errors.Truth, temperature: Array
 ) -> dict[str, Array]:
-    """Per example: spread of visible and hidden joints, 2D error, use of hypotheses, effective number, true shape.
+    """Per example: spread and 2D error of visible and hidden joints, use of hypotheses, effective number, true shape.
 
     NaN is what an example lacks: no hidden or no visible joint, or no true shape. The bodies and the truth have to be
     finite (`outputs.Outputs` refuses others): of others the numbers are NaN too, and the best hypothesis is -1.
@@ -28,6 +28,7 @@ def diagnose(
         "spread_mm": spread,
         "seen": seen,
         "reprojection_px": reprojection(hyps, batch),
+        "reprojection_hidden_px": _reprojection(hyps, batch, jnp.where(seen, 0.0, target.kp2d_valid)),
         "best_hypothesis": metrics.nearest(_joint_distance(hyps, truth)),
         "effective_printed": weights.effective_number(hyps.log_prior, 1.0),
         "effective_tuned": weights.effective_number(hyps.log_prior, temperature),
@@ -67,8 +68,12 @@ def _joint_distance(hyps: hypotheses.Hypotheses, truth: set_errors.Truth) -> Flo
 @jax.jit
 def reprojection(hyps: hypotheses.Hypotheses, batch: Batch) -> Float[Array, "B"]:
     """Mean 2D error of all hypotheses on visible keypoints, in pixels of a 224-pixel crop."""
+    return _reprojection(hyps, batch, batch.inputs.kp2d_input)
+
+
+def _reprojection(hyps: hypotheses.Hypotheses, batch: Batch, where: Float[Array, "B 24"]) -> Float[Array, "B"]:
     projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
-    return jnp.mean(reprojection_px(projected, batch.target.kp2d, batch.inputs.kp2d_input), axis=1)
+    return jnp.mean(reprojection_px(projected, batch.target.kp2d, where), axis=1)
 
 
 def _mean_where(values: Float[Array, "B 24"], where: Array) -> Float[Array, "B"]:

@@ -78,6 +78,11 @@ class Evaluation:
         return self.networks.main.num_hypotheses > 1
 
 
+def refined_of(label: str) -> str:
+    """The row of another one after its bodies were fitted to the visible keypoints."""
+    return f"{label}, refined"
+
+
 def shuffled_of(label: str) -> str:
     """The row of a main row with the evidence of another example."""
     return f"{label}, evidence shuffled"
@@ -221,7 +226,7 @@ def refined_under(name: str, kind: str) -> Maker:
 
 
 def _refined(evaluation: Evaluation, key: str, kind: str, words: str = "", expects: bool = False) -> Method:
-    name, config = f"{evaluation.settings.label}, refined{words}", evaluation.config.fitting
+    name, config = refined_of(evaluation.settings.label) + words, evaluation.config.fitting
     fit = fitted.refined(lambda out, _: out.hyps, evaluation.config)
     return fitted.Fitted(key, name, evaluation.settings.ns, fit, config, kind=kind, shared="refined", expects=expects)
 
@@ -231,7 +236,7 @@ def hmr_refined(evaluation: Evaluation) -> Method | None:
     if evaluation.networks.hmr is None:
         return None
     fit = fitted.refined(lambda out, _: out.hmr, evaluation.config)
-    return fitted.Fitted("hmr_refined", f"{HMR}, refined", (1,), fit, evaluation.config.fitting)
+    return fitted.Fitted("hmr_refined", refined_of(HMR), (1,), fit, evaluation.config.fitting)
 
 
 def smplify(evaluation: Evaluation) -> Method:

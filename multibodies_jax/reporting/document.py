@@ -48,6 +48,7 @@ def _of_set(cast: runs.Cast, name: str, what: str, with_table2: bool) -> dict[st
     tested = tables.tests(cast, name)
     if what != "table2":
         part |= {"table1": tables.cells(tables.table1(cast, name), name), "tests": tested}
+        part |= {"refined": tables.cells(tables.refined(cast, name), name), "leading": tables.leading(cast, name)}
     if with_table2:
         rows = tables.table2(cast)
         part["table2"] = tables.cells([method for _, _, method in rows], name)

@@ -1,4 +1,4 @@
-"""Figures of a report: error for every n, training, reliability, error against shape, hypotheses for the same images."""
+"""Figures of a report: error against n, spread and 2D error, training, reliability, error against shape, hypotheses."""
 
 import pathlib
 import sys
@@ -11,12 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multibodies_jax import untrusted
+from multibodies_jax.baselines import controls
 from multibodies_jax.body import body_files, smpl
+from multibodies_jax.evaluation import methods
 from multibodies_jax.reporting import extras, runs, statistics, tables, text
 from multibodies_jax.training import logs
 from multibodies_jax.vis import figures
 
 _SHAPE_BINS, _SHAPE_NS = 5, (1, 5, 25)
+_SPREAD_BINS = 5
+_SPREAD = ("spread_visible_mm", "spread_hidden_mm")
+_ERROR_2D = ("reprojection_px", "reprojection_hidden_px")
 _TICKS = (1, 2, 5, 10, 25, 50, 100)
 _IMAGES = 3  # Of the figure of hypotheses.
 _LEAST = 20  # Predictions in a bin of the reliability diagram: fewer say nothing.
@@ -31,9 +36,96 @@ def draw(cast: runs.Cast, doc: Mapping[str, Any], folder: pathlib.Path) -> list[
         jobs[f"every_n_{suffix}.png"] = lambda path, name=name: every_n(cast, doc, name, path)
         jobs[f"reliability_{suffix}.png"] = lambda path, name=name: reliability(cast, name, path)
         jobs[f"shape_{suffix}.png"] = lambda path, name=name: error_by_shape(cast, name, path)
+    jobs["error_against_n.png"] = lambda path: error_against_n(cast, path)
+    jobs["spread.png"] = lambda path: spread(cast, path)
     jobs["training.png"] = lambda path: training(cast, path)
     jobs["hypotheses.png"] = lambda path: hypotheses(cast, path)
     return [name for name, job in jobs.items() if job(folder / name)]
+
+
+def error_against_n(cast: runs.Cast, path: pathlib.Path) -> bool:
+    """MPJPE of the best of n with bands: ours, the baselines and HMR with noise, as predicted and refined; a line a set."""
+    figure = Figure(figsize=(9.8, 3.7 * len(cast.sets)), dpi=150, layout="constrained")
+    axes = figure.subplots(len(cast.sets), 2, squeeze=False, sharey="row")
+    drawn = []
+    for (left, right), dataset in zip(axes, cast.sets, strict=True):
+        sets = [row for row in tables.table1(cast, dataset) if row.method in (row.group.main, controls.NOISE)]
+        fitted = {methods.refined_of(row.label) for row in sets}
+        both = (left, sets), (right, [row for row in tables.refined(cast, dataset) if row.label in fitted])
+        colors = dict(zip((row.label for row in sets if row.group.num_hypotheses > 1), figures.LINES, strict=False))
+        for axis, rows in both:
+            for label, color in colors.items():
+                cells = tables.cells([row for row in rows if row.label in (label, methods.refined_of(label))], dataset)
+                _band(axis, [cell for cell in cells if cell["metric"] == "mpjpe"], color)
+                if axis.has_data():
+                    drawn.append(axis)
+            axis.set(xlabel="n, number of bodies", ylabel="MPJPE of the best of n, mm")
+        left.set_title(f"{dataset}: as predicted", fontsize=10)
+        right.set_title(f"{dataset}: refined", fontsize=10)
+        right.yaxis.set_tick_params(labelleft=True)
+    return _finish(figure, list(axes.flat), path) if drawn else False
+
+
+def spread(cast: runs.Cast, path: pathlib.Path) -> bool:
+    """Visible against hidden joints of the M hypotheses, spread and 2D error, and the error against the spread.
+
+    The images with hidden joints, by the spread of these in bins of as many each: the error of n = 1 and of the best of
+    the largest n. Spread that means something grows with the error of one body, and the best of n stays below it.
+    """
+    dataset = next((name for name in reversed(cast.sets) if tables.is_ambiguous(name)), cast.sets[-1])
+    groups = [group for group in _main_groups(cast) if group.num_hypotheses > 1]
+    groups = [group for group in groups if f"{dataset}|diagnostic|{_SPREAD[1]}" in group.names]
+    if not groups:
+        return False
+    figure, axes = _panels(3)
+    found = {(row["method"], row["name"]): row for row in extras.diagnostics(cast, dataset)}
+    for axis, names, unit in zip(axes, (_SPREAD, _ERROR_2D), ("spread, mm", "2D error, px of 224"), strict=False):
+        for i, (name, color) in enumerate(zip(names, figures.LINES, strict=False)):
+            rows = [found.get((group.label, name)) for group in groups]
+            x = [k + 0.36 * (i - 0.5) for k, row in enumerate(rows) if row]
+            rows = [row for row in rows if row]
+            if not rows:
+                continue
+            word = ("visible", "hidden")[i]
+            axis.bar(x, [row["mean"] for row in rows], 0.34, color=color, alpha=0.35, label=f"{word} joints")
+            _bars(axis, x, rows, color, "", linestyle="none", markersize=0)
+        axis.set_xticks(range(len(groups)), [group.label for group in groups])
+        axis.set(ylabel=f"{unit}, mean of the M hypotheses", ylim=(0, None))
+    axes[0].set_title(dataset, fontsize=10)
+    for group, color in zip(groups, figures.LINES, strict=False):
+        _error_by_spread(axes[2], group, dataset, color)
+    axes[2].set(xlabel="spread of the hidden joints, mm", ylabel="MPJPE, mm")
+    return _finish(figure, axes, path)
+
+
+def _error_by_spread(axis: Axes, group: runs.Group, dataset: str, color: str) -> None:
+    """Lines of the error of n = 1 and of the best of the largest n, mean over bins of images of equal spread."""
+    keys = {n: key for (n, metric), key in tables.keys_of(group, dataset, group.main).items() if metric == "mpjpe"}
+    wide = group.stack(f"{dataset}|diagnostic|{_SPREAD[1]}").mean(axis=0)
+    known = np.flatnonzero(np.isfinite(wide))
+    if len(known) < 2 * _SPREAD_BINS or not keys:
+        return
+    bins = np.array_split(known[np.argsort(wide[known], kind="stable")], _SPREAD_BINS)
+    x = [float(wide[index].mean()) for index in bins]
+    for n, style in ((min(keys), "-"), (max(keys), "--")):
+        errors = group.stack(keys[n]).mean(axis=0)
+        ends = [statistics.bootstrap(errors[index][:, None]) for index in bins]
+        rows = [
+            {"n": at, "mean": float(errors[index].mean()), "low": float(low[0]), "high": float(high[0])}
+            for at, index, (low, high) in zip(x, bins, ends, strict=True)
+        ]
+        _band(axis, [row | {"method": f"{group.label}, n = {n}"} for row in rows], color, linestyle=style)
+
+
+def _band(axis: Axes, rows: Sequence[Mapping[str, Any]], color: str, linestyle: str = "-") -> None:
+    """A line of means over `n` with the band of their intervals."""
+    if not rows:
+        return
+    n, mean, low, high = (np.array([row[name] for row in rows], float) for name in ("n", "mean", "low", "high"))
+    axis.plot(
+        n, mean, color=color, marker="o", markersize=3, linewidth=1.3, linestyle=linestyle, label=rows[0]["method"]
+    )
+    axis.fill_between(n, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def every_n(cast: runs.Cast, doc: Mapping[str, Any], dataset: str, path: pathlib.Path) -> bool:
@@ -249,6 +341,6 @@ def _finish(figure: Figure, axes: Sequence[Axes], path: pathlib.Path) -> bool:
     for axis in axes:
         figures.open_frame(axis)
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=6, frameon=False)
+            axis.legend(fontsize=6, frameon=False, handlelength=3)
     figure.savefig(path, format="png", facecolor="white")
     return True

@@ -356,6 +356,7 @@ def _conditions(run: Run) -> dict[str, Any]:
         "with a body (--config.body.dir) of fingerprint": result["body_fingerprint"],
         "with the quantizer (--config.quantizer)": result["config"].get("quantizer"),
         "with --config.eval.vertex_stride": dig(result["config"], "eval", "vertex_stride"),
+        "in crops (--config.eval.box) around the body that is": dig(result["config"], "eval", "box") or "visible",
     }
 
 

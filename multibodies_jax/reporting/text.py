@@ -22,6 +22,7 @@ _NAMES = {
     "spread_visible_mm": "spread of the M hypotheses, visible joints, mm",
     "spread_hidden_mm": "spread of the M hypotheses, hidden joints, mm",
     "reprojection_px": "2D error of all hypotheses on visible joints, px of 224",
+    "reprojection_hidden_px": "2D error of all hypotheses on hidden joints, px of 224",
     "hmr_reprojection_px": "2D error of HMR on visible joints, px of 224",
     "effective_printed": "effective number of hypotheses, prior at temperature 1",
     "effective_tuned": "effective number of hypotheses, tuned temperature",
@@ -89,7 +90,7 @@ def long_csv(doc: Mapping[str, Any]) -> str:
     writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for part in doc["sets"].values():
-        for name in ("table1", "table2", "variants"):
+        for name in ("table1", "refined", "table2", "variants"):
             writer.writerows(part.get(name, []))
         for row in part.get("single", []):
             writer.writerow(row | {"method": f"{row['method']}: {row['taken']} hypothesis"})
@@ -108,8 +109,12 @@ def _table1(part: Mapping[str, Any]) -> list[str]:
     if "table1" not in part:
         return []
     lines = _pivots(part["table1"], published.TABLE1.get(part["published"], {}))
+    if part["refined"]:
+        lines += ["", "### After every body was fitted to the visible keypoints", *_pivots(part["refined"], {})]
+    if part["leading"]:
+        lines += ["", "### Is one row below all others at every n?", "", *_leading(part["leading"])]
     if part["tests"]:
-        lines += ["", f"### {part['tests'][0]['method']} against every other method", ""]
+        lines += ["", f"### {part['tests'][0]['method'].capitalize()} against every other method, also refined", ""]
         lines += [
             "Paired difference over the same images and seeds [95 % interval], p of Wilcoxon's signed-rank test (not "
             "corrected for their number), seeds with the sign of the mean; a verdict where the interval excludes 0.",
@@ -117,6 +122,27 @@ def _table1(part: Mapping[str, Any]) -> list[str]:
         ]
         lines += _difference_table(part["tests"], lambda row: f"{row['method']} against {row['against']}")
     return lines
+
+
+def _leading(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line a row and metric."""
+    lines = [
+        "Of all comparisons with another row at one n: in how many the interval lies below 0 and above 0, and the least "
+        "favourable difference. A row leads where it is below in all.",
+        "",
+    ]
+    body = [
+        [
+            row["method"],
+            metric_label(row["metric"]),
+            f"{row['below']} of {row['others']}",
+            str(row["above"]),
+            f"{row['against']}, n = {row['n']}: {_signed(row)}",
+        ]
+        for row in rows
+    ]
+    header = ["method", "measure", "below", "above", "least favourable"]
+    return lines + markdown_tables.table(header, body)
 
 
 def _table2(part: Mapping[str, Any]) -> list[str]:

@@ -50,6 +50,17 @@ def test_reprojection_is_in_pixels_of_the_crop_on_visible_keypoints(out):
         assert found[b] == pytest.approx(112 * distance.mean(), rel=1e-4)
 
 
+def test_hidden_joints_have_a_2d_error_of_their_own_where_they_are_annotated(out):
+    known = jnp.ones((fixture.B, 24)).at[:, 20].set(0)
+    batch = out.batch.replace(target=out.batch.target.replace(kp2d_valid=known))
+    found = diagnostics.diagnose(out.hyps, batch, out.truth, jnp.float32(0.5))["reprojection_hidden_px"]
+    projected = np.asarray(cameras.project_crop(out.hyps.joints24 + out.hyps.midhip[..., None, :], out.hyps.cam))
+    for b in range(fixture.B):
+        hidden = (np.asarray(out.batch.inputs.kp2d_input[b]) == 0) & (np.arange(24) != 20)
+        distance = np.linalg.norm(projected[b] - np.asarray(out.batch.target.kp2d[b]), axis=-1)[:, hidden]
+        assert found[b] == pytest.approx(112 * distance.mean(), rel=1e-4)
+
+
 def test_spread_is_the_weighted_mean_distance():
     rng = np.random.default_rng(8)
     points, weights = rng.normal(size=(3, 7, 24, 3)), rng.dirichlet(np.ones(7), size=3)

@@ -43,11 +43,17 @@ def methods_of(model: str, m: int, level: float) -> dict[tuple[str, int], float]
     rows = {(label, n): value for n, value in falling.items()} | {(f"all M = {m}", m): level - 9}
     if model == "multibodies":
         others = {"ours, uniform weights": 1.5, "ours, centroids": 0.5, "random n of the M": 4, "image-independent": 60}
-        others |= {"HMR + tuned noise": 5}
+        others |= {"HMR + tuned noise": 5, "HMR + tuned noise, refined": 1}
+        others |= {"ours, refined": -3.0, "ours, refined, learned scores": -2.5}
         rows |= {(name, n): value + more for name, more in others.items() for n, value in falling.items()}
-        rows |= {("HMR (M = 1)", 1): level + 3, ("ours, evidence shuffled", 1): level + 90}
+        rows |= {
+            ("HMR (M = 1)", 1): level + 3,
+            ("HMR (M = 1), refined", 1): level + 1,
+            ("ours, evidence shuffled", 1): level + 90,
+        }
     else:
         rows |= {(f"{label}, quantized", n): value + 1 for n, value in falling.items()}
+        rows |= {(f"{label}, refined", n): value - 2 for n, value in falling.items()}
     return rows
 
 

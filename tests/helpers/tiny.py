@@ -33,7 +33,7 @@ def config(**overrides) -> Any:
         c = default.add_authors_fields(c)
     if not {"fitting__prior", "fitting__anchor"}.isdisjoint(overrides):
         c = default.add_fitting_factors(c)
-    if not {"eval__packed", "eval__chosen_on", "fitting__lens"}.isdisjoint(overrides):
+    if not {"eval__packed", "eval__chosen_on", "eval__box", "fitting__lens"}.isdisjoint(overrides):
         c = default.add_evaluation_of_others(c)
     c.unlock()
     if "data__cached_passes" in overrides:

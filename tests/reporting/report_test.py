@@ -91,6 +91,36 @@ def test_table_1_has_methods_controls_and_the_means_of_both_seeds(cast):
     assert ours["low"] < ours["mean"] < ours["high"]
 
 
+def test_refined_rows_are_a_table_of_their_own_with_the_controls_on_the_same_terms(cast):
+    assert [row.label for row in tables.refined(cast, HARD)] == [
+        "HMR (M = 1), refined",
+        "SMPL-MDN, refined",
+        "ours, refined",
+        "ours, refined, learned scores",
+        "HMR + tuned noise, refined",
+    ]
+    tested = tables.tests(cast, HARD)
+    at = {(r["against"], r["n"]): r for r in tested if (r["method"], r["metric"]) == ("ours, refined", "mpjpe")}
+    difference = np.mean([report_fixture.errors(3.0, s) - report_fixture.errors(10.0, s) for s in (0, 1)])
+    assert at["SMPL-MDN, refined", 10]["mean"] == pytest.approx(difference, rel=1e-5)
+    assert at["ours", 5]["verdict"] == at["SMPL-MDN, refined", 10]["verdict"] == "better"
+    claims = {(r["claim"], r["n"], r["metric"]): r["outcome"] for r in tables.order(cast, HARD, tested, [])}
+    assert claims["ours, refined below SMPL-MDN, refined", 25, "mpjpe"] == "holds"
+    assert claims["ours, refined not worse than HMR (M = 1), refined", 1, "mpjpe"] == "holds"
+    assert claims["ours, refined below ours as predicted", 25, "pa_mpjpe"] == "holds"
+
+
+def test_the_row_that_leads_is_below_every_row_of_other_methods_at_every_n(cast):
+    found = [row for row in tables.leading(cast, HARD) if row["metric"] == "mpjpe"]
+    first, second = found[:2]
+    assert first["method"] == "ours, refined" and second["method"] == "ours, refined, learned scores"
+    # At n = 1 HMR and HMR refined; at every n noise, image-independent and random n, noise refined, and MDN three times.
+    assert (first["others"], first["below"], first["above"]) == (2 + 4 * 7, 30, 0)
+    assert first["against"].endswith(", refined") and -6 < first["mean"] < first["high"] < 0
+    last = found[-1]
+    assert last["method"] == "image-independent" and last["above"] == last["others"] and last["below"] == 0
+
+
 def test_tests_are_paired_and_the_order_follows(cast):
     tested = tables.tests(cast, HARD)
     at = {(r["against"], r["n"], r["metric"]): r for r in tested if r["method"] == "ours"}
@@ -264,6 +294,7 @@ def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, 
     assert {name: float(line[name]) for name in ("mean", "low", "high", "seed_max")} == {
         name: row[name] for name in ("mean", "low", "high", "seed_max")
     }
+    assert "Is one row below all others at every n?" in page and "HMR (M = 1), refined" in page
     assert f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}] ({row['seed_min']:.1f} to" in page
     bins = doc["sets"][CLEAN]["calibration"][0]["bins"]
     assert bins[0] == {"probability": pytest.approx(0.25), "frequency": pytest.approx(0.2), "count": 60}
@@ -272,7 +303,15 @@ def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, 
         for kind in ("every_n", "reliability", "shape")
         for name in ("clean", "ambiguous")
     }
-    expected = {"all.md", "all.csv", "all.json", "mine.txt", "training.png"} | figures
+    expected = {
+        "all.md",
+        "all.csv",
+        "all.json",
+        "mine.txt",
+        "training.png",
+        "error_against_n.png",
+        "spread.png",
+    } | figures
     assert {path.name for path in out.iterdir()} == expected
 
 
