@@ -20,7 +20,7 @@ import numpy as np
 from multibodies_jax.batch import Inputs
 from multibodies_jax.body import body_files, smpl
 from multibodies_jax.hypotheses import hypotheses, quantize
-from multibodies_jax.models import build, flow
+from multibodies_jax.models import build, flow, folded_flow
 from multibodies_jax.training import inference, prior
 
 NS = (10, 25)
@@ -52,7 +52,8 @@ def prepare(batch: int, *, flow_width: int = 512, **fields: Any) -> Stages:
 
     density_net = flow.Flow(width=flow_width)
     start = jax.jit(lambda key: density_net.init(key, jnp.zeros((2, 72)), method="log_prob"))(jax.random.key(1))
-    density = prior.Prior(start, density_net, 0.0)
+    folded, folded_variables = folded_flow.fold(start)
+    density = prior.Prior(jax.tree.map(jnp.asarray, folded_variables), folded, 0.0)
     score = jax.jit(inference.score)
     scored = score(bodies, density)
     stages: Stages = {

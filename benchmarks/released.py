@@ -81,13 +81,14 @@ def prepare_ours(
     from multibodies_jax.batch import Inputs
     from multibodies_jax.body import body_files, smpl
     from multibodies_jax.hypotheses import hypotheses, quantize
-    from multibodies_jax.models import flow
+    from multibodies_jax.models import folded_flow
     from multibodies_jax.training import inference, prior
 
     files = body_files.load()
     joint_model = smpl.contract(files.smpl, files.j24_regressor)
     (model, variables), density_variables = _folded(num_hypotheses, precision)
-    density = prior.Prior(jax.tree.map(jnp.asarray, density_variables), flow.Flow(), None)
+    density_net, density_variables = folded_flow.fold(density_variables)
+    density = prior.Prior(jax.tree.map(jnp.asarray, density_variables), density_net, None)
     params, size = jax.tree.map(jnp.asarray, variables["params"]), len(image)
     inputs = Inputs(jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32), jnp.asarray(image))
     keys = jax.random.split(jax.random.key(0), len(image))

@@ -135,7 +135,7 @@ def _open(config: Any, workdir: pathlib.Path, file: packed.Packed | None) -> met
         )
     networks = outputs.Networks(
         main=main,
-        density=prior.load_prior(config, workdir, bodies) if file is None else file.density(config),
+        density=prior.load_prior(config, workdir, bodies) if file is None else file.density(),
         scorer=_scorer(config, bodies),
         hmr=_hmr(config, workdir, bodies, file) if "hmr" in config.eval.methods and main.num_hypotheses > 1 else None,
     )

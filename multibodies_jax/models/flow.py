@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 _FEATURES = 72
-_LEAK = 0.01  # PyTorch's default slope, as in the authors' code.
+LEAK = 0.01  # PyTorch's default slope, as in the authors' code.
 
 
 class Flow(nn.Module):
@@ -66,11 +66,7 @@ class Flow(nn.Module):
         Raises:
           ValueError: X has another number of coordinates.
         """
-        if X.shape[-1] != self.size:
-            raise ValueError(
-                f"The prior is over {self.size} coordinates, got an X of shape {X.shape}: "
-                "flatten the joints of `hypotheses.zero_root_joints` to (*batch, 72)."
-            )
+        check_size(X, self.size)
         flat = X.reshape(-1, self.size)
         if not train:
             density = self.distribution(None)
@@ -106,7 +102,7 @@ class Conditioner(nn.Module):
         size = x.shape[-1]
         for layer in range(2):
             x = nn.Dense(self.width, precision="highest", name=f"{name}_{layer}")(x)
-            x = nn.leaky_relu(nn.Dropout(self.dropout, deterministic=not train)(x), _LEAK)
+            x = nn.leaky_relu(nn.Dropout(self.dropout, deterministic=not train)(x), LEAK)
         # Every coupling starts as the identity, the flow as a Gaussian with the data's spread.
         return nn.Dense(size, precision="highest", kernel_init=nn.initializers.zeros, name=f"{name}_2")(x)
 
@@ -159,6 +155,15 @@ class Couplings(distrax.Bijector):
             return distrax.ScalarAffine(shift, log_scale=log_scale)
 
         return distrax.MaskedCoupling(mask, conditioner, affine)
+
+
+def check_size(X: Float[Array, "*batch D"], size: int) -> None:
+    """Raises a ValueError where X has another number of coordinates than a flow."""
+    if X.shape[-1] != size:
+        raise ValueError(
+            f"The prior is over {size} coordinates, got an X of shape {X.shape}: "
+            "flatten the joints of `hypotheses.zero_root_joints` to (*batch, 72)."
+        )
 
 
 def standardization(X: Float[Array, "N D"], floor: float = 1e-3) -> tuple[Float[Array, "D"], Float[Array, "D"]]:

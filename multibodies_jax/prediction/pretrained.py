@@ -36,7 +36,7 @@ def load_pretrained(name: str = "multibodies", path: str | os.PathLike | None = 
         config.quantizer.weights = trained_by.get_config().quantizer.weights
     bodies = setup.load_bodies(config)
     regressor = file.regressor(name, config, bodies)
-    density = file.density(config)
+    density = file.density()
     infer = functools.partial(inference.hypothesize, regressor, density)
     its = regressor.num_hypotheses, infer, density, regressor.score_head is not None
     return predictor.Predictor(config, file.about["tuned"], bodies, *its)
@@ -76,7 +76,7 @@ def pack(workdir: str | os.PathLike, out: str | os.PathLike = packed.PATH) -> di
             "images_seen": regressor.images_seen,
             "step": regressor.step,
         }
-    density = prior.load_prior(config, workdir, bodies)
+    density = prior.load_prior(config, workdir, bodies, folded=False)
     about = provenance.metadata(config, bodies) | {
         "networks": networks,
         "held_out_log_prob": density.held_out_log_prob,

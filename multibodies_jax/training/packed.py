@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from multibodies_jax import io, untrusted
-from multibodies_jax.models import folding, scores
+from multibodies_jax.models import folded_flow, folding, scores
 from multibodies_jax.training import config_rules, config_versions, inference, prior, setup, tuned
 
 PATH = pathlib.Path(__file__).parent.parent / "embedded" / "pretrained" / "pretrained.npz"
@@ -92,9 +92,10 @@ class Packed:
         head = setup.make_score_head(config, m) if scores.NAME in variables["params"] else None
         return inference.Regressor(variables, bodies, model, m, facts["images_seen"], facts["step"], None, head)
 
-    def density(self, config: Any) -> prior.Prior:
+    def density(self) -> prior.Prior:
         """The prior p(X) of the file."""
-        return prior.Prior(self._part(PRIOR), prior.flow_of(config), self.about["held_out_log_prob"])
+        density, variables = folded_flow.fold(self._part(PRIOR))
+        return prior.Prior(jax.device_put(variables), density, self.about["held_out_log_prob"])
 
     def _part(self, name: str) -> dict[str, Any]:
         """The tree of one network, real numbers in single precision, on the device."""

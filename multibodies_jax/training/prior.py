@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from multibodies_jax.data import sources
 from multibodies_jax.models import flow as flow_lib
+from multibodies_jax.models import folded_flow
 from multibodies_jax.training import checkpoints, logs, multihost, prior_adoption, provenance, setup, stopping
 
 _HELD_OUT = 2000  # Validation skeletons on which the likelihood is reported.
@@ -26,7 +27,7 @@ class Prior(flax.struct.PyTreeNode):
     """
 
     variables: Any
-    flow: flow_lib.Flow = flax.struct.field(pytree_node=False)
+    flow: flow_lib.Flow | folded_flow.FoldedFlow = flax.struct.field(pytree_node=False)
     held_out_log_prob: float | None = flax.struct.field(pytree_node=False)
 
     def log_prob(self, x: Float[Array, "*batch 72"]) -> Float[Array, "*batch"]:
@@ -155,10 +156,16 @@ def _not_finite(what: str, value: float, step: int) -> FloatingPointError:
     )
 
 
-def load_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Prior:
+def load_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, folded: bool = True) -> Prior:
     """Restores the prior of a work directory, with its masks and its standardisation.
 
     A single hypothesis needs none: without `prior/` it gets one that weighs all alike (SPIN's weights have no prior).
+
+    Args:
+      config: of the experiment.
+      workdir: with the folder `prior`.
+      bodies: with which it was trained.
+      folded: made faster (`models.folded_flow`), as evaluation and prediction use it; else with the variables of its training.
     """
     flow = flow_of(config)
     if config.model.num_hypotheses == 1 and checkpoints.latest_step(workdir / "prior") is None:
@@ -169,5 +176,6 @@ def load_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Prio
     checkpoints.check_body(metadata, bodies.files.fingerprint, config.body.allow_other)
     checkpoints.check_parts(workdir / "prior", metadata, ("held_out_log_prob",))
     checkpoints.check_finite(workdir / "prior", items)
-    variables = jax.tree.map(jnp.asarray, {"params": items["params"], **items["fixed"]})
-    return Prior(variables, flow, metadata["held_out_log_prob"])
+    variables = {"params": items["params"], **items["fixed"]}
+    density, variables = folded_flow.fold(variables) if folded else (flow, variables)
+    return Prior(jax.tree.map(jnp.asarray, variables), density, metadata["held_out_log_prob"])
