@@ -18,7 +18,7 @@ from configs import default
 
 def get_config(base: str = "demo") -> Any:
     c = default.of(base)
-    published, small = base.partition(":")[0] == "released", c.model.trunk == "keypoints"
+    published, small = base.partition(":")[0] == "released", c.model.trunk in ("keypoints", "resnet_small")
     c.model.name = "graphcmr"
     c.model.head = "paper"
     c.model.num_hypotheses = 1

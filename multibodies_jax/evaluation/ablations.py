@@ -11,6 +11,7 @@ WORDS: Registry[Mapping[Any, str]] = Registry("the field of an ablation")
 
 WORDS.register("loss.reprojection_all", {0: "no hypothesis re-projection"})
 WORDS.register("loss.mode0", {False: "hypothesis 0 not supervised"})
+WORDS.register("data.withheld_3d", {0.5: "3D labels of half", 1.0: "2D labels only"})
 WORDS.register("flow.noise_mm", {0: "prior without noise"})
 _M = "model.num_hypotheses"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from multibodies_jax.evaluation import ablations, methods
 from multibodies_jax.released import published
-from multibodies_jax.reporting import extras, runs, statistics, tables
+from multibodies_jax.reporting import extras, labels, runs, statistics, tables
 
 
 def build(cast: runs.Cast, what: str, left_out: Sequence[pathlib.Path] = ()) -> dict[str, Any]:
@@ -55,7 +55,8 @@ def _of_set(cast: runs.Cast, name: str, what: str, with_table2: bool) -> dict[st
         part["components"] = {m.label: {"reprojection": on, "flow": flow} for on, flow, m in rows}
         part["variants"] = tables.cells(tables.variants(cast, name), name)
         part["ablated"] = tables.against_reference(cast, name)
-    part["order"] = tables.order(cast, name, tested, part.get("ablated", []))
+    part |= {"labels": tables.cells(labels.rows(cast, name), name), "label_tests": labels.tests(cast, name)}
+    part["order"] = tables.order(cast, name, tested, part.get("ablated", [])) + labels.claims(cast, name)
     if what == "all":
         for extra in (extras.single, extras.diagnostics, extras.numbers, extras.calibration):
             part[extra.__name__] = extra(cast, name)
@@ -90,7 +91,7 @@ def _notes(cast: runs.Cast, what: str, with_table2: bool) -> list[str]:
             "The HMR that was evaluated beside ours was trained on another number of images or from other weights: its "
             "rows, that with noise too, are left out."
         )
-    for group in filter(None, map(cast.reference, runs.ROLES)):
+    for group in filter(None, map(cast.reference, (*runs.ROLES, *runs.SINGLE))):
         if known := ablations.known_words(group.runs[0].fields):
             notes.append(f"There is no {group.label} without its ablations; the one in the tables: {', '.join(known)}.")
     if with_table2 and len(tables.table2(cast)) < 4:

@@ -1,8 +1,10 @@
 """Trains and evaluates every method on equal terms, for several seeds, and prints the paper's two tables: `make tables`.
 
+The third table is of labels: HMR, SPIN and GraphCMR where 3D labels are withheld.
+
     multibodies tables --workdir=runs/tables --seeds=0,1,2
 
-Each run is a call of `multibodies` with a work directory of its own, WORKDIR/seedS/NAME, and can be repeated alone:
+Each run is a call of `multibodies` with a work directory of its own, WORKDIR/seedS/NAME or WORKDIR/labels/seedS/NAME, and can be repeated alone:
 the command is printed. What is finished is left as it is, so that the same command continues after any interruption.
 """
 
@@ -56,6 +58,12 @@ class Run:
     evaluated: bool = True
 
 
+def trunk(base: str, seed: int, init: str) -> Iterator[Run]:
+    """The run of one seed that all others start from; none where `init` is given."""
+    if not init:
+        yield Run("trunk", f"{base}:trunk" if base == "tables" else f"hmr:{base}", {"seed": seed}, evaluated=False)
+
+
 def methods(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iterator[Run]:
     """The runs of one seed that the two tables need, in order: trunk, methods and Table 2's ablation.
 
@@ -66,8 +74,7 @@ def methods(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iterator[
       init: work directory of a trained M = 1 model; "" trains a trunk.
     """
     folder = workdir / f"seed{seed}"
-    if not init:
-        yield Run("trunk", f"{base}:trunk" if base == "tables" else f"hmr:{base}", {"seed": seed}, evaluated=False)
+    yield from trunk(base, seed, init)
     common = _common(workdir, seed, init)
     c = default.of(base)  # As many images, in as many steps, for all.
     budget = {"train.steps": c.train.steps, "train.batch": c.train.batch}
@@ -77,6 +84,22 @@ def methods(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iterator[
     for baseline in ("smpl_mdn", "smpl_cvae"):
         yield Run(baseline, f"{baseline}:{base}", common | {"eval.methods": BASELINE})
     yield Run("no_reprojection", base, common | {"loss.reprojection_all": 0.0})
+
+
+def labels(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iterator[Run]:
+    """The runs of one seed that say what 3D labels are worth, and fits in their place; none where no image set is trained on.
+
+    All have the losses of SPIN, except GraphCMR. They start from the trunk where the base does not train it, else from nothing:
+    a network that learned from all labels already knows what is withheld.
+    """
+    c = default.of(base)
+    if c.data.sets is None:
+        return
+    start = _common(workdir, seed, init) if init or c.freeze == "trunk" else {"seed": seed, "train.baseline": False}
+    budget = {f"train.{name}": c.train[name] for name in ("steps", "batch")}
+    common = start | budget | {"optim.learning_rate": c.optim.learning_rate}
+    for name, (config, fields) in _LABELS.items():
+        yield Run(name, f"{config}:{base}", common | fields)
 
 
 def open_choices(base: str, workdir: pathlib.Path, seed: int, init: str) -> Iterator[Run]:
@@ -102,6 +125,22 @@ _OPEN = {
 }
 
 
+_HMR = {"model.name": "hmr"}
+_SECOND_ORDER = {"spin.solver": "second_order", "spin.steps": 3}  # As good a fit in a fifth of the time.
+_LABELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "hmr_all": ("spin", _HMR | {"data.withheld_3d": 0.0}),
+    "hmr_half": ("spin", _HMR | {"data.withheld_3d": 0.5}),
+    "hmr_2d": ("spin", _HMR | {"data.withheld_3d": 1.0}),
+    "spin_first_fits": ("spin", _SECOND_ORDER | {"data.withheld_3d": 0.5, "spin.fit": False}),
+    "spin": ("spin", _SECOND_ORDER | {"data.withheld_3d": 0.5}),
+    "spin_2d": ("spin", _SECOND_ORDER | {"data.withheld_3d": 1.0}),
+    "graphcmr": ("graphcmr", {}),
+}
+
+
+_PARTS = {"methods": methods, "labels": labels, "open": open_choices}
+
+
 @programs.guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the plan; returns an exit status: 0 all done, 75 out of time, 130 interrupted, else that of what failed."""
@@ -119,19 +158,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"\nOut of time ({args.minutes:g} minutes): the same command continues.", flush=True)
         if status:
             return status
-    found = ",".join(str(p.parent) for p in sorted(args.workdir.glob("seed*/*/results.json")))
-    command = [sys.executable, "-m", "multibodies_jax", "report", "all", f"--workdirs={found}", f"--out={args.out}"]
-    return call(command, float("inf"))
+    for part in dict.fromkeys(part if part == "labels" else "methods" for part in args.only):
+        pattern, out = ("labels/seed*", args.out / "labels") if part == "labels" else ("seed*", args.out)
+        found = ",".join(str(p.parent) for p in sorted(args.workdir.glob(f"{pattern}/*/results.json")))
+        if found:
+            command = [sys.executable, "-m", "multibodies_jax", "report", "all", f"--workdirs={found}", f"--out={out}"]
+            if status := call(command, float("inf")):
+                return status
+    return 0
 
 
 def _everything(args: argparse.Namespace) -> Iterator[tuple[pathlib.Path, Run]]:
-    """Every run with its work directory: the tables' first, for all seeds."""
-    for seed in args.seeds:
-        for run in methods(args.base, args.workdir, seed, args.init.replace("{seed}", str(seed))):
-            yield args.workdir / f"seed{seed}" / run.name, run
-    for seed in args.seeds[: args.ablation_seeds]:
-        for run in open_choices(args.base, args.workdir, seed, args.init.replace("{seed}", str(seed))):
-            yield args.workdir / f"seed{seed}" / run.name, run
+    """Every run with its work directory, part after part, each for all of its seeds."""
+    for part in args.only:
+        for seed in args.seeds[: args.ablation_seeds] if part == "open" else args.seeds:
+            init, folder = args.init.replace("{seed}", str(seed)), args.workdir / f"seed{seed}"
+            if part == "labels":
+                folder = args.workdir / "labels" / f"seed{seed}"
+                if "methods" not in args.only and default.of(args.base).freeze == "trunk":
+                    for run in trunk(args.base, seed, init):
+                        yield args.workdir / f"seed{seed}" / run.name, run
+            for run in _PARTS[part](args.base, args.workdir, seed, init):
+                yield folder / run.name, run
 
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
@@ -156,6 +204,13 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
     )
     parser.add_argument(
         "--base", default="tables", help="config that all methods build upon, NAME or NAME:ARGUMENT (tables)"
+    )
+    parser.add_argument(
+        "--only",
+        type=_parts,
+        default=tuple(_PARTS),
+        help="parts of the plan, with commas between them: methods (the paper's tables), labels (the third table) and open "
+        "(choices that the paper leaves open)",
     )
     parser.add_argument(
         "--init",
@@ -209,6 +264,13 @@ def _numbers(text: str) -> tuple[int, ...]:
     if len(set(numbers)) != len(numbers):
         raise argparse.ArgumentTypeError(f"{text!r} has a number twice")
     return numbers
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    parts = tuple(text.split(","))
+    if unknown := sorted(set(parts) - set(_PARTS)):
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no part of the plan; choose from {', '.join(_PARTS)}")
+    return tuple(part for part in _PARTS if part in parts)
 
 
 def _command(run: Run, folder: pathlib.Path, overrides: dict[str, str]) -> list[str]:

@@ -19,6 +19,9 @@ from multibodies_jax.training import checkpoints, provenance, tuned
 
 SCHEMAS = (2, 3)  # Of results.json; files of version 2 may lack a checksum.
 ROLES = ("hmr", "smpl_mdn", "smpl_cvae", "multibodies")
+SINGLE = ("spin", "graphcmr")
+"""Other networks of one body, with rows of their own; every further one counts as HMR."""
+
 _FILES = {"config.json": "train", "results.json": "evaluate", "per_example.npz": "evaluate"}
 _KEYS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("model", "label", "split", "body", "body_fingerprint", "commit"), str),
@@ -70,8 +73,9 @@ class Run:
 
     @property
     def role(self) -> str:
-        """One of `ROLES`: any single-hypothesis network is the baseline "hmr"."""
-        return "hmr" if self.num_hypotheses == 1 else self.result["model"]
+        """One of `ROLES` or `SINGLE`."""
+        model = self.result["model"]
+        return "hmr" if self.num_hypotheses == 1 and model not in SINGLE else model
 
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
@@ -124,7 +128,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Cast:
-    """All groups, in the order of `ROLES`, the reference of each role before its ablations."""
+    """All groups, in the order of `ROLES` and `SINGLE`, the reference of each role before its ablations."""
 
     groups: tuple[Group, ...]
 
@@ -147,7 +151,7 @@ class Cast:
 
 def unlike(cast: Cast) -> list[str]:
     """Shared settings in which the reference of a method differs from the first one; one line per method."""
-    first, *others = [group for role in reversed(ROLES) if (group := cast.reference(role))]
+    first, *others = [group for role in (*reversed(ROLES), *SINGLE) if (group := cast.reference(role))]
     lines = []
     for group in others:
         a, b = first.runs[0].fields, group.runs[0].fields
@@ -267,8 +271,8 @@ def _check_result(run: Run) -> None:
         raise RefusedError(
             f"{where} is of another training than {run.path / 'config.json'} ({', '.join(other)}): evaluate it again."
         )
-    if run.role not in ROLES:
-        raise RefusedError(f"{where} is of a model {run.role!r}; tables know {', '.join(ROLES)}.")
+    if run.role not in (*ROLES, *SINGLE):
+        raise RefusedError(f"{where} is of a model {run.role!r}; tables know {', '.join((*ROLES, *SINGLE))}.")
     if not isinstance(run.config.get("model"), dict):
         raise RefusedError(
             f"{run.path / 'config.json'} has no model: this is no work directory of `multibodies train`."
@@ -395,7 +399,7 @@ def _check_trunks(loaded: Sequence[Run]) -> None:
 
 def _group(loaded: Sequence[Run]) -> list[Group]:
     groups: list[Group] = []
-    for role in ROLES:
+    for role in (*ROLES, *SINGLE):
         same: dict[str, list[Run]] = {}
         for run in (run for run in loaded if run.role == role):
             same.setdefault(json.dumps(run.fields, sort_keys=True), []).append(run)

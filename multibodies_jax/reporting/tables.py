@@ -52,6 +52,11 @@ def methods_of(group: runs.Group, dataset: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def outputs_of(group: runs.Group, dataset: str) -> list[str]:
+    """What a network itself predicts, of the methods evaluated with it: its main row, and that of its mesh."""
+    return [name for name in methods_of(group, dataset) if name in (group.main, f"{group.main}, mesh")]
+
+
 def table1(cast: runs.Cast, dataset: str) -> list[Method]:
     """Its rows: single body, baselines, ours; the baselines quantized; best of all M; the controls. What is absent is left out."""
     hmr, mdn, cvae, ours = map(cast.reference, runs.ROLES)
@@ -59,6 +64,8 @@ def table1(cast: runs.Cast, dataset: str) -> list[Method]:
     fair = ours is not None and on_equal_terms(ours, methods.HMR)
     if hmr is None and ours is not None and fair:
         rows.insert(0, Method(methods.HMR, ours, methods.HMR))  # Trained on beside ours.
+    for group in filter(None, map(cast.reference, runs.SINGLE)):
+        rows += [Method(method, group, method) for method in outputs_of(group, dataset)]
     sets = [group for group in (mdn, cvae, ours) if group]
     rows += [Method(f"{group.label}, quantized", group, f"{group.main}, quantized") for group in sets]
     rows += [Method(f"{group.label}, {_every(group)}", group, _every(group)) for group in sets]

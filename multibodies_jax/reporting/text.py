@@ -72,7 +72,7 @@ def markdown(doc: Mapping[str, Any]) -> str:
     ]
     for name, part in doc["sets"].items():
         lines += ["", f"## {name} ({part['images']} images)"]
-        lines += _table1(part) + _table2(part) + _order(part) + _extras(part)
+        lines += _table1(part) + _table2(part) + _labels(part) + _order(part) + _extras(part)
     if doc["information"]:
         lines += ["", "## Information in z (SMPL-CVAE)", "", *_information(doc["information"])]
     lines += ["", "## How each was trained", ""]
@@ -90,7 +90,7 @@ def long_csv(doc: Mapping[str, Any]) -> str:
     writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for part in doc["sets"].values():
-        for name in ("table1", "refined", "table2", "variants"):
+        for name in ("table1", "refined", "table2", "variants", "labels"):
             writer.writerows(part.get(name, []))
         for row in part.get("single", []):
             writer.writerow(row | {"method": f"{row['method']}: {row['taken']} hypothesis"})
@@ -158,6 +158,14 @@ def _table2(part: Mapping[str, Any]) -> list[str]:
         lines += ["Above 0: the change costs millimetres. Intervals, p and verdicts as for table 1.", ""]
         lines += _difference_table(part["ablated"], lambda row: f"{row['method']} against {row['against']}")
     return lines
+
+
+def _labels(part: Mapping[str, Any]) -> list[str]:
+    if not part["labels"]:
+        return []
+    lines = ["", "### One body, by the labels that training saw", *_pivots(part["labels"], {})]
+    lines += ["", "Paired differences, as for table 1:", ""]
+    return lines + _difference_table(part["label_tests"], lambda row: f"{row['method']} against {row['against']}")
 
 
 def _order(part: Mapping[str, Any]) -> list[str]:

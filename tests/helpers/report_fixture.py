@@ -12,6 +12,7 @@ from multibodies_jax.evaluation import intervals
 SETS = ("synthetic_bodies/clean", "synthetic_bodies/ambiguous")
 IMAGES, STEP, BATCH = 60, 40, 8
 LABELS = {"multibodies": "ours", "hmr": "HMR (M = 1)", "smpl_mdn": "SMPL-MDN", "smpl_cvae": "SMPL-CVAE"}
+LABELS |= {"spin": "SPIN", "graphcmr": "GraphCMR"}
 BASE: dict[str, Any] = {
     "seed": 0,
     "init": "",
@@ -38,7 +39,7 @@ def methods_of(model: str, m: int, level: float) -> dict[tuple[str, int], float]
     """(method, n) -> its level: falls by 2 mm from one n to the next."""
     label = LABELS[model]
     if m == 1:
-        return {(label, 1): level}
+        return {(label, 1): level} | ({(f"{label}, mesh", 1): level - 2} if model == "graphcmr" else {})
     falling = {n: level - 2.0 * i for i, n in enumerate((1, 5, 10, 25))}
     rows = {(label, n): value for n, value in falling.items()} | {(f"all M = {m}", m): level - 9}
     if model == "multibodies":
@@ -60,7 +61,7 @@ def methods_of(model: str, m: int, level: float) -> dict[tuple[str, int], float]
 def make(path: pathlib.Path, model: str = "multibodies", seed: int = 0, level: float = 0.0, **changes) -> pathlib.Path:
     """Writes one work directory; `changes` of its config as model__num_hypotheses=25."""
     config: dict[str, Any] = copy.deepcopy(BASE) | {"seed": seed}
-    config["model"] = {"name": model, "num_hypotheses": 1 if model == "hmr" else 50}
+    config["model"] = {"name": model, "num_hypotheses": 1 if model in ("hmr", "spin", "graphcmr") else 50}
     for field, value in changes.items():
         group, name = field.split("__")
         config[group] = config.get(group, {}) | {name: value}

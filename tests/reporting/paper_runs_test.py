@@ -38,6 +38,45 @@ def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
         assert config.data.sets[0] == "h36m/official" and config.init == "spin" and config.freeze is None
 
 
+def test_runs_of_labels_differ_in_their_labels_alone():
+    runs = {run.name: run for run in paper_runs.labels("tables", pathlib.Path("w"), 3, "")}
+    seen = {}
+    for name, run in runs.items():
+        config = paper_runs.config_of(run, {})
+        config_checks.validate(config)
+        assert (config.init, config.seed, config.train.steps, config.train.batch) == ("w/seed3/trunk", 3, 1000, 64)
+        losses = (*config.loss.to_dict().values(), config.optim.clip, config.optim.learning_rate)
+        seen[name] = config.model.name, config.data.withheld_3d, losses
+    assert len({losses for name, (_, _, losses) in seen.items() if name != "graphcmr"}) == 1
+    shares = {name: (model, share) for name, (model, share, _) in seen.items()}
+    assert shares["hmr_half"] == ("hmr", 0.5) and shares["spin"] == ("spin", 0.5) and shares["spin_2d"] == ("spin", 1.0)
+    assert shares["hmr_all"] == ("hmr", 0.0) and shares["graphcmr"] == ("graphcmr", 0.0)
+    first = paper_runs.config_of(runs["spin_first_fits"], {})
+    assert first.data.withheld_3d == 0.5 and not first.spin.fit
+    from_nothing = [paper_runs.config_of(run, {}) for run in paper_runs.labels("synthetic", pathlib.Path("w"), 3, "")]
+    assert len(from_nothing) == 7 and not any(config.init for config in from_nothing)
+    assert not list(
+        paper_runs.labels("demo", pathlib.Path("w"), 3, "")
+    )  # People seen by virtual cameras have all labels.
+
+
+@pytest.mark.parametrize(("base", "first"), [("tables", "seed0/trunk"), ("synthetic", "labels/seed0/hmr_all")])
+def test_only_the_labels_need_the_trunk_alone(base, first, tmp_path, monkeypatch):
+    calls = []
+
+    def call(command, seconds):
+        calls.append(command)
+        return 0
+
+    monkeypatch.setattr(paper_runs, "call", call)
+    (tmp_path / "labels/seed0/spin").mkdir(parents=True)
+    (tmp_path / "labels/seed0/spin/results.json").write_text("{}", encoding="utf-8")
+    assert paper_runs.main([f"--workdir={tmp_path}", "--seeds=0", "--only=labels", f"--base={base}"]) == 0
+    names = [c[5].removeprefix(f"--workdir={tmp_path}/") for c in calls[:-1]]
+    assert names[0] == first and names[-1] == "labels/seed0/graphcmr" and len(names) == 7 + (base == "tables")
+    assert calls[-1][-2:] == [f"--workdirs={tmp_path}/labels/seed0/spin", f"--out={pathlib.Path('report/labels')}"]
+
+
 def test_the_plan_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     """Runs that stand there complete are not repeated; out of time it says how to go on."""
     calls = []
@@ -92,6 +131,7 @@ def test_a_call_that_takes_too_long_is_asked_to_save(tmp_path):
         ("--config.nope=1", "there is no field config.nope"),
         ("--config.eval=5", "--config.eval=5"),
         ("--config.model.num_hypotheses=25", "is set for them"),
+        ("--only=mesh", "'mesh' is no part of the plan; choose from methods, labels, open"),
         ("--minutes=-1", "--minutes=-1"),
         ("--minutes=nan", "--minutes=nan"),
         ("--seeds=100000000000000000000000", "config.seed is 100000000000000000000000; accepted is"),

@@ -401,7 +401,7 @@ def _lose_seal(result):
         (lambda r: r["init"].pop("fingerprint"), r"damaged or incomplete \(init\)"),
         (lambda r: r["steps"].update({"SMPL-MDN": 39}), "are of step 39, its latest checkpoint is step 40"),
         (lambda r: r["config"]["optim"].update(learning_rate=1.0), r"another training than .*\(optim.learning_rate\)"),
-        (lambda r: r.update(model="spin"), "of a model 'spin'"),
+        (lambda r: r.update(model="nerf"), "of a model 'nerf'"),
         (lambda r: r["metrics"][HARD]["SMPL-MDN"]["5"]["mpjpe"].update(mean=1.0), "of different evaluations"),
         (lambda r: r["datasets"][CLEAN].update(examples=59), "60 images of .*, results.json 59"),
         (lambda r: r["metrics"][HARD]["SMPL-MDN"]["5"]["pa_mpjpe"].update(ci95=0.1), "of different evaluations"),

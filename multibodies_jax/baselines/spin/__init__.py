@@ -6,6 +6,7 @@
 from typing import Any
 
 from multibodies_jax.baselines.spin import objective, targets
+from multibodies_jax.evaluation import ablations
 from multibodies_jax.fitting import smplify
 from multibodies_jax.losses.objective import OBJECTIVES
 from multibodies_jax.models import build
@@ -27,3 +28,4 @@ def _check(config: Any) -> None:
 
 build.NETWORKS.register("spin", build.Network(label="SPIN", config_part="spin", check=_check, targets=targets.make))
 OBJECTIVES.register("spin", objective.spin)
+ablations.WORDS.register("spin.fit", {False: "first fits kept"})
