@@ -74,4 +74,6 @@ def test_the_report_has_the_rows_the_differences_and_the_claims(cast):
     assert f"{NAMES[2]} against {NAMES[1]}" in shown and f"{NAMES[2]}: below {NAMES[1]}" in shown
     assert f"{SET},{NAMES[0].join(2 * chr(34))},1,mpjpe" in text.long_csv(doc)
     assert {row["method"] for row in doc["sets"][SET]["table1"]} >= {"SPIN", "GraphCMR", "GraphCMR, mesh"}
-    assert any("no SPIN without its ablations; the one in the tables: 3D labels of half" in note for note in doc["notes"])
+    assert any(
+        "no SPIN without its ablations; the one in the tables: 3D labels of half" in note for note in doc["notes"]
+    )
