@@ -45,6 +45,7 @@ def _with_loop(c: Any, real: bool) -> Any:
     c.loss.reprojection_best, c.loss.reprojection_all, c.loss.camera = 300.0, 0.0, 60.0
     c.data.occlusion = "none"
     c.eval.ns = (1,)
+    c.flow.steps = 0
     if not real:
         c.data.withheld_3d = 0.5
         c.train.steps, c.train.batch = 3000, 32

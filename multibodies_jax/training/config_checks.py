@@ -65,7 +65,7 @@ RULES: dict[str, config_rules.Rule] = {
     "flow.dropout": config_rules.fraction(),
     "flow.noise_mm": config_rules.Number(0, 1000),
     "flow.batch": config_rules.whole(1, 1_000_000),
-    "flow.steps": config_rules.whole(),
+    "flow.steps": config_rules.whole(0),
     "flow.learning_rate": config_rules.positive(1000),
     "quantizer.reading": config_rules.Choice(tuple(quantize.QUANTIZERS)),
     "quantizer.weights": config_rules.Choice(tuple(weights.KINDS)),
@@ -212,6 +212,11 @@ def _check_network(config: Any) -> None:
     if network.single and m != 1:
         raise ValueError(
             f"config.model.name={name!r} has one hypothesis: set config.model.num_hypotheses to 1 (it is {m})."
+        )
+    if m not in (None, 1) and not config.flow.steps:
+        raise ValueError(
+            f"config.flow.steps=0 trains no prior of the pose, and config.model.num_hypotheses={m} hypotheses are weighed by it: "
+            "set it to 1 or more."
         )
     if network.targets is not None and (config.data.sets is None or default.optional(config, "data.resident")):
         raise ValueError(

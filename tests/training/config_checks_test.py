@@ -16,6 +16,7 @@ from tests.helpers import tiny
         ({"data__augment": "wide", "data__sets": ("synthetic_bodies/clean",)}, "about virtual views"),
         ({"quantizer__weights": "score"}, "accepted is one of 'prior', 'uniform', 'scores', 'scores_and_prior'"),
         ({"quantizer__weights": "scores", "model__scores": False}, "needs learned scores.*set it to 'prior'"),
+        ({"flow__steps": 0}, "num_hypotheses=6 hypotheses are weighed by it: set it to 1"),
         ({"loss__vertex_set": "mini"}, "accepted is one of 'all', 'regressed'"),
     ],
 )

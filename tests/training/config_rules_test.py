@@ -29,6 +29,7 @@ MAY_BE_ZERO = {
         "model.init_noise",
         "flow.dropout",
         "flow.noise_mm",
+        "flow.steps",
         "fitting.steps",
     ),
     *("fitting.prior", "fitting.anchor", "optim.warmup", "optim.weight_decay", "optim.l2", "loss.best", "loss.pose"),
