@@ -1,4 +1,4 @@
-r"""What `make tables` trains on two CPU cores: heads on the features of one frozen trunk, images as evidence.
+r"""What `make tables` trains: on two CPU cores heads on the features of one frozen trunk, images as evidence.
 
     python run.py --mode=train --config=configs/tables.py:trunk --workdir=TRUNK
     python run.py --config=configs/tables.py --workdir=DIR --config.init=TRUNK          # ours
@@ -6,16 +6,22 @@ r"""What `make tables` trains on two CPU cores: heads on the features of one fro
 
 Every method has the same trunk, the same rows in the same order and as many of them; only its head learns. The head has
 activations: without them a frozen trunk leaves an affine map.
+
+On a GPU whole networks are trained, with `multibodies tables --base=tables:keypoints_gpu` (the recipe of the embedded
+weights with a tenth of its steps, for three seeds) or `--base=tables:images_gpu` (configs/synthetic.py:gpu);
+benchmarks/gpu_tables.sh has both commands.
 """
 
 from typing import Any
 
-from configs import default, synthetic
+from configs import default, pretrained, synthetic
 
 
 def get_config(part: str = "heads") -> Any:
-    if part not in ("heads", "trunk"):
-        raise ValueError(f"configs/tables.py:{part}: choose heads or trunk.")
+    if part not in ("heads", "trunk", "keypoints_gpu", "images_gpu"):
+        raise ValueError(f"configs/tables.py:{part}: choose heads, trunk, keypoints_gpu or images_gpu.")
+    if part.endswith("gpu"):
+        return _keypoints_on_gpu() if part == "keypoints_gpu" else _images_on_gpu()
     c = synthetic.get_config()
     c.model.activation = "relu"
     c.loss.reading = "paper"
@@ -40,4 +46,27 @@ def get_config(part: str = "heads") -> Any:
     c.train.steps = 1000
     c.train.batch = 64
     c.optim.learning_rate = 1e-3
+    return c
+
+
+def _keypoints_on_gpu() -> Any:
+    c = pretrained.get_config()
+    c.data.options = "num_train=1000,num_people=120000"  # Parametric poses alone: no file of motion capture is needed.
+    c.quantizer.weights = "prior"  # The paper's; scores are rows.
+    c.flow.steps = 2000
+    c.stage1.steps = 4000
+    c.train.steps = 3000
+    c.train.checkpoint_every = 1000
+    c.train.baseline = False
+    c.eval.methods = default.METHODS
+    c.eval.max_examples = 1000
+    return c
+
+
+def _images_on_gpu() -> Any:
+    c = synthetic.get_config("gpu")
+    c.loss.reading = "paper"
+    c.train.baseline = False
+    c.eval.vertex_stride = 50
+    c.eval.methods = default.METHODS
     return c

@@ -123,8 +123,6 @@ _OPEN = {
     "no_mode0": {"loss.mode0": False},
     "prior_noise_0": {"flow.noise_mm": 0.0},
 }
-
-
 _HMR = {"model.name": "hmr"}
 _SECOND_ORDER = {"spin.solver": "second_order", "spin.steps": 3}  # As good a fit in a fifth of the time.
 _LABELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -139,6 +137,11 @@ _LABELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 _PARTS = {"methods": methods, "labels": labels, "open": open_choices}
+_NAMES = (
+    *("trunk", "hmr", "ours", "smpl_mdn", "smpl_cvae", "no_reprojection"),
+    *_LABELS,
+    *(*_OPEN, "smpl_mdn_root"),
+)
 
 
 @programs.guarded
@@ -148,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Both stop the run that is under way first.
     end = time.monotonic() + 60 * args.minutes if args.minutes else float("inf")
     for folder, run in _everything(args):
+        run = dataclasses.replace(run, evaluated=False) if args.train_only else run
         command = _command(run, folder, overrides)
         if _finished(run, folder, overrides):
             print(f"finished: {folder}", flush=True)
@@ -158,6 +162,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"\nOut of time ({args.minutes:g} minutes): the same command continues.", flush=True)
         if status:
             return status
+    if args.train_only:
+        print("\nAll is trained: the same command without --train-only evaluates it.", flush=True)
+        return 0
     for part in dict.fromkeys(part if part == "labels" else "methods" for part in args.only):
         pattern, out = ("labels/seed*", args.out / "labels") if part == "labels" else ("seed*", args.out)
         found = ",".join(str(p.parent) for p in sorted(args.workdir.glob(f"{pattern}/*/results.json")))
@@ -169,6 +176,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _everything(args: argparse.Namespace) -> Iterator[tuple[pathlib.Path, Run]]:
+    """The runs that `--runs` leaves, with their work directories."""
+    return ((folder, run) for folder, run in _planned(args) if not args.runs or run.name in args.runs)
+
+
+def _planned(args: argparse.Namespace) -> Iterator[tuple[pathlib.Path, Run]]:
     """Every run with its work directory, part after part, each for all of its seeds."""
     for part in args.only:
         for seed in args.seeds[: args.ablation_seeds] if part == "open" else args.seeds:
@@ -200,6 +212,15 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
         help="number of seeds, from the first, for which the open choices run (1)",
     )
     parser.add_argument(
+        "--runs",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        help=f"only these, with commas between them (all): {', '.join(_NAMES)}",
+    )
+    parser.add_argument(
+        "--train-only", action="store_true", help="evaluate nothing: the same command without it does, elsewhere too"
+    )
+    parser.add_argument(
         "--minutes", type=float, default=0, help="stop after this many minutes, saved; 0 = go on to the end"
     )
     parser.add_argument(
@@ -229,6 +250,8 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
         overrides[match[1]] = match[2]
     if not 0 <= args.minutes < float("inf") or args.ablation_seeds < 0:
         parser.error(f"--minutes={args.minutes:g} and --ablation-seeds={args.ablation_seeds} have to be 0 or more")
+    if unknown := [name for name in args.runs if name not in _NAMES]:
+        parser.error(f"--runs names {', '.join(map(repr, unknown))}; choose of {', '.join(_NAMES)}")
     if set("*?[,") & set(str(args.workdir)) or args.workdir.is_file():
         parser.error(
             f"--workdir={args.workdir} has to be a folder, made if absent, with no comma and no * ? [ in its name"

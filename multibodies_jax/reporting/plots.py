@@ -79,7 +79,7 @@ def spread(cast: runs.Cast, path: pathlib.Path) -> bool:
         return False
     figure, axes = _panels(3)
     found = {(row["method"], row["name"]): row for row in extras.diagnostics(cast, dataset)}
-    for axis, names, unit in zip(axes, (_SPREAD, _ERROR_2D), ("spread, mm", "2D error, px of 224"), strict=False):
+    for axis, names, unit in zip(axes, (_SPREAD, _ERROR_2D), ("spread, mm", "mean 2D error, px of 224"), strict=False):
         for i, (name, color) in enumerate(zip(names, figures.LINES, strict=False)):
             rows = [found.get((group.label, name)) for group in groups]
             x = [k + 0.36 * (i - 0.5) for k, row in enumerate(rows) if row]
@@ -90,7 +90,7 @@ def spread(cast: runs.Cast, path: pathlib.Path) -> bool:
             axis.bar(x, [row["mean"] for row in rows], 0.34, color=color, alpha=0.35, label=f"{word} joints")
             _bars(axis, x, rows, color, "", linestyle="none", markersize=0)
         axis.set_xticks(range(len(groups)), [group.label for group in groups])
-        axis.set(ylabel=f"{unit}, mean of the M hypotheses", ylim=(0, None))
+        axis.set(ylabel=f"{unit}, of the M hypotheses", ylim=(0, None), xlim=(-0.7, len(groups) - 0.3))
     axes[0].set_title(dataset, fontsize=10)
     for group, color in zip(groups, figures.LINES, strict=False):
         _error_by_spread(axes[2], group, dataset, color)

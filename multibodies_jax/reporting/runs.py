@@ -201,11 +201,13 @@ def cast(paths: Sequence[pathlib.Path]) -> Cast:
 
 
 def load(path: pathlib.Path) -> Run:
-    """Reads one evaluated work directory.
+    """Reads one evaluated work directory, or the results of packed weights (`eval.packed`).
 
     Raises:
       RefusedError: see `cast`.
     """
+    if (of_packed := _load_packed(path)) is not None:
+        return of_packed
     for name, mode in _FILES.items():
         if not (path / name).is_file():
             if (path.parent / "config.json").is_file():
@@ -223,6 +225,21 @@ def load(path: pathlib.Path) -> Run:
         raise RefusedError(
             f"The results of {path} are of step {evaluated}, its latest checkpoint is step {step}: evaluate it again."
         )
+    _check_arrays(run)
+    return run
+
+
+def _load_packed(path: pathlib.Path) -> Run | None:
+    """The results of packed weights, beside which there is neither config.json nor a checkpoint; None of any others."""
+    if (path / "config.json").exists() or not all(
+        (path / name).is_file() for name in ("results.json", "per_example.npz")
+    ):
+        return None
+    result = _read_json(path / "results.json")
+    if not isinstance(result.get("packed"), dict) or not isinstance(result.get("config"), dict):
+        return None
+    run = Run(path, result["config"], result, _read_arrays(path))
+    _check_result(run)
     _check_arrays(run)
     return run
 

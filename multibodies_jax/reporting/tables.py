@@ -211,7 +211,7 @@ def leading(cast: runs.Cast, dataset: str) -> list[Row]:
                 }
                 below, above = sum(pair["high"] < 0 for pair in pairs), sum(pair["low"] > 0 for pair in pairs)
                 ranked.append(kept | {"others": len(pairs), "below": below, "above": above})
-        result += sorted(ranked, key=lambda row: row["above"] - row["below"])
+        result += sorted(ranked, key=lambda row: (row["above"] - row["below"]) / row["others"])
     return result
 
 

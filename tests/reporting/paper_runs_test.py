@@ -25,11 +25,12 @@ def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
     assert len(budgets) == 1
     names = {run.name for run in paper_runs.methods("synthetic", pathlib.Path("w"), 3, "given")}
     assert names == {"hmr", "ours", "smpl_mdn", "smpl_cvae", "no_reprojection"}
-    for base in ("synthetic", "demo"):
+    for base in ("synthetic", "demo", "tables:keypoints_gpu", "tables:images_gpu"):
         budgets = set()
         for run in paper_runs.methods(base, pathlib.Path("w"), 3, "given"):
             config = paper_runs.config_of(run, {})
-            assert not config.train.baseline
+            config_checks.validate(config)
+            assert not config.train.baseline and config.quantizer.weights == "prior" and config.freeze is None
             budgets.add((config.train.steps, config.train.batch, config.optim.learning_rate))
         assert len(budgets) == 1
     for run in paper_runs.methods("mixture:paper", pathlib.Path("w"), 3, "spin"):
@@ -106,6 +107,19 @@ def test_the_plan_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert calls[0][5].endswith("smpl_mdn")
 
 
+def test_some_runs_are_trained_alone_and_evaluated_later(tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(paper_runs, "call", lambda command, seconds: calls.append(command) or 0)
+    arguments = [f"--workdir={tmp_path}", "--base=tables:keypoints_gpu", "--seeds=1,2", "--runs=trunk,ours"]
+    assert paper_runs.main([*arguments, "--train-only"]) == 0
+    places = [str(tmp_path / f"seed{seed}" / name) for seed in (1, 2) for name in ("trunk", "ours")]
+    assert [(c[3], c[5].partition("=")[2]) for c in calls] == [("train", place) for place in places]
+    assert "without --train-only evaluates" in capsys.readouterr().out
+    calls.clear()
+    assert paper_runs.main(arguments) == 0
+    assert [c[3] for c in calls] == ["train", "all", "train", "all"]
+
+
 @pytest.mark.slow
 def test_a_call_that_takes_too_long_is_asked_to_save(tmp_path):
     code = (
@@ -132,6 +146,7 @@ def test_a_call_that_takes_too_long_is_asked_to_save(tmp_path):
         ("--config.eval=5", "--config.eval=5"),
         ("--config.model.num_hypotheses=25", "is set for them"),
         ("--only=mesh", "'mesh' is no part of the plan; choose from methods, labels, open"),
+        ("--runs=ours,outs", "--runs names 'outs'"),
         ("--minutes=-1", "--minutes=-1"),
         ("--minutes=nan", "--minutes=nan"),
         ("--seeds=100000000000000000000000", "config.seed is 100000000000000000000000; accepted is"),

@@ -487,6 +487,14 @@ def test_a_folder_that_two_patterns_name_counts_once(root):
     assert runs.find(f"{root}/ours_0, {root}/ours_*") == ([root / "ours_0", root / "ours_1"], [])
 
 
+def test_results_of_packed_weights_need_no_training_beside_them(copy):
+    shutil.rmtree(copy / "a" / "checkpoints")
+    (copy / "a" / "config.json").unlink()
+    assert "has no config.json" in refused(copy / "a")
+    report_fixture.edit(copy / "a", lambda r: r.update(packed={"sha256": "0" * 64}))
+    assert [row.label for row in tables.table1(runs.cast([copy / "a"]), HARD)][:2] == ["HMR (M = 1)", "ours"]
+
+
 def test_a_glob_leaves_out_what_was_not_evaluated_and_says_so_but_a_name_does_not(copy, capsys):
     (copy / "a" / "results.json").unlink()
     assert runs.find(f"{copy}/*") == ([copy / "b"], [copy / "a"])
