@@ -6,6 +6,8 @@ mean squared distance among them. So the distances are computed once per example
 and every step of every start is one (M, M) x (M, n) product, whatever the dimension.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -39,13 +41,24 @@ def partition(
     num = len(noise)
     first = jax.lax.top_k(log_w + noise[0, 0], min(noise.shape[1], len(log_w)))[1]
 
+    step = functools.partial(_step, squared, log_w, n, num)
+
     def start(first, noise):
         assignment = _seed(squared, log_w, n, first, noise)
-        assignment = _descend(squared, log_w, assignment, n, num, _SCREENING)
+        # One that stands still stays as it is, so that no step has to be left out.
+        assignment = jax.lax.fori_loop(0, _SCREENING, lambda _, assignment: step(assignment)[0], assignment)
         return assignment, energy(squared, log_w, assignment, num)
 
+    def unfinished(state):
+        return state[2] & (state[1] < iterations)
+
+    def descend(state):
+        assignment, moves = step(state[0])
+        return assignment, state[1] + 1, moves
+
     assignments, energies = jax.vmap(start, (0, 1))(first, noise[:, : len(first)])
-    return _descend(squared, log_w, assignments[_first_least(energies)], n, num, iterations)
+    best = assignments[_first_least(energies)]
+    return jax.lax.while_loop(unfinished, descend, (best, 0, True))[0]
 
 
 def shares(
@@ -106,10 +119,13 @@ def _seed(
         _, candidates = jax.lax.top_k(log_w + jnp.log(nearest) + noise[k], min(_CANDIDATES, squared.shape[0]))
         left = jnp.minimum(nearest[None], squared[candidates])
         chosen = candidates[_first_least(jnp.sum(left * weights[None], axis=1))]
-        closer = squared[chosen] < nearest
+        closer = (squared[chosen] < nearest) & (k < n)
         return jnp.where(closer, squared[chosen], nearest), jnp.where(closer, k, assignment)
 
-    nearest, assignment = jax.lax.fori_loop(1, n, add, (squared[first], jnp.zeros(len(log_w), jnp.int32)))
+    # Of a number of rounds that is not known a GPU learns after each whether to go on, and waits.
+    rounds = jax.lax.platform_dependent(jnp.asarray(n), cpu=lambda n: n, default=lambda n: jnp.full_like(n, len(noise)))
+    start = squared[first], jnp.zeros(len(log_w), jnp.int32)
+    nearest, assignment = jax.lax.fori_loop(1, rounds, add, start)
     return _fill_empty(assignment, nearest, log_w, n, len(noise))
 
 
@@ -122,37 +138,27 @@ def _first_least(energies: Float[Array, "x"]) -> Int[Array, ""]:
     return jnp.argmax(energies <= jnp.min(energies) * (1 + 1e-5))
 
 
-def _descend(
+def _step(
     squared: Float[Array, "M M"],
     log_w: Float[Array, "M"],
-    assignment: Int[Array, "M"],
     n: int | Int[Array, ""],
     num: int,
-    iterations: int,
-) -> Int[Array, "M"]:
-    """Up to `iterations` steps, each to a lower energy: Lloyd's, or the best other one where that stands still."""
-
-    def step(state):
-        assignment, done, _ = state
-        own, share = shares(log_w, assignment, num)
-        to_centroid, within = to_centroids(squared, share)
-        nearest = jnp.argmin(to_centroid, axis=1)
-        nearest = _fill_empty(nearest, jnp.min(to_centroid, axis=1), log_w, n, num)
-        lloyd = jnp.any(nearest != assignment)
-        mass = masses(log_w, own)
-        saved = _saved(to_centroid, log_w, own, mass)
-        moved, gain = _best_move(to_centroid, log_w, own, mass, saved, assignment)
-        merged, merge_gain = _best_merge(to_centroid, within, share, mass, saved, assignment)
-        moved, gain = jnp.where(merge_gain > gain, merged, moved), jnp.maximum(gain, merge_gain)
-        # Below rounding of the energy a move could be undone and made again.
-        move = gain > 1e-6 * jnp.sum(mass * within)
-        assignment = jnp.where(lloyd, nearest, jnp.where(move, moved, assignment))
-        return assignment, done + 1, lloyd | move
-
-    def unfinished(state):
-        return state[2] & (state[1] < iterations)
-
-    return jax.lax.while_loop(unfinished, step, (assignment, 0, True))[0]
+    assignment: Int[Array, "M"],
+) -> tuple[Int[Array, "M"], Bool[Array, ""]]:
+    """A step to a lower energy, Lloyd's, or the best other one where that stands still; and whether there was one."""
+    own, share = shares(log_w, assignment, num)
+    to_centroid, within = to_centroids(squared, share)
+    nearest = jnp.argmin(to_centroid, axis=1)
+    nearest = _fill_empty(nearest, jnp.min(to_centroid, axis=1), log_w, n, num)
+    lloyd = jnp.any(nearest != assignment)
+    mass = masses(log_w, own)
+    saved = _saved(to_centroid, log_w, own, mass)
+    moved, gain = _best_move(to_centroid, log_w, own, mass, saved, assignment)
+    merged, merge_gain = _best_merge(to_centroid, within, share, mass, saved, assignment)
+    moved, gain = jnp.where(merge_gain > gain, merged, moved), jnp.maximum(gain, merge_gain)
+    # Below rounding of the energy a move could be undone and made again.
+    move = gain > 1e-6 * jnp.sum(mass * within)
+    return jnp.where(lloyd, nearest, jnp.where(move, moved, assignment)), lloyd | move
 
 
 def _saved(
@@ -217,16 +223,39 @@ def _fill_empty(
 ) -> Int[Array, "M"]:
     """Gives each empty cluster of the first n the point that costs most where it is, from a cluster that keeps another."""
     cost = jnp.maximum(log_w + jnp.log(distance), -1e30)  # Duplicates cost nothing, but are there to be taken.
-    cluster = jnp.arange(num)
+    wanted = jnp.arange(num) < n
+    return jax.lax.platform_dependent(assignment, cost, wanted, cpu=fill_in_turn, default=fill_at_once)
+
+
+def fill_in_turn(assignment: Int[Array, "M"], cost: Float[Array, "M"], wanted: Bool[Array, "N"]) -> Int[Array, "M"]:
+    """Gives each wanted cluster that is empty, in turn, the point of the highest cost whose cluster keeps another one."""
+    cluster = jnp.arange(len(wanted))
 
     def sizes(assignment):
         return jnp.sum(assignment[:, None] == cluster[None], axis=0)
 
     def empty(assignment):
-        return (sizes(assignment) == 0) & (cluster < n)
+        return (sizes(assignment) == 0) & wanted
 
     def fill(assignment):
         point = jnp.argmax(jnp.where(sizes(assignment)[assignment] > 1, cost, -jnp.inf))
-        return assignment.at[point].set(jnp.argmax(empty(assignment)))
+        return assignment.at[point].set(jnp.argmax(empty(assignment)).astype(assignment.dtype))
 
     return jax.lax.while_loop(lambda assignment: jnp.any(empty(assignment)), fill, assignment)
+
+
+def fill_at_once(assignment: Int[Array, "M"], cost: Float[Array, "M"], wanted: Bool[Array, "N"]) -> Int[Array, "M"]:
+    """The same without a loop, for which a GPU would wait in every step, mostly to learn that no cluster is empty.
+
+    In the order of falling cost a cluster keeps the last of its points; of all the others the k-th goes to the k-th empty
+    cluster.
+    """
+    point, cluster = jnp.arange(len(cost)), jnp.arange(len(wanted))
+    empty = wanted & ~jnp.any(assignment[None] == cluster[:, None], axis=1)
+    place = jnp.sum(empty[None] & (cluster[None] < cluster[:, None]), axis=1)
+    earlier = (cost[None] > cost[:, None]) | ((cost[None] == cost[:, None]) & (point[None] < point[:, None]))
+    later = (assignment[None] == assignment[:, None]) & ~earlier & (point[None] != point[:, None])
+    free = jnp.any(later, axis=1)
+    rank = jnp.sum(earlier & free[None], axis=1)
+    taken = free[:, None] & empty[None] & (rank[:, None] == place[None])
+    return jnp.where(jnp.any(taken, axis=1), jnp.argmax(taken, axis=1).astype(assignment.dtype), assignment)

@@ -147,13 +147,16 @@ def select(
             "ones would count most."
         )
     quantizer = QUANTIZERS[reading]
-    points, log_weights = _weighted_points(hypotheses, weights, temperature)
+    log_prior, log_scores = hypotheses.log_prior, hypotheses.log_scores
+    points, log_weights, unusable = _weighted_points(joints, log_prior, log_scores, temperature, weights)
     _check_keys(points, log_weights, keys)
     options = {} if first_rows is None else {"first_rows": first_rows}
     if options.keys() - inspect.signature(quantizer).parameters.keys():
         raise ValueError(f"The reading {reading!r} takes no first_rows: it does not start from rows of the points.")
     found = quantizer(points, log_weights, n, keys, starts, iterations, **options)
-    return found.replace(centroid=found.centroid.reshape(batch, n, *joints.shape[2:]))
+    found = found.replace(centroid=found.centroid.reshape(batch, n, *joints.shape[2:]))
+    _check_finite(unusable)  # Last: a GPU has all programs by now, and need not wait for the answer between them.
+    return found
 
 
 def random_subset(num: int, n: int, keys: Key[Array, "B"]) -> Int[Array, "B n"]:
@@ -186,39 +189,34 @@ def _check_keys(points: Float[Array, "B M D"], log_weights: Array, keys: Array) 
         )
 
 
+@functools.partial(jax.jit, static_argnames="kind")
 def _weighted_points(
-    hypotheses: Hypotheses, weights: str, temperature: float | Float[Array, ""]
-) -> tuple[Float[Array, "B M D"], Float[Array, "B M"]]:
-    """What is clustered, and its unnormalised log-weights."""
-    batch, num = hypotheses.joints24.shape[:2]
-    log_weights = log_weights_of(weights, hypotheses.log_prior, hypotheses.log_scores, temperature)
-    points = hypotheses.joints24.reshape(batch, num, -1)
-    _check_finite(points, log_weights)
-    return points, log_weights
+    joints: Float[Array, "B M J 3"],
+    log_prior: Float[Array, "B M"],
+    log_scores: Float[Array, "B M"] | None,
+    temperature: float | Float[Array, ""],
+    kind: str,
+) -> tuple[Float[Array, "B M D"], Float[Array, "B M"], Bool[Array, "2 B"]]:
+    """What is clustered, its unnormalised log-weights, and which examples have points, and which weights, that cannot be."""
+    log_weights = log_weights_of(kind, log_prior, log_scores, temperature)
+    points = joints.reshape(*joints.shape[:2], -1)
+    # -inf excludes one hypothesis; all excluded, +inf and NaN make the greatest one not finite.
+    finite = jnp.all(jnp.isfinite(points), axis=(1, 2)), jnp.isfinite(jnp.max(log_weights, axis=1))
+    return points, log_weights, ~jnp.stack(finite)
 
 
-def _check_finite(points: Float[Array, "B M D"], log_weights: Float[Array, "B M"]) -> None:
+def _check_finite(unusable: Bool[Array, "2 B"]) -> None:
     """Raises on what cannot be clustered; while tracing, values are unknown and the energy becomes NaN instead."""
-    bad_points, bad_weights = _not_finite(points, log_weights)
-    if isinstance(bad_points, core.Tracer):
+    if isinstance(unusable, core.Tracer):
         return
-    bad_points, bad_weights = np.asarray(bad_points), np.asarray(bad_weights)
+    bad_points, bad_weights = np.asarray(unusable)
     if not (bad_points | bad_weights).any():
         return
     raise ValueError(
-        f"Cannot cluster what is not finite: of {points.shape[0]} examples {int(bad_points.sum())} have NaN or "
+        f"Cannot cluster what is not finite: of {len(bad_points)} examples {int(bad_points.sum())} have NaN or "
         f"infinite joints and {int(bad_weights.sum())} a NaN, +inf or all -inf log-prior; the first is example "
         f"{int(np.argmax(bad_points | bad_weights))} of the batch. Check the model's output and the prior."
     )
-
-
-@jax.jit
-def _not_finite(
-    points: Float[Array, "B M D"], log_weights: Float[Array, "B M"]
-) -> tuple[Bool[Array, "B"], Bool[Array, "B"]]:
-    """Which examples have points, and which have weights, that cannot be clustered."""
-    # -inf excludes one hypothesis; all excluded, +inf and NaN make the greatest one not finite.
-    return ~jnp.all(jnp.isfinite(points), axis=(1, 2)), ~jnp.isfinite(jnp.max(log_weights, axis=1))
 
 
 def likeliest_first(found: Quantized) -> Quantized:

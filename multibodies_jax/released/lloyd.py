@@ -32,8 +32,23 @@ def lloyd(
       The nearest centroid of each point, and the centroids: those of scikit-learn's KMeans(init=points[first_rows],
       n_init=1, algorithm="lloyd", max_iter=iterations, tol=0) except for ties and clusters that it finds empty.
     """
-    run = functools.partial(_lloyd_one, iterations=iterations)
-    return jax.vmap(run)(points, log_weights, first_rows)
+    log_w = floored_below_peak(log_weights)
+    nearest = jax.vmap(lambda points, centroids: jnp.argmin(_squared(points, centroids), axis=1).astype(jnp.int32))
+
+    def step(state):
+        assignment, centroids, count, _ = state
+        centroids = jax.vmap(_update)(points, log_w, assignment, centroids)
+        found = nearest(points, centroids)
+        # An example that no longer changes stays as it is, so that it may be computed on with the others.
+        return found, centroids, count + 1, jnp.any(found != assignment)
+
+    def unfinished(state):
+        return state[3] & (state[2] < iterations)
+
+    centroids = jnp.take_along_axis(points, first_rows[:, :, None], axis=1)
+    start = nearest(points, centroids), centroids, 0, True
+    assignment, centroids, _, _ = jax.lax.while_loop(unfinished, step, start)
+    return assignment, centroids
 
 
 def nearest_points(points: Float[Array, "B N D"], centroids: Float[Array, "B K D"]) -> Int[Array, "B K"]:
@@ -49,29 +64,9 @@ def _squared(points: Float[Array, "N D"], centroids: Float[Array, "K D"]) -> Flo
     return jnp.sum(jnp.square(points[:, None] - centroids[None]), axis=2)
 
 
-def _lloyd_one(points, log_weights, first_rows, iterations: int):
-    log_w = floored_below_peak(log_weights)
-    clusters = jnp.arange(len(first_rows))
-
-    def update(assignment, centroids):
-        own = assignment[:, None] == clusters[None]
-        peak = jnp.max(jnp.where(own, log_w[:, None], -jnp.inf), axis=0)
-        weights = jnp.where(own, jnp.exp(log_w - peak[assignment])[:, None], 0.0)
-        total = jnp.sum(weights, axis=0)
-        share = weights / jnp.where(total > 0, total, 1.0)[None]
-        means = jnp.einsum("nk,nd->kd", share, points, precision="highest")
-        return jnp.where((total > 0)[:, None], means, centroids)
-
-    def step(state):
-        assignment, centroids, count, _ = state
-        centroids = update(assignment, centroids)
-        nearest = jnp.argmin(_squared(points, centroids), axis=1).astype(jnp.int32)
-        return nearest, centroids, count + 1, jnp.any(nearest != assignment)
-
-    def unfinished(state):
-        return state[3] & (state[2] < iterations)
-
-    centroids = points[first_rows]
-    assignment = jnp.argmin(_squared(points, centroids), axis=1).astype(jnp.int32)
-    assignment, centroids, _, _ = jax.lax.while_loop(unfinished, step, (assignment, centroids, 0, True))
-    return assignment, centroids
+def _update(points, log_w, assignment, centroids):
+    """The weighted mean of each cluster; one without points keeps its centroid."""
+    own = jnp.arange(len(centroids))[:, None] == assignment[None]
+    share = jax.nn.softmax(jnp.broadcast_to(log_w[None], own.shape), axis=1, where=own)
+    means = jnp.einsum("kn,nd->kd", share, points, precision="highest")
+    return jnp.where(jnp.any(own, axis=1)[:, None], means, centroids)

@@ -35,7 +35,7 @@ def keep_first(
     """
     if n == 1:
         return first_alone(points, log_weights)
-    others = quantize(points[:, 1:], log_weights[:, 1:], n - 1, keys, starts, iterations)
+    others = quantize(*_without_first(points, log_weights), n - 1, keys, starts, iterations)
     return with_first(points, log_weights, others)
 
 
@@ -66,17 +66,20 @@ def released(
     """
     del starts
     batch, num, _ = points.shape
-    if first_rows is None:
-        first_rows = jnp.zeros((batch, 0), jnp.int32) if n in (1, num) else random_subset(num - 1, n - 1, keys)
-    elif first_rows.shape != (batch, n - 1):
+    if first_rows is not None and first_rows.shape != (batch, n - 1):
         raise ValueError(f"Expected first_rows {(batch, n - 1)}, n - 1 for each example, got {first_rows.shape}.")
-    elif not isinstance(first_rows, core.Tracer) and bool(jnp.any((first_rows < 0) | (first_rows >= num - 1))):
+    if (
+        isinstance(first_rows, jax.Array)
+        and not isinstance(first_rows, core.Tracer)
+        and bool(jnp.any((first_rows < 0) | (first_rows >= num - 1)))
+    ):
         raise ValueError(f"first_rows are counted from hypothesis 1 as 0, to {num - 2}; got one outside.")
     if n == 1:
         return first_alone(points, log_weights)
-    return _lloyd_medoids(points, log_weights, n, first_rows, iterations)
+    return _lloyd_medoids(points, log_weights, n, keys, first_rows, iterations)
 
 
+@jax.jit
 def first_alone(points, log_weights) -> Quantized:
     """Hypothesis 0 stands for all."""
     batch, num, _ = points.shape
@@ -87,13 +90,15 @@ def first_alone(points, log_weights) -> Quantized:
 
 
 @functools.partial(jax.jit, static_argnames=("n", "iterations"))
-def _lloyd_medoids(points, log_weights, n: int, first_rows, iterations: int) -> Quantized:
+def _lloyd_medoids(points, log_weights, n: int, keys, first_rows, iterations: int) -> Quantized:
     """`released` for n > 1."""
+    num = points.shape[1]
     rest, weights = points[:, 1:], log_weights[:, 1:]
-    if n == points.shape[1]:
+    if n == num:
         medoid = assignment = jnp.broadcast_to(jnp.arange(n - 1, dtype=jnp.int32)[None], weights.shape)
         centroid = rest
     else:
+        first_rows = random_subset(num - 1, n - 1, keys) if first_rows is None else first_rows
         assignment, centroid = lloyd.lloyd(rest, weights, first_rows, iterations)
         medoid = lloyd.nearest_points(rest, centroid)
     share = posterior_weights(weights)
@@ -104,6 +109,12 @@ def _lloyd_medoids(points, log_weights, n: int, first_rows, iterations: int) -> 
     return with_first(points, log_weights, found)
 
 
+@jax.jit
+def _without_first(points, log_weights):
+    return points[:, 1:], log_weights[:, 1:]
+
+
+@jax.jit
 def with_first(points, log_weights, others: Quantized) -> Quantized:
     """Hypothesis 0, a cluster of its own, beside the clusters of hypotheses 1 to M - 1."""
     weights = posterior_weights(log_weights)
