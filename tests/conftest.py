@@ -70,6 +70,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: order.get(item.module.__name__, len(order)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_rows():
+    """Fits of fewer bodies at once: every fit is filled up to so many, and without optimisation each costs time."""
+    from multibodies_jax.fitting import refine  # Not before the plug-in that checks types.
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refine, "ROWS", 24)
+        yield
+
+
 def pytest_runtest_teardown():
     if (
         "multibodies_jax.traced" in sys.modules

@@ -33,7 +33,8 @@ TURNS_DEG = (0.0, 90.0, 180.0, 270.0)
 COARSE = 5.0
 """Factor on sigma in the first half of a fit from the mean pose, whose keypoints are further away than 5 sigma."""
 
-_ROWS = 128  # Bodies that are fitted at once: bounds the memory (about 30 kB of matrices for each) and fills two cores.
+ROWS = 128
+"""Bodies that are fitted at once: bounds the memory (about 30 kB of matrices for each) and fills two cores."""
 
 
 class Settings(flax.struct.PyTreeNode):
@@ -79,7 +80,7 @@ def refine(
     B, M = hypotheses.betas.shape[:2]
     people = (hypotheses, objective.visible_keypoints(evidence, visible, focal))
     fit = functools.partial(_refine, joint_model=joint_model, log_prob=log_prob, settings=settings)
-    refined = _by_chunks(fit, people, B, max(1, _ROWS // M))
+    refined = _by_chunks(fit, people, B, max(1, ROWS // M))
     return dataclasses.replace(refined, log_scores=hypotheses.log_scores)
 
 
@@ -109,7 +110,7 @@ def fit_from_mean_pose(
     fit = functools.partial(
         _fit_from_mean_pose, mean_state=mean_state, joint_model=joint_model, log_prob=log_prob, settings=settings
     )
-    return _by_chunks(fit, people, len(evidence), _ROWS // len(TURNS_DEG))
+    return _by_chunks(fit, people, len(evidence), ROWS // len(TURNS_DEG))
 
 
 @traced.jit

@@ -1,9 +1,12 @@
 """Scalars of a run: TensorBoard events for looking, and one JSON line per step for reading back."""
 
+import importlib
 import json
 import math
 import os
 import pathlib
+import sys
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,9 +41,7 @@ class Logger:
             kept = "".join(json.dumps(line) + "\n" for line in read(directory) if line["step"] <= step)
             io.write_text(path, kept)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
-        import tensorboardX  # Late: it imports PyTorch where that is installed, and only training writes events.
-
-        self._events = tensorboardX.SummaryWriter(str(directory), purge_step=step + 1)
+        self._events = _tensorboard().SummaryWriter(str(directory), purge_step=step + 1)
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Writes one step at once, so that a killed run has all its lines.
@@ -71,6 +72,22 @@ class Logger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _tensorboard() -> types.ModuleType:
+    """The module tensorboardX, imported late, because only training writes events.
+
+    Where PyTorch is installed, it would import that, too, for the name of one type; this takes longer than all the rest of
+    a program's start, and is not needed for scalars.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]  # Python's way to say: it is not there.
+    try:
+        return importlib.import_module("tensorboardX")
+    finally:
+        if hidden:
+            del sys.modules["torch"]
 
 
 def read(directory: str | os.PathLike) -> list[dict[str, Any]]:

@@ -5,11 +5,18 @@ import pytest
 from multibodies_jax.evaluation import methods, results, results_page
 from tests.evaluation import results_test
 from tests.helpers import evaluation_fixture as fixture
+from tests.helpers import tiny
 
 
-@pytest.fixture
-def result(monkeypatch):
-    monkeypatch.setattr(results.sources, "source_name", lambda config, name: f"{name}-1")
+@pytest.fixture(scope="module")
+def result():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results.sources, "source_name", lambda config, name: f"{name}-1")
+        patch.setattr(results.sources, "load_people", tiny.load_people)
+        return _result()
+
+
+def _result():
     evaluation = fixture.evaluation(fixture.made())
     found = results.describe(evaluation, {})
     tuned = {"temperature": {"chosen": 0.3}, "noise_deg": {"mpjpe-2": {"root": 2.5, "pose": 4.0}}}

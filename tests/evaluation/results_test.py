@@ -8,6 +8,7 @@ import pytest
 
 from multibodies_jax.evaluation import calibration, methods, protocols, results
 from tests.helpers import evaluation_fixture as fixture
+from tests.helpers import tiny
 
 N, M = 8, 4
 NAMES = ("ours", "random n of the M", "ours, evidence shuffled")
@@ -183,6 +184,7 @@ def test_published_numbers_stand_beside_those_of_the_main_row():
 
 @pytest.mark.slow
 def test_the_head_says_what_was_evaluated_and_the_files_are_replaced_together(tmp_path, found, monkeypatch):
+    monkeypatch.setattr(results.sources, "load_people", tiny.load_people)
     evaluation = fixture.evaluation(fixture.made())
     result = results.describe(evaluation, {"init": None, "training_seconds": 3.0})
     assert result["label"] == "ours" and result["num_hypotheses"] == fixture.M and result["training_seconds"] == 3.0

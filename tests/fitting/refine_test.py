@@ -13,7 +13,7 @@ from multibodies_jax.geometry import cameras, rotations
 from multibodies_jax.hypotheses import hypotheses
 from tests.helpers import fitting_reference as reference
 
-B, M = 3, 50
+B, M = 3, 8
 SETTINGS = refine.Settings(weights=reference.WEIGHTS, steps=4)
 
 

@@ -1,6 +1,8 @@
 """Scalar logs: what is written is read back, once per step, also after kills and restarts."""
 
+import importlib
 import json
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -76,3 +78,16 @@ def test_a_damaged_line_is_named(tmp_path, line):
 def test_a_missing_log_is_said(tmp_path):
     with pytest.raises(FileNotFoundError):
         logs.read(tmp_path)
+
+
+def test_pytorch_is_not_imported_and_can_be_afterwards(tmp_path, monkeypatch):
+    """It stands for PyTorch, and says when it is imported."""
+    (tmp_path / "torch.py").write_text("raise RuntimeError('imported')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("tensorboardX", "torch")]:
+        monkeypatch.delitem(sys.modules, name)
+    with logs.Logger(tmp_path / "run") as logger:
+        logger.write(1, {"loss": 0.5})
+    assert _events(tmp_path / "run") == [(1, "loss", 0.5)]
+    with pytest.raises(RuntimeError, match="imported"):
+        importlib.import_module("torch")

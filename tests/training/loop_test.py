@@ -164,7 +164,9 @@ def test_another_config_is_refused_but_evaluation_fields_are_free(trained):
 
 
 def test_init_starts_from_a_single_hypothesis(trained, tmp_path):
-    config = tiny.config(init=str(trained), train__steps=2, train__baseline=False)
+    config = tiny.config(
+        init=str(trained), train__baseline=False
+    )  # As many steps: the program of the source is used again.
     loop.train(config, tmp_path / "w")
     assert not (tmp_path / "w" / "stage1").exists()
 
@@ -198,13 +200,16 @@ def test_frozen_trunk_does_not_move(trained, tmp_path):
 
 
 def test_eight_devices_give_the_losses_of_one(trained, tmp_path):
+    """In the prior and in the stage with several hypotheses; it starts from the finished stage one."""
+    shutil.copytree(trained / "stage1", tmp_path / "stage1")
     code = "import sys, pathlib; from tests.helpers import batches, tiny; from multibodies_jax.data import sources; from multibodies_jax.training import loop; sources.load_people = tiny.load_people; "
     code += "import jax; assert jax.device_count() == 8; loop.train(tiny.config(train__baseline=False), pathlib.Path(sys.argv[1]))"
     flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
     env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, env=env, check=True, capture_output=True)
-    one, eight = ([line["loss"] for line in logs.read(folder / "checkpoints")] for folder in (trained, tmp_path))
-    np.testing.assert_allclose(eight, one, rtol=2e-4)
+    for folder, name in (("prior", "loss_nf"), ("checkpoints", "loss")):
+        one, eight = ([line[name] for line in logs.read(workdir / folder)] for workdir in (trained, tmp_path))
+        np.testing.assert_allclose(eight, one, rtol=2e-4)
 
 
 def test_config_json_holds_the_whole_config(trained):
