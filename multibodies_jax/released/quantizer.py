@@ -35,7 +35,8 @@ def keep_first(
     """
     if n == 1:
         return first_alone(points, log_weights)
-    others = quantize(*_without_first(points, log_weights), n - 1, keys, starts, iterations)
+    rest, weights = _without_first(points, log_weights)
+    others = quantize(rest, weights, n - 1, keys, starts, iterations)
     return with_first(points, log_weights, others)
 
 
@@ -69,7 +70,7 @@ def released(
     if first_rows is not None and first_rows.shape != (batch, n - 1):
         raise ValueError(f"Expected first_rows {(batch, n - 1)}, n - 1 for each example, got {first_rows.shape}.")
     if (
-        isinstance(first_rows, jax.Array)
+        first_rows is not None
         and not isinstance(first_rows, core.Tracer)
         and bool(jnp.any((first_rows < 0) | (first_rows >= num - 1)))
     ):
