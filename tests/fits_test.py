@@ -46,7 +46,7 @@ def test_what_is_exported_can_be_imported(tmp_path, capsys):
 @pytest.mark.parametrize(
     "name, array, message",
     [
-        ("b_fits.npy", np.full((3, 82), np.nan), "the fit of row 0 (from 0), and of 2 others, is not finite"),
+        ("b_fits.npy", np.full((3, 82), np.nan), "3 of 3 fits are not finite; the first is that of row 0 (from 0)"),
         ("b_fits.npy", np.zeros((3, 72)), "shapes (3, 0)"),
         ("b.npy", np.zeros((3, 82)), "b.npy is not called SET_fits.npy"),
         ("b_fits.npy", None, "b_fits.npy"),

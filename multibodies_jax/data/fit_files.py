@@ -99,8 +99,8 @@ def read(path: pathlib.Path, count: int | None = None) -> Fits:
     bad = ~(np.isfinite(pose).all(axis=1) & np.isfinite(betas).all(axis=1) & np.isfinite(flag))
     if bad.any():
         raise FitsError(
-            f"{path}: the fit of row {bad.argmax()} (from 0), and of {bad.sum() - 1} others, is not finite. Put zeros there, and "
-            "into valid_fit of an .npz, where there is no fit."
+            f"{path}: {bad.sum()} of {len(bad)} fits are not finite; the first is that of row {bad.argmax()} (from 0). Put zeros "
+            "there, and into valid_fit of an .npz, where there is no fit."
         )
     return Fits(np.asarray(pose, np.float64).reshape(-1, 24, 3), np.asarray(betas, np.float64), flag > 0)
 

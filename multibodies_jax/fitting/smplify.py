@@ -62,6 +62,7 @@ BENDS = ((52, 1.0), (55, -1.0), (9, -1.0), (12, -1.0))
 _TORSO = ("right_hip", "left_hip", "right_shoulder", "left_shoulder")
 _SIDE = cameras.CROP_PX / 2  # Pixels of half a side.
 _RATE = 1e-2
+_LONGEST = 1.5  # Radians, metres and units of shape in a step of second order.
 _DEPTH, _ROBUST_PX = 100.0, 100.0
 _MIXTURE, _ANGLE, _SHAPE = 4.78**2, 15.2**2, 5.0**2
 _TOGETHER = 64  # People that `fit_from_mean_pose` fits at once.
@@ -434,7 +435,7 @@ def _minimize(
             (_, each), gradient = jax.value_and_grad(total, has_aux=True)(x)
             return each, gradient
 
-        return solver.least_squares(start, look, curvature, settings.steps)
+        return solver.least_squares(start, look, curvature, settings.steps, _LONGEST)
     optimizer = optax.adam(_RATE)
 
     def step(carry: tuple[Array, Any], _: None) -> tuple[tuple[Array, Any], None]:

@@ -31,7 +31,9 @@ _FLOOR = (
     1e-2,
     1e-3,
 )  # Of the damped diagonal: relative to its mean, and absolute, where nothing is known of a direction.
-_LONGEST = 0.7  # Radians, units of shape and of the camera: the model holds no further.
+LONGEST = 0.7
+"""Radians, units of shape and of the camera: the quadratic model holds no further."""
+
 _BOUNDS = 1e-6, 1e6  # Of the damping.
 _TINY = 1e-9
 
@@ -111,6 +113,7 @@ def least_squares(
     look: Callable[[Float[Array, "N P"]], tuple[Float[Array, "N"], Float[Array, "N P"]]],
     curvature: Callable[[Float[Array, "N P"]], Float[Array, "N P P"]],
     steps: int | Int[Array, ""],
+    longest: float = LONGEST,
 ) -> Float[Array, "N P"]:
     """Minimises N objectives whose curvature is known everywhere (Levenberg-Marquardt), each with a damping of its own.
 
@@ -119,6 +122,7 @@ def least_squares(
       look: unknowns -> objectives and their gradients.
       curvature: unknowns -> positive semi-definite curvatures.
       steps: evaluations after that of the start, refused ones included.
+      longest: bound of every unknown's change in one step.
 
     Returns:
       The unknowns, whose objective is never above that of `start`; those of an objective that is not finite stay.
@@ -127,7 +131,7 @@ def least_squares(
     def step(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         x, value, gradient, damping = state
         B = curvature(x)
-        d = direction(B, gradient, damping)
+        d = direction(B, gradient, damping, longest)
         there, (new_value, new_gradient) = x + d, look(x + d)
         lower = (new_value < value) & jnp.isfinite(new_gradient).all(axis=-1)
         promised = -_einsum("np,np->n", d, gradient) - 0.5 * _einsum("np,npq,nq->n", d, B, d)
@@ -141,7 +145,7 @@ def least_squares(
 
 
 def direction(
-    B: Float[Array, "N P P"], gradient: Float[Array, "N P"], damping: Float[Array, "N"]
+    B: Float[Array, "N P P"], gradient: Float[Array, "N P"], damping: Float[Array, "N"], longest: float = LONGEST
 ) -> Float[Array, "N P"]:
     """The damped Newton step of P unknowns, shortened where it is too long.
 
@@ -149,13 +153,14 @@ def direction(
       B: curvature, positive semi-definite.
       gradient: of the objective.
       damping: relative to the diagonal of the curvature.
+      longest: bound of every unknown's change.
     """
     diagonal = jnp.diagonal(B, axis1=1, axis2=2)
     relative, absolute = _FLOOR
     added = damping[:, None] * (diagonal + relative * jnp.mean(diagonal, axis=1, keepdims=True)) + absolute
     factor = jnp.linalg.cholesky(B + added[:, :, None] * jnp.eye(B.shape[-1])[None])
     d = -jax.scipy.linalg.cho_solve((factor, True), gradient[..., None])[..., 0]
-    return d * jnp.minimum(1.0, _LONGEST / jnp.maximum(jnp.max(jnp.abs(d), axis=1, keepdims=True), _TINY))
+    return d * jnp.minimum(1.0, longest / jnp.maximum(jnp.max(jnp.abs(d), axis=1, keepdims=True), _TINY))
 
 
 def damp(damping: Float[Array, "N"], lower: Bool[Array, "N"], ratio: Float[Array, "N"]) -> Float[Array, "N"]:

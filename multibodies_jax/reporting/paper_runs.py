@@ -128,9 +128,9 @@ _SECOND_ORDER = {"spin.solver": "second_order", "spin.steps": 3}  # As good a fi
 _LABELS: dict[str, tuple[str, dict[str, Any]]] = {
     "hmr_all": ("spin", _HMR | {"data.withheld_3d": 0.0}),
     "hmr_half": ("spin", _HMR | {"data.withheld_3d": 0.5}),
-    "hmr_2d": ("spin", _HMR | {"data.withheld_3d": 1.0}),
-    "spin_first_fits": ("spin", _SECOND_ORDER | {"data.withheld_3d": 0.5, "spin.fit": False}),
     "spin": ("spin", _SECOND_ORDER | {"data.withheld_3d": 0.5}),
+    "spin_first_fits": ("spin", _SECOND_ORDER | {"data.withheld_3d": 0.5, "spin.fit": False}),
+    "hmr_2d": ("spin", _HMR | {"data.withheld_3d": 1.0}),
     "spin_2d": ("spin", _SECOND_ORDER | {"data.withheld_3d": 1.0}),
     "graphcmr": ("graphcmr", {}),
 }

@@ -108,7 +108,7 @@ def _missing(workdir: pathlib.Path, plan: Sequence[Stage]) -> bool:
 def _check_labels(config: Any, bodies: setup.Bodies, workdir: pathlib.Path, plan: Sequence[Stage]) -> None:
     """Refuses fits that cannot be labels, and what a training with targets of its own could not start from."""
     if default.optional(config, "data.fits"):
-        training_data.open_each(config)
+        training_data.check_fits(config, bodies.j24)
     targets = setup.targets(config, bodies, workdir)
     if targets is not None and not any(checkpoints.latest_step(workdir / stage.folder) for stage in plan):
         targets.check()

@@ -16,9 +16,10 @@ from jaxtyping import Array
 
 from configs import default
 from multibodies_jax.batch import Batch, Inputs, batch_of, inputs_of
+from multibodies_jax.body import smpl
 from multibodies_jax.data import augment, fit_files, labels, pipeline, resident, sources, virtual_views
 from multibodies_jax.models import build
-from multibodies_jax.training import checkpoints, feature_cache, initialization, setup
+from multibodies_jax.training import checkpoints, feature_cache, fit_order, initialization, setup
 
 FEATURE_BATCH = 100  # Images per pass of a trunk that only reads.
 
@@ -109,6 +110,18 @@ def open_each(config: Any) -> list[pipeline.Source]:
             source = labels.WithFits(source, fit_files.read_set(pathlib.Path(folder), name, count))
         opened.append(source)
     return opened
+
+
+def check_fits(config: Any, joint_model: smpl.JointModel) -> None:
+    """Refuses fits of `data.fits` that are of another order than the rows of their set.
+
+    Raises:
+      ValueError: that, or fits are missing, damaged, or of other sets.
+    """
+    for name, count in set_sizes(config).items():
+        fits = fit_files.read_set(pathlib.Path(config.data.fits), name, count)
+        source = sources.open_source(config, name, "train")
+        fit_order.check(name, source, fits, joint_model, config.model.crop_size)
 
 
 def open_sets(config: Any) -> list[pipeline.Source]:

@@ -61,7 +61,7 @@ def test_fits_of_another_length_or_without_numbers_are_refused(tmp_path):
     array = np.load(path)
     array[2, 75] = np.nan
     np.save(path, array)
-    with pytest.raises(fit_files.FitsError, match=r"the fit of row 2 \(from 0\), and of 0 others, is not finite"):
+    with pytest.raises(fit_files.FitsError, match=r"1 of 3 fits are not finite; the first is that of row 2"):
         fit_files.read(path, 3)
 
 

@@ -23,13 +23,13 @@ from tqdm import tqdm
 from multibodies_jax.baselines.spin import objective
 from multibodies_jax.batch import Batch, Origin
 from multibodies_jax.body import smpl
-from multibodies_jax.data import augment, fit_files, pipeline
+from multibodies_jax.data import augment, fit_files, pipeline, sources
 from multibodies_jax.fitting import pose_mixture, smplify
 from multibodies_jax.geometry import joints, rotations
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.losses import terms
-from multibodies_jax.training import multihost, setup, training_data
+from multibodies_jax.training import fit_order, multihost, setup, training_data
 
 LARGEST_BETA = 3.0
 """A shape with a coefficient beyond it is replaced by the mean one in the loss."""
@@ -117,9 +117,12 @@ class Loop:
         """Reads the fits to start from.
 
         Raises:
-          ValueError: files of fits are missing, damaged, or of other sets.
+          ValueError: files of fits are missing, damaged, or of other sets or rows.
         """
-        self._given()
+        for name, fits in self._given().items():
+            if fits is not None:
+                source = sources.open_source(self.config, name, "train")
+                fit_order.check(name, source, fits, self.joint_model, self.config.model.crop_size)
 
     def first(self) -> Store:
         """The store before the first step: SMPL of the data, fits of files, or else SMPLify from the mean pose.

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from multibodies_jax.baselines.spin import targets
 from multibodies_jax.batch import Origin
-from multibodies_jax.data import augment, fit_files
+from multibodies_jax.data import augment, fit_files, sources
 from multibodies_jax.fitting import smplify
 from multibodies_jax.geometry import cameras
 from multibodies_jax.hypotheses import hypotheses
@@ -234,6 +234,7 @@ def records():
 
 def first_loop(tmp_path, monkeypatch, fits=None):
     monkeypatch.setattr(training_data, "open_each", lambda config: [records()])
+    monkeypatch.setattr(sources, "open_source", lambda *_: records())
     own = loop(steps=2)
     own.config.data.fits = fits
     return dataclasses.replace(own, workdir=tmp_path, sizes={"mpii/spin": N})
