@@ -124,7 +124,7 @@ _OPEN = {
     "prior_noise_0": {"flow.noise_mm": 0.0},
 }
 _HMR = {"model.name": "hmr"}
-_SECOND_ORDER = {"spin.solver": "second_order", "spin.steps": 3}  # As good a fit in a fifth of the time.
+_SECOND_ORDER = {"spin.solver": "second_order", "spin.steps": 3}  # A fifth of the time; fits as good near the body.
 _LABELS: dict[str, tuple[str, dict[str, Any]]] = {
     "hmr_all": ("spin", _HMR | {"data.withheld_3d": 0.0}),
     "hmr_half": ("spin", _HMR | {"data.withheld_3d": 0.5}),
