@@ -31,7 +31,9 @@ def get_config(base: str = "keypoints") -> Any:
     c.unlock()
     c.spin = ConfigDict()
     c.spin.fit = True  # Fit in every step; False: the first fits stay the labels.
-    c.spin.solver = "adam"  # adam, as SPIN | second_order, of which 2 steps (from the mean pose 5) do what 100 of Adam do.
+    c.spin.solver = (
+        "adam"  # adam, as SPIN | second_order, of which 2 steps (from the mean pose 5) do what 100 of Adam do.
+    )
     c.spin.steps = 100  # Of the solver, in each of the two stages of a fit.
     # What the first stage of a fit looks at: visible, or, as SPIN, annotated (hips and shoulders also where they are hidden).
     c.spin.torso = "annotated" if real else "visible"
