@@ -42,6 +42,8 @@ _LONGEST = (
     *("training.loop", "evaluation.evaluate", "training.multihost", "baselines.training", "prediction.predictor"),
     *("embedded.mannequin", "released.evaluation"),
 )
+# Before them: copies of the whole process, which are made the faster the less it holds.
+_FIRST = ("torture.harness",)
 # What a device computes, against references: JAX_PLATFORMS=cuda python -m pytest -m gpu.
 _OF_A_DEVICE = (
     *(
@@ -60,12 +62,13 @@ _OF_A_DEVICE = (
 
 
 def pytest_collection_modifyitems(items):
-    order = {f"tests.{name}_test": place for place, name in enumerate(_LONGEST)}
+    order = {f"tests.{name}_test": place for place, name in enumerate((*_FIRST, *_LONGEST))}
+    longest = {f"tests.{name}_test" for name in _LONGEST}
     of_a_device = {f"tests.{name}_test" for name in _OF_A_DEVICE}
     for item in items:
         if item.module.__name__ in of_a_device:
             item.add_marker(pytest.mark.gpu)
-        if item.module.__name__ in order:
+        if item.module.__name__ in longest:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: order.get(item.module.__name__, len(order)))
 

@@ -12,6 +12,7 @@ from tests.helpers import evaluation_fixture as fixture
 from tests.helpers import tiny
 
 NAMES = ("random", "hmr_noise", "codebook", "shuffled")
+perturb = jax.jit(controls.perturb, static_argnames="n")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,7 +63,7 @@ def test_random_subsets_are_nested_members_without_repetition(out):
 def test_perturbed_bodies_begin_with_the_body_itself_and_are_nested():
     out = fixture.made()
     keys, joint_model = out.keys(outputs.NOISE), out.networks.scorer.j24
-    few, many = (controls.perturb(out.hmr, n, keys, jnp.float32(0.2), jnp.float32(0.0), joint_model) for n in (2, 4))
+    few, many = (perturb(out.hmr, n, keys, jnp.float32(0.2), jnp.float32(0.0), joint_model) for n in (2, 4))
     np.testing.assert_allclose(many.joints24[:, :1], out.hmr.joints24, atol=1e-5)
     np.testing.assert_allclose(many.rotmats[:, :2], few.rotmats, atol=1e-6)
     np.testing.assert_allclose(many.rotmats[:, 3, 1:], out.hmr.rotmats[:, 0, 1:], atol=1e-5)  # Noise on the root alone.
@@ -86,7 +87,7 @@ def test_the_noise_of_hmr_has_the_least_error_on_validation_and_is_used_for_its_
 
     def sets(out, pair, n):
         root, pose = (jnp.float32(np.deg2rad(degrees)) for degrees in pair)
-        bodies = controls.perturb(out.hmr, n, out.keys(outputs.NOISE), root, pose, out.networks.scorer.j24)
+        bodies = perturb(out.hmr, n, out.keys(outputs.NOISE), root, pose, out.networks.scorer.j24)
         return set_errors.of_sets(out.measure(bodies), out.settings.protocol)
 
     def mean(pair, metric, n):

@@ -11,6 +11,9 @@ from multibodies_jax.fitting import objective
 from tests.helpers import fitting_reference as reference
 
 N = 3
+value, value_and_gradients, curvature = map(
+    jax.jit, (objective.value, objective.value_and_gradients, objective.curvature)
+)
 
 
 def case(seed=0):
@@ -36,15 +39,15 @@ def test_the_value_equals_a_loop_in_float64(focal):
         reference.value(row, np.zeros(85), anchor[i], points[i], confidence[i], focal=focal)
         for i, row in enumerate(rows(body))
     ]
-    np.testing.assert_allclose(objective.value(*args), expected, rtol=1e-5)
-    np.testing.assert_allclose(objective.value_and_gradients(*args)[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(value(*args), expected, rtol=1e-5)
+    np.testing.assert_allclose(value_and_gradients(*args)[0], expected, rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_the_gradient_equals_differences_in_float64():
     body, anchor, points, confidence = case(1)
     keypoints = objective.visible_keypoints(points, confidence, 3.0)
-    _, of_terms, of_prior = objective.value_and_gradients(
+    _, of_terms, of_prior = value_and_gradients(
         body, anchor, keypoints, reference.joint_model(), reference.log_prob, reference.WEIGHTS
     )
     row, h = next(rows(body)), 1e-5
@@ -53,10 +56,10 @@ def test_the_gradient_equals_differences_in_float64():
         (dataclasses.replace(reference.WEIGHTS, prior=0.0), of_terms),
     ):
 
-        def value(step, weights=weights):
+        def exact(step, weights=weights):
             return reference.value(row, step, anchor[0], points[0], confidence[0], weights, focal=3.0)
 
-        expected = np.array([(value(h * axis) - value(-h * axis)) / (2 * h) for axis in np.eye(85)])
+        expected = np.array([(exact(h * axis) - exact(-h * axis)) / (2 * h) for axis in np.eye(85)])
         np.testing.assert_allclose(gradient[0], expected, atol=2e-4 * np.abs(expected).max())
 
 
@@ -66,12 +69,12 @@ def test_the_curvature_is_that_of_the_objective_where_the_residuals_vanish():
     body, _, _, confidence = case(2)
     arrays = reference.body_arrays()
     arrays["posedirs"] = 0 * arrays["posedirs"]
-    joint_model = reference.joint_model(arrays)
+    joint_model = reference.joint_model_of(arrays)
     body = dataclasses.replace(body, betas=jnp.zeros_like(body.betas))
     points = [reference.points(arrays, R, b) for R, b, _ in rows(body)]
     shown = objective.project(jnp.asarray(points, jnp.float32), body, jnp.full(N, 4.0))
     keypoints = objective.visible_keypoints(shown, confidence, 4.0)
-    H, by_step = objective.curvature(body, keypoints, joint_model, reference.WEIGHTS)
+    H, by_step = curvature(body, keypoints, joint_model, reference.WEIGHTS)
 
     def terms(step, part):
         moved = objective.move(body, step)
@@ -92,7 +95,7 @@ def test_hidden_keypoints_have_no_influence(hidden):
     def everything(points):
         keypoints = objective.visible_keypoints(points, confidence)
         given = (body, anchor, keypoints, model, reference.log_prob, reference.WEIGHTS)
-        return objective.value_and_gradients(*given), objective.curvature(body, keypoints, model, reference.WEIGHTS)
+        return value_and_gradients(*given), curvature(body, keypoints, model, reference.WEIGHTS)
 
     elsewhere = np.where(confidence[..., None] > 0, points, np.float32(hidden))
     jax.tree.map(np.testing.assert_array_equal, everything(points), everything(elsewhere))

@@ -17,10 +17,13 @@ B, M = 3, 8
 SETTINGS = refine.Settings(weights=reference.WEIGHTS, steps=4)
 
 
+decode = jax.jit(hypotheses.decode)
+
+
 def made(rotmats, betas, cam):
     """Hypotheses of bodies (B, M) or (B)."""
     six = rotations.matrix_to_rot6d(jnp.asarray(rotmats)).reshape(*betas.shape[:-1], 144)
-    return hypotheses.decode(jnp.concatenate([six, betas, cam], axis=-1), reference.joint_model())
+    return decode(jnp.concatenate([six, betas, cam], axis=-1), reference.joint_model())
 
 
 @functools.cache
@@ -54,7 +57,7 @@ def test_refined_bodies_lie_on_the_keypoints_and_are_scored():
     assert after < 0.15 * before
     X = hypotheses.zero_root_joints(refined).reshape(B, M, 72)
     np.testing.assert_allclose(refined.log_prior, reference.log_prob(X), rtol=1e-4)
-    again = hypotheses.decode(
+    again = decode(
         jnp.concatenate(
             [rotations.matrix_to_rot6d(refined.rotmats).reshape(B, M, 144), refined.betas, refined.cam], axis=-1
         ),

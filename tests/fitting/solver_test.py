@@ -15,7 +15,7 @@ from multibodies_jax.fitting import objective, solver
 from tests.helpers import fitting_reference as reference
 
 N = 6
-minimize = jax.jit(solver.minimize)
+minimize, objective_of = jax.jit(solver.minimize), jax.jit(objective.value)
 
 
 @functools.cache
@@ -32,7 +32,7 @@ def fit(start, keypoints, steps, weights=reference.WEIGHTS, log_prob=reference.l
 
 
 def value(body, anchor, keypoints, weights=reference.WEIGHTS):
-    return objective.value(body, anchor, keypoints, reference.joint_model(), reference.log_prob, weights)
+    return objective_of(body, anchor, keypoints, reference.joint_model(), reference.log_prob, weights)
 
 
 @pytest.mark.slow

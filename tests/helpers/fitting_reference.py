@@ -1,5 +1,7 @@
 """The objective of a fit in float64, from the vertices of the body: no contraction, no mask, one body at a time."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,19 +17,30 @@ _CENTRE = 0.2 * np.random.default_rng(5).normal(size=72)
 _PRECISION = np.linspace(20.0, 60.0, 72)
 
 
-def body_arrays():
-    """A random body whose pose correctives are as small as a human's."""
+@functools.cache
+def _arrays():
     arrays = random_body.arrays(0, vertices=40)
     return arrays | {"posedirs": 0.02 * arrays["posedirs"]}
 
 
+def body_arrays():
+    """A random body whose pose correctives are as small as a human's."""
+    return dict(_arrays())
+
+
+@functools.cache
 def regressor():
     rng = np.random.default_rng(1)
     return np.array([rng.dirichlet(np.full(40, 0.1)) for _ in range(24)])
 
 
-def joint_model(arrays=None):
-    return smpl.contract(smpl.build(**(arrays or body_arrays())), regressor())
+@functools.cache
+def joint_model():
+    return joint_model_of(body_arrays())
+
+
+def joint_model_of(arrays):
+    return smpl.contract(smpl.build(**arrays), regressor())
 
 
 def log_prob_of(numpy):
