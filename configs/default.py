@@ -119,7 +119,7 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.eval = ConfigDict()
     c.eval.sets = ("synthetic_bodies/clean", "synthetic_bodies/ambiguous")
     c.eval.split = "test"
-    c.eval.batch = 50
+    c.eval.batch = 50  # Examples on each device.
     c.eval.max_examples = placeholder(int)  # None: all.
     c.eval.ns = (1, 5, 10, 25)
     c.eval.protocol = (

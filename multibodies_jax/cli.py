@@ -18,7 +18,7 @@ from typing import Any
 import multibodies_jax
 from multibodies_jax import programs
 
-MODES = ("train", "evaluate", "predict", "all")
+MODES = ("train", "evaluate", "predict", "all", "plan")
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -52,6 +52,7 @@ _ABOUT_MODES = {
     "evaluate": "Evaluate a trained work directory: results.json, results.md, figures.",
     "predict": "Predict weighted bodies for people: PATH... are photographs, folders of them, or videos.",
     "all": "Build the data that are missing, train, evaluate and draw.",
+    "plan": "Say what a training on many devices takes: memory of each, steps, images per second; trains nothing.",
 }
 
 
@@ -69,7 +70,14 @@ _FLAGS = (
     _Flag("config", "FILE[:ARGUMENT]", "Experiment (default: configs/demo.py); files of configs/ are also installed."),
     _Flag("config.FIELD", "VALUE", "Set a field of it, after --config; docs/reference/config.md explains all."),
     _Flag("workdir", "DIR", "Folder of checkpoints and results (default: runs/NAME of configs/NAME.py)."),
-    _Flag("distributed", "", "One process of several (Slurm, Open MPI, TPU pods, or JAX_... variables).", ("train",)),
+    _Flag(
+        "distributed",
+        "",
+        "One process of several (Slurm, Open MPI, TPU pods, or JAX_... variables).",
+        ("train", "evaluate", "predict", "all"),
+    ),
+    _Flag("devices", "NUMBER", "Devices of all machines together (default: those of this one).", ("plan",)),
+    _Flag("compiled", "", "Compile each step for the device of this machine, and take its memory.", ("plan",)),
     _Flag("images", "PATH", "An image, folder or video; the same as PATH without a flag.", ("predict",)),
     _Flag(
         "people", "FILE", "Keypoints of a pose estimator, JSON file or folder (default: the detector).", ("predict",)
@@ -150,7 +158,8 @@ def run(argv: Sequence[str], mode: str | None = None) -> int:
     except Exception as error:
         status = _status(error)
         if status is None:
-            print(programs.unexpected(error, workdir), file=sys.stderr, flush=True)
+            fits = _what_fits(chosen, values.config, workdir) if programs.is_full(error) else ""
+            print(programs.unexpected(error, workdir, fits), file=sys.stderr, flush=True)
             return FAILED
         return _tell(f"{programs.words(error)}{programs.keep_traceback(workdir)}", status)
 
@@ -179,7 +188,9 @@ def _parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, li
             flags.DEFINE_integer(flag.name, 5, flag.help, lower_bound=1, flag_values=values)
         elif flag.name == "focal":
             flags.DEFINE_float(flag.name, None, flag.help, flag_values=values)
-        elif flag.name in ("distributed", "refine"):
+        elif flag.name == "devices":
+            flags.DEFINE_integer(flag.name, None, flag.help, lower_bound=1, flag_values=values)
+        elif flag.name in ("distributed", "refine", "compiled"):
             flags.DEFINE_bool(flag.name, flag.name == "refine", flag.help, flag_values=values)
     _check_config_file(arguments)
     given = {
@@ -290,16 +301,17 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
         multihost.initialize()
     config = _checked(values.config)
     checks.validate(config)
-    if jax.process_count() > 1 and mode != "train":
-        raise ValueError(
-            f"Several processes only train: use `multibodies train`, and `multibodies {mode}` in one process afterwards."
-        )
+    if mode == "plan":
+        from multibodies_jax.training import plan
+
+        print(plan.plan(config, workdir, values.devices or jax.device_count(), values.compiled))
+        return OK
     if multihost.is_first():
         print(f"{mode}: {workdir} ({jax.device_count()} {jax.devices()[0].platform} device(s))", flush=True)
     if mode == "all":  # What evaluation lacks is said before hours of training, not after.
         if (workdir / "config.json").exists():
             provenance.check_workdir(config, workdir, create=True, write=False)
-        evaluate.open_inputs(config)
+        multihost.on_first(lambda: evaluate.open_inputs(config), "inputs")
     if mode in ("train", "all"):
         loop.train(config, workdir)
     if mode in ("evaluate", "all"):
@@ -310,12 +322,14 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
 def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pathlib.Path) -> int:
     """Predicts with a work directory where the arguments name one or a config, else with the embedded weights."""
     from multibodies_jax.prediction import predict, predictor, pretrained
-    from multibodies_jax.training import setup
+    from multibodies_jax.training import multihost, setup
 
     paths = [*paths, *([values.images] if values.images else [])]
     if not paths:
         raise ValueError("predict needs photographs, folders of them, or videos: multibodies predict photo.jpg")
     setup.enable_compilation_cache()
+    if values.distributed:
+        multihost.initialize()
     named = any(argument.lstrip("-").partition("=")[0].partition(".")[0] == "config" for argument in argv)
     config = _checked(values.config) if named else None
     if named or values.workdir:
@@ -326,6 +340,22 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
         model = model.weighted_by(values.weights)
     people, n, focal, refine = values.people, values.n, values.focal, values.refine
     return FAILED if predict.predict(model, paths, people, n, values.out or out, focal, refine) else OK
+
+
+def _what_fits(mode: str, config: Any, workdir: pathlib.Path) -> str:
+    """What to ask for where the memory of the device was full, in a sentence; empty where nobody knows."""
+    if mode == "predict":
+        return "Each device predicts one person at a time, so that nothing smaller can be asked for; JAX_PLATFORMS=cpu takes no device."
+    if mode == "evaluate":
+        size = config.eval.batch
+        fewer = f"try --config.eval.batch={size // 2}" if size > 1 else "which cannot be less"
+        return f"config.eval.batch is {size} on each device: {fewer}."
+    from multibodies_jax.training import plan
+
+    try:
+        return plan.what_fits(config, workdir)
+    except Exception:  # The message about the full memory matters more than what goes wrong here.
+        return ""
 
 
 def _status(error: Exception) -> int | None:

@@ -71,9 +71,15 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
     return caught
 
 
-def unexpected(error: Exception, folder: pathlib.Path | None = None) -> str:
-    """The message of an error that nothing expected; its traceback is written as `keep_traceback` does."""
-    if explained := device_problem(error):
+def unexpected(error: Exception, folder: pathlib.Path | None = None, fits: str = "") -> str:
+    """The message of an error that nothing expected; its traceback is written as `keep_traceback` does.
+
+    Args:
+      error: as it was caught.
+      folder: of the traceback.
+      fits: what would fit, where the memory of the device is full (`device_problem`).
+    """
+    if explained := device_problem(error, fits):
         return f"error: {explained}{keep_traceback(folder)}"
     what = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
     return (
@@ -83,15 +89,27 @@ def unexpected(error: Exception, folder: pathlib.Path | None = None) -> str:
     )
 
 
-def device_problem(error: Exception) -> str:
-    """What is wrong with the device that JAX computes on, and what to do; empty where the error is about something else."""
-    text = f"{error}"
-    if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
-        first = text.strip().partition("\n")[0][:200]
+def is_full(error: BaseException) -> bool:
+    """Whether the memory of the device that JAX computes on was full."""
+    return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+
+
+def device_problem(error: Exception, fits: str = "") -> str:
+    """What is wrong with the device that JAX computes on, and what to do; empty where the error is about something else.
+
+    Args:
+      error: as it was caught.
+      fits: a sentence on what would fit in its memory; empty names the fields of all batches.
+    """
+    if is_full(error):
+        first = str(error).strip().partition("\n")[0][:200]
+        fits = fits or (
+            "Halve the batch until it fits: --config.train.batch, --config.stage1.batch, --config.flow.batch, or "
+            "--config.eval.batch; --config.train.accumulate=2 computes the same batch in two parts."
+        )
         return (
-            f"the device's memory is full ({first}). Halve the batch until it fits: --config.train.batch, --config.stage1.batch, "
-            "--config.flow.batch, or --config.eval.batch; --config.train.accumulate=2 computes the same batch in two parts. "
-            "What other programs hold on the device counts, and so do images that stay there (--config.data.resident=False)."
+            f"the device's memory is full ({first}). {fits} What other programs hold on the device counts, and so do images "
+            "that stay there (--config.data.resident=False)."
         )
     asked = os.environ.get("JAX_PLATFORMS", "")
     if not asked or asked == "cpu" or "jax" not in sys.modules:

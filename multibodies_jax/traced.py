@@ -25,7 +25,7 @@ import jax
 import jax.export
 from jax import core
 
-from multibodies_jax import io
+from multibodies_jax import devices, io
 
 _folder: pathlib.Path | None = None
 _KEPT_VERSIONS = 3  # Of the sources; each has a few megabytes.
@@ -49,16 +49,21 @@ def register(node: type) -> type:
     return node
 
 
-def jit(function: Callable[..., Any], static_argnames: str | Sequence[str] = ()) -> Callable[..., Any]:
+def jit(
+    function: Callable[..., Any], static_argnames: str | Sequence[str] = (), per_example: str | Sequence[str] = ()
+) -> Callable[..., Any]:
     """As `jax.jit`, with the program of each kind of arguments kept on disk once `keep_in` was called.
 
     Args:
       function: of pytrees; its results are arrays in built-in containers or in classes of `register`. What it closes over
         has to be the same in every process with the same sources.
       static_argnames: of arguments that the program is made for; their `repr` tells them apart.
+      per_example: the arguments whose arrays have the examples as leading axis, as have all results: where these are split
+        over devices (`devices.split`), each runs the one program of its own examples.
     """
     static = {static_argnames} if isinstance(static_argnames, str) else set(static_argnames)
-    compiled = jax.jit(function, static_argnames=tuple(static))
+    examples = (per_example,) if isinstance(per_example, str) else tuple(per_example)
+    compiled = devices.jit(function, examples, tuple(static))
     signature = inspect.signature(function)
     programs: dict[Any, Callable[..., Any]] = {}
 
@@ -72,18 +77,37 @@ def jit(function: Callable[..., Any], static_argnames: str | Sequence[str] = ())
         if any(isinstance(leaf, core.Tracer) for leaf in leaves):
             return compiled(*args, **kwargs)
         leaves = [leaf if isinstance(leaf, jax.Array) else jax.numpy.asarray(leaf) for leaf in leaves]
-        kinds = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+        given = jax.tree.unflatten(structure, leaves)
+        parts = devices.shares(*(given.get(name) for name in examples))
+        own = {
+            name: jax.tree.map(functools.partial(_kind, parts if name in examples else 1), given[name])
+            for name in given
+        }
+        kinds = jax.tree.leaves(own)
         key = structure, tuple((kind.shape, str(kind.dtype)) for kind in kinds), repr(fixed)
-        if key not in programs:
+        if (key, parts) not in programs:
 
             def flat(*leaves: Any) -> Any:
                 return function(**jax.tree.unflatten(structure, leaves), **fixed)
 
             name = f"{function.__module__}.{function.__qualname__}"
-            programs[key] = jax.jit(_program(_folder, name, _without_addresses(repr(key)), flat, kinds).call)
-        return programs[key](*leaves)
+            program = _program(_folder, name, _without_addresses(repr(key)), flat, kinds)
 
+            def run(given: dict[str, Any]) -> Any:
+                return program.call(*jax.tree.leaves(given))
+
+            each = functools.partial(devices.on_each, run, per_example=examples)
+            programs[key, parts] = jax.jit(run if parts == 1 else each)
+        return programs[key, parts](given)
+
+    call.lower = compiled.lower  # pyright: ignore[reportAttributeAccessIssue]
     return call
+
+
+def _kind(parts: int, leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    """Shape and type of an array, or of each of the equal parts into which its rows are split."""
+    shape = leaf.shape if parts == 1 else (leaf.shape[0] // parts, *leaf.shape[1:])
+    return jax.ShapeDtypeStruct(shape, leaf.dtype)
 
 
 def _program(

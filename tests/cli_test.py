@@ -13,7 +13,7 @@ from configs import default
 from multibodies_jax import cli
 from multibodies_jax.evaluation import evaluate
 from multibodies_jax.prediction import predict, predictor, pretrained
-from multibodies_jax.training import loop
+from multibodies_jax.training import loop, multihost, plan
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -42,6 +42,7 @@ def called(monkeypatch):
     monkeypatch.setattr(predict, "predict", lambda *arguments: calls.append(("predict", *arguments)))
     monkeypatch.setattr(predictor, "load", lambda workdir, config: _Loaded((workdir, config)))
     monkeypatch.setattr(pretrained, "load_pretrained", lambda: "embedded")
+    monkeypatch.setattr(plan, "plan", lambda *arguments: calls.append(("plan", *arguments)))
     monkeypatch.chdir(ROOT)
     return calls
 
@@ -134,7 +135,7 @@ def test_a_command_does_what_run_py_does_in_that_mode(mode, tmp_path, called):
         (workdir, config), *rest = called[0][1:]
         assert rest == [["some.png"], None, 3, tmp_path / "predictions", 900.0, True]
     else:
-        config, workdir = called[0][1:]
+        config, workdir = called[0][1:3]
     assert config.train.steps == 7 and config.model.name == "hmr" and workdir == tmp_path
 
 
@@ -288,8 +289,48 @@ def test_help_lists_the_flags_of_a_command_and_each_is_taken(mode, called, capsy
     names = re.findall(r"^  --([a-z]+)", capsys.readouterr().out, flags=re.MULTILINE)
     assert {"config", "workdir"} <= set(names) and ("images" in names) == (mode == "predict")
     values = {"config": "configs/demo.py", "n": "2", "focal": "900", "distributed": "false", "refine": "false"}
+    values |= {"devices": "4", "compiled": "false"}
     given = [f"--{name}={values.get(name, 'x')}" for name in names]
     assert cli.main([mode, *given]) == 0 and called
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["evaluate"], ["predict", "x.jpg"], ["all"]])
+def test_processes_that_are_to_meet_do_so_first_and_say_who_is_missing(arguments, called, monkeypatch, capsys):
+    def initialize():
+        raise ValueError("process 1 of 2 did not come")
+
+    monkeypatch.setattr(multihost, "initialize", initialize)
+    assert cli.main([*arguments, "--distributed"]) == 2
+    assert "process 1 of 2 did not come" in capsys.readouterr().err and not called
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fits"),
+    [
+        (["train"], "fits with --config.train.batch=7"),
+        (["evaluate"], "config.eval.batch is 50 on each device: try --config.eval.batch=25."),
+        (["evaluate", "--config.eval.batch=1"], "which cannot be less"),
+        (["predict", "x.jpg"], "Each device predicts one person at a time"),
+    ],
+)
+def test_where_the_memory_of_the_device_is_full_a_smaller_batch_is_told(arguments, fits, called, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+
+    for module, name in ((loop, "train"), (evaluate, "evaluate"), (predict, "predict")):
+        monkeypatch.setattr(module, name, fail)
+    monkeypatch.setattr(plan, "what_fits", lambda *_: "It fits with --config.train.batch=7.")
+    assert cli.main(arguments) == 1
+    assert fits in capsys.readouterr().err
+
+
+def test_a_plan_is_of_the_devices_that_are_asked_for(called, capsys):
+    assert cli.main(["plan", "--devices=64", "--compiled", "--workdir=w"]) == 0
+    ((name, _, workdir, *rest),) = called
+    assert (name, str(workdir), rest) == ("plan", "w", [64, True])
+    assert cli.main(["plan"]) == 0 and called[-1][3:] == (1, False)
+    assert cli.main(["plan", "--devices=0"]) == 2
+    assert "devices" in capsys.readouterr().err
 
 
 def test_a_flag_of_another_command_is_refused(called, capsys):
@@ -300,7 +341,7 @@ def test_a_flag_of_another_command_is_refused(called, capsys):
 def test_the_help_of_run_py_explains_modes_and_flags():
     done = _python("run.py", "--help")
     assert done.returncode == 0
-    for words in ("--mode=train|evaluate|predict|all", "--config=FILE", "predict: An image", "evaluate: Evaluate"):
+    for words in ("--mode=train|evaluate|predict|all|plan", "--config=FILE", "predict: An image", "evaluate: Evaluate"):
         assert words in done.stdout
 
 
@@ -312,6 +353,7 @@ def test_the_overview_names_every_command(capsys):
         "evaluate",
         "predict",
         "all",
+        "plan",
         "report",
         "tables",
         "convert",

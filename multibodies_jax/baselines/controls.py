@@ -19,7 +19,7 @@ from multibodies_jax.data import sources, virtual_views
 from multibodies_jax.evaluation import fitted, methods, metrics, outputs, protocols, set_errors
 from multibodies_jax.geometry import rotations
 from multibodies_jax.hypotheses import hypotheses, quantize
-from multibodies_jax.training import setup
+from multibodies_jax.training import multihost, setup
 
 RANDOM, NOISE, CODEBOOK = "random n of the M", "HMR + tuned noise", "image-independent"
 COMPARED = (RANDOM, NOISE, CODEBOOK)
@@ -126,7 +126,7 @@ class NoisyHMR:
 
     def choose(self) -> dict[str, Any]:
         """Takes the noise with the least mean error, in degrees."""
-        means = np.concatenate(self._errors, axis=-1).mean(axis=-1)  # (noises, metrics, ns)
+        means = np.concatenate(multihost.in_turns(self._errors), axis=-1).mean(axis=-1)  # (noises, metrics, ns)
         self._errors = []
         self._noise_deg = {
             (metric, n): _NOISES_DEG[int(means[:, i, j].argmin())]

@@ -119,8 +119,8 @@ def evaluation_batches(
 ) -> Iterator[Rows]:
     """Yields every example once, in order, in batches of one size.
 
-    The last batch is filled up by repeating the last example with `valid` = 0. Shards take every `shard_count`-th
-    example and yield equally many batches.
+    The last batch is filled up by repeating the last example with `valid` = 0. Shards take the batches in turns, so that
+    each batch is the one that it would be without shards, and yield equally many, the last ones of padding alone.
 
     Args:
       source: random-access records.
@@ -148,8 +148,8 @@ def evaluation_batches(
         example = make_example(source[min(position, count - 1)])
         return example if position < count else example | {"valid": np.float32(0)}
 
-    positions = grain.MapDataset.range(padded)[shard_index::shard_count]
-    batches = positions.map(example_at).batch(batch_size, batch_fn=collate)
+    batches = grain.MapDataset.range(padded).map(example_at).batch(batch_size, batch_fn=collate)
+    batches = batches[shard_index::shard_count]
     return iter(batches.to_iter_dataset(_read_options(threads)))
 
 

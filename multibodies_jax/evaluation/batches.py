@@ -5,10 +5,12 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
 from configs import default
+from multibodies_jax import devices
 from multibodies_jax.batch import Batch, Inputs, batch_of, inputs_of
 from multibodies_jax.data import augment, pipeline, sources
 from multibodies_jax.evaluation import lenses, other_views, protocols
@@ -41,7 +43,10 @@ class EvaluationBatch:
 
 
 def examples(config: Any, name: str, split: str, others: bool = False) -> Iterator[EvaluationBatch]:
-    """Evaluation batches of one set, in order, the last one padded.
+    """Evaluation batches of one set, in order, the last one padded: those of this process, where there are several.
+
+    A batch has `eval.batch` examples for each device of the process. Processes take the batches in turns, and all of them
+    as many (`pipeline.evaluation_batches`).
 
     Args:
       config: of the experiment.
@@ -61,9 +66,20 @@ def examples(config: Any, name: str, split: str, others: bool = False) -> Iterat
         other = evaluation_row(config, pair["other"]())
         return row | {_OTHER + key: other[key] for key in _EVIDENCE if key in other}
 
-    return map(
-        stacked, pipeline.evaluation_batches(source, config.eval.batch, make, max_examples=config.eval.max_examples)
+    read = pipeline.evaluation_batches(
+        source,
+        size(config),
+        make,
+        max_examples=config.eval.max_examples,
+        shard_index=jax.process_index(),
+        shard_count=jax.process_count(),
     )
+    return map(stacked, read)
+
+
+def size(config: Any) -> int:
+    """Examples of a batch: `eval.batch` for each device of the process."""
+    return config.eval.batch * devices.count()
 
 
 def stacked(rows: pipeline.Rows) -> EvaluationBatch:
@@ -82,9 +98,9 @@ def stacked(rows: pipeline.Rows) -> EvaluationBatch:
 
 def count(config: Any, name: str, split: str) -> int:
     """How many batches `examples` yields."""
-    size = len(sources.open_source(config, name, split))
-    size = min(size, config.eval.max_examples) if config.eval.max_examples else size
-    return -(-size // config.eval.batch)
+    number = len(sources.open_source(config, name, split))
+    number = min(number, config.eval.max_examples) if config.eval.max_examples else number
+    return -(-number // (size(config) * jax.process_count()))
 
 
 def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:

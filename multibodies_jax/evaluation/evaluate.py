@@ -1,7 +1,9 @@
 """Evaluates a work directory: the n-quantized errors of Table 1, with the controls that they have to beat."""
 
 import collections
+import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from configs import default
+from multibodies_jax import devices, io
 from multibodies_jax.body import smpl
 from multibodies_jax.data import sources
 from multibodies_jax.evaluation import (
@@ -32,7 +35,7 @@ from multibodies_jax.evaluation import (
 )
 from multibodies_jax.hypotheses import quantize, weights
 from multibodies_jax.models import build
-from multibodies_jax.training import checkpoints, inference, packed, prior, provenance, setup
+from multibodies_jax.training import checkpoints, inference, multihost, packed, prior, provenance, setup
 
 EMBEDDED = "embedded"
 """Value of `eval.packed`: the file of weights that ships with the package."""
@@ -42,7 +45,8 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     """Evaluates the regressor of a work directory and writes results.json, results.md, per_example.npz and figures.
 
     Temperature and noise are chosen on the validation split of each set, errors are reported on `eval.split`. Each
-    split is read once, and the network runs once for each of its batches.
+    split is read once, and the network runs once for each of its batches: `eval.batch` examples on every device at once. Of
+    several processes each takes its share of the batches, and the first one writes.
 
     Returns:
       What is in results.json (docs/interfaces.md, section 8).
@@ -63,7 +67,10 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
         raise ValueError(
             f"{workdir} has networks of its own, and config.eval.packed is to be evaluated: use another --workdir."
         )
-    with provenance.locked(workdir, "evaluating"):
+    multihost.check_equal_devices()
+    with contextlib.ExitStack() as held:
+        claim = functools.partial(held.enter_context, provenance.locked(workdir, "evaluating"))
+        multihost.on_first(claim, "evaluating")
         return _evaluate(config, workdir, file)
 
 
@@ -102,6 +109,8 @@ def _packed(config: Any) -> packed.Packed | None:
 
 def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None) -> dict[str, Any]:
     sources.check_boxes(config, config.eval.sets)
+    if jax.process_count() > 1:
+        multihost.on_first(lambda: open_inputs(config), "data")
     evaluation = _open(config, workdir, file)
     rows = methods.rows(evaluation)
     trained = checkpoints.restore(workdir / "checkpoints", {})[1] if file is None else {}
@@ -114,10 +123,14 @@ def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None) ->
         found[name] = _measure_set(evaluation, choices.settings, rows, name)
         results.add_set(result, evaluation, name, found[name], rows, choices)
     result["same_people"] = results.same_people(found, evaluation.settings.label, evaluation.settings.protocol)
-    result = results.write(workdir, result, results.per_example(found))  # First: what follows is made of it.
-    print(results_page.markdown(result))
-    pictures.draw(config, workdir, evaluation.networks, choices.settings, rows, result)
-    print(f"Written to {workdir}: results.md, results.json, per_example.npz, figures/")
+    if multihost.is_first():
+        result = results.write(workdir, result, results.per_example(found))  # First: what follows is made of it.
+        print(results_page.markdown(result))
+        pictures.draw(config, workdir, evaluation.networks, choices.settings, rows, result)
+        print(f"Written to {workdir}: results.md, results.json, per_example.npz, figures/")
+    else:
+        result = io.sealed(result)
+    multihost.on_first(lambda: None, "written")
     return result
 
 
@@ -139,7 +152,7 @@ def _open(config: Any, workdir: pathlib.Path, file: packed.Packed | None) -> met
         scorer=_scorer(config, bodies),
         hmr=_hmr(config, workdir, bodies, file) if "hmr" in config.eval.methods and main.num_hypotheses > 1 else None,
     )
-    return methods.Evaluation(config, networks, _settings(config, main.num_hypotheses))
+    return methods.Evaluation(config, devices.copied(networks), _settings(config, main.num_hypotheses))
 
 
 def _scorer(config: Any, bodies: setup.Bodies) -> set_errors.Scorer:
@@ -231,6 +244,7 @@ def _tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: 
     tuned: dict[str, Any] = {}
     calibrated: dict[str, float] = {}
     if temperatures:
+        temperatures.gather()
         chosen, told = temperatures.chosen(), {}
         settings = dataclasses.replace(settings, temperature=chosen[kinds[0]], temperatures=chosen)
         for kind, best in chosen.items():
@@ -263,7 +277,11 @@ def _read(
     config = evaluation.config
     total = batches.count(config, name, split)
     for batch in tqdm(
-        batches.examples(config, name, split, others), total=total, desc=f"{name}, {split}", unit="batch"
+        batches.examples(config, name, split, others),
+        total=total,
+        desc=f"{name}, {split}",
+        unit="batch",
+        disable=not multihost.is_first(),
     ):
         yield outputs.Outputs(evaluation.networks, settings, batch)
 

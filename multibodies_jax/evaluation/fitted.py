@@ -15,12 +15,13 @@ from multibodies_jax.fitting import objective, refine
 from multibodies_jax.geometry import cameras
 from multibodies_jax.hypotheses import quantize, weights
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.training import multihost
 
 CANDIDATES = ((0.3, 5.0), (0.1, 5.0), (0.05, 2.0), (0.02, 1.0))
 """Factors of the prior and of the pull among which a row chooses on the validation split."""
 
 EXAMPLES = 50
-"""Validation examples on which a row chooses (whole batches, as many as it takes): fits cost more than networks."""
+"""Validation examples on which a row chooses (whole batches of one device, as many as it takes): fits cost more than networks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Fitted:
         tempered = not self._in_order and weights.reads_prior(kind)
         self._temperatures = tuning.TEMPERATURES if tempered else (1.0,)
         self._errors: list[np.ndarray] = []
+        self._batch = 1  # Of a device.
         self._chosen, self._temperature = self._candidates[0], self._temperatures[0]
 
     def observe(self, out: Outputs) -> None:
@@ -113,10 +115,13 @@ class Fitted:
             ]
             errors.append([[np.asarray(x).min(axis=1) for x in of_sets] for of_sets in found])
         self._errors.append(np.array(errors)[..., out.valid])  # (candidate, temperature, n, example)
+        self._batch = out.per_device
 
     def choose(self) -> dict[str, Any]:
         """Takes the candidate and the temperature with the least mean error."""
-        means = np.concatenate(self._errors, axis=-1).mean(axis=(-2, -1))
+        # The examples are those of one device in one process, which stops at the same place.
+        most = -(-EXAMPLES // self._batch) * self._batch
+        means = np.concatenate(multihost.in_turns(self._errors), axis=-1)[..., :most].mean(axis=(-2, -1))
         self._errors = []
         best, t = np.unravel_index(int(means.argmin()), means.shape)
         self._chosen, self._temperature = self._candidates[best], self._temperatures[t]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from multibodies_jax import devices
 from multibodies_jax.evaluation import batches, protocols, set_errors
 from multibodies_jax.hypotheses import hypotheses, quantize, weights
 from multibodies_jax.training import inference, prior
@@ -81,13 +82,13 @@ class Outputs:
       networks: what was run.
       settings: of the sets.
       examples: the evaluation batch as it was read.
-      batch: its inputs and target on the device.
+      batch: its inputs and target on the device; split over several where these can share the examples equally.
     """
 
     def __init__(self, networks: Networks, settings: Settings, examples: batches.EvaluationBatch):
         self.networks, self.settings = networks, settings
         self.examples = examples
-        self.batch = jax.tree.map(jnp.asarray, examples.batch)
+        self.batch = jax.tree.map(jnp.asarray, devices.split(examples.batch))
         self._quantized: dict[tuple, quantize.Quantized] = {}
         self._others: dict[Any, Any] = {}
 
@@ -100,6 +101,11 @@ class Outputs:
     def shape(self) -> tuple[int, int]:
         """B and M."""
         return len(self.batch.valid), self.networks.main.num_hypotheses
+
+    @property
+    def per_device(self) -> int:
+        """Examples of the batch on each of the devices that share it."""
+        return self.shape[0] // devices.shares(self.batch)
 
     @functools.cached_property
     def hyps(self) -> hypotheses.Hypotheses:

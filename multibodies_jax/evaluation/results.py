@@ -17,7 +17,7 @@ from multibodies_jax.data import occlusion, sources
 from multibodies_jax.evaluation import calibration, intervals, methods, metrics, protocols, results_page
 from multibodies_jax.evaluation.outputs import Settings
 from multibodies_jax.registry import Registry
-from multibodies_jax.training import provenance
+from multibodies_jax.training import multihost, provenance
 
 SCHEMA = 3
 
@@ -94,8 +94,12 @@ def ordered_map(function: Callable[..., Any], *trees: Any) -> Any:
 
 
 def join(parts: Sequence[Any]) -> Any:
-    """Several batches as one."""
-    return ordered_map(lambda *leaves: np.concatenate(leaves), *parts)
+    """Several batches as one, with those of other processes, if there are any, in their places."""
+    leaves: list[list[np.ndarray]] = [[] for _ in parts]
+    for part, its in zip(parts, leaves, strict=True):
+        ordered_map(its.append, part)
+    joined = map(np.concatenate, zip(*multihost.in_turns(leaves), strict=True))
+    return ordered_map(lambda _: next(joined), parts[0])
 
 
 def describe(evaluation: methods.Evaluation, trained: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,28 @@
 """What one pass over the validation split of a set chooses for the quantizer: two temperatures of the weights of eq (2)."""
 
+import itertools
 from collections.abc import Sequence
+from typing import no_type_check
 
+import flax.struct
 import jax.numpy as jnp
 import numpy as np
 
 from multibodies_jax.evaluation import calibration, set_errors
 from multibodies_jax.evaluation.outputs import Outputs, Settings
+from multibodies_jax.training import multihost
 
 TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Factors on the log-prior among which the quantizer's is chosen; 1 is eq (2) as printed."""
+
+
+@no_type_check  # Tree operations fill it with NumPy arrays.
+class _Seen(flax.struct.PyTreeNode):
+    """Of the examples of one batch: log p(X), and for each temperature their errors, and what they fell in."""
+
+    log_prior: np.ndarray
+    errors: dict[tuple[str, float], np.ndarray]  # By kind and temperature: (n, N).
+    clusters: dict[tuple[float, int], tuple[np.ndarray, np.ndarray]]  # By temperature and n: hit, assignment.
 
 
 class Temperatures:
@@ -26,29 +39,33 @@ class Temperatures:
         kinds: of weights that read the prior: a temperature is chosen for each of them.
         """
         self._settings, self._kinds = settings, tuple(kinds)
-        self._errors: dict[tuple[str, float], list[np.ndarray]] = {(k, t): [] for k in kinds for t in TEMPERATURES}
-        self._log_prior: list[np.ndarray] = []
-        self._clusters: dict[tuple[float, int], list[tuple[np.ndarray, np.ndarray]]] = {}
+        self._seen: list[_Seen] = []
 
     def observe(self, outputs: Outputs) -> None:
         """Reads one batch of the validation split."""
         keep, ns = outputs.valid, self._settings.ns
         mpjpe = {"mpjpe": outputs.errors["mpjpe"]}
-        self._log_prior.append(np.asarray(outputs.hyps.log_prior)[keep])
-        for kind, t in self._errors:
+        seen = _Seen(np.asarray(outputs.hyps.log_prior)[keep], {}, {})
+        for kind, t in itertools.product(self._kinds, TEMPERATURES):
             chosen = [outputs.quantize(n, weights=kind, temperature=t).medoid for n in ns]
             errors = [np.asarray(set_errors.members(mpjpe, index)["mpjpe"]).min(axis=1) for index in chosen]
-            self._errors[kind, t].append(np.stack(errors)[:, keep])
-        for t in TEMPERATURES:
-            for n in ns:
-                if n > 1:
-                    found = outputs.quantize(n, temperature=t)
-                    hit = np.asarray(calibration.hits(found, outputs.truth))[keep]
-                    self._clusters.setdefault((t, n), []).append((hit, np.asarray(found.assignment)[keep]))
+            seen.errors[kind, t] = np.stack(errors)[:, keep]
+        for t, n in itertools.product(TEMPERATURES, ns):
+            if n > 1:
+                found = outputs.quantize(n, temperature=t)
+                hit = np.asarray(calibration.hits(found, outputs.truth))[keep]
+                seen.clusters[t, n] = hit, np.asarray(found.assignment)[keep]
+        self._seen.append(seen)
+
+    def gather(self) -> None:
+        """Ends the split: adds what the other processes read, if there are any, in the order of the examples."""
+        self._seen = multihost.in_turns(self._seen)
 
     def errors(self, kind: str = "prior") -> dict[float, np.ndarray]:
         """Temperature -> mean MPJPE-n (N,), millimetres, of the sets under the weights of this kind for each n."""
-        return {t: np.concatenate(self._errors[kind, t], axis=1).mean(axis=1) for t in TEMPERATURES}
+        return {
+            t: np.concatenate([seen.errors[kind, t] for seen in self._seen], axis=1).mean(axis=1) for t in TEMPERATURES
+        }
 
     def chosen(self) -> dict[str, float]:
         """The temperature with the least mean error over n, for each kind of weights."""
@@ -58,15 +75,16 @@ class Temperatures:
     def calibrated(self, temperature: float) -> dict[str, float]:
         """n -> the temperature that fits the probabilities of the sets chosen under `temperature` (`calibration.fit`)."""
         fitted = {}
-        for (t, n), parts in self._clusters.items():
-            if t != temperature:
+        for n in self._settings.ns:
+            if n == 1:
                 continue
+            parts = [(seen.log_prior, *seen.clusters[temperature, n]) for seen in self._seen]
             prob = [
                 calibration.probabilities(
                     jnp.asarray(log_prior), jnp.asarray(assignment), n, jnp.array(calibration.GRID)
                 )
-                for log_prior, (_, assignment) in zip(self._log_prior, parts, strict=True)
+                for log_prior, _, assignment in parts
             ]
-            hit = np.concatenate([hit for hit, _ in parts])
+            hit = np.concatenate([hit for _, hit, _ in parts])
             fitted[str(n)] = calibration.fit(np.concatenate(prob), hit, calibration.GRID)
         return fitted

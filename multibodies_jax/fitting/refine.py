@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from multibodies_jax import traced
+from multibodies_jax import devices, traced
 from multibodies_jax.body import smpl
 from multibodies_jax.fitting import objective, solver
 from multibodies_jax.geometry import cameras, rotations
@@ -113,7 +113,7 @@ def fit_from_mean_pose(
     return _by_chunks(fit, people, len(evidence), ROWS // len(TURNS_DEG))
 
 
-@traced.jit
+@functools.partial(traced.jit, per_example="people")
 def _refine(
     people: tuple[Hypotheses, objective.Keypoints],
     joint_model: smpl.JointModel,
@@ -129,7 +129,7 @@ def _refine(
     return _two_axes(_scored(body, joint_model, log_prob), hypotheses.betas.shape[:2])
 
 
-@traced.jit
+@functools.partial(traced.jit, per_example="keypoints")
 def _fit_from_mean_pose(
     keypoints: objective.Keypoints,
     mean_state: Float[Array, "157"],
@@ -206,19 +206,26 @@ def _for_each(keypoints: objective.Keypoints, number: int) -> objective.Keypoint
     return jax.tree.map(lambda x: jnp.repeat(x, number, axis=0), keypoints)
 
 
-@jax.jit
-def _rows(people: Any, index: Int[Array, "N"]) -> Any:
+@functools.partial(devices.jit, per_example="people")
+def _rows(people: Any, index: Int[Array | np.ndarray, "N"]) -> Any:
     return jax.tree.map(lambda x: x[index], people)
 
 
+@functools.partial(devices.jit, per_example="parts", static_argnames="B")
+def _joined(parts: list[Hypotheses], B: int) -> Hypotheses:
+    """The first B rows of several parts."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:B], *parts)
+
+
 def _by_chunks(fit: Callable[[Any], Hypotheses], people: Any, B: int, together: int) -> Hypotheses:
-    """Fits some people at a time and always as many, by repeating the last one.
+    """Fits some people at a time on each device, and always as many, by repeating the last one.
 
     One program of one shape gives an example the same bits whatever the batch; a fit amplifies the last bit to
     millimetres, for it is stopped before it converges.
     """
+    own = B // devices.shares(people)
     found = []
-    for first in range(0, B, together):
-        index = np.minimum(np.arange(first, first + together), B - 1)
+    for first in range(0, own, together):
+        index = np.minimum(np.arange(first, first + together), own - 1)
         found.append(fit(_rows(people, index)))
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:B], *found)
+    return _joined(found, own)

@@ -232,7 +232,11 @@ def likeliest_first(found: Quantized) -> Quantized:
     )
 
 
-@functools.partial(traced.jit, static_argnames=("room", "starts", "iterations"))
+@functools.partial(
+    traced.jit,
+    static_argnames=("room", "starts", "iterations"),
+    per_example=("points", "log_weights", "keys"),
+)
 def _quantize(points, log_weights, keys, n: Int[Array, ""], room: int, starts: int, iterations: int) -> Quantized:
     """`quantize` with room for `room` clusters, those from n on empty: one compiled program serves every n up to it."""
 

@@ -22,18 +22,20 @@ import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
+import jax
 import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from multibodies_jax import detection, io
+from multibodies_jax import detection, devices, io
 from multibodies_jax.data import images
 from multibodies_jax.export import camera, glb, page
 from multibodies_jax.geometry import boxes
 from multibodies_jax.hypotheses import weights
 from multibodies_jax.prediction import detected, export_files, people, prediction, prediction_file
-from multibodies_jax.prediction.predictor import Predictor
+from multibodies_jax.prediction.predictor import Asked, Predictor
 from multibodies_jax.tracking import frames
+from multibodies_jax.training import multihost
 
 HEADER = (
     f"{'person':24} {'keypoints':>9} {'box':>9} {'all M: px':>10} {'best px':>8}   probability and error of each body"
@@ -53,6 +55,9 @@ def predict(
     detector: detection.Detector | None = None,
 ) -> int:
     """Predicts for every person of photographs and writes the results.
+
+    Of several processes (`multihost`) each predicts and writes its share of the photographs and videos, into one folder; the
+    first one writes the index page.
 
     Args:
       model: from `predictor.load` or `pretrained.load_pretrained`.
@@ -89,55 +94,50 @@ def predict(
         folder.mkdir(parents=True, exist_ok=True)
     found_before = {path for file, folder in results.items() for path in folder.glob(f"{glob.escape(file.stem)}_*.npz")}
     earlier = sorted(path.relative_to(out).as_posix() for path in found_before)
-    if earlier:
+    first, share = multihost.is_first(), slice(jax.process_index(), None, jax.process_count())
+    if earlier and first:
         names = ", ".join(earlier[:3]) + (", ..." if len(earlier) > 3 else "")
         print(f"{out} has {len(earlier)} predictions of these names ({names}): they are replaced.", file=sys.stderr)
-    unplaced = () if listed is None else listed.problems
-    failures, done, empty, explained = len(unplaced), 0, 0, False
+    unplaced = () if listed is None or not first else listed.problems
+    failures, empty = len(unplaced), 0
     for problem in unplaced[:_NAMED]:
         tqdm.write(f"skipped {problem}", file=sys.stderr)
     if len(unplaced) > _NAMED:
         tqdm.write(f"skipped {len(unplaced) - _NAMED} more entries of {people_path}", file=sys.stderr)
-    for path in videos:
+    for path in videos[share]:
         from multibodies_jax.prediction import video  # Late: photographs need no tracks, and are there sooner.
 
         folder = results[pathlib.Path(path)]
         failures += video.predict_video(model, path, folder, n, focal_px, refine, detector, people_path)
     if not files:
-        return failures
-    for path in paths:
+        return _total([failures])[0]
+    for path in paths if first else ():
         if left := images.passed_over(path):
             names = ", ".join(file.name for file in left[:10]) + (", ..." if len(left) > 10 else "")
             note = f"not read in {path}, {len(left)} files without the ending of an image: {names}"
             print(f"{note}. Save images as .jpg or .png; name videos one by one.", file=sys.stderr)
-    print(HEADER, flush=True)
-    written: list[concurrent.futures.Future[page.Entry]] = []
-    with concurrent.futures.ThreadPoolExecutor(1) as writer:
-        for path in tqdm(files, desc="predict", unit="image", disable=len(files) < 2):
-            found: list[prediction.Prediction] = []
-            image = None
+    if first:
+        print(HEADER, flush=True)
+    own = files[share]
+    written = _Writer(model, n, refine, out)
+    with written:
+        for path in tqdm(own, desc="predict", unit="image", disable=len(own) < 2 or not first):
+            photograph = _Photograph(path, results[path])
             for image, index, person, problem in _people(path, listed, detector):
-                if problem is None and person is not None and image is not None:
-                    if not model.sees_pixels and not np.any(person.keypoints[:, 2] > 0):
-                        empty += 1
-                        tqdm.write(f"left out {path.name}, person {index}: without known keypoints", file=sys.stderr)
-                        continue
-                    try:
-                        lens = camera.lens_of_photo(path, focal_px)
-                        found.append(model.person(image, person, path.name, index, n, lens, refine))
-                        continue
-                    except ValueError as error:
-                        problem = f"{path.name}, person {index}: {error}"
-                failures += 1
-                tqdm.write(f"skipped {problem}", file=sys.stderr)
-            if found and image is not None:
-                _tell(found, explained)
-                explained = explained or str(found[0].record["focal_source"]) == "assumed"
-                if written:
-                    written[-1].result()  # One photograph waits at most; what went wrong stops the program.
-                written.append(writer.submit(_write, found, image, results[path], out))
-                done += len(found)
-    entries = [future.result() for future in written]
+                if problem is not None or person is None or image is None:
+                    failures += 1
+                    tqdm.write(f"skipped {problem}", file=sys.stderr)
+                elif not model.sees_pixels and not np.any(person.keypoints[:, 2] > 0):
+                    empty += 1
+                    tqdm.write(f"left out {path.name}, person {index}: without known keypoints", file=sys.stderr)
+                else:
+                    lens = camera.lens_of_photo(path, focal_px)
+                    photograph.asked.append(Asked(image, person, path.name, index, lens))
+            written.take(photograph)
+    failures, empty, done = _total([failures + written.failures, empty, written.done])
+    entries = _every(written.entries)
+    if not first:
+        return failures
     if entries:
         page.write_index(entries, out / INDEX)
     told = f"; {failures} skipped (named above)" if failures else ""
@@ -147,6 +147,92 @@ def predict(
     if entries:
         print(f"Open {out / INDEX} in a browser, or the .glb files in Blender.")
     return failures
+
+
+def _total(counts: Sequence[int]) -> list[int]:
+    """The sums of the counts of all processes."""
+    every = multihost.gathered([np.array(counts)])
+    return [int(total) for total in np.sum([own for (own,) in every], axis=0)]
+
+
+def _every(entries: Sequence[page.Entry]) -> list[page.Entry]:
+    """The entries of all processes on the index page."""
+    if jax.process_count() == 1:
+        return list(entries)
+    arrays = (array for one in entries for array in (np.array([one.link, one.title, one.text]), one.picture))
+    found = []
+    for own in multihost.gathered([*arrays]):
+        for words, picture in zip(own[::2], own[1::2], strict=True):
+            link, title, text = words.tolist()
+            found.append(page.Entry(link, title, text, picture))
+    return sorted(found, key=lambda entry: entry.link)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Photograph:
+    """A photograph, the folder of its results, and the people who are to be predicted in it."""
+
+    path: pathlib.Path
+    folder: pathlib.Path
+    asked: list[Asked] = dataclasses.field(default_factory=list)
+
+
+class _Writer:
+    """Predicts the people of photographs, as many at once as there are devices, and writes what was found while it goes on.
+
+    Attributes:
+      entries: of the index page, once the context has ended.
+      done: people who were written.
+      failures: people who could not be used.
+    """
+
+    def __init__(self, model: Predictor, n: int, refine: bool, out: pathlib.Path):
+        self.entries: list[page.Entry] = []
+        self.done, self.failures = 0, 0
+        self._model, self._n, self._refine, self._out = model, n, refine, out
+        self._waiting: list[_Photograph] = []
+        self._explained = False
+        self._pool = concurrent.futures.ThreadPoolExecutor(1)
+        self._futures: list[concurrent.futures.Future[page.Entry]] = []
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._pool:
+            if kind is None:
+                self._predict()
+        if kind is None:
+            self.entries = [future.result() for future in self._futures]
+
+    def take(self, photograph: _Photograph) -> None:
+        """The next photograph; its people are predicted once there are enough for all devices."""
+        self._waiting.append(photograph)
+        if sum(len(one.asked) for one in self._waiting) >= devices.count():
+            self._predict()
+
+    def _predict(self) -> None:
+        asked = [person for photograph in self._waiting for person in photograph.asked]
+        answers = iter(self._model.persons(asked, self._n, self._refine))
+        for photograph in self._waiting:
+            self._write(photograph, [next(answers) for _ in photograph.asked])
+        self._waiting.clear()
+
+    def _write(self, photograph: _Photograph, answers: Sequence[prediction.Prediction | ValueError]) -> None:
+        for asked, answer in zip(photograph.asked, answers, strict=True):
+            if isinstance(answer, ValueError):
+                self.failures += 1
+                tqdm.write(f"skipped {asked.name}, person {asked.index}: {answer}", file=sys.stderr)
+        found = [answer for answer in answers if isinstance(answer, prediction.Prediction)]
+        if not found:
+            return
+        _tell(found, self._explained)
+        self._explained = self._explained or str(found[0].record["focal_source"]) == "assumed"
+        if self._futures:
+            self._futures[-1].result()  # One photograph waits at most; what went wrong stops the program.
+        arguments = found, photograph.asked[0].image, photograph.folder, self._out
+        self._futures.append(self._pool.submit(_write, *arguments))
+        self.done += len(found)
 
 
 def _tell(found: Sequence[prediction.Prediction], again: bool) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped, UInt8
 
 from configs import default
-from multibodies_jax import detection, untrusted
+from multibodies_jax import detection, devices, untrusted
 from multibodies_jax.batch import Inputs
 from multibodies_jax.body import smpl
 from multibodies_jax.data import images
@@ -35,6 +35,37 @@ from multibodies_jax.prediction import detected, prediction, prediction_file
 from multibodies_jax.prediction import people as people_lib
 from multibodies_jax.prediction.evidence import evidence
 from multibodies_jax.training import config_checks, inference, prior, provenance, setup, tuned
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Asked:
+    """A person for whom bodies are asked.
+
+    Attributes:
+      image: the upright photograph.
+      person: with known keypoints, or a box.
+      name: of the photograph; with `index` it seeds all that is drawn.
+      index: of the person in the photograph.
+      lens: of the photograph.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    person: people_lib.Person
+    name: str
+    index: int
+    lens: camera.Lens
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Seen:
+    """A person whom the network can read: box of the crop, inputs (B = 1), and how the hypotheses are fitted."""
+
+    asked: Asked
+    person: people_lib.Person
+    box: tuple[Any, float]
+    inputs: Inputs
+    refine: bool
+    focal: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +201,12 @@ class Predictor:
             seen, notes = detected.find(pixels, detected.detector_for(self.sees_pixels, detector))
             if not (people := seen.people):
                 raise people_lib.PeopleError(f"{name}: {' '.join(notes)} Give the people with their keypoints.")
-        return [self.person(pixels, one, name, k, n, lens, refine) for k, one in enumerate(people)]
+        answers = self.persons([Asked(pixels, one, name, k, lens) for k, one in enumerate(people)], n, refine)
+        found = [answer for answer in answers if isinstance(answer, prediction.Prediction)]
+        for answer in answers:
+            if isinstance(answer, ValueError):
+                raise answer
+        return found
 
     def person(
         self,
@@ -182,39 +218,81 @@ class Predictor:
         lens: camera.Lens,
         refine: bool = True,
     ) -> prediction.Prediction:
-        """n weighted bodies of one person.
-
-        Args:
-          image: the upright photograph.
-          person: with known keypoints, or a box.
-          name: of the photograph; with `index` it seeds all that is drawn.
-          index: of the person in the photograph.
-          n: 1 to M.
-          lens: of the photograph.
-          refine: fit the hypotheses to the known keypoints first.
+        """n weighted bodies of one person; the arguments are those of `Asked` and of `persons`.
 
         Raises:
           ValueError: n is not in 1..M; the person cannot be used; or the network's answer is not finite.
         """
-        person = dataclasses.replace(person, keypoints=people_lib.check_keypoints(person.keypoints))
-        people_lib.check_inside(person, (image.shape[1], image.shape[0]))
-        box = people_lib.box(person, (image.shape[1], image.shape[0]))
-        inputs = self._see(image, person, box, f"{name}/{index}")
+        answer = self.persons([Asked(image, person, name, index, lens)], n, refine)[0]
+        if isinstance(answer, ValueError):
+            raise answer
+        return answer
+
+    def persons(self, asked: Sequence[Asked], n: int, refine: bool = True) -> list[prediction.Prediction | ValueError]:
+        """n weighted bodies of each person: of as many at once as there are devices, one on each.
+
+        Args:
+          asked: people, of one photograph or of several.
+          n: 1 to M.
+          refine: fit the hypotheses to the known keypoints first.
+
+        Returns:
+          For each of them a prediction, or what is wrong: n is not in 1..M; the person cannot be used; or the network's
+          answer is not finite. None depends on the others.
+        """
+        answers: list[prediction.Prediction | ValueError] = []
+        for first in range(0, len(asked), devices.count()):
+            together = [self._seen(one, refine) for one in asked[first : first + devices.count()]]
+            found = iter(self._fitted([seen for seen in together if isinstance(seen, _Seen)]))
+            for seen in together:
+                answers.append(self._chosen(seen, next(found), n) if isinstance(seen, _Seen) else seen)
+        return answers
+
+    def _seen(self, asked: Asked, refine: bool) -> "_Seen | ValueError":
+        """What the network reads of a person, or why the person cannot be used."""
+        try:
+            person = dataclasses.replace(asked.person, keypoints=people_lib.check_keypoints(asked.person.keypoints))
+            size = asked.image.shape[1], asked.image.shape[0]
+            people_lib.check_inside(person, size)
+            box = people_lib.box(person, size)
+            inputs = self._see(asked.image, person, box, f"{asked.name}/{asked.index}")
+        except ValueError as error:
+            return error
         refine = refine and self.config.fitting.steps > 0 and bool((person.keypoints[:, 2] > 0).any())
-        focal = camera.crop_focal(lens, box[1]) if refine else cameras.FOCAL
-        hypotheses = self.infer_refined(inputs, focal) if refine else self.infer(inputs)
-        facts = provenance.metadata(self.config, self.bodies)
+        focal = camera.crop_focal(asked.lens, box[1]) if refine else cameras.FOCAL
+        return _Seen(asked, person, box, inputs, refine, focal)
+
+    def _fitted(self, people: Sequence["_Seen"]) -> list[Hypotheses]:
+        """The hypotheses, leading axis M, of at most as many people as there are devices, in arrays of the host."""
+        if not people:
+            return []
+        rows = [*people, *[people[-1]] * (devices.count() - len(people))]
+        inputs = rows[0].inputs
+        if len(rows) > 1:
+            inputs = devices.split(jax.tree.map(lambda *leaves: np.concatenate(leaves), *[row.inputs for row in rows]))
+        found = self.infer(inputs)
+        by_refined = {False: found}
+        if any(one.refine for one in people):
+            by_refined[True] = self._refined(found, inputs, np.array([row.focal for row in rows], np.float32))
+        by_refined = jax.device_get(by_refined)
+        return [jax.tree.map(lambda leaf, k=k: leaf[k], by_refined[one.refine]) for k, one in enumerate(people)]
+
+    def _chosen(self, seen: "_Seen", hypotheses: Hypotheses, n: int) -> prediction.Prediction | ValueError:
+        """The prediction of a person, or why there is none."""
+        asked, facts = seen.asked, provenance.metadata(self.config, self.bodies)
         about = {key: facts[key] for key in ("body", "body_fingerprint", "commit")} | {
             "trained_on": self.trained_on,
-            "image": name,
-            "image_size": np.array(image.shape[1::-1]),
-            "person": np.array(index),
-            "refined": np.array(refine),
+            "image": asked.name,
+            "image_size": np.array(asked.image.shape[1::-1]),
+            "person": np.array(asked.index),
+            "refined": np.array(seen.refine),
         }
-        first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], hypotheses)
-        record = prediction_file.describe(first, person, box, about, lens, focal)
-        record = prediction_file.choose(record, n, self.quantizer_settings(refine))
-        return prediction.Prediction(record, self.bodies.files, image)
+        try:
+            record = prediction_file.describe(hypotheses, seen.person, seen.box, about, asked.lens, seen.focal)
+            record = prediction_file.choose(record, n, self.quantizer_settings(seen.refine))
+        except ValueError as error:
+            return error
+        return prediction.Prediction(record, self.bodies.files, asked.image)
 
     def infer_refined(self, inputs: Inputs, focal: float = cameras.FOCAL) -> Hypotheses:
         """As `infer`, then every hypothesis is fitted to the visible keypoints (`fitting.refine`) and scored anew.
@@ -227,8 +305,9 @@ class Predictor:
           focal: of the crop's camera, in half-sides of the crop; the refined `cam` has it, too.
         """
         hypotheses = self.infer(inputs)
-        if self.config.fitting.steps == 0:
-            return hypotheses
+        return self._refined(hypotheses, inputs, focal) if self.config.fitting.steps else hypotheses
+
+    def _refined(self, hypotheses: Hypotheses, inputs: Inputs, focal: Float[np.ndarray, "B"] | float) -> Hypotheses:
         keypoints = inputs.evidence, inputs.kp2d_input
         return refine_lib.refine(hypotheses, *keypoints, self.bodies.j24, self.log_prob, self.fitting_settings, focal)
 
@@ -337,6 +416,7 @@ def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
     bodies = setup.load_bodies(config)
     regressor = inference.restore(config, workdir / "checkpoints", bodies)
     density = prior.load_prior(config, workdir, bodies)
+    regressor, density = devices.copied((regressor, density))
     infer = functools.partial(inference.hypothesize, regressor, density)
     its = regressor.num_hypotheses, infer, density, regressor.score_head is not None
     return Predictor(config, tuned.read(workdir), bodies, *its)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from configs import pretrained as trained_by
-from multibodies_jax import programs
+from multibodies_jax import devices, programs
 from multibodies_jax.data import sources
 from multibodies_jax.models import folding
 from multibodies_jax.prediction import predictor
@@ -35,8 +35,7 @@ def load_pretrained(name: str = "multibodies", path: str | os.PathLike | None = 
     if path is None:  # They were packed before it was chosen how hypotheses are weighted (docs/method.md).
         config.quantizer.weights = trained_by.get_config().quantizer.weights
     bodies = setup.load_bodies(config)
-    regressor = file.regressor(name, config, bodies)
-    density = file.density()
+    regressor, density = devices.copied((file.regressor(name, config, bodies), file.density()))
     infer = functools.partial(inference.hypothesize, regressor, density)
     its = regressor.num_hypotheses, infer, density, regressor.score_head is not None
     return predictor.Predictor(config, file.about["tuned"], bodies, *its)

@@ -7,6 +7,7 @@ what is kept of a person is a window of a few frames; the decided bodies, about 
 a whole when a person's files are written.
 """
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -16,12 +17,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
 from tqdm import tqdm
 
-from multibodies_jax import detection
+from multibodies_jax import detection, devices
 from multibodies_jax.export import camera
-from multibodies_jax.prediction import detected, people, prediction, prediction_file, sequences, video_files
+from multibodies_jax.prediction import (
+    detected,
+    people,
+    prediction,
+    prediction_file,
+    predictor,
+    sequences,
+    video_files,
+)
 from multibodies_jax.tracking import frames, tracks
 
 _FEWEST_FRAMES = 5  # Of a person who counts; detectors see people in single frames where there are none.
@@ -46,17 +54,10 @@ class Model(Protocol):
         """Whether the network reads an image; otherwise it reads 2D keypoints."""
         ...
 
-    def person(
-        self,
-        image: UInt8[np.ndarray, "H W 3"],
-        person: people.Person,
-        name: str,
-        index: int,
-        n: int,
-        lens: camera.Lens,
-        refine: bool,
-    ) -> prediction.Prediction:
-        """n weighted bodies of one person; a ValueError where the person cannot be used."""
+    def persons(
+        self, asked: Sequence[predictor.Asked], n: int, refine: bool
+    ) -> Sequence[prediction.Prediction | ValueError]:
+        """n weighted bodies of each person, or why a person cannot be used."""
         ...
 
 
@@ -109,9 +110,20 @@ def predict_video(
         bar = tqdm(frames.frames(video, notes), desc="predict", unit="frame", total=video.stated_frames or None)
         for frame in bar:
             found.take(frame, _people(frame, listed, detector))
+        found.predict()
         for note in notes:
             print(note, file=sys.stderr)
         return _write(found, out)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Frame:
+    """A frame whose people wait to be predicted: who is followed in it, and who of them is seen."""
+
+    number: int
+    seconds: float
+    alive: tuple[int, ...]
+    asked: dict[int, predictor.Asked]
 
 
 class _Analysis:
@@ -128,6 +140,7 @@ class _Analysis:
         self.count, self.last_s = 0, 0.0
         self._n, self._refine, self._scratch = n, refine, scratch
         self._tracker = tracks.Tracker()
+        self._waiting: list[_Frame] = []
 
     @property
     def frames_per_second(self) -> float:
@@ -135,28 +148,45 @@ class _Analysis:
         return (self.count - 1) / self.last_s if self.count > 1 else self.video.frames_per_second
 
     def take(self, frame: frames.Frame, persons: Sequence[people.Person]) -> None:
-        """Predicts the people of the next frame, and links them to those before."""
+        """The people of the next frame; they are predicted once there are enough for all devices."""
         numbers = self._tracker.update(frame.seconds, [_seen(person, self.video.size) for person in persons])
+        name, alive = self.video.path.name, tuple(self._tracker.alive)
         present = dict(zip(numbers, persons, strict=True))
-        for number in self._tracker.alive:
-            record = self._predict(frame, number, present[number]) if number in present else None
-            if number not in self.followers:
-                if record is None:
-                    continue  # Nothing to begin with.
-                files = self.model.bodies.files
-                self.followers[number] = sequences.Follower(number, self._n, files.smpl, self._scratch)
-            self.followers[number].push(frame.number, frame.seconds, record)
+        asked = {
+            number: predictor.Asked(frame.image, present[number], name, number, self.lens)
+            for number in alive
+            if number in present
+        }
+        self._waiting.append(_Frame(frame.number, frame.seconds, alive, asked))
         self.count, self.last_s = frame.number + 1, frame.seconds
+        if sum(len(one.asked) for one in self._waiting) >= devices.count():
+            self.predict()
 
-    def _predict(self, frame: frames.Frame, number: int, person: people.Person) -> prediction_file.Record | None:
-        name = self.video.path.name
-        try:
-            record = self.model.person(frame.image, person, name, number, self._n, self.lens, self._refine).record
-        except ValueError as error:
-            self.problems.setdefault(number, []).append(f"frame {frame.number}: {error}")
+    def predict(self) -> None:
+        """Predicts the people of the frames that wait, and links them to those before."""
+        asked = [person for frame in self._waiting for person in frame.asked.values()]
+        answers = iter(self.model.persons(asked, self._n, self._refine))
+        for frame in self._waiting:
+            records = {number: self._record(frame.number, number, next(answers)) for number in frame.asked}
+            for number in frame.alive:
+                record = records.get(number)
+                if number not in self.followers:
+                    if record is None:
+                        continue  # Nothing to begin with.
+                    files = self.model.bodies.files
+                    self.followers[number] = sequences.Follower(number, self._n, files.smpl, self._scratch)
+                self.followers[number].push(frame.number, frame.seconds, record)
+        self._waiting.clear()
+
+    def _record(
+        self, frame: int, number: int, answer: prediction.Prediction | ValueError
+    ) -> prediction_file.Record | None:
+        if isinstance(answer, ValueError):
+            self.problems.setdefault(number, []).append(f"frame {frame}: {answer}")
             return None
+        record = answer.record
         if record["warnings"]:
-            self.implausible.setdefault(number, []).append(f"frame {frame.number}: {record['warnings']}")
+            self.implausible.setdefault(number, []).append(f"frame {frame}: {record['warnings']}")
         self.about = self.about or {key: record[key] for key in record if not key.startswith("all_")}
         return record
 

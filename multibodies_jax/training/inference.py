@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from multibodies_jax import traced
+from multibodies_jax import devices, traced
 from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.models import build, scores
@@ -86,13 +86,13 @@ def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypot
     return dataclasses.replace(hyps, log_prior=density.log_prob(x.reshape(*x.shape[:-2], 72)))
 
 
-@traced.jit
+@functools.partial(traced.jit, per_example="inputs")
 def hypothesize(regressor: Regressor, density: prior.Prior, inputs: Inputs) -> hypotheses.Hypotheses:
     """The scored hypotheses (B, M)."""
     return score(regressor(inputs), density)
 
 
-@jax.jit
+@functools.partial(devices.jit, per_example="inputs")
 def respond(regressor: Regressor, inputs: Inputs) -> hypotheses.Hypotheses:
     """The hypotheses (B, M), not scored."""
     return regressor(inputs)

@@ -88,10 +88,11 @@ def variables(
     if head is None:
         return found
     start = jax.jit(functools.partial(scores.initial, head, model, example))
-    own = known.get(scores.NAME) or start(jax.random.fold_in(key, 1))
-    checkpoints.check_match(
-        source.folder if source else "", {scores.NAME: own}, {scores.NAME: jax.eval_shape(start, key)}
-    )
+    own = known.get(scores.NAME)
+    if source is None or own is None:
+        own = start(jax.random.fold_in(key, 1))
+    else:
+        checkpoints.check_match(source.folder, {scores.NAME: own}, {scores.NAME: jax.eval_shape(start, key)})
     return {**found, "params": {**found["params"], scores.NAME: jax.tree.map(jnp.asarray, own)}}
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from configs import default
+from multibodies_jax import devices
 from multibodies_jax.data import sources
 from multibodies_jax.training import (
     checkpoints,
@@ -268,15 +269,36 @@ def _earlier_plans(config: Any, metadata: Mapping[str, Any], start: int) -> list
     return known if planned == config.train.steps else [*known, {"at_step": start, "planned_steps": planned}]
 
 
+def per_device(config: Any, stage: Stage, number: int) -> int:
+    """Examples of each part of the batch (`train.accumulate`) on each of `number` devices.
+
+    Raises:
+      ValueError: they cannot be shared equally; the message says what can.
+    """
+    parts = config.train.accumulate
+    if not stage.batch % (parts * number):
+        return stage.batch // (parts * number)
+    field = batch_field(stage)
+    least = parts * number
+    nearest = sorted({max(stage.batch // least, 1) * least, (stage.batch // least + 1) * least})
+    counts = [count for count in range(1, stage.batch + 1) if stage.batch % (parts * count) == 0]
+    numbers = f"a number of devices among {', '.join(map(str, counts))}" if counts else "config.train.accumulate=1"
+    raise ValueError(
+        f"{stage.title}: a batch of {stage.batch} in {parts} parts (config.train.accumulate) cannot be split over {number} "
+        f"devices: set {field} to a multiple of {least} ({' or '.join(map(str, nearest))}), or take {numbers}."
+    )
+
+
+def batch_field(stage: Stage) -> str:
+    """The field with the batch of a stage."""
+    return "config.stage1.batch" if stage.folder == "stage1" else "config.train.batch"
+
+
 def _shardings(config: Any, stage: Stage) -> tuple[NamedSharding, NamedSharding]:
     """(batches split over all devices, whole copies)."""
-    if stage.batch % config.train.accumulate or stage.batch // config.train.accumulate % jax.device_count():
-        raise ValueError(
-            f"{stage.title}: a batch of {stage.batch} in {config.train.accumulate} parts (config.train.accumulate) cannot be "
-            f"split over {jax.device_count()} devices."
-        )
-    mesh = Mesh(np.array(jax.devices()), ("data",))
-    return NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    mesh = devices.everywhere()
+    per_device(config, stage, mesh.size)
+    return NamedSharding(mesh, PartitionSpec(devices.EXAMPLES)), NamedSharding(mesh, PartitionSpec())
 
 
 def _check_finite(metrics: dict, step: int) -> None:

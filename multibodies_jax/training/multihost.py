@@ -1,16 +1,21 @@
-"""Training on several hosts: who writes, who waits. With one process every function here is free of effect.
+"""Several hosts: who writes, who waits, who gets which share. With one process every function here is free of effect.
 
-Each process runs the same program on its own devices. The first one alone builds data, writes logs and says things;
-checkpoints are written by all together. Folders must be on a disk that all see.
+Each process runs the same program on its own devices. The first one alone builds data, writes logs and results, and says
+things; checkpoints are written by all together. Folders must be on a disk that all see.
 """
 
+import io
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
+
+T = TypeVar("T")
 
 MOST_SECONDS = 300.0  # That processes wait for each other at the start.
 
@@ -127,6 +132,60 @@ def on_first(action: Callable[[], object], name: str) -> None:
         action()
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def check_equal_devices() -> None:
+    """Refuses processes with different numbers of devices: their shares of the examples would not fit together.
+
+    Raises:
+      ValueError: they differ; the message has the numbers.
+    """
+    owners = [device.process_index for device in jax.devices()]
+    counts = [owners.count(number) for number in range(jax.process_count())]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f"The {len(counts)} processes have {', '.join(map(str, counts))} devices, and equally many are expected: start "
+            "them on machines of one kind, or choose the devices of each (CUDA_VISIBLE_DEVICES)."
+        )
+
+
+def gathered(arrays: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    """The arrays that each process gave, by process; all have to call this.
+
+    Args:
+      arrays: of numbers or texts; those of the processes may differ in number, shape and type.
+    """
+    if jax.process_count() == 1:
+        return [list(arrays)]
+    file = io.BytesIO()
+    np.savez(file, *arrays)
+    content = np.frombuffer(file.getvalue(), np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.uint32(len(content))))
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: len(content)] = content
+    found = []
+    for row, size in zip(np.asarray(multihost_utils.process_allgather(padded)), sizes, strict=True):
+        with np.load(io.BytesIO(row[:size].tobytes()), allow_pickle=False) as stored:
+            found.append([stored[f"arr_{number}"] for number in range(len(stored.files))])
+    return found
+
+
+def in_turns(parts: Sequence[T]) -> list[T]:
+    """What all processes have, as one process would have had it: the first part of each, then the second of each, ...
+
+    Args:
+      parts: trees of arrays, as many in each process, and all of one structure.
+    """
+    if jax.process_count() == 1 or not parts:
+        return list(parts)
+    structure = jax.tree.structure(parts[0])
+    every = gathered([np.asarray(leaf) for part in parts for leaf in jax.tree.leaves(part)])
+    size = structure.num_leaves
+    return [
+        jax.tree.unflatten(structure, leaves[turn * size : (turn + 1) * size])
+        for turn in range(len(parts))
+        for leaves in every
+    ]
 
 
 def asked_to_stop(step: int) -> bool:

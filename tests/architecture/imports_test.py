@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIBRARY = "multibodies_jax"
-BELOW_EVERYTHING = {"registry", "io", "batch", "programs", "untrusted", "contained", "traced"}
+BELOW_EVERYTHING = {"registry", "io", "batch", "programs", "untrusted", "contained", "traced", "devices"}
 
 # What each sub-package may import, besides itself and `BELOW_EVERYTHING`.
 GEOMETRY = {"geometry"}
@@ -27,6 +27,7 @@ ALLOWED = {
     "programs": set(),
     "contained": set(),
     "traced": set(),
+    "devices": set(),
     "batch": set(),
     "geometry": GEOMETRY,
     "body": BODY,

@@ -92,11 +92,14 @@ class Model:
     def bodies(self):
         return types.SimpleNamespace(files=files()[0])
 
-    def person(self, image, person, name, index, n, lens, refine):
+    def persons(self, asked, n, refine):
+        return [self._person(one.image, one.person, one.name, one.index, n, one.lens, refine) for one in asked]
+
+    def _person(self, image, person, name, index, n, lens, refine):
         frame = made_videos.number(image)
         self.seen.append((frame, index))
         if frame in self.broken:
-            raise ValueError("this frame is broken")
+            return ValueError("this frame is broken")
         center = people_lib.box(person, SIZE)[0]
         walker = int(np.linalg.norm(center - place(0, frame)) > np.linalg.norm(center - place(1, frame)))
         rng = np.random.default_rng((frame, walker))

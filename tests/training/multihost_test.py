@@ -1,41 +1,78 @@
-"""Two processes train as one does, and one of them alone writes."""
+"""Two processes train, evaluate and predict as one does, and one of them alone writes."""
 
 import concurrent.futures
 import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+from multibodies_jax import io
 from multibodies_jax.data import sources
+from multibodies_jax.evaluation import evaluate, pictures
+from multibodies_jax.prediction import predict, predictor
 from multibodies_jax.training import checkpoints, logs, loop, multihost
-from tests.helpers import tiny
+from tests.helpers import small_sets, tiny
 
 ROOT = pathlib.Path(__file__).parents[2]
-TRAIN = """
-import pathlib, sys
-from multibodies_jax.data import sources
-from multibodies_jax.training import loop, multihost
+PROCESS = """
+import sys
 from tests.training import multihost_test
-from tests.helpers import tiny
-sources.load_people, sources.build_data = tiny.load_people, lambda config: None
-multihost.initialize()
-loop.train(multihost_test.config(), pathlib.Path(sys.argv[1]))
+multihost_test.process(*sys.argv[1:])
 """
 
 
-def config() -> Any:
-    return tiny.config(model__name="hmr", model__num_hypotheses=1, eval__ns=(1,))
+def config(data_dir: str | os.PathLike = "data") -> Any:
+    fields = {"model__name": "hmr", "model__num_hypotheses": 1, "eval__ns": (1,), "eval__methods": ("main",)}
+    fields |= {"eval__sets": ("synthetic_bodies/clean",), "eval__batch": 3, "eval__vertex_stride": 500}
+    return tiny.config(**fields, data__dir=str(data_dir))
 
 
-def _start(workdir: pathlib.Path, **variables: str) -> subprocess.Popen:
+def process(workdir: str, data_dir: str, photographs: str) -> None:
+    """What each of the two processes does: trains, evaluates and predicts."""
+    sources.load_people, sources.build_data = tiny.load_people, lambda config: None
+    multihost.initialize()
+    loop.train(config(data_dir), pathlib.Path(workdir))
+    _evaluate(data_dir, workdir)
+    model = predictor.load(workdir, config(data_dir))
+    predict.predict(model, photographs, f"{photographs}/people.json", 1, f"{workdir}/predictions", refine=False)
+    own = np.arange(3) + 10 * jax.process_index()
+    print("turns", [part["a"].tolist() for part in multihost.in_turns([{"a": own}, {"a": own[1:]}])], flush=True)
+
+
+def _evaluate(data_dir: str | os.PathLike, workdir: str | os.PathLike) -> None:
+    sources.dataset_options = lambda config: small_sets.OPTIONS
+    pictures.draw = lambda *arguments: None
+    evaluate.evaluate(config(data_dir), pathlib.Path(workdir))
+
+
+def _photographs(folder: pathlib.Path) -> pathlib.Path:
+    """Three images, and keypoints of a person in each."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    names = ["a.png", "b.png", "c.png"]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (60, 50, 3)).astype(np.uint8)).save(folder / name)
+    people = [
+        {"image_id": i, "keypoints": np.column_stack([rng.uniform(5, 45, (17, 2)), np.full(17, 2.0)]).ravel().tolist()}
+        for i in range(3)
+    ]
+    content = {"images": [{"id": i, "file_name": name} for i, name in enumerate(names)], "annotations": people}
+    io.write_json(folder / "people.json", content)
+    return folder
+
+
+def _start(*arguments: pathlib.Path, **variables: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, str(workdir)],
+        [sys.executable, "-c", PROCESS, *map(str, arguments)],
         cwd=ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu"} | variables,
         stdout=subprocess.PIPE,
@@ -45,16 +82,17 @@ def _start(workdir: pathlib.Path, **variables: str) -> subprocess.Popen:
     )
 
 
-def test_two_processes_train_as_one_does_and_write_once(tmp_path, monkeypatch):
+def test_two_processes_train_evaluate_and_predict_as_one_does_and_write_once(tmp_path, monkeypatch):
+    data_dir, photographs = small_sets.data_dir(), _photographs(tmp_path / "photographs")
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
     runs = []
     for process in range(2):
         variables = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(process)}
-        runs.append(_start(tmp_path / "two", **variables))
+        runs.append(_start(tmp_path / "two", data_dir, photographs, **variables))
     monkeypatch.setattr(sources, "load_people", tiny.load_people)
-    loop.train(config(), tmp_path / "one")
+    loop.train(config(data_dir), tmp_path / "one")
     outputs = [run.communicate(timeout=600)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], outputs
     for folder in ("prior", "checkpoints"):
@@ -67,9 +105,27 @@ def test_two_processes_train_as_one_does_and_write_once(tmp_path, monkeypatch):
     assert state["params"]["head"]["dec"]["kernel"].shape[1] == 157
     assert "HMR" in outputs[0] and "HMR" not in outputs[1]
 
+    # Batches of 3 of 7 examples: the first and the third, and the second and one of padding.
+    assert "Written to" in outputs[0] and "Written to" not in outputs[1]
+    shutil.copytree(tmp_path / "two", tmp_path / "again")
+    monkeypatch.setattr(sources, "dataset_options", None)  # Which `_evaluate` sets, and `monkeypatch` puts back.
+    monkeypatch.setattr(pictures, "draw", None)
+    _evaluate(data_dir, tmp_path / "again")
+    found, again = (dict(np.load(tmp_path / name / "per_example.npz")) for name in ("two", "again"))
+    assert found.keys() == again.keys() and len(found["synthetic_bodies/clean|example_id"]) == 7
+    for key, values in found.items():
+        np.testing.assert_array_equal(values, again[key], err_msg=key)
+
+    predictions = tmp_path / "two" / "predictions"
+    assert sorted(path.name for path in predictions.glob("*.npz")) == ["a_0.npz", "b_0.npz", "c_0.npz"]
+    index = (predictions / "index.html").read_text(encoding="utf-8")
+    assert all(f"{name}.html" in index for name in "abc")
+    assert "3 people written" in outputs[0] and "people written" not in outputs[1]
+    assert all("turns [[0, 1, 2], [10, 11, 12], [1, 2], [11, 12]]" in output for output in outputs)
+
 
 def test_without_other_processes_the_message_says_how_to_start_them(tmp_path):
-    command = [sys.executable, "run.py", "--distributed", "--mode=train", f"--workdir={tmp_path}"]
+    command = [sys.executable, "run.py", "--distributed", "--mode=evaluate", f"--workdir={tmp_path}"]
     variables = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")} | {"JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 2 and "JAX_COORDINATOR_ADDRESS" in done.stderr and "Traceback" not in done.stderr

@@ -14,7 +14,7 @@ from multibodies_jax.baselines.smpl_cvae import objective
 from multibodies_jax.batch import Batch
 from multibodies_jax.evaluation import diagnostics, metrics
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.training import inference, setup
+from multibodies_jax.training import inference, multihost, setup
 
 VERDICTS = ("collapsed", "cheats", "neither")
 _ACTIVE_VARIANCE = 0.01
@@ -46,6 +46,7 @@ def inspect(
         keep = np.asarray((batch.valid > 0) & (batch.target.smpl_valid > 0))
         row = _measure(regressor, batch, samples, encoded(batch).mesh)
         rows.append({name: np.asarray(values)[keep] for name, values in row.items()})
+    rows = multihost.in_turns(rows)
     if not sum(len(row["mean"]) for row in rows):
         return {"verdict": "not measured: no example of the validation split has SMPL parameters"}
     found = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
