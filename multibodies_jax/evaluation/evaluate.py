@@ -204,8 +204,8 @@ def _settings(config: Any, num_hypotheses: int) -> outputs.Settings:
     return outputs.Settings(
         ns=tuple(n for n in config.eval.ns if n <= num_hypotheses),
         protocol=protocols.PROTOCOLS[config.eval.protocol],
-        # A checkpoint with one hypothesis is scored under the name of ours, whichever model the config names.
-        label=network.label if num_hypotheses > 1 or network.single else methods.OURS,
+        # A checkpoint with one hypothesis is scored under the name of ours where its model is HMR.
+        label=network.label if network.is_own(num_hypotheses) else methods.OURS,
         exchangeable=network.exchangeable,
         reading=q.reading,
         weights=q.weights,

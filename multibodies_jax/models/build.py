@@ -204,6 +204,10 @@ class Network:
         """Whether its own `build` makes the module with M = `num_hypotheses`."""
         return self.build is not None and (self.single or num_hypotheses > 1)
 
+    def is_own(self, num_hypotheses: int) -> bool:
+        """Whether a network with M = `num_hypotheses` is this model; with one hypothesis most models are HMR."""
+        return num_hypotheses > 1 or self.single or self.targets is not None
+
     def own(self, config: Any) -> Any:
         """The part of a config that only this model reads; None where there is none."""
         return config.get(self.config_part) if self.config_part else None

@@ -43,7 +43,7 @@ def load_bodies(config: Any) -> Bodies:
 def network(config: Any, num_hypotheses: int) -> build.Network:
     """The model that a config trains in a stage with M = `num_hypotheses`: with one hypothesis most are HMR."""
     its = build.NETWORKS[config.model.name]
-    return its if num_hypotheses > 1 or its.builds(1) else build.NETWORKS["hmr"]
+    return its if its.is_own(num_hypotheses) else build.NETWORKS["hmr"]
 
 
 def build_model(

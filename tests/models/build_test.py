@@ -69,3 +69,9 @@ def test_bfloat16_reaches_the_trunk_and_not_the_state(trunk):
 def test_unknown_names_list_the_choices(fields, message):
     with pytest.raises(ValueError, match=message):
         build.build(mean_state=MEAN, **fields)
+
+
+def test_most_models_are_hmr_with_one_hypothesis():
+    own = {name for name, network in build.NETWORKS.items() if network.is_own(1)}
+    assert own == {"hmr", "spin", "graphcmr"}
+    assert all(network.is_own(2) for network in build.NETWORKS.values())
