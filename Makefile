@@ -39,10 +39,10 @@ tables: $(VENV)/installed  ## Train and evaluate every method for three seeds, p
 	$(BIN)/python -m multibodies_jax tables --workdir=runs/tables --out=runs/tables/report --minutes=$(or $(MINUTES),0)
 
 test: $(VENV)/installed-dev  ## Run the whole test suite.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-dev  ## Run the tests that take less than two seconds each.
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 torture: $(VENV)/installed-dev  ## Damage every kind of file and kill every kind of process, for MINUTES=10, and count what went wrong.
 	$(BIN)/python -m tests.torture --minutes=$(or $(MINUTES),10)

@@ -37,13 +37,26 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("project", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("project")
 
-# The longest files, which go first so that the workers finish together, and are left out by `make test-fast`.
+# The longest files, which go first so that the workers finish together (`--no-loadscope-reorder`: otherwise pytest-xdist
+# starts with the files that have the most tests), and are left out by `make test-fast`.
 _LONGEST = (
-    *("training.loop", "evaluation.evaluate", "training.multihost", "baselines.training", "prediction.predictor"),
-    *("embedded.mannequin", "released.evaluation"),
+    *("evaluation.evaluate", "training.loop", "baselines.training", "training.multihost", "released.evaluation"),
+    *("prediction.predictor", "embedded.mannequin"),
 )
 # Before them: copies of the whole process, which are made the faster the less it holds.
 _FIRST = ("torture.harness",)
+# After them, the next ones; of these some tests are fast.
+_LONG = (
+    *(
+        "prediction.session",
+        "prediction.viewer",
+        "baselines.controls",
+        "fitting.solver",
+        "fitting.objective",
+        "models.flow",
+    ),
+    *("tfds_builders.building", "reporting.report", "detection.movenet", "convert.convert", "export.page"),
+)
 # What a device computes, against references: JAX_PLATFORMS=cuda python -m pytest -m gpu.
 _OF_A_DEVICE = (
     *(
@@ -62,7 +75,7 @@ _OF_A_DEVICE = (
 
 
 def pytest_collection_modifyitems(items):
-    order = {f"tests.{name}_test": place for place, name in enumerate((*_FIRST, *_LONGEST))}
+    order = {f"tests.{name}_test": place for place, name in enumerate((*_FIRST, *_LONGEST, *_LONG))}
     longest = {f"tests.{name}_test" for name in _LONGEST}
     of_a_device = {f"tests.{name}_test" for name in _OF_A_DEVICE}
     for item in items:

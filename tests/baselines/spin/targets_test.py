@@ -19,6 +19,7 @@ from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.training import training_data
 from tests.helpers import batches, random_body, smplify_reference, tiny
 
+decode = jax.jit(hypotheses.decode)
 N, B = 5, 4
 MEAN = np.concatenate([np.tile([1, 0, 0, 1, 0, 0], 24), np.zeros(10), [0.9, 0, 0]]).astype(np.float32)
 
@@ -85,7 +86,7 @@ def decoded(pose, betas):
     R = Rotation.from_rotvec(np.reshape(pose, (-1, 3))).as_matrix().reshape(*np.shape(pose), 3)
     six = jnp.asarray(R[..., :2].reshape(len(pose), 1, 144), jnp.float32)
     cam = jnp.tile(jnp.asarray([0.8, 0.05, -0.05]), (len(pose), 1, 1))
-    return hypotheses.decode(jnp.concatenate([six, jnp.asarray(betas)[:, None], cam], axis=-1), body())
+    return decode(jnp.concatenate([six, jnp.asarray(betas)[:, None], cam], axis=-1), body())
 
 
 def batch(where, shown, smpl_valid=(0.0, 0.0, 0.0, 1.0)):
