@@ -123,14 +123,18 @@ def test_evaluation_is_in_order_once_and_padded(count, max_examples, expected):
     assert batches[0]["example_id"][0] == "id 0"
 
 
-def test_evaluation_shards_are_disjoint_complete_and_equally_long():
+def test_evaluation_shards_take_the_batches_of_one_process_in_turns_and_are_equally_long():
     shards = [
-        list(pipeline.evaluation_batches(_source(10), 2, _evaluation_row, shard_index=k, shard_count=3))
+        list(pipeline.evaluation_batches(_source(7), 2, _evaluation_row, shard_index=k, shard_count=3))
         for k in range(3)
     ]
     assert {len(batches) for batches in shards} == {2}
-    numbers = [n for batches in shards for b in batches for n in b["number"][b["valid"] > 0]]
-    assert sorted(numbers) == list(range(10))
+    found = [batch for turn in zip(*shards, strict=True) for batch in turn]
+    whole = list(pipeline.evaluation_batches(_source(7), 2, _evaluation_row))
+    for batch, its in zip(found, whole, strict=False):
+        np.testing.assert_array_equal(batch["number"], its["number"])
+        np.testing.assert_array_equal(batch["valid"], its["valid"])
+    assert len(whole) == 4 and not any(batch["valid"].any() for batch in found[4:])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from multibodies_jax.evaluation import fitted, lenses, methods, tuning
+from multibodies_jax.evaluation import fitted, lenses, methods, outputs, tuning
 from multibodies_jax.fitting import refine
 from multibodies_jax.geometry import cameras
 from tests.helpers import evaluation_fixture as fixture
@@ -73,6 +73,19 @@ def test_no_more_than_some_batches_are_fitted_and_given_factors_are_not_chosen(m
     calls.clear()
     row.observe(fixture.made())
     assert calls == [(0.0, anchor) for anchor in dict.fromkeys(anchor for _, anchor in fitted.CANDIDATES)]
+
+
+def test_what_is_chosen_does_not_depend_on_the_devices_that_share_a_batch(monkeypatch):
+    """Two devices with two examples each read twice as many at once as one alone, which stops after the first two."""
+    monkeypatch.setattr(fitted, "EXAMPLES", 2)
+    assert fixture.made().per_device == fixture.B  # One device.
+    told = []
+    for padding, size in ((2, fixture.B), (0, fixture.B // 2)):
+        monkeypatch.setattr(outputs.Outputs, "per_device", size)
+        row = fitted.Fitted("refined", "ours, refined", (1,), swollen, fields())
+        row.observe(fixture.made(padding=padding))
+        told.append(row.choose())
+    assert told[0] == told[1]
 
 
 @pytest.fixture(scope="module")

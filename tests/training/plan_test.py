@@ -110,3 +110,9 @@ def test_where_memory_is_full_the_batch_that_fits_is_told(monkeypatch, needed):
     assert text.endswith(f"fits in {limit / plan.MIB:.0f} MiB with --config.train.batch=4.")
     assert plan.what_fits(config, pathlib.Path("w"), needed[4].total) == ""
     assert plan.what_fits(config, pathlib.Path("w")) == ""  # A processor tells no limit.
+
+
+def test_a_compiled_step_needs_less_than_a_traced_one_can(bodies, needed):
+    compiled = plan.memory(_hmr(), bodies, _stage(learning_rate=1e-3, source=None), 2, compiled=True)
+    assert compiled.parts == needed[2].parts
+    assert 0 < compiled.step < needed[2].step
