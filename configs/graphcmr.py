@@ -50,7 +50,7 @@ def get_config(base: str = "demo") -> Any:
         c.eval.published = None  # The authors' numbers there are of 3D-Multibodies.
     if small:  # A budget for two CPU cores.
         c.loss.vertex_stride = 5
-        c.train.steps = 1500
+        c.train.steps = 1000
         c.train.batch = 32
         c.optim.learning_rate = 1e-3
     elif not published:
