@@ -108,6 +108,7 @@ def build(
     )
 
 
+@functools.partial(jax.jit, inline=True)
 def shape(model: SmplModel, betas: Float[Array, "*b S"]) -> tuple[Float[Array, "*b V 3"], Float[Array, "*b J 3"]]:
     """Rest-pose vertices and joint centres of bodies with these shape coefficients."""
     rest_verts = _add(model.v_template, _einsum("vas,...s->...va", model.shapedirs, betas))
@@ -120,6 +121,7 @@ def pose_features(rotmats: Float[Array, "*b J 3 3"]) -> Float[Array, "*b P"]:
     return difference.reshape((*difference.shape[:-3], -1))
 
 
+@functools.partial(jax.jit, inline=True, static_argnames="parents")
 def forward_kinematics(
     rotmats: Float[Array, "*b J 3 3"], rest_joints: Float[Array, "*b J 3"], parents: tuple[int, ...]
 ) -> Float[Array, "*b J 4 4"]:
@@ -145,6 +147,7 @@ def forward_kinematics(
     return jnp.concatenate([top, bottom], axis=-2)
 
 
+@functools.partial(jax.jit, inline=True)
 def skin(
     rest_verts: Float[Array, "*b V 3"],
     rest_joints: Float[Array, "*b J 3"],
@@ -167,6 +170,7 @@ def skin(
     return _einsum("...vab,...vb->...va", R, rest_verts) + t
 
 
+@functools.partial(jax.jit, inline=True)
 def mesh(model: SmplModel, rotmats: Float[Array, "*b J 3 3"], betas: Float[Array, "*b S"]) -> Float[Array, "*b V 3"]:
     """Posed vertices of bodies with these joint rotations and shape coefficients."""
     rest_verts, rest_joints = shape(model, betas)
@@ -223,6 +227,7 @@ def contract(model: SmplModel, regressor: Float[np.ndarray | Array, "X V"]) -> J
     )
 
 
+@functools.partial(jax.jit, inline=True)
 def joints(
     joint_model: JointModel, rotmats: Float[Array, "*b J 3 3"], betas: Float[Array, "*b S"]
 ) -> Float[Array, "*b X 3"]:
@@ -273,6 +278,7 @@ def _rest_joints(model: SmplModel, betas: Float[Array, "*b S"]) -> Float[Array, 
     return _add(model.J_template, _einsum("jas,...s->...ja", model.J_shapedirs, betas))
 
 
+@functools.partial(jax.jit, inline=True, static_argnames="parents")
 def world_rotations(rotmats: Float[Array, "*b J 3 3"], parents: tuple[int, ...]) -> Float[Array, "*b 3 3 J"]:
     """World rotation of each joint, the joints along the last axis.
 

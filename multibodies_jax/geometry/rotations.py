@@ -1,5 +1,8 @@
 """Rotations as axis-angle, 6D and matrix: exact at no rotation and at half a turn, with finite gradients everywhere."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -7,6 +10,7 @@ _SMALL = 1e-2  # Squared angle below which series replace quotients; their error
 _NORM_FLOOR = 1e-8  # Its inverse bounds the gradients, and float32 can still square that.
 
 
+@functools.partial(jax.jit, inline=True)
 def axis_angle_to_matrix(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
     """Rotation matrices of axis-angle vectors (Rodrigues' formula).
 
@@ -26,6 +30,7 @@ def axis_angle_to_matrix(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3
     return (1 - cos_over * squared) * _identity_like(outer) + sin_over * cross + cos_over * outer
 
 
+@functools.partial(jax.jit, inline=True)
 def matrix_to_axis_angle(R: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3"]:
     """Axis times angle of rotation matrices, the angle in [0, pi] (at pi the axis' sign is arbitrary).
 
@@ -41,11 +46,13 @@ def matrix_to_axis_angle(R: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3"]:
     return 2 * xyz * jnp.where(small, series, jnp.arctan2(sin_half, w) / sin_half)[..., None]
 
 
+@functools.partial(jax.jit, inline=True)
 def matrix_to_rot6d(R: Float[Array, "*b 3 3"]) -> Float[Array, "*b 6"]:
     """First two columns of each matrix, interleaved: the identity is [1, 0, 0, 1, 0, 0] (see `rot6d_to_matrix`)."""
     return R[..., :, :2].reshape((*R.shape[:-2], 6))
 
 
+@functools.partial(jax.jit, inline=True)
 def rot6d_to_matrix(x: Float[Array, "*b 6"]) -> Float[Array, "*b 3 3"]:
     """Rotation matrices of 6D vectors by Gram-Schmidt (Zhou et al., CVPR 2019).
 

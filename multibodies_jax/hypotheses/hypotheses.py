@@ -1,5 +1,6 @@
 """Sets of weighted bodies: what every model returns and all that follows reads."""
 
+import functools
 from collections.abc import Sequence
 from typing import no_type_check
 
@@ -48,6 +49,7 @@ class Hypotheses:
     vertices: Float[Array, "*batch V 3"] | None = None
 
 
+@functools.partial(jax.jit, inline=True)
 def decode(
     state: Float[Array, "*batch 157"],
     joint_model: smpl.JointModel,
@@ -85,6 +87,7 @@ def split_state(
     return state[..., :144], state[..., 144:154], state[..., 154:]
 
 
+@functools.partial(jax.jit, inline=True)
 def zero_root_joints(hypotheses: Hypotheses) -> Float[Array, "*batch 24 3"]:
     """The prior's X: the J24 joints as they were with an identity root rotation, mid-hip centred, metres.
 
@@ -95,6 +98,7 @@ def zero_root_joints(hypotheses: Hypotheses) -> Float[Array, "*batch 24 3"]:
     return jnp.einsum("...ba,...kb->...ka", root, hypotheses.joints24, precision="highest")
 
 
+@functools.partial(jax.jit, inline=True)
 def pick(hypotheses: Hypotheses, index: Int[Array, "B n"]) -> Hypotheses:
     """The n hypotheses of each example that `index` names, from leading axes (B, M) to (B, n).
 
