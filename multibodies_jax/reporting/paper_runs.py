@@ -132,7 +132,7 @@ _LABELS: dict[str, tuple[str, dict[str, Any]]] = {
     "spin_first_fits": ("spin", _SECOND_ORDER | {"data.withheld_3d": 0.5, "spin.fit": False}),
     "hmr_2d": ("spin", _HMR | {"data.withheld_3d": 1.0}),
     "spin_2d": ("spin", _SECOND_ORDER | {"data.withheld_3d": 1.0}),
-    "graphcmr": ("graphcmr", {}),
+    "graphcmr": ("graphcmr", {"data.occlusion": "none"}),  # As SPIN.
 }
 
 

@@ -85,7 +85,7 @@ def plan(config: Any, workdir: pathlib.Path, number: int, compiled: bool = False
         long as the start of a training; otherwise it is the most that the traced step can need (`most_alive`).
 
     Raises:
-      ValueError: a batch cannot be split over so many devices; the message says which can.
+      ValueError: a batch cannot be split over this number of devices; the message says which can.
     """
     stages = loop.stages(config, workdir)
     shares = [loop.per_device(config, stage, number) for stage in stages]
@@ -229,7 +229,7 @@ def _optimizer(config: Any, stage: loop.Stage, params: Any) -> Any:
 
 
 def _batch(config: Any, bodies: setup.Bodies, number: int) -> Batch:
-    """The shapes of so many training examples."""
+    """The shapes of `number` training examples."""
 
     def views(key: jax.Array) -> Batch:
         poses, betas = jnp.zeros((number, 24, 3)), jnp.zeros((number, 10))

@@ -156,8 +156,7 @@ def test_steps_of_both_take_turns_and_medians_count(monkeypatch):
 
 @pytest.mark.slow
 def test_a_training_step_of_a_tiny_model_runs():
-    small = {"hidden": 8, "width": 8}
-    run, seconds = training.prepare("keypoints", 64, 2, 3, **small)
+    run, seconds = training.prepare("keypoints", 64, 2, 3, hidden=8, width=8)
     _, metrics = run()
     assert seconds > 0
     assert np.isfinite(metrics["loss"]) and metrics["loss_vertices"] > 0
