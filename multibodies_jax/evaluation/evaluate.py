@@ -84,12 +84,21 @@ def open_inputs(config: Any) -> None:
     _scorer(config, setup.load_bodies(config))
     if config.eval.hmr:
         _hmr_checkpoints(config)
+    _open_sets(config)
+
+
+def _open_sets(config: Any) -> None:
+    """Opens every set that an evaluation reads, and makes a row of its first example, before one of them costs minutes."""
     several = config.model.num_hypotheses != 1
     splits = {name: {config.eval.split} for name in config.eval.sets}
     if several and config.quantizer.temperature is None:
         for name in _chosen_on(config):
             splits.setdefault(name, set()).add("validation")
     sources.open_first(config, {name: tuple(sorted(its)) for name, its in splits.items()})
+    for name, its in splits.items():
+        for split in its:
+            if len(source := sources.open_source(config, name, split)):
+                batches.evaluation_row(config, source[0])
 
 
 def _chosen_on(config: Any) -> tuple[str, ...]:
@@ -112,6 +121,7 @@ def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None) ->
     if jax.process_count() > 1:
         multihost.on_first(lambda: open_inputs(config), "data")
     evaluation = _open(config, workdir, file)
+    _open_sets(config)
     rows = methods.rows(evaluation)
     trained = checkpoints.restore(workdir / "checkpoints", {})[1] if file is None else {}
     result = results.describe(evaluation, trained)

@@ -11,12 +11,13 @@ import pytest
 from multibodies_jax import io
 from multibodies_jax.baselines import controls
 from multibodies_jax.data import sources
-from multibodies_jax.evaluation import batches, evaluate, methods, pictures, results_page
+from multibodies_jax.evaluation import batches, evaluate, methods, pictures, protocols, results_page, tuning
 from multibodies_jax.fitting import refine
 from multibodies_jax.prediction import pretrained
 from multibodies_jax.released import methods as released
 from multibodies_jax.training import checkpoints, inference, loop, packed, provenance
 from tests.helpers import small_sets, tiny, trained
+from tfds_builders import building
 
 
 def _config(data_dir: pathlib.Path, **overrides):
@@ -146,6 +147,10 @@ def test_packed_networks_are_evaluated_as_those_of_the_work_directory(run, tmp_p
         evaluate.evaluate(_config(pathlib.Path(config.data.dir), model__width=16, **fields), tmp_path / "other")
 
 
+def _refuse(*_):
+    raise ValueError("the example lacks the truth of the protocol")
+
+
 def test_what_an_evaluation_reads_is_opened_first(run, tmp_path, monkeypatch):
     config, workdir, _ = run
     evaluate.open_inputs(config)
@@ -157,6 +162,12 @@ def test_what_an_evaluation_reads_is_opened_first(run, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=message):
             evaluate.open_inputs(_config(tmp_path / "data", **fields))
     assert not (tmp_path / "data").exists()
+    sets = {"eval__sets": ("synthetic_bodies/clean", "pose2sim_demo/clean")}
+    for fields, message in ((sets, "pose2sim"), ({}, "lacks the truth")):
+        with monkeypatch.context() as patch, pytest.raises((ValueError, building.BuildError), match=message):
+            patch.setattr(tuning, "Temperatures", lambda *_: pytest.fail("chosen before every set was read"))
+            patch.setattr(protocols, "check_example", _refuse)
+            evaluate.evaluate(_config(pathlib.Path(config.data.dir), **fields), workdir)
     with provenance.locked(workdir, "evaluating"), pytest.raises(io.LockedError, match="which is evaluating there"):
         evaluate.evaluate(config, workdir)
 
