@@ -238,7 +238,7 @@ def _shards(builder: tfds.core.DatasetBuilder, name: str, split: Any) -> list[tu
     info = pathlib.Path(builder.data_path) / "dataset_info.json"
     try:
         shards = list(zip(split.filepaths, split.shard_lengths, strict=True))
-    except ValueError as e:
+    except Exception as e:  # The file holds a template; formatting a damaged one raises almost anything.
         raise BuildError(f"{info} is damaged: the files of {name} cannot be told ({e}). {_advice(builder)}") from e
     if outside := [path for path, _ in shards if pathlib.Path(path).parent != info.parent]:
         raise BuildError(

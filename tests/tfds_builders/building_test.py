@@ -257,7 +257,12 @@ def test_what_is_stored_about_a_set_is_not_trusted(small_set, name, damage):
 
 @pytest.mark.parametrize(
     ("template", "words"),
-    [(b"{OTHER}-{SPLIT}", "the files of train cannot be told"), (b"../{SPLIT}", "is outside its folder")],
+    [
+        (b"{OTHER}-{SPLIT}", "the files of train cannot be told"),
+        (b"{0}-{SPLIT}", "the files of train cannot be told"),
+        (b"{SPLIT.a}", "the files of train cannot be told"),
+        (b"../{SPLIT}", "is outside its folder"),
+    ],
 )
 def test_names_of_files_that_a_set_cannot_have_are_refused(small_set, template, words):
     data_dir, folder = small_set
