@@ -22,6 +22,7 @@ NAMES = (
     "building",
     "inference",
     "training",
+    "fitting",
     "heads",
     "released",
     "graphcmr",

@@ -82,7 +82,7 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.flow.dropout = 0.2
     c.flow.noise_mm = 5.0  # Added to centred joints, which are singular without it.
     c.flow.batch = 256
-    c.flow.steps = 5000  # 0: no prior, which one hypothesis (M = 1) does not need.
+    c.flow.steps = 5000  # 0: no prior, for one hypothesis (M = 1); it is refined without one.
     c.flow.learning_rate = 5e-4
 
     c.quantizer = ConfigDict()

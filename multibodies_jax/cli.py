@@ -346,7 +346,7 @@ def _what_fits(mode: str, config: Any, workdir: pathlib.Path) -> str:
     """What to ask for where the memory of the device was full, in a sentence; empty where nobody knows."""
     if mode == "predict":
         return "Each device predicts one person at a time, so that nothing smaller can be asked for; JAX_PLATFORMS=cpu takes no device."
-    if mode == "evaluate":
+    if mode == "evaluate" or (mode == "all" and _is_trained(config, workdir)):
         size = config.eval.batch
         fewer = f"try --config.eval.batch={size // 2}" if size > 1 else "which cannot be less"
         return f"config.eval.batch is {size} on each device: {fewer}."
@@ -356,6 +356,17 @@ def _what_fits(mode: str, config: Any, workdir: pathlib.Path) -> str:
         return plan.what_fits(config, workdir)
     except Exception:  # The message about the full memory matters more than what goes wrong here.
         return ""
+
+
+def _is_trained(config: Any, workdir: pathlib.Path) -> bool:
+    """Whether all stages of a training are done, so that what failed is its evaluation."""
+    from multibodies_jax.training import checkpoints, loop
+
+    try:
+        stages = loop.stages(config, workdir)
+    except Exception:  # The message about the full memory matters more.
+        return False
+    return all((checkpoints.latest_step(workdir / stage.folder) or 0) >= stage.steps for stage in stages)
 
 
 def _status(error: Exception) -> int | None:

@@ -110,8 +110,7 @@ def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
       ValueError: the example lacks the truth that the protocol scores against, or belongs to another protocol.
     """
     with_image = config.model.trunk != "keypoints"
-    if default.optional(config, "eval.box") == "full":
-        record = {**record, "box_center": record["box_center_full"], "box_scale": record["box_scale_full"]}
+    record = in_box(config, record)
     row = augment.evaluation_example(
         record,
         config.model.crop_size,
@@ -125,6 +124,13 @@ def evaluation_row(config: Any, record: augment.Record) -> dict[str, Any]:
         protocols.PROTOCOLS[config.eval.protocol], row, hint.decode() if isinstance(hint, bytes) else str(hint)
     )
     return row
+
+
+def in_box(config: Any, record: augment.Record) -> augment.Record:
+    """A record whose box is the one that `config.eval.box` names."""
+    if default.optional(config, "eval.box") != "full":
+        return record
+    return {**record, "box_center": record["box_center_full"], "box_scale": record["box_scale_full"]}
 
 
 class _Pairs(Sequence):

@@ -131,7 +131,12 @@ def predict(
                     empty += 1
                     tqdm.write(f"left out {path.name}, person {index}: without known keypoints", file=sys.stderr)
                 else:
-                    lens = camera.lens_of_photo(path, focal_px)
+                    try:
+                        lens = camera.lens_of_photo(path, focal_px)
+                    except ValueError as error:
+                        failures += 1
+                        tqdm.write(f"skipped {path.name}, person {index}: {error}", file=sys.stderr)
+                        continue
                     photograph.asked.append(Asked(image, person, path.name, index, lens))
             written.take(photograph)
     failures, empty, done = _total([failures + written.failures, empty, written.done])

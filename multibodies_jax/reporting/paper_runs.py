@@ -149,6 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the plan; returns an exit status: 0 all done, 75 out of time, 130 interrupted, else that of what failed."""
     args, overrides = _parse(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Both stop the run that is under way first.
+    if "labels" in args.only and default.of(args.base).data.sets is None:
+        print(f"No table of labels: --base={args.base} trains on no image set, from which labels could be withheld.")
     end = time.monotonic() + 60 * args.minutes if args.minutes else float("inf")
     for folder, run in _everything(args):
         run = dataclasses.replace(run, evaluated=False) if args.train_only else run
@@ -258,6 +260,11 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, An
         )
     try:
         runs = [run for _, run in _everything(args)]
+        if not runs:
+            raise ValueError(
+                f"there is nothing to run: none of --runs={','.join(args.runs) or 'all'} is in --only={','.join(args.only)}; "
+                "labels need a base that trains on image sets (config.data.sets), open needs --ablation-seeds of 1 or more"
+            )
         taken = sorted({field for run in runs for field in run.fields if field not in _BUDGET} & set(overrides))
         if taken or "model.name" in overrides:
             raise ValueError(

@@ -128,10 +128,19 @@ def is_first() -> bool:
 
 def on_first(action: Callable[[], object], name: str) -> None:
     """Runs `action` on the first process while the others wait; `name` tells one wait from another."""
+    failed: Exception | None = None
     if is_first():
-        action()
+        try:
+            action()
+        except Exception as error:  # The others must not wait for what does not come.
+            failed = error
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+        told = gathered([np.array("" if failed is None else f"{type(failed).__name__}: {failed}")])[0][0].item()
+        if failed is None and told:
+            raise ValueError(f"The first process ended with an error ({told}).")
+    if failed is not None:
+        raise failed
 
 
 def check_equal_devices() -> None:

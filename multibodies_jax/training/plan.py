@@ -170,6 +170,8 @@ def what_fits(config: Any, workdir: pathlib.Path, limit: int | None = None) -> s
         whole = share = loop.per_device(config, stage, number)
         while share > 1 and memory(config, bodies, stage, share).total > limit:
             share //= 2
+        if memory(config, bodies, stage, share).total > limit:
+            return ""  # Not even one example fits by this count, which is above what a compiled step takes.
         if share < whole:
             field = loop.batch_field(stage)
             told[field] = min(share * config.train.accumulate * number, told.get(field, stage.batch))

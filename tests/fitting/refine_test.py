@@ -13,7 +13,7 @@ from multibodies_jax.geometry import cameras, rotations
 from multibodies_jax.hypotheses import hypotheses
 from tests.helpers import fitting_reference as reference
 
-B, M = 3, 8
+B, M = 3, 12  # Two parts of `refine.ROWS` = 24 (tests/conftest.py), of which the last is filled up.
 SETTINGS = refine.Settings(weights=reference.WEIGHTS, steps=4)
 
 

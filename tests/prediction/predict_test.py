@@ -208,6 +208,20 @@ def test_bad_images_are_named_skipped_and_counted(tmp_path, body, capsys):
     assert len(list((tmp_path / "out").glob("*.npz"))) == 2
 
 
+def test_a_photograph_that_the_focal_length_does_not_fit_is_skipped_and_the_others_are_predicted(
+    tmp_path, body, capsys
+):
+    folder = _folder(tmp_path)
+    with Image.open(folder / "b.jpg") as small:
+        small.resize((1200, 1000)).save(folder / "b.jpg")
+    assert _predict(body, folder, None, tmp_path / "out", n=1, focal_px=30000.0) == 1
+    assert (
+        "skipped a.png, person 0: A focal length of 30000 px is none of a photograph of 120 x 100"
+        in capsys.readouterr().err
+    )
+    assert [path.name for path in (tmp_path / "out").glob("*.npz")] == ["b_0.npz"]
+
+
 def test_files_that_are_not_read_and_results_that_are_replaced_are_named(tmp_path, body, capsys):
     folder, people_path = _folder(tmp_path, names=("a.png",)), _people(tmp_path, names=("a.png",))
     (folder / "photo.heic").write_bytes(b"x")
