@@ -110,7 +110,7 @@ def _store(
 def _choose(config: Any, name: str, split: str) -> tuple[list[dict], list[dict]]:
     """The first record of every strategy and the ones after them, with their evaluation rows."""
     source = sources.open_source(config, name, split)
-    some = [batches.in_box(config, source[i]) for i in range(min(len(source), 40))]
+    some = [dict(batches.in_box(config, source[i])) for i in range(min(len(source), 40))]
     first = {int(record["occlusion"]): i for i, record in reversed(list(enumerate(some)))}
     order = sorted(range(len(some)), key=lambda i: (i not in first.values(), i))[:_EXAMPLES]
     records = [some[i] for i in order]
