@@ -239,10 +239,8 @@ def hmr_refined(evaluation: Evaluation) -> Method | None:
     return fitted.Fitted("hmr_refined", refined_of(HMR), (1,), fit, evaluation.config.fitting)
 
 
-def smplify(evaluation: Evaluation) -> Method | None:
-    """One body fitted from the mean pose, without a network; None without a prior of the pose, which the fit needs."""
-    if evaluation.networks.density.variables is None:
-        return None
+def smplify(evaluation: Evaluation) -> Method:
+    """One body fitted from the mean pose, without a network."""
     return fitted.Fitted("smplify", "SMPLify", (1,), fitted.from_mean_pose, evaluation.config.fitting)
 
 
