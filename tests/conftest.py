@@ -94,7 +94,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def few_rows():
-    """Fits of fewer bodies at once: every fit is filled up to so many, and without optimisation each costs time."""
+    """Fits of fewer bodies at once: every fit is padded to this number, and without optimisation each body costs time."""
     from multibodies_jax.fitting import refine  # Not before the plug-in that checks types.
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Several hosts: who writes, who waits, who gets which share. With one process every function here is free of effect.
+"""Several hosts: who writes, who waits, who gets which share. With one process every function here is a no-op.
 
 Each process runs the same program on its own devices. The first one alone builds data, writes logs and results, and says
 things; checkpoints are written by all together. Folders must be on a disk that all see.
