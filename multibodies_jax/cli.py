@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -149,6 +150,7 @@ def run(argv: Sequence[str], mode: str | None = None) -> int:
             return _predict(values, argv, paths, workdir)
         return _run(chosen, values, workdir)
     except KeyboardInterrupt:
+        _end_soon(values, INTERRUPTED)
         more = (
             "every file that was written is whole"
             if chosen == "predict"
@@ -156,12 +158,13 @@ def run(argv: Sequence[str], mode: str | None = None) -> int:
         )
         return _tell(f"interrupted; {more}.", INTERRUPTED)
     except Exception as error:
-        status = _status(error)
+        status = FAILED if (others := _others(values, error)) else _status(error)
+        _end_soon(values, FAILED if status is None else status)
         if status is None:
             fits = _what_fits(chosen, values.config, workdir) if programs.is_full(error) else ""
             print(programs.unexpected(error, workdir, fits), file=sys.stderr, flush=True)
             return FAILED
-        return _tell(f"{programs.words(error)}{programs.keep_traceback(workdir)}", status)
+        return _tell(f"{others or programs.words(error)}{programs.keep_traceback(workdir)}", status)
 
 
 class _RefusedError(Exception):
@@ -340,6 +343,22 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
         model = model.weighted_by(values.weights)
     people, n, focal, refine = values.people, values.n, values.focal, values.refine
     return FAILED if predict.predict(model, paths, people, n, values.out or out, focal, refine) else OK
+
+
+def _end_soon(values: Any, status: int) -> None:
+    """Lets the other processes of a run not wait for this one, which an error ends."""
+    if "distributed" in values and values.distributed:
+        from multibodies_jax.training import multihost
+
+        multihost.end_soon(status)
+
+
+def _others(values: Any, error: Exception) -> str:
+    """What to say where the error is that another process of the run is gone; else empty."""
+    if "distributed" in values and values.distributed and re.search("Gloo|NCCL|oordination service", str(error)):
+        first = str(error).strip().partition("\n")[0][:200]
+        return f"another process of this run has ended, and said why; this one cannot go on without it ({first})."
+    return ""
 
 
 def _what_fits(mode: str, config: Any, workdir: pathlib.Path) -> str:

@@ -151,11 +151,11 @@ def keep_traceback(folder: pathlib.Path | None = None) -> str:
 
     where = pathlib.Path(tempfile.gettempdir()) if folder is None or not folder.is_dir() else folder
     content = traceback.format_exc().encode("utf-8", "backslashreplace")
-    for name in (
-        "multibodies_jax_error.log",
-        f"multibodies_jax_error_{os.getpid()}.log",
-    ):  # The first may be another's.
-        try:
+    jax = sys.modules.get("jax")
+    process = jax.process_index() if jax is not None and jax.distributed.is_initialized() else 0
+    own = f"_process{process}" if process else ""
+    for name in (f"multibodies_jax_error{own}.log", f"multibodies_jax_error_{os.getpid()}.log"):
+        try:  # The first may belong to another user.
             io.write_bytes(where / name, content)
             return f"\n(Full traceback: {where / name})"
         except OSError:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from configs import default
@@ -216,6 +217,33 @@ def test_failures_are_messages_with_a_status_and_the_traceback_in_a_file(
     assert cli.main(["train", f"--workdir={tmp_path}"]) == status
     assert "error: bad" in capsys.readouterr().err
     assert "Traceback" in (tmp_path / "multibodies_jax_error.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ValueError("bad"), 2, "error: bad\n"),
+        (ZeroDivisionError("bad"), 1, "ZeroDivisionError: bad\n"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ValueError("UNKNOWN: Gloo AllGather failed"), 1, "another process of this run has ended, and said why"),
+    ],
+)
+def test_of_several_processes_one_that_fails_leaves_and_has_a_report_of_its_own(
+    error, status, said, called, monkeypatch, tmp_path, capsys
+):
+    def fail(*_):
+        raise error
+
+    left = []
+    monkeypatch.setattr(loop, "train", fail)
+    monkeypatch.setattr(multihost, "initialize", lambda: None)
+    monkeypatch.setattr(multihost, "end_soon", left.append)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(jax, "process_index", lambda: 3)
+    assert cli.main(["train", "--distributed", f"--workdir={tmp_path}"]) == status
+    assert left == [status] and said in capsys.readouterr().err
+    written = ["multibodies_jax_error_process3.log"] if isinstance(error, Exception) else []
+    assert [path.name for path in tmp_path.glob("*.log")] == written
 
 
 def test_a_fault_of_the_program_has_status_1_and_an_interruption_130(called, monkeypatch, tmp_path, capsys):

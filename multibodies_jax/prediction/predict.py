@@ -71,7 +71,7 @@ def predict(
       detector: finds people where it is needed; None is MoveNet (`multibodies fetch detector`).
 
     Returns:
-      How many images, people and entries of the people file could not be used; each was named on the way. People without
+      How many images, videos, people and entries of the people file could not be used; each was named on the way. People without
       known keypoints, whom a model that reads keypoints cannot predict, are named and do not count.
 
     Raises:
@@ -95,6 +95,7 @@ def predict(
     found_before = {path for file, folder in results.items() for path in folder.glob(f"{glob.escape(file.stem)}_*.npz")}
     earlier = sorted(path.relative_to(out).as_posix() for path in found_before)
     first, share = multihost.is_first(), slice(jax.process_index(), None, jax.process_count())
+    multihost.on_first(lambda: None, "predict")  # Together: at their ends, the next time, some may be late.
     if earlier and first:
         names = ", ".join(earlier[:3]) + (", ..." if len(earlier) > 3 else "")
         print(f"{out} has {len(earlier)} predictions of these names ({names}): they are replaced.", file=sys.stderr)
@@ -108,7 +109,13 @@ def predict(
         from multibodies_jax.prediction import video  # Late: photographs need no tracks, and are there sooner.
 
         folder = results[pathlib.Path(path)]
-        failures += video.predict_video(model, path, folder, n, focal_px, refine, detector, people_path)
+        try:
+            failures += video.predict_video(model, path, folder, n, focal_px, refine, detector, people_path)
+        except frames.VideoError as error:
+            if len(videos) + len(files) == 1:
+                raise
+            failures += 1
+            tqdm.write(f"skipped {error}", file=sys.stderr)
     if not files:
         return _total([failures])[0]
     for path in paths if first else ():
@@ -121,8 +128,8 @@ def predict(
     own = files[share]
     written = _Writer(model, n, refine, out)
     with written:
-        for path in tqdm(own, desc="predict", unit="image", disable=len(own) < 2 or not first):
-            photograph = _Photograph(path, results[path])
+        for number, path in enumerate(tqdm(own, desc="predict", unit="image", disable=len(own) < 2 or not first)):
+            photograph = _Photograph(path, results[path], number * jax.process_count() + jax.process_index())
             for image, index, person, problem in _people(path, listed, detector):
                 if problem is not None or person is None or image is None:
                     failures += 1
@@ -160,25 +167,29 @@ def _total(counts: Sequence[int]) -> list[int]:
     return [int(total) for total in np.sum([own for (own,) in every], axis=0)]
 
 
-def _every(entries: Sequence[page.Entry]) -> list[page.Entry]:
-    """The entries of all processes on the index page."""
+def _every(entries: Mapping[int, page.Entry]) -> list[page.Entry]:
+    """The entries of all processes on the index page, in the order of the photographs."""
     if jax.process_count() == 1:
-        return list(entries)
-    arrays = (array for one in entries for array in (np.array([one.link, one.title, one.text]), one.picture))
-    found = []
+        return list(entries.values())
+    arrays = (
+        array
+        for number, one in entries.items()
+        for array in (np.array(number), np.array([one.link, one.title, one.text]), one.picture)
+    )
+    found = {}
     for own in multihost.gathered([*arrays]):
-        for words, picture in zip(own[::2], own[1::2], strict=True):
-            link, title, text = words.tolist()
-            found.append(page.Entry(link, title, text, picture))
-    return sorted(found, key=lambda entry: entry.link)
+        for number, words, picture in zip(own[::3], own[1::3], own[2::3], strict=True):
+            found[int(number)] = page.Entry(*words.tolist(), picture)
+    return [entry for _, entry in sorted(found.items(), key=lambda item: item[0])]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Photograph:
-    """A photograph, the folder of its results, and the people who are to be predicted in it."""
+    """A photograph, the folder of its results, its number among all, and the people who are to be predicted in it."""
 
     path: pathlib.Path
     folder: pathlib.Path
+    number: int
     asked: list[Asked] = dataclasses.field(default_factory=list)
 
 
@@ -186,19 +197,20 @@ class _Writer:
     """Predicts the people of photographs, as many at once as there are devices, and writes what was found while it goes on.
 
     Attributes:
-      entries: of the index page, once the context has ended.
+      entries: of the index page by the photograph's number, once the context has ended.
       done: people who were written.
       failures: people who could not be used.
     """
 
     def __init__(self, model: Predictor, n: int, refine: bool, out: pathlib.Path):
-        self.entries: list[page.Entry] = []
+        self.entries: dict[int, page.Entry] = {}
         self.done, self.failures = 0, 0
         self._model, self._n, self._refine, self._out = model, n, refine, out
         self._waiting: list[_Photograph] = []
         self._explained = False
         self._pool = concurrent.futures.ThreadPoolExecutor(1)
-        self._futures: list[concurrent.futures.Future[page.Entry]] = []
+        self._futures: dict[int, concurrent.futures.Future[page.Entry]] = {}
+        self._last: concurrent.futures.Future[page.Entry] | None = None
 
     def __enter__(self) -> "_Writer":
         return self
@@ -208,7 +220,7 @@ class _Writer:
             if kind is None:
                 self._predict()
         if kind is None:
-            self.entries = [future.result() for future in self._futures]
+            self.entries = {number: future.result() for number, future in self._futures.items()}
 
     def take(self, photograph: _Photograph) -> None:
         """The next photograph; its people are predicted once there are enough for all devices."""
@@ -233,10 +245,10 @@ class _Writer:
             return
         _tell(found, self._explained)
         self._explained = self._explained or str(found[0].record["focal_source"]) == "assumed"
-        if self._futures:
-            self._futures[-1].result()  # One photograph waits at most; what went wrong stops the program.
+        if self._last is not None:
+            self._last.result()  # One photograph waits at most; what went wrong stops the program.
         arguments = found, photograph.asked[0].image, photograph.folder, self._out
-        self._futures.append(self._pool.submit(_write, *arguments))
+        self._last = self._futures[photograph.number] = self._pool.submit(_write, *arguments)
         self.done += len(found)
 
 

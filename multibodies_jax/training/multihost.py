@@ -7,6 +7,7 @@ things; checkpoints are written by all together. Folders must be on a disk that 
 import io
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -141,6 +142,23 @@ def on_first(action: Callable[[], object], name: str) -> None:
             raise ValueError(f"The first process ended with an error ({told}).")
     if failed is not None:
         raise failed
+
+
+def end_soon(status: int, seconds: float = 20.0) -> None:
+    """Ends this process after a while, although others wait for it; call where an error ends it. Alone it is a no-op.
+
+    At the end of a process JAX waits for the others. Where all had the error, they come, and nothing is left to do. Where
+    one had it alone, they wait for what it was to compute with them: this one then leaves without them, and JAX ends them
+    with a message that it is gone.
+
+    Args:
+      status: the exit status.
+      seconds: until then.
+    """
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        timer = threading.Timer(seconds, os._exit, (status,))
+        timer.daemon = True
+        timer.start()
 
 
 def check_equal_devices() -> None:

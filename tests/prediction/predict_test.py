@@ -14,11 +14,13 @@ from PIL import Image
 from multibodies_jax import detection
 from multibodies_jax.body import body_files, smpl
 from multibodies_jax.data import crops, images, spin_crops
+from multibodies_jax.export import page
 from multibodies_jax.geometry import boxes, cameras, joints
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.models import flow
 from multibodies_jax.prediction import people, predict, prediction_file, predictor, requantize, video
-from multibodies_jax.training import prior, setup
+from multibodies_jax.tracking import frames
+from multibodies_jax.training import multihost, prior, setup
 from tests.helpers import tiny
 
 M = 6
@@ -497,6 +499,41 @@ def test_videos_are_predicted_as_videos(tmp_path, body, monkeypatch):
     assert _predict(body, [tmp_path / "clip.MP4", folder], listed, tmp_path / "out", n=1, focal_px=300.0) == 3
     assert called == [(tmp_path / "clip.MP4", tmp_path / "out", 1, 300.0, False, None, listed)]
     assert (tmp_path / "out" / "a_0.npz").exists()
+
+
+def test_a_video_that_cannot_be_decoded_is_named_and_the_other_inputs_are_predicted(tmp_path, body, capsys):
+    folder, listed, clip = _folder(tmp_path, ("a.png",)), _people(tmp_path, ("a.png",)), tmp_path / "clip.mp4"
+    clip.write_bytes(b"no video")
+    assert _predict(body, [clip, folder], listed, tmp_path / "out", n=1) == 1
+    assert "skipped" in (told := capsys.readouterr().err) and str(clip) in told
+    assert (tmp_path / "out" / "a_0.npz").exists()
+    with pytest.raises(frames.VideoError, match="clip"):
+        _predict(body, clip, None, tmp_path / "out", n=1)
+
+
+def test_pages_of_several_processes_are_listed_in_the_order_of_the_photographs(tmp_path, body, monkeypatch):
+    """The second of two processes, which predicts a.png: c.png and b.png are the first one's."""
+    entries = {name: page.Entry(f"{name}.html", name, "", np.zeros((2, 2, 3), np.uint8)) for name in "bc"}
+    seen = []
+
+    def gathered(arrays):
+        first = [
+            part
+            for number, entry in zip((2, 0), (entries["b"], entries["c"]), strict=True)
+            for part in (np.array(number), np.array([entry.link, entry.title, entry.text]), entry.picture)
+        ]
+        return [first if len(arrays) > 1 else [np.array([0, 0, 2])], list(arrays)]
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(multihost, "gathered", gathered)
+    monkeypatch.setattr(multihost, "is_first", lambda: True)  # So that the page is written.
+    monkeypatch.setattr(multihost, "on_first", lambda action, name: seen.append(name))
+    folder, out = _folder(tmp_path, ("a.png", "b.png", "c.png")), tmp_path / "out"
+    assert _predict(body, [folder / f"{name}.png" for name in "cab"], None, out, n=1) == 0
+    index = (out / "index.html").read_text(encoding="utf-8")
+    assert index.index("c.html") < index.index("a.html") < index.index("b.html")
+    assert seen == ["predict"] and [path.name for path in out.glob("*.npz")] == ["a_0.npz"]
 
 
 def test_files_of_one_name_have_their_results_in_folders_like_theirs(tmp_path, body, capsys, monkeypatch):

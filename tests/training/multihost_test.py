@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import pathlib
+import queue
 import re
 import shutil
 import socket
@@ -129,6 +130,16 @@ def test_without_other_processes_the_message_says_how_to_start_them(tmp_path):
     variables = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")} | {"JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 2 and "JAX_COORDINATOR_ADDRESS" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_process_that_an_error_ends_does_not_wait_for_the_others(monkeypatch):
+    ended = queue.Queue()
+    monkeypatch.setattr(os, "_exit", ended.put)
+    multihost.end_soon(1, 0.0)  # Alone.
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    multihost.end_soon(2, 0.0)
+    assert ended.get(timeout=60) == 2 and ended.empty()
 
 
 def _meet(port, process_id, seconds=5.0, num_processes=3):

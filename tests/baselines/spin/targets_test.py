@@ -17,7 +17,7 @@ from multibodies_jax.fitting import smplify
 from multibodies_jax.geometry import cameras
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.training import training_data
-from tests.helpers import batches, random_body, smplify_reference, tiny
+from tests.helpers import batches, fitted_rows, random_body, smplify_reference, tiny
 
 decode = jax.jit(hypotheses.decode)
 N, B = 5, 4
@@ -300,3 +300,26 @@ def test_the_fits_of_a_store_are_written_set_by_set_with_a_flag(tmp_path):
     first, second = (fit_files.read_set(tmp_path, name, count) for name, count in own.sizes.items())
     np.testing.assert_array_equal(np.concatenate([first.valid, second.valid]), [True, True, False, False, True])
     np.testing.assert_allclose(np.concatenate([first.pose, second.pose]), memory.pose)
+
+
+def test_fits_are_made_with_the_settings_of_the_config(monkeypatch):
+    memory, given, hyps = case()
+    asked = []
+
+    def fit(start, keypoints, joint_model, prior, settings):
+        asked.append(settings)
+        return smplify.Fit(start, jnp.zeros((B, 24)), jnp.full(B, jnp.inf))
+
+    monkeypatch.setattr(smplify, "fit", fit)
+    loop(solver="second_order", steps=3, torso="annotated")(memory, hyps, given, body())
+    assert asked == [smplify.Settings(3, "annotated", "second_order")]
+
+
+def test_fits_of_another_order_than_their_set_stop_the_training_before_it_begins(monkeypatch, tmp_path):
+    monkeypatch.setattr(sources, "open_source", lambda config, name, split: fitted_rows.records(body()))
+    started = dataclasses.replace(loop(), workdir=tmp_path, sizes={"a/b": fitted_rows.N})
+    fit_files.write(tmp_path / targets.FIRST_FOLDER, "a/b", fitted_rows.fits())
+    started.check()
+    fit_files.write(tmp_path / targets.FIRST_FOLDER, "a/b", fitted_rows.turned(1))
+    with pytest.raises(fit_files.FitsError, match="The fits of a/b are of other rows"):
+        started.check()
