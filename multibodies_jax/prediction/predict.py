@@ -179,7 +179,8 @@ def _every(entries: Mapping[int, page.Entry]) -> list[page.Entry]:
     found = {}
     for own in multihost.gathered([*arrays]):
         for number, words, picture in zip(own[::3], own[1::3], own[2::3], strict=True):
-            found[int(number)] = page.Entry(*words.tolist(), picture)
+            link, title, text = words.tolist()
+            found[int(number)] = page.Entry(link, title, text, picture)
     return [entry for _, entry in sorted(found.items(), key=lambda item: item[0])]
 
 
