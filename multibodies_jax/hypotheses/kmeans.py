@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from multibodies_jax.hypotheses import empty_clusters
+
 _CANDIDATES = 8  # Draws per new seed; the one that lowers the energy most is kept.
 _SCREENING = 2  # Steps that every start takes before the best one goes on alone.
 
@@ -126,7 +128,7 @@ def _seed(
     rounds = jax.lax.platform_dependent(jnp.asarray(n), cpu=lambda n: n, default=lambda n: jnp.full_like(n, len(noise)))
     start = squared[first], jnp.zeros(len(log_w), jnp.int32)
     nearest, assignment = jax.lax.fori_loop(1, rounds, add, start)
-    return _fill_empty(assignment, nearest, log_w, n, len(noise))
+    return empty_clusters.fill(assignment, nearest, log_w, n, len(noise))
 
 
 def _first_least(energies: Float[Array, "x"]) -> Int[Array, ""]:
@@ -149,7 +151,7 @@ def _step(
     own, share = shares(log_w, assignment, num)
     to_centroid, within = to_centroids(squared, share)
     nearest = jnp.argmin(to_centroid, axis=1)
-    nearest = _fill_empty(nearest, jnp.min(to_centroid, axis=1), log_w, n, num)
+    nearest = empty_clusters.fill(nearest, jnp.min(to_centroid, axis=1), log_w, n, num)
     lloyd = jnp.any(nearest != assignment)
     mass = masses(log_w, own)
     saved = _saved(to_centroid, log_w, own, mass)
@@ -212,50 +214,3 @@ def _best_merge(
     kept, freed = jnp.divmod(jnp.argmin(cost), len(mass))
     merged = jnp.where(assignment == freed, kept, assignment)
     return jnp.where(jnp.arange(len(saved)) == point, freed, merged), saved[point] - jnp.min(cost)
-
-
-def _fill_empty(
-    assignment: Int[Array, "M"],
-    distance: Float[Array, "M"],
-    log_w: Float[Array, "M"],
-    n: int | Int[Array, ""],
-    num: int,
-) -> Int[Array, "M"]:
-    """Gives each empty cluster of the first n the point that costs most where it is, from a cluster that keeps another."""
-    cost = jnp.maximum(log_w + jnp.log(distance), -1e30)  # Duplicates cost nothing, but are there to be taken.
-    wanted = jnp.arange(num) < n
-    return jax.lax.platform_dependent(assignment, cost, wanted, cpu=fill_in_turn, default=fill_at_once)
-
-
-def fill_in_turn(assignment: Int[Array, "M"], cost: Float[Array, "M"], wanted: Bool[Array, "N"]) -> Int[Array, "M"]:
-    """Gives each wanted cluster that is empty, in turn, the point of the highest cost whose cluster keeps another one."""
-    cluster = jnp.arange(len(wanted))
-
-    def sizes(assignment):
-        return jnp.sum(assignment[:, None] == cluster[None], axis=0)
-
-    def empty(assignment):
-        return (sizes(assignment) == 0) & wanted
-
-    def fill(assignment):
-        point = jnp.argmax(jnp.where(sizes(assignment)[assignment] > 1, cost, -jnp.inf))
-        return assignment.at[point].set(jnp.argmax(empty(assignment)).astype(assignment.dtype))
-
-    return jax.lax.while_loop(lambda assignment: jnp.any(empty(assignment)), fill, assignment)
-
-
-def fill_at_once(assignment: Int[Array, "M"], cost: Float[Array, "M"], wanted: Bool[Array, "N"]) -> Int[Array, "M"]:
-    """The same without a loop, for which a GPU would wait in every step, mostly to learn that no cluster is empty.
-
-    In the order of falling cost a cluster keeps the last of its points; of all the others the k-th goes to the k-th empty
-    cluster.
-    """
-    point, cluster = jnp.arange(len(cost)), jnp.arange(len(wanted))
-    empty = wanted & ~jnp.any(assignment[None] == cluster[:, None], axis=1)
-    place = jnp.sum(empty[None] & (cluster[None] < cluster[:, None]), axis=1)
-    earlier = (cost[None] > cost[:, None]) | ((cost[None] == cost[:, None]) & (point[None] < point[:, None]))
-    later = (assignment[None] == assignment[:, None]) & ~earlier & (point[None] != point[:, None])
-    free = jnp.any(later, axis=1)
-    rank = jnp.sum(earlier & free[None], axis=1)
-    taken = free[:, None] & empty[None] & (rank[:, None] == place[None])
-    return jnp.where(jnp.any(taken, axis=1), jnp.argmax(taken, axis=1).astype(assignment.dtype), assignment)

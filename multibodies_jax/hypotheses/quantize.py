@@ -7,12 +7,10 @@ from typing import Protocol, no_type_check
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import core
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from multibodies_jax import traced
-from multibodies_jax.hypotheses import kmeans
+from multibodies_jax.hypotheses import kmeans, quantizer_checks
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.hypotheses.weights import floored, log_weights_of
 from multibodies_jax.registry import Registry
@@ -93,8 +91,8 @@ def quantize(
       ValueError: if n is not in 1..M, or another argument has the wrong size.
     """
     num = points.shape[1]
-    _check_counts(n, num, starts, iterations)
-    _check_keys(points, log_weights, keys)
+    quantizer_checks.check_counts(n, num, starts, iterations)
+    quantizer_checks.check_keys(points, log_weights, keys)
     room = min(num, next((room for room in ROOMS if n <= room), num))
     return _first(_quantize(points, log_weights, keys, n, room, starts, iterations), n)
 
@@ -140,22 +138,20 @@ def select(
     """
     joints = hypotheses.joints24
     batch, num = joints.shape[:2]
-    _check_counts(n, num, starts, iterations)
-    if not isinstance(temperature, core.Tracer) and not np.all(np.asarray(temperature) >= 0):  # NaN is refused as well.
-        raise ValueError(
-            f"The temperature is {temperature}; it has to be 0 (all hypotheses alike) or more: below 0 the least likely "
-            "ones would count most."
-        )
+    quantizer_checks.check_counts(n, num, starts, iterations)
+    quantizer_checks.check_temperature(temperature)
     quantizer = QUANTIZERS[reading]
     log_prior, log_scores = hypotheses.log_prior, hypotheses.log_scores
     points, log_weights, unusable = _weighted_points(joints, log_prior, log_scores, temperature, weights)
-    _check_keys(points, log_weights, keys)
+    quantizer_checks.check_keys(points, log_weights, keys)
     options = {} if first_rows is None else {"first_rows": first_rows}
     if options.keys() - inspect.signature(quantizer).parameters.keys():
         raise ValueError(f"The reading {reading!r} takes no first_rows: it does not start from rows of the points.")
     found = quantizer(points, log_weights, n, keys, starts, iterations, **options)
     found = found.replace(centroid=found.centroid.reshape(batch, n, *joints.shape[2:]))
-    _check_finite(unusable)  # Last: a GPU has all programs by now, and need not wait for the answer between them.
+    quantizer_checks.check_finite(
+        unusable
+    )  # Last: a GPU has all programs by now, and need not wait for the answer between them.
     return found
 
 
@@ -165,28 +161,9 @@ def random_subset(num: int, n: int, keys: Key[Array, "B"]) -> Int[Array, "B n"]:
     Raises:
       ValueError: if n is not in 1..num.
     """
-    _check_counts(n, num)
+    quantizer_checks.check_counts(n, num)
     choose = functools.partial(jax.random.choice, a=num, shape=(n,), replace=False)
     return jax.vmap(lambda key: choose(key))(keys).astype(jnp.int32)
-
-
-def _check_counts(n: int, num: int, starts: int = 1, iterations: int = 1) -> None:
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= num:
-        raise ValueError(
-            f"Cannot choose n={n!r} of M={num} hypotheses: n must be 1 to M, whole. Ask for fewer, or train with a larger M."
-        )
-    if starts < 1 or iterations < 1:
-        raise ValueError(f"The quantizer needs at least 1 start and 1 iteration; got {starts} and {iterations}.")
-
-
-def _check_keys(points: Float[Array, "B M D"], log_weights: Array, keys: Array) -> None:
-    batch, num, _ = points.shape
-    if keys.shape != (batch,) or log_weights.shape != (batch, num):
-        raise ValueError(
-            f"Expected one key per example and one log-weight per hypothesis, {(batch,)} and {(batch, num)}; "
-            f"got {keys.shape} and {log_weights.shape}. Make keys with jax.vmap(jax.random.fold_in, (None, 0)), from one "
-            "key and a number of each example."
-        )
 
 
 @functools.partial(jax.jit, static_argnames="kind")
@@ -203,20 +180,6 @@ def _weighted_points(
     # -inf excludes one hypothesis; all excluded, +inf and NaN make the greatest one not finite.
     finite = jnp.all(jnp.isfinite(points), axis=(1, 2)), jnp.isfinite(jnp.max(log_weights, axis=1))
     return points, log_weights, ~jnp.stack(finite)
-
-
-def _check_finite(unusable: Bool[Array, "2 B"]) -> None:
-    """Raises on what cannot be clustered; while tracing, values are unknown and the energy becomes NaN instead."""
-    if isinstance(unusable, core.Tracer):
-        return
-    bad_points, bad_weights = np.asarray(unusable)
-    if not (bad_points | bad_weights).any():
-        return
-    raise ValueError(
-        f"Cannot cluster what is not finite: of {len(bad_points)} examples {int(bad_points.sum())} have NaN or "
-        f"infinite joints and {int(bad_weights.sum())} a NaN, +inf or all -inf log-prior; the first is example "
-        f"{int(np.argmax(bad_points | bad_weights))} of the batch. Check the model's output and the prior."
-    )
 
 
 def likeliest_first(found: Quantized) -> Quantized:

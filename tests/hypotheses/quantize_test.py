@@ -221,22 +221,6 @@ def test_random_subset_draws_without_replacement_per_key():
     np.testing.assert_array_equal(quantize.random_subset(10, 4, keys(500)[7:9]), drawn[7:9])
 
 
-def test_bad_input_is_explained():
-    h = make_hypotheses()
-    with pytest.raises(ValueError, match="n=13 of M=12"):
-        quantize.select(h, 13, keys(3))
-    with pytest.raises(ValueError, match="one key per example"):
-        quantize.select(h, 2, keys(2))
-    with pytest.raises(ValueError, match="n=0 of M=12"):
-        quantize.random_subset(12, 0, keys(3))
-    with pytest.raises(ValueError, match=r"Unknown quantizer\.reading 'kmeans'; choose one of paper"):
-        quantize.select(h, 5, keys(3), reading="kmeans")
-    with pytest.raises(ValueError, match="at least 1 start"):
-        quantize.select(h, 5, keys(3), starts=0)
-    with pytest.raises(ValueError, match="one key per example"):
-        quantize.quantize(h.joints24.reshape(3, 12, 72), h.log_prior, 5, keys(1))
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_not_finite_raises_outside_jit_and_shows_inside(value):
     h = make_hypotheses()
@@ -251,15 +235,3 @@ def test_not_finite_raises_outside_jit_and_shows_inside(value):
         assert list(np.isnan(energy)) == [False, True, False]
     with pytest.raises(ValueError, match="all -inf"):
         quantize.select(replace(h, log_prior=h.log_prior.at[0].set(-jnp.inf)), 5, keys(3))
-
-
-def test_a_truth_value_is_no_number_of_bodies():
-    with pytest.raises(ValueError, match=r"Cannot choose n=True .* whole"):
-        quantize.select(make_hypotheses(), True, keys(3))
-
-
-@pytest.mark.parametrize("temperature", [-1.0, float("nan"), jnp.float32(-0.1)])
-def test_a_temperature_below_0_is_refused_whatever_the_weights(temperature):
-    for weights in ("prior", "uniform"):
-        with pytest.raises(ValueError, match=r"has to be 0 .* or more"):
-            quantize.select(make_hypotheses(), 2, keys(3), weights=weights, temperature=temperature)
