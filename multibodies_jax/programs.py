@@ -105,7 +105,8 @@ def device_problem(error: Exception, fits: str = "") -> str:
         first = str(error).strip().partition("\n")[0][:200]
         fits = fits or (
             "Halve the batch until it fits: --config.train.batch, --config.stage1.batch, --config.flow.batch, or "
-            "--config.eval.batch; --config.train.accumulate=2 computes the same batch in two parts."
+            "--config.eval.batch; --config.train.accumulate=2 computes the same batch in two parts. A training that began needs "
+            "another --workdir for other fields."
         )
         return (
             f"the device's memory is full ({first}). {fits} What other programs hold on the device counts, and so do images "

@@ -178,7 +178,7 @@ def what_fits(config: Any, workdir: pathlib.Path, limit: int | None = None) -> s
     if not told:
         return ""
     fields = " ".join(f"--{field}={batch}" for field, batch in told.items())
-    return f"By what its step holds at most, the training fits in {limit / MIB:.0f} MiB with {fields}."
+    return f"By what its step holds at most, the training fits in {limit / MIB:.0f} MiB with {fields} and another --workdir."
 
 
 def size(tree: Any) -> int:

@@ -107,7 +107,7 @@ def test_where_memory_is_full_the_batch_that_fits_is_told(monkeypatch, needed):
     config = _hmr(train__batch=16, train__accumulate=2)  # One device: 8 at once, of which 2 fit.
     limit = needed[2].total
     text = plan.what_fits(config, pathlib.Path("w"), limit)
-    assert text.endswith(f"fits in {limit / plan.MIB:.0f} MiB with --config.train.batch=4.")
+    assert text.endswith(f"fits in {limit / plan.MIB:.0f} MiB with --config.train.batch=4 and another --workdir.")
     assert plan.what_fits(config, pathlib.Path("w"), needed[4].total) == ""
     assert plan.what_fits(config, pathlib.Path("w")) == ""  # A processor tells no limit.
 
