@@ -1,6 +1,6 @@
 """Runs benchmarks one after the other and prints a Markdown section of each, for docs/benchmarks.md.
 
-    python -m benchmarks [joints quantizer pipeline video building inference training fitting heads released graphcmr]
+    python -m benchmarks [joints quantizer pipeline video building inference training fitting heads released graphcmr launches lowered]
 
 Each runs as it is, in a process of its own; a machine with nothing else to do gives figures worth keeping.
 """
@@ -26,6 +26,8 @@ NAMES = (
     "heads",
     "released",
     "graphcmr",
+    "launches",
+    "lowered",
 )
 # In a process of its own: this one must not take an accelerator's memory from the benchmarks.
 _ABOUT_JAX = "import jax; d = jax.devices(); print(f'jax {jax.__version__}, {len(d)} x {d[0].device_kind}')"

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from jax.extend import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from multibodies_jax import devices
-from multibodies_jax.batch import Batch
+from multibodies_jax.batch import Batch, Inputs
 from multibodies_jax.data import virtual_views
 from multibodies_jax.training import initialization, loop, optimizer, setup, train_step
 
@@ -126,15 +126,9 @@ def memory(config: Any, bodies: setup.Bodies, stage: loop.Stage, share: int, com
       compiled: see `plan`.
     """
     batch = _batch(config, bodies, share * config.train.accumulate)
-    model = setup.build_model(config, stage.num_hypotheses, bodies)
     example = jax.tree.map(lambda shape: jnp.zeros((2, *shape.shape[1:]), shape.dtype), batch.inputs)
-    start = functools.partial(_start, config, model, stage, example)
-    state, key = jax.eval_shape(start, jax.random.key(0)), jax.eval_shape(jax.random.key, 0)
-    adam = _optimizer(config, stage, state.params)
-    one = NamedSharding(Mesh(np.array(jax.local_devices()[:1]), (devices.EXAMPLES,)), PartitionSpec(devices.EXAMPLES))
-    step = train_step.make_train_step(config, model, bodies, adam, stage.num_hypotheses, lambda batch, _: batch, one)
-    loss_bodies = setup.loss_bodies(config, bodies)
-    arguments = state, batch, key, loss_bodies
+    step, arguments = traceable_step(config, bodies, stage, example, batch, lambda batch, _: batch)
+    state, loss_bodies = arguments[0], arguments[-1]
     if compiled:
         analysis: Any = jax.jit(step, donate_argnums=0).lower(*arguments).compile().memory_analysis()
         needed = int(analysis.temp_size_in_bytes)
@@ -149,6 +143,36 @@ def memory(config: Any, bodies: setup.Bodies, stage: loop.Stage, share: int, com
         "batch": batch,
     }
     return Memory({name: size(tree) for name, tree in parts.items()}, needed)
+
+
+def traceable_step(
+    config: Any,
+    bodies: setup.Bodies,
+    stage: loop.Stage,
+    example: Inputs,
+    batch: Any,
+    prepare: Callable[[Any, jax.Array], Batch],
+) -> tuple[Callable[..., Any], tuple[train_step.TrainState, Any, Any, setup.Bodies]]:
+    """The step of a stage on one device, to be traced with shapes; nothing is computed.
+
+    Args:
+      config: of the experiment.
+      bodies: the body.
+      stage: of the training.
+      example: two inputs (`training_data.Data.example`).
+      batch: arrays, or shapes, of what `prepare` takes.
+      prepare: as of `train_step.make_train_step`.
+
+    Returns:
+      The step, and its arguments: the shapes of the state, `batch`, the shape of a key, and the bodies of the loss.
+    """
+    model = setup.build_model(config, stage.num_hypotheses, bodies)
+    start = functools.partial(_start, config, model, stage, example)
+    state, key = jax.eval_shape(start, jax.random.key(0)), jax.eval_shape(jax.random.key, 0)
+    adam = _optimizer(config, stage, state.params)
+    one = NamedSharding(Mesh(np.array(jax.local_devices()[:1]), (devices.EXAMPLES,)), PartitionSpec(devices.EXAMPLES))
+    step = train_step.make_train_step(config, model, bodies, adam, stage.num_hypotheses, prepare, one)
+    return step, (state, batch, key, setup.loss_bodies(config, bodies))
 
 
 def what_fits(config: Any, workdir: pathlib.Path, limit: int | None = None) -> str:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from configs import default
 from multibodies_jax.batch import Batch, Inputs, batch_of, inputs_of
@@ -28,8 +28,8 @@ class Data(flax.struct.PyTreeNode):
     """Where batches come from.
 
     Attributes:
-      resident: what stays on the device: all people, for virtual cameras, all images, or a batch of all cached features;
-        else None.
+      resident: what stays on the device: all people and their body, for virtual cameras, all images, or a batch of all
+        cached features; else None.
       example: two inputs, for shapes.
       batches: host rows, stacked, with `get_state` and `set_state`; None where everything is resident.
       prepare: (batch or `resident`, key) -> the batch of one step; part of the jitted step.
@@ -53,15 +53,30 @@ def open_data(
         assert source is not None  # `config_checks.validate` asks for config.init.
         return _cached(config, bodies, batch_size, source)
     if config.data.sets is None:
-        return _virtual(config, bodies, batch_size)
+        return virtual(config, bodies, batch_size, *sources.load_people(config, "train"))
     if default.optional(config, "data.resident"):
         return _resident(config, batch_size)
     return stored_data(config, batch_size, seed)
 
 
-def _virtual(config: Any, bodies: setup.Bodies, batch_size: int) -> Data:
-    poses, betas = sources.load_people(config, "train")
-    people = {"poses": jnp.asarray(poses), "betas": jnp.asarray(betas)}
+def virtual(
+    config: Any,
+    bodies: setup.Bodies,
+    batch_size: int,
+    poses: Float[np.ndarray, "N 24 3"],
+    betas: Float[np.ndarray, "N 10"],
+) -> Data:
+    """Views of people by virtual cameras, others in every step.
+
+    Args:
+      config: of the experiment.
+      bodies: the body.
+      batch_size: examples of a step.
+      poses: axis-angles of all people, radians.
+      betas: their shapes.
+    """
+    # The body is an argument of the step as well: as a constant of its program it would be compiled with it.
+    people = {"poses": jnp.asarray(poses), "betas": jnp.asarray(betas), "body": bodies.j24}
     views = batch_size // config.train.accumulate
 
     def view(people: dict, key: Array) -> Batch:
@@ -73,7 +88,7 @@ def _virtual(config: Any, bodies: setup.Bodies, batch_size: int) -> Data:
             people["poses"][index],
             people["betas"][index],
             keys,
-            bodies.j24,
+            people["body"],
             hide=config.data.occlusion,
             variety=virtual_views.WIDE if config.data.augment == "wide" else virtual_views.STANDARD,
             other_pose=people["poses"][other],

@@ -1,0 +1,127 @@
+r"""How large the program of a training step is that XLA has to compile for a GPU; nothing is compiled, no GPU is needed.
+
+    python -m benchmarks.lowered
+
+Counts what the steps of configs/demo.py and configs/multibodies.py (ResNet-50 at 224 pixels, M = 100, batch 64) are lowered
+to: instructions, products, how many of those read arrays of 3 x 3 matrices, convolutions, bodies of loops, and the bytes of
+arrays that are a part of the program. Compiling takes longer the more there are of each; products and convolutions are tuned
+one by one on a GPU. In both the people of a batch are drawn and seen by virtual cameras in the step, as the demo trains; the
+images of the second, which it reads, are noise. Prints a table, and a JSON line for each step.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import demo, multibodies
+from multibodies_jax.batch import Batch
+from multibodies_jax.training import loop, plan, setup, training_data
+
+STEPS: Mapping[str, tuple[Any, int]] = {
+    "demo, stage one": (demo, 0),
+    "demo, M = 100": (demo, 1),
+    "multibodies, M = 100": (multibodies, 1),
+}
+"""Config and place of the stage in its training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """Counts of a lowered program.
+
+    Attributes:
+      instructions: all of them, constants included.
+      products: of matrices.
+      small: those that read an array of 3 x 3 matrices.
+      convolutions: in both directions.
+      loops: bodies of them.
+      constant_bytes: of arrays with different elements, all together.
+      largest_bytes: of the largest of them.
+    """
+
+    instructions: int
+    products: int
+    small: int
+    convolutions: int
+    loops: int
+    constant_bytes: int
+    largest_bytes: int
+
+
+def lowered(module: Any, place: int) -> str:
+    """The text of a training step, lowered for a GPU.
+
+    Args:
+      module: of the config.
+      place: of the stage in the training.
+    """
+    config = module.get_config()
+    config.data.sets = None
+    bodies = setup.load_bodies(config)
+    stage = loop.stages(config, pathlib.Path("runs/none"))[place]
+    data = training_data.virtual(
+        config, bodies, stage.batch, np.zeros((1000, 24, 3), np.float32), np.zeros((1000, 10), np.float32)
+    )
+    example, side = data.example, config.model.crop_size
+
+    def with_noise(people: Any, key: jax.Array) -> Batch:
+        image = jax.random.bits(key, (stage.batch, side, side, 3), jnp.uint8)
+        batch = data.prepare(people, key)
+        return dataclasses.replace(batch, inputs=dataclasses.replace(batch.inputs, image=image))
+
+    prepare = data.prepare
+    if config.model.trunk != "keypoints":
+        prepare = with_noise
+        example = dataclasses.replace(example, image=jnp.zeros((2, side, side, 3), jnp.uint8))
+    step, arguments = plan.traceable_step(config, bodies, stage, example, data.resident, prepare)
+    return jax.jit(step, donate_argnums=0).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+
+
+def size(text: str) -> Size:
+    """Counts what is in the text of a lowered program (StableHLO)."""
+    kinds = collections.Counter(re.findall(r"= \"?((?:stablehlo|chlo|mhlo)\.[a-z_]+)", text))
+    products = re.findall(r"stablehlo\.dot_general.*?: \((.*?)\) ->", text)
+    # Small arrays are written as numbers, larger ones as the hexadecimal digits of their bytes.
+    constants = [len(digits) // 2 for digits in re.findall(r'dense<"0x([0-9A-Fa-f]+)"', text)]
+    return Size(
+        instructions=sum(kinds.values()),
+        products=len(products),
+        small=sum("3x3x" in shapes for shapes in products),
+        convolutions=kinds["stablehlo.convolution"],
+        loops=kinds["stablehlo.while"],
+        constant_bytes=sum(constants),
+        largest_bytes=max(constants, default=0),
+    )
+
+
+def table(sizes: Mapping[str, Size]) -> str:
+    """The sizes in Markdown, one row for each step."""
+    lines = ["| step | instructions | products | of 3 x 3 | convolutions | loops | constants, kB |", "|---" * 7 + "|"]
+    for name, its in sizes.items():
+        counts = its.instructions, its.products, its.small, its.convolutions, its.loops
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {its.constant_bytes / 1e3:.1f} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.lowered", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(argv)
+    sizes = {name: size(lowered(module, place)) for name, (module, place) in STEPS.items()}
+    print(table(sizes) + "\n")
+    for name, its in sizes.items():
+        print(json.dumps({"step": name, **dataclasses.asdict(its)}))
+
+
+if __name__ == "__main__":
+    main()
