@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import multibodies_jax
-from multibodies_jax import programs
+from multibodies_jax import compile_time, programs
 
 MODES = ("train", "evaluate", "predict", "all", "plan")
 
@@ -146,9 +146,12 @@ def run(argv: Sequence[str], mode: str | None = None) -> int:
     chosen: str = mode or values.mode
     workdir = pathlib.Path(values.workdir or pathlib.Path("runs") / pathlib.Path(_config_file(values)).stem)
     try:
-        if chosen == "predict":
-            return _predict(values, argv, paths, workdir)
-        return _run(chosen, values, workdir)
+        with compile_time.measured() as spent:
+            predicts = chosen == "predict"
+            status = _predict(values, argv, paths, workdir) if predicts else _run(chosen, values, workdir)
+        if spent.programs and chosen != "plan":
+            _tell_time(spent)
+        return status
     except KeyboardInterrupt:
         _end_soon(values, INTERRUPTED)
         more = (
@@ -359,6 +362,13 @@ def _others(values: Any, error: Exception) -> str:
         first = str(error).strip().partition("\n")[0][:200]
         return f"another process of this run has ended, and said why; this one cannot go on without it ({first})."
     return ""
+
+
+def _tell_time(spent: compile_time.Spent) -> None:
+    from multibodies_jax.training import multihost
+
+    if multihost.is_first():
+        print(spent, flush=True)
 
 
 def _what_fits(mode: str, config: Any, workdir: pathlib.Path) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from configs import default
@@ -244,6 +245,20 @@ def test_of_several_processes_one_that_fails_leaves_and_has_a_report_of_its_own(
     assert left == [status] and said in capsys.readouterr().err
     written = ["multibodies_jax_error_process3.log"] if isinstance(error, Exception) else []
     assert [path.name for path in tmp_path.glob("*.log")] == written
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_says_at_its_end_what_compiling_took(first, called, monkeypatch, tmp_path, capsys):
+    def compiles(*_):
+        jax.jit(lambda x: 3 * x - 1)(np.ones(2))
+        print("trained")
+
+    monkeypatch.setattr(loop, "train", compiles)
+    monkeypatch.setattr(multihost, "is_first", lambda: first)
+    assert cli.main(["train", f"--workdir={tmp_path}"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    said = re.fullmatch(r"Tracing and compiling took \d+\.\d of \d+\.\d s \(programs: 1.*\)\.", last)
+    assert said if first else last == "trained"
 
 
 def test_a_fault_of_the_program_has_status_1_and_an_interruption_130(called, monkeypatch, tmp_path, capsys):

@@ -12,7 +12,17 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIBRARY = "multibodies_jax"
-BELOW_EVERYTHING = {"registry", "io", "batch", "programs", "untrusted", "contained", "traced", "devices"}
+BELOW_EVERYTHING = {
+    "registry",
+    "io",
+    "batch",
+    "programs",
+    "untrusted",
+    "contained",
+    "traced",
+    "devices",
+    "compile_time",
+}
 
 # What each sub-package may import, besides itself and `BELOW_EVERYTHING`.
 GEOMETRY = {"geometry"}
@@ -28,6 +38,7 @@ ALLOWED = {
     "contained": set(),
     "traced": set(),
     "devices": set(),
+    "compile_time": set(),
     "batch": set(),
     "geometry": GEOMETRY,
     "body": BODY,
