@@ -6,6 +6,7 @@ each (docs/original.md, B.4). Their slot 0, plain SPIN, is not here: it feeds no
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from multibodies_jax.models.hmr_preactivated import PreactivatedHead
 
 WIDTH, CHANNELS = 512, 2048
 _MOMENTUM = 0.9
+_MAPS_AT_ONCE = 100  # Of 7 x 7 pixels, 40 MB, which the second-level cache of an H100 holds.
 
 
 class Released(nn.Module):
@@ -84,7 +86,7 @@ class ModeBottleneck(nn.Module):
     """The last bottleneck, its third convolution once per hypothesis, with the mean over the map.
 
     ReLU comes before the mean, so every hypothesis' map has to be computed, but no two have to exist at a time: they
-    are scanned, and the backward pass computes each again.
+    are scanned, and the backward pass computes each again. A GPU that evaluates few images makes several at once.
 
     Attributes:
       num_hypotheses, init_noise, dtype, folded: as in `Modes`.
@@ -105,7 +107,14 @@ class ModeBottleneck(nn.Module):
         if self.folded:
             kernel = _Parameter("kernel", (M, CHANNELS, WIDTH), nn.initializers.zeros, name="conv3")()
             bias = _Parameter("bias", (M, CHANNELS), nn.initializers.zeros, name="bn3")()
-            features = jax.lax.map(lambda mode: _pool(_product(y, mode[0].T), mode[1], shortcut), (kernel, bias))
+            features = jax.lax.platform_dependent(
+                y,
+                shortcut,
+                kernel,
+                bias,
+                cpu=folded_features,
+                default=functools.partial(folded_features, at_once=max(1, _MAPS_AT_ONCE // B)),
+            )
         else:
             kernel = _Parameter("kernel", (1, 1, WIDTH, CHANNELS * M), _mode_init(M, self.init_noise), name="conv3")()
             norm = _Norm(CHANNELS * M, name="bn3")
@@ -113,6 +122,30 @@ class ModeBottleneck(nn.Module):
             if train:
                 norm.follow(mean, resnet.unbiased(var, y.shape[0] * y.shape[1]))
         return jnp.moveaxis(features, 0, 1)
+
+
+def folded_features(
+    y: Float[Array, "B P 512"],
+    shortcut: Float[Array, "B P 2048"],
+    kernel: Float[Array, "M 2048 512"],
+    bias: Float[Array, "M 2048"],
+    at_once: int = 1,
+) -> Float[Array, "M B 2048"]:
+    """The features of all hypotheses, without batch norms.
+
+    Args:
+      y: what the last convolution reads.
+      shortcut: what is added to the map of each hypothesis.
+      kernel: of the last convolution.
+      bias: of the last convolution.
+      at_once: hypotheses whose maps exist at the same time. A GPU starts as many programs for many as for one; a CPU
+        gains nothing.
+    """
+
+    def feature(mode: tuple[Array, Array]) -> Array:
+        return _pool(_product(y, mode[0].T), mode[1], shortcut)
+
+    return jax.lax.map(feature, (kernel, bias), batch_size=at_once if at_once > 1 else None)
 
 
 def _normalised(

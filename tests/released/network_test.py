@@ -210,3 +210,19 @@ def test_other_trunks_and_sources_are_refused(several, single):
     many = {"params": {**single[1]["params"], "head": {"dec": {"kernel": jnp.zeros((16, 314))}}}, "batch_stats": {}}
     with pytest.raises(ValueError, match=r"got a trunk of .* 314 columns"):
         build.expand(many, M, 0.0, jax.random.key(0), head="released")
+
+
+@pytest.mark.parametrize("at_once", [2, 5, 9])
+def test_a_gpu_makes_the_features_of_several_hypotheses_at_once(at_once):
+    rng = np.random.default_rng(0)
+    shapes = (
+        (2, 3, network.WIDTH),
+        (2, 3, network.CHANNELS),
+        (5, network.CHANNELS, network.WIDTH),
+        (5, network.CHANNELS),
+    )
+    arguments = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+    one_by_one = network.folded_features(*arguments)
+    assert one_by_one.shape == (5, 2, network.CHANNELS) and one_by_one.std(axis=0).max() > 1
+    found = jax.jit(functools.partial(network.folded_features, at_once=at_once))(*arguments)
+    np.testing.assert_allclose(found, one_by_one, rtol=1e-5, atol=1e-4)
