@@ -31,9 +31,10 @@ from multibodies_jax.evaluation import (
     results,
     results_page,
     set_errors,
+    silhouettes,
     tuning,
 )
-from multibodies_jax.hypotheses import quantize, weights
+from multibodies_jax.hypotheses import hypotheses, quantize, weights
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, inference, multihost, packed, prior, provenance, setup
 
@@ -175,6 +176,7 @@ def _scorer(config: Any, bodies: setup.Bodies) -> set_errors.Scorer:
         scored(bodies.smpl),
         bodies.j24,
         (scored(bodies.files.gendered("male")), scored(bodies.files.gendered("female"))) if gendered else None,
+        bodies.smpl,
     )
 
 
@@ -306,8 +308,10 @@ def _measure_batch(out: outputs.Outputs, rows: Sequence[methods.Method]) -> resu
     out.checked("the errors of sets", errors)
     measured = diagnostics.diagnose(out.hyps, out.batch, out.truth, jnp.float32(settings.temperature))
     measured |= {f"energy_mm|{n}": 1000 * jnp.sqrt(found.energy) for n, found in clusters.items()}
+    measured |= _silhouettes(out, "", out.hyps)
     if out.networks.hmr is not None:
         measured["hmr_reprojection_px"] = diagnostics.reprojection(out.hmr, out.batch)
+        measured |= _silhouettes(out, "hmr_", out.hmr)
     measured["occlusion"] = out.examples.occlusion
     log_weights = jnp.zeros_like(out.log_weights) if settings.exchangeable else out.log_weights
     single = set_errors.single(out.errors, log_weights)
@@ -322,6 +326,15 @@ def _measure_batch(out: outputs.Outputs, rows: Sequence[methods.Method]) -> resu
         curves=_curves(out) if several else {},
     )
     return results.ordered_map(lambda values: np.asarray(values)[out.valid], found)
+
+
+def _silhouettes(out: outputs.Outputs, prefix: str, hyps: hypotheses.Hypotheses) -> dict[str, jax.Array]:
+    """The agreement of outlines, where the protocol's truth is a body."""
+    scorer, lens = out.networks.scorer, out.examples.lens
+    if scorer.body is None or out.truth.vertices is None:
+        return {}
+    focal = None if lens is None else jnp.asarray(lens.focal)
+    return {f"{prefix}silhouette_iou": silhouettes.iou(scorer.body, scorer.j24, hyps, out.batch.target, focal)}
 
 
 def _calibration(

@@ -186,6 +186,12 @@ def _diagnostics(values: Mapping[str, Any]) -> list[str]:
     if "reprojection_px" in values:  # Some test sets have no keypoints.
         px = values["reprojection_px"]["mean"]
         lines.append(f"- 2D error of the hypotheses on visible keypoints: {px:.1f} px of 224.")
+    if "silhouette_iou" in values:
+        hmr = f" (of HMR: {values['hmr_silhouette_iou']['mean']:.2f})" if "hmr_silhouette_iou" in values else ""
+        lines.append(
+            f"- Silhouettes of the hypotheses with the person's, intersection over union: "
+            f"{values['silhouette_iou']['mean']:.2f}{hmr}."
+        )
     if "hypotheses_ever_best" in values:
         ever, use = values["hypotheses_ever_best"], values["hypotheses_in_use"]
         never = f"; never: {values['hypotheses_never_best']}" if "hypotheses_never_best" in values else ""

@@ -37,12 +37,14 @@ class Scorer(flax.struct.PyTreeNode):
     Attributes:
       neutral: of predictions, and of the truth where a protocol has no gendered one.
       j24: the joints that "by joint error" compares.
+      body: the neutral one with all of its vertices, for silhouettes; None measures none.
       gendered: male and female: the truth of protocols that want it.
     """
 
     neutral: Scored
     j24: smpl.JointModel
     gendered: tuple[Scored, Scored] | None = None
+    body: smpl.SmplModel | None = None
 
 
 class Truth(flax.struct.PyTreeNode):

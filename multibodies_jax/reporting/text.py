@@ -24,6 +24,8 @@ _NAMES = {
     "reprojection_px": "2D error of all hypotheses on visible joints, px of 224",
     "reprojection_hidden_px": "2D error of all hypotheses on hidden joints, px of 224",
     "hmr_reprojection_px": "2D error of HMR on visible joints, px of 224",
+    "silhouette_iou": "silhouettes of the hypotheses with the person's, intersection over union",
+    "hmr_silhouette_iou": "the same of HMR",
     "effective_printed": "effective number of hypotheses, prior at temperature 1",
     "effective_tuned": "effective number of hypotheses, tuned temperature",
     "log_prior_spread": "spread of log p(X) over the hypotheses, nats",

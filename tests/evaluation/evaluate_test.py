@@ -51,6 +51,7 @@ def test_table_has_every_method_and_errors_fall_with_n(run):
         assert table[controls.RANDOM]["1"]["mpjpe"]["mean"] > table["all M = 6"]["6"]["mpjpe"]["mean"]
         assert len(result["datasets"][name]["fingerprint"]) == 64
         assert result["diagnostics"][name]["worse_when_shuffled"] > -1
+        assert 0 < result["diagnostics"][name]["silhouette_iou"]["mean"] < 1
         noisy = [table[controls.NOISE][str(n)]["mpjpe"]["mean"] for n in (1, 2, 5)]
         assert noisy == sorted(noisy, reverse=True)
     prints = [dataset["fingerprint"] for dataset in result["datasets"].values()]

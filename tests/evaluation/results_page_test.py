@@ -24,6 +24,7 @@ def _result():
     findings = results_test.findings()
     scalars = {name: findings.diagnostics["energy_mm|2"] for name in ("spread_visible_mm", "effective_printed")}
     scalars |= {"effective_tuned": findings.diagnostics["energy_mm|2"]}
+    scalars |= {name: 0 * scalars["effective_tuned"] + 0.25 for name in ("silhouette_iou", "hmr_silhouette_iou")}
     findings = results_test.findings(diagnostics={**findings.diagnostics, **scalars})
     results.add_set(found, evaluation, "a", findings, methods.rows(evaluation), choices)
     return found | {"same_people": results.same_people({"a": findings, "b": findings}, "ours")}
@@ -39,6 +40,7 @@ def test_the_page_has_every_row_and_choice(result):
         assert f"\n| {name} | " in text
     assert "- a: temperature 0.3." in text and "mpjpe-2 2.5/4" in text
     assert "Hypotheses ever best: 3; never: 3" in text
+    assert "the person's, intersection over union: 0.25 (of HMR: 0.25)." in text
 
 
 @pytest.mark.slow
