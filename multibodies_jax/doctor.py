@@ -5,6 +5,7 @@ is a finding, too, so that one broken part does not hide the others.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -17,6 +18,7 @@ from typing import Literal
 from multibodies_jax import programs
 
 LIBRARIES = ("jax", "jaxlib", "flax", "distrax", "numpy", "scipy", "opencv-python-headless", "pillow")
+PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "libtpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Finding:
 
 
 def libraries(body: str) -> Iterator[Finding]:
-    """The package, Python, and the libraries that `predict` imports."""
+    """The package, Python, the libraries that `predict` imports, and what JAX has for accelerators."""
     import multibodies_jax
 
     where = pathlib.Path(multibodies_jax.__path__[0])
@@ -51,7 +53,7 @@ def libraries(body: str) -> Iterator[Finding]:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             absent.append(name)
-    yield Finding("ok", "libraries", ", ".join(found))
+    yield Finding("ok", "libraries", ", ".join(found + _plugins()))
     if absent:
         yield Finding("missing", "libraries", f"not installed: {', '.join(absent)}", "make (or: pip install -e .)")
 
@@ -67,12 +69,21 @@ def viewer(body: str) -> Iterator[Finding]:
 
 
 def device(body: str) -> Iterator[Finding]:
-    """What JAX computes on, and how exactly; or that it does not use an accelerator which is there."""
+    """What JAX computes on, and how exactly; or that it does not use an accelerator which is there, or was asked for."""
     import jax
 
-    devices = jax.devices()
+    driver = _nvidia_driver()
+    try:
+        devices = jax.devices()
+    except Exception as error:  # JAX raises what its plugins raise.
+        problem = programs.device_problem(error)
+        if not problem:
+            raise
+        yield Finding("missing", "device", f"{problem} NVIDIA driver: {driver or 'none'}.", "see the message")
+        yield from _unused("none", driver)
+        return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    platform_name, driver = devices[0].platform, _nvidia_driver()
+    platform_name = devices[0].platform
     kind = f"{len(devices)} x {devices[0].device_kind} ({platform_name}), {cores} processor cores"
     if platform_name == "gpu" and driver:
         kind += f", NVIDIA driver {driver}"
@@ -83,8 +94,7 @@ def device(body: str) -> Iterator[Finding]:
         "precision",
         f"trunks: {trunks} (config.model.dtype=bfloat16 halves them); bodies, losses, prior and quantizer: full float32",
     )
-    for remedy in _unused(platform_name, driver):
-        yield Finding("note", "accelerator", "one is there and JAX does not use it", remedy)
+    yield from _unused(platform_name, driver)
 
 
 NVIDIA_DRIVER = pathlib.Path("/proc/driver/nvidia/version")
@@ -100,13 +110,31 @@ def _nvidia_driver() -> str:
     return next((word for word in words if word[:1].isdigit() and word.count(".") >= 1), "of an unknown version")
 
 
-def _unused(platform_name: str, driver: str) -> Iterator[str]:
-    """What to install for each kind of accelerator that is there and not used."""
+def _unused(platform_name: str, driver: str) -> Iterator[Finding]:
+    """What is wrong with each kind of accelerator that is there, or that a plugin is installed for, and not used."""
     asked = f" (JAX_PLATFORMS is {os.environ['JAX_PLATFORMS']!r})" if os.environ.get("JAX_PLATFORMS") else ""
+    text = f"one is there and JAX does not use it{asked}"
     if driver and platform_name != "gpu":
-        yield f"pip install -e .[cuda13], or .[cuda12] for a driver before 580; this one is {driver}{asked}"
+        remedy = f"pip install -e .[cuda13], or .[cuda12] for a driver before 580; this one is {driver}"
+        yield Finding("note", "accelerator", text, remedy)
+    elif (plugins := _plugins("jax-cuda")) and platform_name != "gpu":
+        remedy = (
+            "install the driver (`nvidia-smi` must list the card): 525 or newer for cuda12, 580 for cuda13; a container has "
+            "to be let see it (docker run --gpus all)"
+        )
+        lacks = f"{', '.join(plugins)} is installed, and there is no NVIDIA driver{asked}"
+        yield Finding("note", "accelerator", lacks, remedy)
     if platform_name != "tpu" and (any(DEVICE_FILES.glob("accel[0-9]*")) or any(DEVICE_FILES.glob("vfio/[0-9]*"))):
-        yield f"on a TPU: pip install -e .[tpu]{asked}"
+        yield Finding("note", "accelerator", text, "on a TPU: pip install -e .[tpu]")
+
+
+def _plugins(prefix: str = "") -> list[str]:
+    """JAX's parts for accelerators that are installed, with their versions."""
+    found = []
+    for name in PLUGINS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found += [f"{name} {importlib.metadata.version(name)}"] if name.startswith(prefix) else []
+    return found
 
 
 def body_files(body: str) -> Iterator[Finding]:
@@ -192,8 +220,12 @@ def examine(body: str = "") -> list[Finding]:
         try:
             found += check(body)
         except Exception as error:  # A broken installation breaks in any way, and the other checks still count.
-            text = programs.device_problem(error) or f"cannot be checked ({type(error).__name__}: {error})"
-            found.append(Finding("missing", check.__name__, text, "make (or: pip install -e .)"))
+            problem = programs.device_problem(error)
+            if problem and any(problem in finding.text for finding in found):
+                continue  # It stops everything that computes.
+            text = problem or f"cannot be checked ({type(error).__name__}: {error})"
+            remedy = "see the message" if problem else "make (or: pip install -e .)"
+            found.append(Finding("missing", check.__name__, text, remedy))
     return found
 
 

@@ -119,7 +119,7 @@ def device_problem(error: Exception, fits: str = "") -> str:
         sys.modules["jax"].devices()
     except Exception as missing:  # JAX raises what its plugins raise, also errors without a text.
         return (
-            f"JAX_PLATFORMS={asked} asks for a device that JAX cannot use ({str(missing) or type(missing).__name__}). Install its part of "
+            f"JAX_PLATFORMS={asked} asks for a device that JAX cannot use ({str(missing) or 'it found none'}). Install its part of "
             "JAX (pip install -e .[cuda13], .[cuda12] or .[tpu]; `multibodies doctor` says which driver is there), or unset "
             "JAX_PLATFORMS, or set it to cpu."
         )

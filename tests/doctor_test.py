@@ -5,6 +5,7 @@ import pathlib
 import re
 import tomllib
 
+import jax
 import pytest
 
 from multibodies_jax import doctor
@@ -131,3 +132,35 @@ def test_an_accelerator_that_is_not_used_is_reported(version, tpu, remedies, mon
     assert [finding.state for finding in found[2:]] == ["note"] * len(remedies)
     for finding, remedy in zip(found[2:], remedies, strict=True):
         assert re.search(remedy, finding.remedy)
+
+
+def test_an_accelerator_that_was_asked_for_and_is_missing_is_one_finding_with_the_driver(monkeypatch, tmp_path):
+    def devices(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.10.1  Wed", encoding="utf-8")
+    monkeypatch.setattr(doctor, "NVIDIA_DRIVER", tmp_path / "version")
+
+    def computes(body):
+        return jax.devices()
+
+    monkeypatch.setattr(doctor, "CHECKS", [doctor.device, computes])
+    missing, note = doctor.examine()
+    assert missing.text.startswith("JAX_PLATFORMS=cuda asks for a device") and missing.remedy == "see the message"
+    assert missing.text.endswith("NVIDIA driver: 470.10.1.")
+    assert note.text.endswith("(JAX_PLATFORMS is 'cuda')") and "this one is 470.10.1" in note.remedy
+
+
+def test_a_plugin_without_a_driver_is_reported(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2.3")
+    monkeypatch.setattr(doctor, "NVIDIA_DRIVER", tmp_path / "none")
+    monkeypatch.setattr(doctor, "DEVICE_FILES", tmp_path)
+    monkeypatch.setattr(doctor, "PLUGINS", ("jax-cuda12-plugin", "libtpu"))
+    assert (
+        "jax-cuda12-plugin 1.2.3, libtpu 1.2.3" in next(f for f in doctor.libraries("") if f.what == "libraries").text
+    )
+    note = list(doctor.device(""))[-1]
+    assert note.text.startswith("jax-cuda12-plugin 1.2.3 is installed, and there is no NVIDIA driver")
+    assert "580 for cuda13" in note.remedy
