@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 
+import jax
 import pytest
 
 from multibodies_jax import programs
