@@ -28,7 +28,9 @@ import hypothesis
 import jax
 import pytest
 
-from tests.helpers import scratch
+from tests.helpers import checked_types, scratch
+
+checked_types.install("multibodies_jax")
 
 _SCRATCH = None  # Of the whole run; the workers of pytest-xdist are children and write into it.
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -46,7 +48,14 @@ hypothesis.settings.load_profile("project")
 # The longest files, which go first so that the workers finish together (`--no-loadscope-reorder`: otherwise pytest-xdist
 # starts with the files that have the most tests), and are left out by `make test-fast`.
 _LONGEST = (
-    *("evaluation.evaluate", "training.loop", "baselines.training", "training.multihost", "released.evaluation"),
+    *(
+        "evaluation.evaluate",
+        "devices",
+        "training.loop",
+        "baselines.training",
+        "training.multihost",
+        "released.evaluation",
+    ),
     *("prediction.predictor", "embedded.mannequin"),
 )
 # Before them: copies of the whole process, which are made the faster the less it holds.

@@ -58,6 +58,7 @@ def _forbidden(text):
     return [(match[0], advice) for pattern, advice in FORBIDDEN.items() for match in re.finditer(pattern, text, re.I)]
 
 
+@pytest.mark.slow
 def test_documents_and_docstrings_are_in_plain_english():
     found = [(path, *hit) for path in _documents() for hit in _forbidden(_prose(path.read_text(encoding="utf-8")))]
     for folder in SOURCES:

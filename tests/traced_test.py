@@ -98,6 +98,7 @@ def test_inside_other_programs_it_is_a_part_of_them(folder):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_kept_programs_give_what_the_quantizer_gives(folder):
     rng = np.random.default_rng(0)
     arguments = (

@@ -42,6 +42,7 @@ def opens_text(node: ast.Call) -> bool:
     return not (modes and "b" in str(modes[0])) and len(given) == len(modes)
 
 
+@pytest.mark.slow
 def test_no_text_is_in_the_encoding_of_the_locale():
     files = [ROOT / "run.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
     found = [

@@ -105,6 +105,7 @@ def test_quantization():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", ["paper", "released"])
 def test_the_loss(reading):
     target = Target(

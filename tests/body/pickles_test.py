@@ -54,6 +54,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.text() | st.binary() | A
 DATA = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", range(6))
 @given(value=DATA)
 def test_plain_data_of_this_python_comes_back(tmp_path_factory, protocol, value):

@@ -97,6 +97,7 @@ def gradients(model, regressor, joint_model, axis_angle, betas, weight):
     return [jax.grad(function, argnums=(0, 1))(axis_angle, betas) for function in (through_mesh, directly)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("angle", [0.0, 1e-8, 2.0, np.pi])
 def test_gradients_are_finite_and_equal_with_and_without_a_mesh(angle):
     rng = np.random.default_rng(0)
@@ -142,6 +143,7 @@ def official(body, **changes):
     return {key: body[key] for key in keys} | {"f": body["faces"].astype(np.uint32), "kintree_table": table} | changes
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_vertices_and_joints_equal_smplx(tmp_path):
     torch, smplx = pytest.importorskip("torch"), pytest.importorskip("smplx")

@@ -93,6 +93,7 @@ def test_every_variable_of_the_flow_is_filled():
     assert shapes == placing.target_shapes(layouts.flow(3, 16))
 
 
+@pytest.mark.slow
 def test_the_regressor_computes_what_the_file_says(small, tmp_path, capsys):
     state = peer_files.spin(tmp_path / "spin.pt")
     assert peer_files.run(capsys, "spin", tmp_path / "spin.pt", tmp_path / "out")[0] == 0
@@ -133,6 +134,7 @@ def test_kernels_of_convolutions_and_statistics_are_where_they_belong(small, tmp
         np.testing.assert_array_equal(ours, state[f"layer2.0.downsample.1.{theirs}"])
 
 
+@pytest.mark.slow
 def test_the_flow_computes_what_the_file_says(small, bodies, embedded, tmp_path, capsys):
     """The density of the authors' formula on the file's tensors, in float64, and that of the restored prior."""
     state = peer_files.multibodies(2)
@@ -330,6 +332,7 @@ def test_a_converted_folder_binds_what_its_weights_decide(small, bodies, tmp_pat
         prior.load_prior(tiny.config(), tmp_path / "out", bodies)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_brings_its_mean_body(bodies, tmp_path):
     """On a network of keypoints, which is small: what restores it does not know where it came from."""
     config = tiny.config(model__num_hypotheses=1)

@@ -94,6 +94,7 @@ def test_every_variable_of_the_network_is_filled(small):
     assert shapes == {path: shape for path, shape in wanted.items() if "/trunk/" not in path}
 
 
+@pytest.mark.slow
 def test_there_and_back_is_the_same_bit_for_bit(small, tmp_path, capsys):
     state = peer_files.graphcmr(tmp_path / "model.pt", 41)
     state["graph_cnn"]["gc.0.b"][:2] = -0.0, np.finfo(np.float32).smallest_subnormal
@@ -126,6 +127,7 @@ def test_the_work_directory_is_bound_to_the_body_and_to_what_the_weights_decide(
     )
 
 
+@pytest.mark.slow
 def test_a_trained_network_is_written_with_zeros_for_what_nothing_reads(small, tmp_path, capsys):
     peer_files.graphcmr(tmp_path / "model.pt", 41)
     _convert(capsys, tmp_path, *_levels(tmp_path), "--body.dir", "")

@@ -39,6 +39,7 @@ def data_dir(tmp_path, monkeypatch):
     return data
 
 
+@pytest.mark.slow
 def test_the_mixture_reads_every_set_by_its_share(data_dir):
     config = mixture.get_config("paper")
     config.data.dir = str(data_dir)

@@ -38,6 +38,7 @@ def test_draw_has_the_probabilities_of_the_paper():
     assert 0 <= occlusion.draw(np.random.default_rng(1)) < 4
 
 
+@pytest.mark.slow
 def test_strategy_for_has_the_probabilities_of_the_paper_over_ids_and_over_seeds():
     assert_frequencies([occlusion.strategy_for(f"set/test/{i:06d}", 0) for i in range(20_000)])
     assert_frequencies([occlusion.strategy_for("set/test/000000", seed) for seed in range(20_000)])

@@ -38,6 +38,7 @@ def test_batches_go_on_over_the_end_of_an_epoch():
     np.testing.assert_array_equal(np.bincount(numbers), [8] * 5)
 
 
+@pytest.mark.slow
 def test_every_position_draws_anew():
     draws = _stream([_source(4)], 50)["draw"]
     assert len(np.unique(draws)) == 400 and 0.45 < draws.mean() < 0.55
@@ -69,6 +70,7 @@ def test_sources_read_as_one_end_somewhere_and_hold_something():
         pipeline.Concatenated([_source(3), []])
 
 
+@pytest.mark.slow
 def test_threads_change_nothing_and_seeds_change_everything():
     sources = [_source(11), _source(7, first=100)]
     alone = _stream(sources, 10, threads=0)

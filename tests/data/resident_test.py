@@ -108,6 +108,7 @@ def test_draws_have_the_distributions_of_augment():
     assert 0.899 <= factor.min() < 0.91 and 1.09 < factor.max() <= 1.101
 
 
+@pytest.mark.slow
 def test_sets_are_drawn_by_their_weights():
     stored = resident.load([[_record(0)], [_record(1), _record(2, side=48)]], [1.0, 3.0], SETTINGS)
     still = dataclasses.replace(SETTINGS, augment=False, occlusion="none")

@@ -72,6 +72,7 @@ def views(joint_model):
     return _synthesize(*_people(), joint_model)
 
 
+@pytest.mark.slow
 def test_a_batch_has_the_keys_and_shapes_of_the_interface(views):
     shapes = {key: value.shape[1:] for key, value in views.items()}
     assert shapes == {
@@ -235,6 +236,7 @@ def test_wide_views_crop_around_what_the_detector_found(wide):
     assert wide["kp2d_input"].max(axis=1).min() == 1
 
 
+@pytest.mark.slow
 def test_wide_views_are_cut_by_the_edge_of_the_image(joint_model):
     pose, betas = _people()
     variety = virtual_views.Variety(truncated=1.0)
@@ -245,6 +247,7 @@ def test_wide_views_are_cut_by_the_edge_of_the_image(joint_model):
         assert np.any(cut["kp2d_input"][row] > 0)
 
 
+@pytest.mark.slow
 def test_wide_views_exchange_and_bend_limbs(wide):
     turn = Rotation.from_matrix(wide["rotmats"].reshape(-1, 3, 3)).as_rotvec().reshape(_COUNT, 24, 3)
     angle = np.linalg.norm(turn, axis=-1)

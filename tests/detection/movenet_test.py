@@ -53,6 +53,7 @@ def test_boxes_equal_a_loop_over_cells(seed):
     assert len(expected) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_joints_equal_a_loop_over_cells(seed):
     outputs = _outputs(seed, heatmap=17, centre=1, joints=34, offset=34)
@@ -200,6 +201,7 @@ def test_the_networks_equal_those_run_by_tensorflow_js(detector, name):
     np.testing.assert_allclose(found[:17, 2], np.array(expected["joints"])[:, 2], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "keypoints", "box"), list(_photographs()))
 def test_the_people_of_the_photographs_are_found_within_ten_pixels(detector, name, keypoints, box):
     (person,) = detector(images.load_image(photographs.FOLDER / name))

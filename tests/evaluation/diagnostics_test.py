@@ -14,6 +14,7 @@ def out():
     return fixture.made()
 
 
+@pytest.mark.slow
 def test_spread_of_visible_and_hidden_joints_and_the_best_hypothesis(out):
     found = diagnostics.diagnose(out.hyps, out.batch, out.truth, jnp.float32(0.5))
     joints24, true = (np.asarray(x.joints24, np.float64) for x in (out.hyps, out.truth))

@@ -35,6 +35,7 @@ def test_a_certain_hypothesis_is_the_expected_body(out):
     np.testing.assert_allclose(found.midhip[:, 0], out.hyps.midhip[:, 2], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["expected", "refined_expected"])
 def test_the_row_has_one_body_under_the_weights_of_the_main_row(out, name):
     row = methods.METHODS[name](fixture.evaluation(out, fitting__steps=0))

@@ -31,6 +31,7 @@ def mean_error(out, candidate, temperature):
     return np.array([np.asarray(row.members(i)["mpjpe"]).min(axis=1)[out.valid] for i in index])
 
 
+@pytest.mark.slow
 def test_the_factors_and_the_temperature_with_the_least_error_on_validation_are_used():
     row = fitted.Fitted("refined", "ours, refined", NS, swollen, fields(steps=3))
     parts = [fixture.made(seed=seed, padding=seed) for seed in (0, 1)]
@@ -114,6 +115,7 @@ def test_refined_sets_are_quantized_from_the_refined_hypotheses(out):
     assert np.abs(np.asarray(expected) - np.asarray(out.members(index)["mpjpe"])).max() > 1
 
 
+@pytest.mark.slow
 def test_the_clusters_of_a_row_are_those_of_its_sets():
     out = fixture.made(scored=True)
     made = fitted.Fitted("refined", "ours, refined", NS, swollen, fields(), kind="scores_and_prior")

@@ -53,6 +53,7 @@ def test_joint_error_is_the_mean_over_annotated_numbers():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("of_target", [False, True])
 def test_a_number_that_is_not_finite_makes_every_metric_nan(value, of_target):

@@ -63,6 +63,7 @@ def error(record, points):
     )
 
 
+@pytest.mark.slow
 def test_the_truth_is_where_the_other_cameras_see_it(record):
     _, lens = views_of(record)
     assert error(record, seen_by_crop(record, lens)) < 0.01

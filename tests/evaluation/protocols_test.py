@@ -135,6 +135,7 @@ def test_a_protocol_and_its_strict_sibling_by_hand(case, name):
         assert not any("vertex" in metric for metric in sets)
 
 
+@pytest.mark.slow
 def test_vertices_after_alignment_are_the_released_s_error(case):
     errors, _ = measured(case, "3dpw")
     meshes = np.asarray(_mesh(case.scorer.neutral.surface, case.hyps.rotmats, case.hyps.betas), np.float64)

@@ -15,6 +15,7 @@ def errors():
     return {name: jnp.float32(rng.uniform(10, 90, (_B, _M))) for name in (*metrics.REPORTED, "squared24")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["strict", "released"])
 def test_curves_are_the_errors_of_each_set_on_its_own(errors, name):
     protocol = protocols.PROTOCOLS[name]

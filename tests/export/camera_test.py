@@ -77,6 +77,7 @@ def test_flat_bodies_seen_from_afar_agree_with_the_crop():
     assert error.max() < 0.6 and (t[:, 2] > 50).all()
 
 
+@pytest.mark.slow
 def test_a_crop_of_the_photographs_focal_length_loses_nothing_on_the_axis():
     points, cam, known, _, scale = random_view(1, flat=1.0)
     lens = camera.lens(SIZE, 900.0)

@@ -14,6 +14,7 @@ from tests.helpers import glb_reader, made_predictions
 FLIP = [1.0, -1.0, -1.0]
 
 
+@pytest.mark.slow
 def test_the_skinned_vertices_are_the_bodies(tmp_path):
     both = [made_predictions.record(), made_predictions.record(seed=1, person=1, center=(420.0, 220.0))]
     made = made_predictions.made(both)

@@ -30,6 +30,7 @@ def content(text):
     return json.loads(found)
 
 
+@pytest.mark.slow
 def test_bodies_are_exact_to_a_tenth_of_a_millimetre(made):
     data = content(page.encode(made, GREEN))
     for person, its in zip(data["people"], made.people, strict=True):

@@ -12,6 +12,7 @@ from multibodies_jax.geometry import rotations
 from tests.helpers import random_body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_the_jacobian_of_joints_equals_that_of_the_mesh_without_pose_correctives(seed):
     arrays = random_body.arrays(seed)
@@ -39,6 +40,7 @@ def test_the_jacobian_of_a_turn_equals_differences_in_float64(length):
     np.testing.assert_allclose(jacobian.of_turn(jnp.asarray(w, jnp.float32)), np.stack(expected, axis=1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_moments_of_a_batch_are_those_of_each_body():
     _, _, joint_model = random_body.make(0)
     rotmats, betas = random_body.poses(1, (2,))

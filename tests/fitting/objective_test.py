@@ -87,6 +87,7 @@ def test_the_curvature_is_that_of_the_objective_where_the_residuals_vanish():
     np.testing.assert_allclose(by_step[0], jacobian, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [np.nan, np.inf, 1e6])
 def test_hidden_keypoints_have_no_influence(hidden):
     body, anchor, points, confidence = case(3)

@@ -26,6 +26,7 @@ def test_the_gradient_flows_through_the_likeliest_component():
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_the_curvature_is_the_second_derivative():
     pose = jnp.asarray(POSES[0], jnp.float32)
     expected = jax.hessian(lambda pose: pose_mixture.energy(reference.mixture(), pose))(pose)

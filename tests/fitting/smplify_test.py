@@ -62,6 +62,7 @@ def test_both_stages_equal_a_loop_in_float64():
     assert float(found.loss_px2[1]) == pytest.approx(errors.sum() / 49, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_objective_of_the_body_equals_a_loop_in_float64():
     (rotmats, betas, cam), points, confidence = case()
     body = smplify.start_from(*map(jnp.asarray, (rotmats, betas, cam)))
@@ -154,6 +155,7 @@ def test_the_angle_prior_is_4_at_rest_falls_with_bending_and_is_the_same_for_the
     np.testing.assert_allclose(smplify.angle_energy(jnp.asarray(mirrored[:, 1:].reshape(5, 69))), energies, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_j24_alone_counts_as_49_of_which_the_others_are_not_seen():
     (rotmats, betas, cam), points, confidence = case()
     confidence = np.where(np.arange(49) < 25, 0, confidence).astype(np.float32)
@@ -166,6 +168,7 @@ def test_j24_alone_counts_as_49_of_which_the_others_are_not_seen():
     )
 
 
+@pytest.mark.slow
 def test_a_stored_body_is_placed_by_least_squares():
     (rotmats, betas, cam), _, confidence = case()
     rotmats, betas = jnp.asarray(rotmats), jnp.asarray(betas)

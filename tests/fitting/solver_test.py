@@ -119,6 +119,7 @@ def descend(start, steps):
     return solver.least_squares(start, lambda x: valleys(x)[:2], lambda x: valleys(x)[2], steps)
 
 
+@pytest.mark.slow
 def test_least_squares_finds_the_bottom_of_curved_valleys_and_never_rises():
     start = jnp.asarray([[-1.2, 1.0], [2.0, -1.0], [0.5, 0.5]])
     values = [valleys(descend(start, steps))[0] for steps in (0, 1, 2, 4, 8, 60)]

@@ -77,6 +77,7 @@ def test_visible_box_batches_like_a_loop_in_numpy_and_under_jit():
     np.testing.assert_allclose(jitted[1], scale, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_visible_box_has_finite_gradients():
     kp2d = jnp.asarray(np.random.default_rng(0).uniform(0, 500, (24, 2)), jnp.float32)
     visible = jnp.ones(24).at[6:14].set(0.0)

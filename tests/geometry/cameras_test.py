@@ -18,6 +18,7 @@ def test_the_crop_projection_is_the_perspective_of_the_interface(seed):
     np.testing.assert_allclose(cameras.project_crop(points, cam), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.0, 1e-12, -1e-3, -1.0, 1e3])
 def test_the_crop_projection_stays_finite_with_any_scale(scale):
     points, _, _, _ = views.random_view(0)
@@ -27,6 +28,7 @@ def test_the_crop_projection_stays_finite_with_any_scale(scale):
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_points_in_the_plane_of_the_crop_camera_are_held_before_it():
     points, cam = jnp.array([[0.1, 0.2, -2 * 5000 / 224], [0.1, 0.2, -100.0]]), jnp.array([1.0, 0, 0])
     np.testing.assert_allclose(cameras.project_crop(points, cam), [[10, 20], [10, 20]], rtol=1e-5)

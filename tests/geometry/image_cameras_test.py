@@ -22,6 +22,7 @@ def test_the_translation_stays_finite_with_any_scale(scale):
     assert np.isfinite(image_cameras.crop_camera_to_translation(jnp.array([scale, 0.1, 0.2]))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
 @given(seed=st.integers(0, 2**31 - 1))
 def test_the_full_camera_shows_exactly_what_the_crop_camera_shows(batch, seed):
@@ -55,6 +56,7 @@ def test_crop_coordinates_of_a_box_by_hand():
     np.testing.assert_allclose(image_px, [[10, -10], [110, 90], [60, 65]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [(), (2, 3)])
 @given(seed=st.integers(0, 2**31 - 1))
 def test_translation_is_found_again_from_exact_keypoints(batch, seed):
@@ -126,6 +128,7 @@ def test_translation_without_enough_keypoints_is_finite(visible):
     assert np.isfinite(jax.jacobian(solve)(points)).all()
 
 
+@pytest.mark.slow
 def test_a_translation_from_points_that_are_not_finite_is_nan():
     points, keypoints = jnp.ones((1, 3, 3)).at[0, 1, 0].set(jnp.nan), 10.0 * jnp.arange(6.0).reshape(1, 3, 2)
     K = jnp.array([[500.0, 0, 50], [0, 500.0, 50], [0, 0, 1]])

@@ -42,6 +42,7 @@ def test_the_published_rule_differs_by_half_a_turn_where_the_determinant_is_nega
     np.testing.assert_allclose(published, np.linalg.det(polar)[:, None, None] * polar, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", nearest_rotation.RULES)
 def test_the_derivative_is_that_of_finite_differences(rule):
     m, change = _matrices(4, 12).astype(np.float64), _matrices(5, 12).astype(np.float64)
@@ -62,6 +63,7 @@ def test_the_derivative_is_that_of_finite_differences(rule):
     np.testing.assert_allclose(jnp.sum(gradient * f32[1]), np.sum(weights * expected), rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", nearest_rotation.RULES)
 @pytest.mark.parametrize("m", [np.eye(3), 1e-8 * np.eye(3), np.zeros((3, 3)), np.diag([1.0, 1, -1]), -np.eye(3)])
 def test_gradients_are_finite_where_singular_values_coincide(rule, m):

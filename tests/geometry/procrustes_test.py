@@ -49,6 +49,7 @@ def test_the_aligned_error_does_not_see_a_similarity(seed):
     np.testing.assert_allclose(after, before, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["same", "point", "line", "zero"])
 def test_degenerate_sets_are_finite_with_finite_gradients(kind):
     target = skeletons.draw(2, 3)

@@ -99,6 +99,7 @@ def test_a_partition_into_n_is_the_same_with_room_for_more_clusters_and_n_may_be
         assert sorted(set(np.asarray(alone))) == list(range(n))
 
 
+@pytest.mark.slow
 def test_a_partition_is_the_same_where_no_loop_may_depend_on_what_it_finds(problem, monkeypatch):
     _, log_weights, squared = problem
     log_w, _ = weights.floored(jnp.array(log_weights))

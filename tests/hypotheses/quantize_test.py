@@ -69,6 +69,7 @@ def test_what_always_holds(seed, n, spread):
         np.testing.assert_allclose(found.centroid[:, 0], mean, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_finds_the_best_partition_of_five_points(n, size):
@@ -81,6 +82,7 @@ def test_finds_the_best_partition_of_five_points(n, size):
     assert ratio.min() > 1 - 1e-2 and np.sum(ratio > 1.01) <= 2
 
 
+@pytest.mark.slow
 def test_two_clusters_merge_where_no_single_move_and_no_step_of_lloyd_finds_the_optimum():
     points = np.array([5, 7, 1, 5, 2], np.float32)[None, :, None]
     log_weights = np.log(np.array([0.02, 0.03, 0.13, 0.25, 0.13], np.float32))[None]
@@ -123,6 +125,7 @@ def test_a_result_does_not_depend_on_the_batch(weighted):
         np.testing.assert_allclose(alone.centroid[0], together.centroid[b], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_order_of_hypotheses_and_origin_change_nothing_but_luck():
     points, order = poses(6, 16), np.random.default_rng(7).permutation(100)
     log_weights = np.random.default_rng(8).normal(size=(16, 100)).astype(np.float32)
@@ -145,6 +148,7 @@ def test_duplicates_get_different_representatives():
             np.testing.assert_allclose(found.energy, 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_excluded_hypotheses_represent_only_when_nothing_else_is_left():
     points = poses(10, 3, 12, 6)
     log_weights = np.zeros((3, 12), np.float32)
@@ -171,6 +175,7 @@ def test_hopeless_weights_still_order_the_hypotheses():
     np.testing.assert_array_equal(found.medoid, np.tile([0, 1], (3, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["prior", "uniform"])
 def test_paper_reading_clusters_all(weights):
     h = make_hypotheses()

@@ -65,6 +65,7 @@ def test_meshes_are_built_in_one_call():
         np.testing.assert_allclose(pred[b, m], one[0], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_valid_and_not_finite_makes_its_term_so(value):
     one, valid = jnp.ones(1), jnp.ones((1, 3))

@@ -21,6 +21,7 @@ def test_evidence_hides_the_hidden():
     np.testing.assert_array_equal(keypoint_trunk.keypoint_evidence(jnp.asarray(kp2d), jnp.asarray(visible)), got)
 
 
+@pytest.mark.slow
 def test_keypoint_trunk_sees_the_evidence_and_only_that():
     trunk = keypoint_trunk.KeypointTrunk(width=16, blocks=2)
     inputs = batches.inputs(

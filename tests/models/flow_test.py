@@ -110,6 +110,7 @@ def test_density_and_samples_equal_the_authors_at_full_size(full_size, authors):
     np.testing.assert_allclose(log_prob, authors(variables).log_prob(X), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_any_leading_axes():
     variables, X = random_variables(SMALL), random_points(2, 6, 5)
     flat = small_log_prob(variables, X)
@@ -216,6 +217,7 @@ def test_masks_are_drawn_once_per_seed_and_fair():
     assert len(np.unique(first, axis=0)) == 20
 
 
+@pytest.mark.slow
 def test_dropout_is_off_unless_training_and_differs_among_examples():
     variables, X = random_variables(SMALL), jnp.tile(random_points(4, 1, 5), (8, 1))
     still = small_log_prob(variables, X)

@@ -28,6 +28,7 @@ def folded(request, variables):
     return density, jax.tree.map(jnp.asarray, own)
 
 
+@pytest.mark.slow
 def test_log_prob_and_its_gradient_are_those_of_the_flow(variables, folded):
     density, own = folded
     X = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, SIZE)), jnp.float32)

@@ -6,6 +6,7 @@ from multibodies_jax.models import build, folding
 from tests.helpers import random_network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "layers"),
     [

@@ -104,6 +104,7 @@ def evidence(batch=2, seed=0):
     return batches.inputs(kp2d=kp2d, kp2d_input=jnp.asarray(rng.integers(0, 2, (batch, 24)), jnp.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["none", "relu"])
 def test_expanded_without_noise_every_hypothesis_equals_the_source(activation):
     batch = evidence()
@@ -115,6 +116,7 @@ def test_expanded_without_noise_every_hypothesis_equals_the_source(activation):
     np.testing.assert_allclose(got, np.tile(source, (1, 4, 1)), atol=1e-5 * np.abs(source).max())
 
 
+@pytest.mark.slow
 def test_expanded_noise_has_the_size_it_says():
     batch, M, noise = evidence(), 300, 0.2
     params = random_params(network(1), batch)
@@ -137,6 +139,7 @@ def test_expanding_anything_but_one_hypothesis_is_refused():
         hmr.expand_to_hypotheses({"trunk": {}}, 4, 0.1, jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expanded", [False, True])
 def test_no_hypothesis_is_dead_at_the_start(expanded):
     """The best of M is spread over the hypotheses, from scratch and from a single-hypothesis model."""

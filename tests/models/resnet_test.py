@@ -142,6 +142,7 @@ def test_bfloat16_is_for_products_only(trunk):
     assert {v.aval.dtype for e in products for v in (*e.invars, *e.outvars)} == {jnp.dtype("bfloat16")}
 
 
+@pytest.mark.slow
 def test_small_resnet_keeps_where_things_are():
     """A feature that is an average could not tell a spot from the same spot elsewhere."""
     image = np.zeros((2, 64, 64, 3), np.uint8)

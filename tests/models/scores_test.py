@@ -24,6 +24,7 @@ def make(keypoints) -> tuple[Any, Any]:
     return head, random_network.fill(jax.eval_shape(head.init, jax.random.key(0), *READS), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keypoints", [True, False])
 def test_log_probabilities_equal_a_loop_over_hypotheses(keypoints):
     head, variables = make(keypoints)
@@ -45,6 +46,7 @@ def test_all_hypotheses_are_equally_probable_at_the_start():
     np.testing.assert_allclose(np.exp(found), 1 / M, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_no_gradient_reaches_what_the_head_reads():
     head, variables = make(True)
     value = jax.grad(lambda v, *reads: head.apply(v, *reads, VISIBLE)[0, 0], argnums=(0, 1, 2))
@@ -52,6 +54,7 @@ def test_no_gradient_reaches_what_the_head_reads():
     assert not of_feature.any() and not of_offsets.any() and own["params"]["offsets"]["kernel"].any()
 
 
+@pytest.mark.slow
 def test_offsets_lead_from_visible_keypoints_to_projected_joints():
     hyps, rows = losses.make(m=M)
     rows["kp2d"] = np.where(rows["kp2d_input"][..., None] > 0, rows["kp2d"], np.nan)

@@ -72,6 +72,7 @@ def test_people_of_one_photograph_make_one_scene_and_photographs_make_files(fold
     assert [name for name in roots if name.endswith("body_0")] == ["person_0_body_0", "person_1_body_0"]
 
 
+@pytest.mark.slow
 def test_another_n_and_another_focal_length(folder):
     out = folder / "set.glb"
     assert export(folder / "a_0.npz", "--format=glb", "--n=5", "--focal=2000", f"--out={out}") == 0

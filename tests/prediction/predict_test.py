@@ -137,6 +137,7 @@ def test_every_person_gets_a_file_and_a_picture(tmp_path, body):
     assert picture.shape[1] > 3 * picture.shape[2] and picture.std() > 10
 
 
+@pytest.mark.slow
 def test_the_inputs_are_what_the_pipeline_would_make(tmp_path, body):
     seen = []
     folder = _folder(tmp_path)

@@ -66,6 +66,7 @@ def test_a_shape_that_flickers_becomes_one_shape_at_an_even_distance(body, tmp_p
     assert found.number == 3 and found.taken_over == 0
 
 
+@pytest.mark.slow
 def test_gaps_lie_between_their_ends_and_nothing_follows_the_last_prediction(body, tmp_path):
     record = _record(body)
     found = _follow(body, tmp_path, [record, record, None, None, record, record, None, None, None])

@@ -54,6 +54,7 @@ def test_two_people_who_cross_keep_their_identity(crossing):
     assert {index for _, index in model.seen} == {0, 1} and len(model.seen) == 57
 
 
+@pytest.mark.slow
 def test_bodies_keep_their_explanation_and_the_probabilities_are_those_of_the_modes(crossing):
     for table in _tables(crossing[0]):
         swing = moving_people.swing_rad(_walker(table), table["seconds"])
@@ -153,6 +154,7 @@ def test_no_image_is_kept(tmp_path):
     assert len(most) == 12 and max(most) <= 2
 
 
+@pytest.mark.slow
 def test_a_variable_rate_keeps_its_times_and_files_have_a_constant_one(tmp_path):
     clip = moving_people.video(tmp_path / "clip.mp4", frames=13)
     unit = made_videos.time_scale(clip) / moving_people.FPS

@@ -106,6 +106,7 @@ def test_states_equal_pytorch(several):
     np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_batch_statistics_equal_pytorch_in_training(several):
     torch = pytest.importorskip("torch")
     variables = {kind: tree["modes"] for kind, tree in several[1].items()}
@@ -133,6 +134,7 @@ def test_expanded_without_noise_every_hypothesis_equals_the_source(single):
     np.testing.assert_allclose(got, np.repeat(expected, M, axis=1), atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_noise_has_the_size_it_says_and_leaves_statistics_alone(single):
     variables = single[1]
     expanded = build.expand(variables, M, 0.2, jax.random.key(0), head="released")

@@ -80,6 +80,7 @@ def test_released_keeps_all_with_n_m_and_the_first_alone_with_n_1():
     np.testing.assert_array_equal(quantize.select(h, 1, keys(3), reading="released").medoid, [[0]] * 3)
 
 
+@pytest.mark.slow
 def test_a_run_is_reproduced_from_its_first_rows():
     rng = np.random.default_rng(0)
     points, log_w = jnp.asarray(rng.normal(size=(2, 9, 6)), jnp.float32), jnp.zeros((2, 9))

@@ -173,6 +173,7 @@ def test_single_hypotheses_are_told_with_their_means(cast):
     assert rows["SMPL-MDN", "first", "mpjpe"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_diagnostics_and_dead_hypotheses_are_told_and_seeds_that_differ(cast):
     spread = {r["method"]: r["mean"] for r in extras.diagnostics(cast, HARD) if r["name"] == "spread_hidden_mm"}
     hidden = [np.arange(report_fixture.IMAGES) % 2 == 1, [20.0 + report_fixture.errors(0, seed) for seed in (0, 1)]]
@@ -182,6 +183,7 @@ def test_diagnostics_and_dead_hypotheses_are_told_and_seeds_that_differ(cast):
     assert any("Not all methods have the same seeds" in note for note in document.build(cast, "all", [])["notes"])
 
 
+@pytest.mark.slow
 def test_what_is_not_alike_is_said(tmp_path):
     """A lone ablation, other losses, a single body by another name, a control of another budget."""
     ours = report_fixture.make(tmp_path / "a", level=0.0, loss__reading="released", loss__reprojection_all=0.0)
@@ -212,6 +214,7 @@ def test_one_evaluation_says_what_is_unusual_about_it():
     assert "samples of the mixture" in said(model__name="smpl_mdn", mdn__draw="samples")[0]
 
 
+@pytest.mark.slow
 def test_a_part_of_a_work_directory_and_a_file_as_folder_are_named(copy, capsys):
     (copy / "a" / "hmr").mkdir()
     assert f"{copy / 'a' / 'hmr'} is a part of the work directory {copy / 'a'}" in refused(copy / "a" / "hmr")
@@ -277,6 +280,7 @@ def test_uniform_weights_have_no_temperature(tmp_path):
     assert "temperature" not in row and "ece" in row
 
 
+@pytest.mark.slow
 def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
@@ -359,6 +363,7 @@ def test_a_report_that_fails_leaves_the_old_one(root, tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_the_papers_numbers_stand_below_ours_where_the_set_is_theirs(tmp_path):
     path = report_fixture.make(tmp_path / "a", eval__published="3dpw")
     shown = text.markdown(document.build(runs.cast([path]), "all"))

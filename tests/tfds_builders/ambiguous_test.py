@@ -75,6 +75,7 @@ def seen(record, rule, seed=0):
     return next((one for one in every if isinstance(one, dict)), {}), notes
 
 
+@pytest.mark.slow
 def test_paper_hides_a_strategy_and_pads_the_crop_around_the_rest(wild, no_workers):
     data_dir, base, _ = wild
     for seed in range(3):
@@ -275,6 +276,7 @@ def test_paths_instead_of_pixels_are_taken_over(wild, no_workers):
             np.testing.assert_array_equal(one[key], other[key])
 
 
+@pytest.mark.slow
 def test_the_configs_evaluate_on_them(wild, no_workers):
     config = eval_a3dpw.get_config("paper").unlock()
     config.data.dir, config.model.crop_size = str(wild[0]), 32

@@ -71,6 +71,7 @@ def test_any_number_of_processes_makes_the_same_people(people_dir, tmp_path, no_
         assert_same(records(two), records(none))
 
 
+@pytest.mark.slow
 def test_a_larger_set_starts_with_the_people_of_a_smaller_one_and_a_seed_changes_them(people_dir, tmp_path, no_workers):
     small = tfds_builders.source("synthetic_poses", "train", tmp_path, **{**TINY_PEOPLE, "num_people": 2})
     assert_same(
@@ -395,6 +396,7 @@ def die(task):
     os._exit(3)
 
 
+@pytest.mark.slow
 def test_a_dead_worker_is_explained():
     with pytest.raises(ChildProcessError, match="A worker process died"), workers.pool(1) as pool_map:
         list(pool_map(die, [0]))

@@ -475,6 +475,7 @@ def test_videos_cannot_be_stored_as_paths(official, tmp_path):
 # Experiments
 
 
+@pytest.mark.slow
 def test_the_configs_train_and_evaluate_on_it(tmp_path):
     h36m_fixture.write(tmp_path / "archive", subjects=("S8", "S9", "S11"), cameras=h36m_fixture.CAMERAS)
     for name in ("official", "p1"):

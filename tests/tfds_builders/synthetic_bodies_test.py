@@ -46,6 +46,7 @@ def test_clean_people_are_whole_and_fully_annotated(bodies_dir):
             np.testing.assert_allclose(r["box_scale"], scale, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_body_model_gives_the_stored_joints(bodies_dir):
     """With the stored pose and shape, up to the translation, which is not stored."""
     files = body_files.load()

@@ -104,6 +104,7 @@ def test_bodies_turn_with_the_camera_and_joints_land_on_the_detected_keypoints(a
         np.testing.assert_allclose(example["box_scale"], 1.2 * max(np.subtract(high, low)) / 200, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_bodies_of_the_right_gender_give_all_joints(archive, tmp_path):
     root, test, _ = archive
     made, _ = examples(tmp_path, root, smpl_dir=str(threedpw_fixture.body_folder(tmp_path / "smpl")))

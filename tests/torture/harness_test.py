@@ -33,6 +33,7 @@ def _careful(path):
         raise ValueError(f"{path} is damaged ({error}).") from error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("read", "fault"),
     [
@@ -61,6 +62,7 @@ def test_other_contents_are_a_fault_where_a_file_has_checksums(monkeypatch, chec
     assert set(found.faults) == expected
 
 
+@pytest.mark.slow
 def test_what_does_not_end_is_a_hang(monkeypatch):
     monkeypatch.setattr(readers, "READERS", (_reader(lambda path: time.sleep(60)),))
     monkeypatch.setattr(files, "SECONDS", 0.02)

@@ -190,6 +190,7 @@ def test_what_cannot_be_stored_is_refused_before_writing(tmp_path, tree, metadat
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_sharded_arrays_are_stored_whole(tmp_path):
     program = f"""
         import jax, numpy as np
@@ -230,6 +231,7 @@ def test_a_killed_process_leaves_a_good_step(tmp_path):
         assert all((leaf == step).all() and leaf.shape == (200_000,) for leaf in items["a"].values())
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_and_loses_nothing(tmp_path):
     program = f"""
         import resource, signal, numpy as np

@@ -1,5 +1,7 @@
 """No field of any config takes a value that it cannot have: every field is tried with every kind of wrong value."""
 
+import copy
+import functools
 import math
 
 import pytest
@@ -71,7 +73,12 @@ BELOW_ONE = {"data.withheld_3d", "model.dropout", "flow.dropout", "optim.ema"}
 
 
 def every_field():
-    """A config with every field that any config has."""
+    """A config with every field that any config has, which the caller may change."""
+    return copy.deepcopy(_every_field())
+
+
+@functools.cache
+def _every_field():
     config = default.add_authors_fields(default.of("smpl_mdn:demo"))
     config = default.add_evaluation_of_others(default.add_label_fields(default.add_fitting_factors(config)))
     config.unlock()
@@ -107,7 +114,7 @@ def is_right(field, kind, value):
 
 
 def every_field_value(field):
-    return config_rules.field(every_field(), field)
+    return config_rules.field(_every_field(), field)
 
 
 def is_number(field):

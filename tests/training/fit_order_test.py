@@ -18,6 +18,7 @@ def source(joint_model):
     return fitted_rows.records(joint_model)
 
 
+@pytest.mark.slow
 def test_fits_of_their_rows_are_taken(source, joint_model):
     fit_order.check("a/b", source, fitted_rows.fits(), joint_model, 64)
 

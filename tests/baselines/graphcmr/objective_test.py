@@ -80,6 +80,7 @@ def _expected(hyps, batch):
     return values
 
 
+@pytest.mark.slow
 def test_every_term_is_that_of_a_loop_and_the_loss_their_weighted_sum(problem):
     loss, values, best = jax.jit(_objective())(*problem)
     expected = _expected(*problem)
@@ -120,6 +121,7 @@ def test_the_reprojection_of_the_body_moves_no_camera_and_that_of_the_mesh_does(
     assert not np.any(gradient(hyps.cam, "reprojection_best")) and np.any(gradient(hyps.cam, "mesh_reprojection_best"))
 
 
+@pytest.mark.slow
 def test_a_batch_without_any_annotation_costs_only_the_camera(problem):
     hyps, _ = problem
     loss, values, _ = _objective()(hyps, batches.batch(betas=jnp.full((B, 10), jnp.nan)))

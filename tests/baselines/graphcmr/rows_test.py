@@ -46,6 +46,7 @@ def test_it_is_trained_and_has_two_rows(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))["label"] == "GraphCMR"
 
 
+@pytest.mark.slow
 def test_it_starts_from_the_trunk_of_another_network(tmp_path):
     config, bodies = _config(), sphere_body.bodies()
     example = batches.inputs(**sphere_body.images(2))
@@ -60,6 +61,7 @@ def test_it_starts_from_the_trunk_of_another_network(tmp_path):
     assert "head" not in found["params"] and "regressor" in found["params"] and "hierarchy" in found["batch_stats"]
 
 
+@pytest.mark.slow
 def test_a_network_without_vertices_has_no_such_row():
     out = evaluation_fixture.made()
     assert methods.METHODS["graphcmr_mesh"](evaluation_fixture.evaluation(out)) is None

@@ -14,6 +14,7 @@ from tests.helpers import batches, small_cvae
 from tests.helpers.small_cvae import INPUTS, RNG, TRAINING, VERTICES, B, M, Z
 
 
+@pytest.mark.slow
 def test_a_trained_hmr_drops_in_and_starts_unchanged(trained):
     source = small_cvae.random_parameters(small_cvae.hmr_of_one)["params"]
     own = trained["params"]

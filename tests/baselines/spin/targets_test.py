@@ -110,6 +110,7 @@ def case(off=0.0):
     return memory, dataclasses.replace(given, target=given.target.replace(kp2d=kp2d)), seen
 
 
+@pytest.mark.slow
 def test_a_stored_fit_near_the_keypoints_is_the_label_and_truth_comes_first():
     memory, given, hyps = case(off=1.0)
     after, labelled, metrics = loop(fit=False)(memory, hyps, given, body())
@@ -147,6 +148,7 @@ def made_fits(monkeypatch, losses, betas=0.0):
     monkeypatch.setattr(smplify, "fit", fit)
 
 
+@pytest.mark.slow
 def test_a_better_fit_is_kept_and_trains_at_once(monkeypatch):
     memory, given, hyps = case(off=1.0)
     made_fits(monkeypatch, [3.0, jnp.inf, 1e9, -1.0])
@@ -263,6 +265,7 @@ def test_the_first_fits_are_those_of_smplify_from_the_mean_pose(tmp_path, monkey
     assert np.isinf(first.loss_px2[4])
 
 
+@pytest.mark.slow
 def test_the_first_fits_are_those_of_files_where_there_are_some(tmp_path, monkeypatch):
     memory = jax.tree.map(np.asarray, store())
     fits = fit_files.Fits(memory.pose, memory.betas, np.ones(N, bool))

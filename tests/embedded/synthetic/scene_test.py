@@ -53,6 +53,7 @@ def reference_mesh(files):
 # Bodies
 
 
+@pytest.mark.slow
 def test_posed_bodies_equal_the_jax_model(reference_mesh, body, people):
     pose, betas = people
     expected = reference_mesh(pose, betas)
