@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from multibodies_jax.training import logs
 from tests.helpers import many_devices, trained
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -59,6 +60,13 @@ def test_no_collective_is_in_the_forward_pass_and_every_device_has_its_own_image
 def test_the_work_of_a_device_does_not_depend_on_their_number(found):
     one, many = found["forward"]["flops"]
     assert one == many > 1e5
+
+
+def test_eight_devices_train_as_one_does(found):
+    """The prior, and the stage with several hypotheses."""
+    for folder, name, losses in (("prior", "loss_nf", "prior"), ("checkpoints", "loss", "whole")):
+        one = [line[name] for line in logs.read(trained.workdir() / folder)]
+        np.testing.assert_allclose(found["training"][losses], one, rtol=2e-4)
 
 
 def test_a_training_goes_on_with_other_numbers_of_devices(found):

@@ -37,6 +37,7 @@ def good(tmp_path_factory):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", readers.READERS, ids=lambda reader: reader.name)
 def test_a_good_file_is_read(reader, tmp_path):
     path = tmp_path / reader.file

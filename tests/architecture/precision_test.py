@@ -42,6 +42,7 @@ def test_a_product_without_a_precision_is_found(source, count):
     assert len(list(inexact(source))) == count
 
 
+@pytest.mark.slow
 def test_every_product_outside_the_trunks_is_exact():
     found = []
     for path in sorted(ROOT.rglob("*.py")):

@@ -157,6 +157,7 @@ def test_private_names_are_noticed(source, found):
     assert [name for _, name in private_names(ast.parse(source))] == found
 
 
+@pytest.mark.slow
 def test_no_test_reaches_a_private_name():
     found = []
     for path in TESTS:
@@ -222,6 +223,7 @@ def test_every_module_has_a_test_by_its_name_or_stands_in_the_list():
     assert [str(module) for module in modules() if not has_mirror(module) and module not in elsewhere] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", ELSEWHERE)
 def test_the_list_is_true(test):
     """Each module is there, has no test by its name, and is imported by the test that stands beside it."""

@@ -98,6 +98,7 @@ def test_sampling_the_prior():
     assert exported.out_avals[0].shape == (5, 72)
 
 
+@pytest.mark.slow
 def test_quantization():
     cluster = functools.partial(quantize.quantize, n=2, starts=2, iterations=3)
     assert_exports(

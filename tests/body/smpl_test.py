@@ -54,6 +54,7 @@ def test_the_rest_pose_is_the_shaped_template():
     np.testing.assert_allclose(rest_joints, model.J_regressor @ rest_verts, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_batch_axes_are_independent():
     model, _, joint_model = random_body.make()
     rotmats, betas = random_body.poses(0, (2, 3))

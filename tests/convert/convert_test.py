@@ -76,6 +76,7 @@ def test_parameter_counts_are_the_published_ones():
     assert round(sum(math.prod(t.shape) for t in live) / 1e6) == 131
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "num_hypotheses"), [("paper", 1), ("released", 3)])
 def test_every_variable_of_the_network_is_filled(head, num_hypotheses):
     layout = layouts.spin() if head == "paper" else layouts.network(num_hypotheses)
@@ -210,6 +211,7 @@ def test_the_flow_of_another_file_takes_its_place(small, tmp_path, capsys):
     np.testing.assert_array_equal(items["params"]["couplings"]["scale_1"]["kernel"][2], expected)
 
 
+@pytest.mark.slow
 def test_resnet50_gets_a_new_head_and_any_body(small, tmp_path, capsys):
     state = peer_files.tensors(layouts.resnet50())
     old = {k: x for k, x in state.items() if not k.endswith("num_batches_tracked")}  # As files before torch 0.4.1.
@@ -266,6 +268,7 @@ def test_a_trained_model_goes_to_spins_layout(small, tmp_path, capsys):
     assert not (tmp_path / "other.pt").exists()
 
 
+@pytest.mark.slow
 def test_buffers_of_the_body(bodies):
     files = bodies.files
     made = body_buffers.buffers(files)

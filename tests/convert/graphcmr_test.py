@@ -82,6 +82,7 @@ def test_names_counts_and_sizes_are_the_published_ones():
         assert shapes[name] == shape
 
 
+@pytest.mark.slow
 def test_every_variable_of_the_network_is_filled(small):
     config = default.of("graphcmr:default")
     own = config.graphcmr.copy_and_resolve_references().unlock()
@@ -108,6 +109,7 @@ def test_there_and_back_is_the_same_bit_for_bit(small, tmp_path, capsys):
     _same(_read(tmp_path / "back.pt"), state)
 
 
+@pytest.mark.slow
 def test_the_work_directory_is_bound_to_the_body_and_to_what_the_weights_decide(small, tmp_path, capsys):
     state = peer_files.graphcmr(tmp_path / "model.pt", 41)
     _convert(capsys, tmp_path, *_levels(tmp_path), "--body.dir", "")

@@ -143,6 +143,7 @@ def test_joints_are_centred_on_the_hips_or_not_valid():
     assert not example["joints3d_valid"].any() and not example["joints3d"].any()
 
 
+@pytest.mark.slow
 def test_training_hides_by_the_papers_probabilities_and_crops_around_the_rest():
     record = _record()
     hidden = {strategy: 0 for strategy in occlusion.STRATEGIES}
@@ -173,6 +174,7 @@ def test_nothing_moves_without_augmentation():
     np.testing.assert_array_equal(without["kp2d_input"], example["kp2d_input"])
 
 
+@pytest.mark.slow
 def test_strengths_are_what_they_say():
     record, rng = _record(), np.random.default_rng(0)
     plain = augment.evaluation_example(record, 8)

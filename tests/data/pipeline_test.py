@@ -98,6 +98,7 @@ def test_a_restored_state_continues_exactly_there(at):
         assert all(np.array_equal(batch[key], again[key]) for key in batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_shards_together_are_the_batches_of_one_process(count):
     sources = [_source(13), _source(7, first=100)]

@@ -70,6 +70,7 @@ def _view(row, drawn, strength=augment.MILD):
 see = jax.jit(resident.see, static_argnames="crop_size")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extent", "drawn"),
     [
@@ -93,6 +94,7 @@ def test_an_example_is_that_of_augment(extent, drawn):
         np.testing.assert_allclose(getattr(found.target, name), expected[name], atol=2e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_draws_have_the_distributions_of_augment():
     record = _record()
     row = resident.take(resident.load([[record]], [1.0], SETTINGS), 0)

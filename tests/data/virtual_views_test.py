@@ -85,6 +85,7 @@ def test_a_batch_has_the_keys_and_shapes_of_the_interface(views):
     assert all(value.dtype == np.float32 for key, value in views.items() if key != "example_hash")
 
 
+@pytest.mark.slow
 def test_the_joints_are_those_of_the_rotations_and_shape(joint_model, views):
     expected = smpl.joints(joint_model, jnp.asarray(views["rotmats"]), jnp.asarray(views["betas"]))
     expected = np.asarray(expected) - np.asarray(expected)[:, list(joints.MIDHIP_J24)].mean(1, keepdims=True)
@@ -113,6 +114,7 @@ def test_one_perspective_camera_explains_the_keypoints(views):
         assert solution[5] > 2  # Metres, to a body of 1.5 m or more through a lens of 2.5 image widths or more.
 
 
+@pytest.mark.slow
 def test_an_upright_body_is_upright_faces_the_camera_at_yaw_zero_and_is_seen_from_all_sides():
     draws = np.asarray(jax.vmap(virtual_views.camera_rotation)(jax.random.split(jax.random.key(0), 4000)))
     np.testing.assert_allclose(draws @ draws.transpose(0, 2, 1), np.tile(np.eye(3), (4000, 1, 1)), atol=1e-5)
@@ -130,6 +132,7 @@ def test_an_upright_body_is_upright_faces_the_camera_at_yaw_zero_and_is_seen_fro
     assert 2 < np.quantile(roll, 0.84) < 4 and abs(np.median(roll)) < 0.3
 
 
+@pytest.mark.slow
 def test_visible_joints_fill_the_box_up_to_its_jitter(joint_model):
     extent = np.abs(_synthesize(*_people(), joint_model, hide="none", redraw_betas=False)["kp2d"]).max(axis=(1, 2))
     bound = (1 / boxes.PADDING + 2 * virtual_views.STANDARD.box_shift) / (1 - 2 * virtual_views.STANDARD.box_scale)
@@ -261,6 +264,7 @@ def test_wide_views_exchange_and_bend_limbs(wide):
     assert 0.2 < np.mean(spine > 1e-3) < 0.4 and spine.max() < 0.12 * 5
 
 
+@pytest.mark.slow
 def test_wide_views_have_the_errors_of_detectors(wide):
     error = wide["evidence"] - wide["kp2d"]
     typical = np.median(np.linalg.norm(error, axis=-1), axis=1)

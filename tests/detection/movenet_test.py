@@ -27,6 +27,7 @@ def _outputs(seed, **channels):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_boxes_equal_a_loop_over_cells(seed):
     outputs = _outputs(seed, centre=1, joints=34, size=2, offset=2)
@@ -214,6 +215,7 @@ def test_the_people_of_the_photographs_are_found_within_ten_pixels(detector, nam
     assert np.abs(low - (x, y)).max() < 12 and np.abs(high - (x + width, y + height)).max() < 120
 
 
+@pytest.mark.slow
 def test_what_the_astronaut_hides_or_has_outside_the_frame_is_hidden(detector):
     (person,) = detector(images.load_image(photographs.ASTRONAUT))
     hidden = {name for name, visible in zip(joints.COCO17, person.visible, strict=True) if not visible}

@@ -67,6 +67,7 @@ def test_the_temperature_that_made_the_outcomes_is_fitted():
     assert abs(calibration.GRID.index(fitted) - 17) <= 1
 
 
+@pytest.mark.slow
 def test_the_truth_falls_in_the_cluster_of_the_nearest_centroid_by_valid_joints():
     centroids = jnp.zeros((1, 2, 3, 3)).at[0, 1, 0, 0].set(1.0).at[0, 0, 2].set(9.0)
     truth = jnp.zeros((1, 3, 3)).at[0, 0, 0].set(0.9)
@@ -74,6 +75,7 @@ def test_the_truth_falls_in_the_cluster_of_the_nearest_centroid_by_valid_joints(
     assert calibration.nearest(centroids, truth, jnp.array([[0.0, 1.0, 0.0]]))[0] == 0
 
 
+@pytest.mark.slow
 def test_probabilities_are_those_of_the_quantizers_weights_and_of_the_grid():
     rng = np.random.default_rng(2)
     log_prior = (10 * rng.normal(size=(3, 6))).astype(np.float32)

@@ -32,6 +32,7 @@ def test_spread_of_visible_and_hidden_joints_and_the_best_hypothesis(out):
         assert found["effective_tuned"][b] == pytest.approx(1 / ((w / w.sum()) ** 2).sum(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_nan(out):
     batch = out.batch.replace(
         inputs=out.batch.inputs.replace(kp2d_input=jnp.ones((fixture.B, 24))),

@@ -14,6 +14,7 @@ def out():
     return fixture.made(hmr=False)
 
 
+@pytest.mark.slow
 def test_rotations_shapes_and_cameras_are_weighted_means(out):
     rng = np.random.default_rng(0)
     logs = rng.normal(size=(fixture.B, fixture.M)).astype(np.float32)

@@ -57,6 +57,7 @@ def test_the_factors_and_the_temperature_with_the_least_error_on_validation_are_
     np.testing.assert_allclose(errors, mean_error(out, chosen, temperature), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_no_more_than_some_batches_are_fitted_and_given_factors_are_not_chosen(monkeypatch):
     monkeypatch.setattr(fitted, "EXAMPLES", fixture.B + 1)
     calls = []

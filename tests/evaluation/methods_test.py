@@ -112,6 +112,7 @@ def test_rows_of_other_weights_have_the_reading_of_the_main_row():
         assert (found == np.asarray(out.errors["squared24"])[:, :1]).any(axis=1).all(), name
 
 
+@pytest.mark.slow
 def test_exchangeable_hypotheses_are_taken_in_their_order_and_quantized_in_a_row_of_their_own():
     out = fixture.made(label="SMPL-MDN", exchangeable=True)
     np.testing.assert_array_equal(row("main", out).sets(out, 2)["mpjpe"], out.errors["mpjpe"][:, :2])
@@ -120,6 +121,7 @@ def test_exchangeable_hypotheses_are_taken_in_their_order_and_quantized_in_a_row
     assert row("quantized", out).name == "SMPL-MDN, quantized"
 
 
+@pytest.mark.slow
 def test_all_hypotheses_and_the_single_one(out):
     every = row("all", out)
     assert every.ns == (6,)

@@ -69,6 +69,7 @@ def test_the_truth_is_where_the_other_cameras_see_it(record):
     assert error(record, seen_by_crop(record, lens)) < 0.01
 
 
+@pytest.mark.slow
 def test_a_joint_that_is_off_counts_in_the_pixels_of_each_view(record):
     views, lens = views_of(record)
     points, wrist = seen_by_crop(record, lens), joints.J24.index("left_wrist")

@@ -146,6 +146,7 @@ def test_vertices_after_alignment_are_the_released_s_error(case):
         np.testing.assert_allclose(errors["pa_vertex"][b], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_chosen_subset_is_judged_alone(case):
     protocol = protocols.PROTOCOLS["h36m_p2"]
     errors, _ = measured(case, "h36m_p2")

@@ -95,6 +95,7 @@ def test_the_crops_focal_length_has_limits(focal_px, expected):
     assert camera.crop_focal(camera.Lens(focal_px, "exif"), 1.0) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_turn_towards_the_person_lowers_the_disagreement():
     """Thick bodies off the axis look sheared unless they are turned as the ray to the crop's centre."""
     view = random_view(1, flat=1.0)

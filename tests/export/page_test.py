@@ -13,6 +13,8 @@ from multibodies_jax.export import page, scene
 from multibodies_jax.vis import render
 from tests.helpers import chromium, made_predictions
 
+pytestmark = pytest.mark.slow
+
 GREEN = np.full((480, 640, 3), (0, 255, 0), np.uint8)
 browser = pytest.mark.skipif(chromium.PROGRAM is None, reason="needs Chromium: apt-get install chromium")
 
@@ -30,7 +32,6 @@ def content(text):
     return json.loads(found)
 
 
-@pytest.mark.slow
 def test_bodies_are_exact_to_a_tenth_of_a_millimetre(made):
     data = content(page.encode(made, GREEN))
     for person, its in zip(data["people"], made.people, strict=True):
@@ -121,9 +122,7 @@ def bodies_over_the_photograph(picture):
     return ~is_green[np.ix_(y.astype(int), x.astype(int))]
 
 
-@pytest.mark.slow
 @browser
-@pytest.mark.slow
 def test_a_browser_shows_the_chosen_bodies_on_the_person(tmp_path, made):
     page.write(made, GREEN, tmp_path / "page.html")
     covered = {}
@@ -146,9 +145,7 @@ def test_a_browser_shows_the_chosen_bodies_on_the_person(tmp_path, made):
     assert covered[4].sum() > covered[1].sum()
 
 
-@pytest.mark.slow
 @browser
-@pytest.mark.slow
 def test_a_browser_lists_the_set_of_the_slider(tmp_path, made):
     one = dataclasses.replace(made, people=made.people[:1])
     page.write(one, GREEN, tmp_path / "page.html")

@@ -198,6 +198,7 @@ def test_a_camera_that_looks_backwards_starts_before_the_body():
     assert start.translation[0, 2] == pytest.approx(100 * 2 * 5000 / 224, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_other_keypoints_and_rules_are_refused():
     (rotmats, betas, cam), points, confidence = case()
     body = smplify.start_from(*map(jnp.asarray, (rotmats, betas, cam)))

@@ -11,6 +11,7 @@ from multibodies_jax.geometry import cameras, image_cameras
 from tests.helpers import views
 
 
+@pytest.mark.slow
 @given(s=st.floats(1e-4, 10), tx=st.floats(-1, 1))
 def test_the_translation_is_the_authors(s, tx):
     found = image_cameras.crop_camera_to_translation(jnp.array([s, tx, 0.5], jnp.float32))

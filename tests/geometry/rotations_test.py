@@ -110,6 +110,7 @@ def test_6d_vectors_come_back_whatever_their_lengths(batch, seed):
     np.testing.assert_array_equal(rotations.matrix_to_rot6d(R).reshape((*batch, 3, 2)), R[..., :2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x", [[0.0] * 6, [1.0, 1, 0, 0, 0, 0], [1.0, 2, 1, 2, 1, 2], [1e-20] * 6, [1e15] * 6])
 def test_degenerate_6d_vectors_have_finite_values_and_gradients(x):
     assert all_finite(rotations.rot6d_to_matrix(jnp.array(x)))

@@ -7,6 +7,7 @@ computes while `devices` knows one of the eight.
 """
 
 import contextlib
+import functools
 import json
 import pathlib
 import re
@@ -160,37 +161,41 @@ def predictions(trained: pathlib.Path) -> dict[str, Any]:
     return {"problem": many[1], "differences": differences(one, many), "refined": changed, "fit": moved}
 
 
-def training(folder: pathlib.Path) -> dict[str, Any]:
-    """The losses of a training on eight devices, and of one that goes on with each checkpoint on other devices."""
-    config = tiny.config(model__name="hmr", model__num_hypotheses=1, eval__ns=(1,), optim__schedule="constant")
-    bodies = setup.load_bodies(config)
+def training(trained: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
+    """The losses of a training on eight devices, and of one that goes on with its checkpoints on other devices.
+
+    It starts from the finished stage one of `trained`, and fits a prior of its own.
+    """
+    config = tiny.config(train__baseline=False)
     sources.load_people = tiny.load_people
+    checkpoints.save = functools.partial(checkpoints.save, keep=3)  # All of them: steps 2, 4 and 6.
 
-    def train(name: str, steps: int, count: int) -> None:
+    def train(name: str, count: int) -> None:
         with using(count):
-            stage = loop.Stage(name, "checkpoints", 1, steps, config.train.batch, 1e-3, None)
-            loop.train_regressor(config, folder / name, bodies, stage)
+            loop.train(config, folder / name)
 
-    train("whole", 2, COUNT)
+    shutil.copytree(trained / "stage1", folder / "whole" / "stage1")
+    train("whole", COUNT)
     shutil.copytree(folder / "whole", folder / "changing")
-    train("whole", 6, COUNT)
-    train("changing", 4, 1)
-    train("changing", 6, 2)
-    losses = {
-        name: [line["loss"] for line in logs.read(folder / name / "checkpoints")] for name in ("whole", "changing")
-    }
+    for count, dropped in ((1, (4, 6)), (2, (6,))):  # One device from step 2 on, and two from step 4 on.
+        for step in dropped:  # As if it had been stopped before.
+            shutil.rmtree(folder / "changing" / "checkpoints" / str(step))
+        train("changing", count)
+    names = ("whole", "changing")
+    losses = {name: [line["loss"] for line in logs.read(folder / name / "checkpoints")] for name in names}
+    prior = [line["loss_nf"] for line in logs.read(folder / "whole" / "prior")]
     kernels = [
         checkpoints.restore(folder / name / "checkpoints")[0]["state"]["params"]["head"]["dec"]["kernel"]
-        for name in ("whole", "changing")
+        for name in names
     ]
-    return losses | {"kernel": float(np.abs(kernels[0] - kernels[1]).max())}
+    return losses | {"prior": prior, "kernel": float(np.abs(kernels[0] - kernels[1]).max())}
 
 
 def main(trained: pathlib.Path, folder: pathlib.Path) -> None:
     """Writes FOLDER/found.json."""
     assert jax.local_device_count() == COUNT
     found = {"evaluation": evaluation(), "forward": forward(), "predictions": predictions(trained)}
-    found |= {"training": training(folder)}
+    found |= {"training": training(trained, folder)}
     (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 

@@ -62,6 +62,7 @@ def test_zero_root_joints_are_those_of_the_body_with_an_identity_root(seed):
     np.testing.assert_allclose(hypotheses.zero_root_joints(decoded), expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_decode_has_finite_gradients_at_the_rest_pose():
     rest = jnp.concatenate([jnp.tile(rotations.matrix_to_rot6d(jnp.eye(3)), 24), jnp.zeros(13)])
 

@@ -43,6 +43,7 @@ def test_squared_distances_are_exact_far_from_the_origin(problem):
     np.testing.assert_allclose(kmeans.squared_distances(jnp.array(far)), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_shares_masses_distances_and_energy_are_those_of_the_centroids(problem):
     points, log_weights, squared = problem
     share_of_all = softmax(log_weights)
@@ -113,6 +114,7 @@ def test_a_partition_is_the_same_where_no_loop_may_depend_on_what_it_finds(probl
     np.testing.assert_array_equal(partition(), expected)
 
 
+@pytest.mark.slow
 def test_an_empty_cluster_is_far_from_all_points(problem):
     _, log_weights, squared = problem
     log_w, _ = weights.floored(jnp.array(log_weights))

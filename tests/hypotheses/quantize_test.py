@@ -163,6 +163,7 @@ def test_excluded_hypotheses_represent_only_when_nothing_else_is_left():
     np.testing.assert_array_equal(found.prob[:, 5:], 0)
 
 
+@pytest.mark.slow
 def test_hopeless_weights_still_order_the_hypotheses():
     """Far below what exp can hold, the likelier is still the seed, and its cluster's mean is weighted."""
     points = np.zeros((3, 12, 6), np.float32)
@@ -187,6 +188,7 @@ def test_paper_reading_clusters_all(weights):
         assert found.centroid.shape == (3, n, 24, 3)
 
 
+@pytest.mark.slow
 def test_learned_scores_weigh_hypotheses_alone_or_with_the_prior():
     h = make_hypotheses()
     scored = dataclasses.replace(h, log_scores=jax.nn.log_softmax(h.log_prior[:, ::-1]))
@@ -212,6 +214,7 @@ def select_inside(h, temperature):
     return quantize.select(h, 5, keys(3), temperature=temperature)
 
 
+@pytest.mark.slow
 def test_select_runs_inside_jit_with_a_traced_temperature():
     h = make_hypotheses(2)
     inside = select_inside(h, jnp.float32(0.2))

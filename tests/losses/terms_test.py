@@ -35,6 +35,7 @@ def test_pose_error_of_an_angle(angle):
     np.testing.assert_allclose(error, [[2 * np.sqrt(2) * np.sin(angle / 2) / 24]], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_betas_and_vertex_errors_are_norms():
     pred = jnp.zeros((2, 1, 10)).at[:, 0, :2].set(jnp.array([3.0, 4.0]))
     valid = jnp.array([1.0, 0.0])
@@ -49,6 +50,7 @@ def test_camera_loss_is_finite_and_continuous_where_it_becomes_linear():
     np.testing.assert_allclose(loss, np.exp(20.0) * np.array([np.exp(-20.0), 1, 1, 21]), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_meshes_are_built_in_one_call():
     hyps, batch = losses.floats(losses.make())
     calls = []

@@ -31,10 +31,12 @@ def test_total_is_the_sum_of_loops(mode0):
     losses.assert_sum_of_loops("paper", LOOPS, mode0)
 
 
+@pytest.mark.slow
 def test_gradient_is_the_slope_of_the_reference():
     losses.assert_gradient_is_the_slope("paper", LOOPS)
 
 
+@pytest.mark.slow
 def test_what_is_missing_may_be_nan():
     losses.assert_missing_may_be_nan("paper")
 

@@ -37,6 +37,7 @@ def test_keypoint_trunk_sees_the_evidence_and_only_that():
     assert np.abs(jnp.asarray(trunk.apply(variables, seen_moved)) - feature).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trunk", build.TRUNKS)
 @pytest.mark.parametrize(("name", "M"), [("multibodies", 3), ("hmr", 1)])
 def test_every_model_and_trunk_returns_states(name, M, trunk):

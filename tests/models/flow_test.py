@@ -152,6 +152,7 @@ def test_density_integrates_to_one():
     np.testing.assert_allclose(density.sum() * (axis[1] - axis[0]) ** 2, 1.0, atol=0.02)
 
 
+@pytest.mark.slow
 def test_samples_have_the_density():
     """The mean of an indicator under samples and under the density agree: sampling is the inverse of scoring."""
     variables = random_variables(SMALL)
@@ -242,6 +243,7 @@ def test_dropout_differs_among_layers():
     assert abs(log_det(2, key) - 2 * log_det(1, key)) > 1e-3
 
 
+@pytest.mark.slow
 def test_scale_is_bounded():
     variables = random_variables(SMALL)
     params = jax.tree.map(lambda x: 100 * x[0], variables["params"]["couplings"])
@@ -259,6 +261,7 @@ def test_standardization_keeps_still_coordinates_finite():
     assert std[2] == pytest.approx(1e-3)
 
 
+@pytest.mark.slow
 def test_joints_that_were_not_flattened_are_refused():
     model = flow.Flow(layers=2, width=4)
     with pytest.raises(ValueError, match="72 coordinates, got an X of shape"):

@@ -43,6 +43,7 @@ def test_log_prob_and_its_gradient_are_those_of_the_flow(variables, folded):
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-4 * np.abs(expected[1]).max())
 
 
+@pytest.mark.slow
 def test_samples_are_those_of_the_flow(variables, folded):
     density, own = folded
     expected, found = (

@@ -73,6 +73,7 @@ def test_a_step_of_adam_moves_the_feedback_alike_for_every_M():
     assert moved[50] < 1.5 * moved[1], moved
 
 
+@pytest.mark.slow
 def test_the_start_is_the_mean_body():
     feature = jnp.asarray(RNG.normal(size=(2, FEATURES)), jnp.float32)
     module = head(1)
@@ -82,6 +83,7 @@ def test_the_start_is_the_mean_body():
     assert np.abs(state[0] - state[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_dropout_only_in_training_and_differs_among_examples():
     feature = jnp.tile(jnp.asarray(RNG.normal(size=(1, FEATURES)), jnp.float32), (2, 1))
     module = head(2)

@@ -130,6 +130,7 @@ def test_running_variance_is_the_unbiased_one_and_one_value_has_none():
         np.testing.assert_allclose(np.asarray(changed["batch_stats"]["var"]), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trunk", [resnet.ResNet50, resnet.ResNetSmall])
 def test_bfloat16_is_for_products_only(trunk):
     image = batches.inputs(image=jnp.zeros((1, 64, 64, 3), jnp.uint8))
@@ -154,6 +155,7 @@ def test_small_resnet_keeps_where_things_are():
     assert np.abs(feature[0] - feature[1]).max() > 0.1 * np.abs(feature).max()
 
 
+@pytest.mark.slow
 def test_small_resnet_momentum():
     image = jnp.asarray(RNG.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))
     inputs = batches.inputs(image=image)

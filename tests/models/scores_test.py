@@ -41,6 +41,7 @@ def test_log_probabilities_equal_a_loop_over_hypotheses(keypoints):
         np.testing.assert_allclose(np.exp(head.apply(variables, *READS)[b]), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_all_hypotheses_are_equally_probable_at_the_start():
     found, _ = make(True)[0].init_with_output(jax.random.key(0), *READS)
     np.testing.assert_allclose(np.exp(found), 1 / M, rtol=1e-6)

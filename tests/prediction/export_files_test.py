@@ -64,6 +64,7 @@ def test_one_prediction_makes_one_file_beside_it(folder, format, capsys):
     assert "a.png: focal length 9" in shown and "(50 mm on 35 mm film), assumed" in shown and f"a_1.{format}" in shown
 
 
+@pytest.mark.slow
 def test_people_of_one_photograph_make_one_scene_and_photographs_make_files(folder):
     assert export(folder, "--format=glb", f"--out={folder / 'out'}") == 0
     assert names(folder / "out") == ["a.glb", "b_0.glb"]
@@ -85,6 +86,7 @@ def test_another_n_and_another_focal_length(folder):
     assert (camera["focal_px"], camera["focal_source"]) == (2000, "given")
 
 
+@pytest.mark.slow
 def test_bvh_is_a_file_for_each_body(folder):
     assert export(folder / "a_0.npz", "--format=bvh", f"--out={folder / 'out'}") == 0
     assert names(folder / "out") == [f"a_0_person_0_body_{k}.bvh" for k in range(3)]
@@ -111,6 +113,7 @@ def test_spread_as_colours(folder):
     assert "COLOR_0" in mesh["primitives"][0]["attributes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

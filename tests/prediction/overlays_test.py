@@ -60,6 +60,7 @@ def _draw(record):
     return overlays.draw(np.full((160, 200, 3), GREY, np.uint8), record, _body())
 
 
+@pytest.mark.slow
 def test_bodies_lie_where_the_camera_puts_them():
     sheet = _draw(_record([(0, 0, 10), (0.3, -0.2, 10)]))
     centers = []
@@ -105,6 +106,7 @@ def test_known_keypoints_and_the_crop_are_drawn():
     assert (np.abs(plain[150, corner - 2 : corner + 3] - np.array(overlays.BOX_COLOR)).max(-1) < 10).any()
 
 
+@pytest.mark.slow
 def test_many_bodies_wrap_into_rows():
     few, many = (_draw(_record([(0, 0, 10)] * n)).size for n in (2, 6))
     assert few[0] == 3 * SIDE + overlays.MARGIN_PX and many[0] == 6 * SIDE + overlays.MARGIN_PX

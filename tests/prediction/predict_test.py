@@ -155,6 +155,7 @@ def test_the_inputs_are_what_the_pipeline_would_make(tmp_path, body):
     assert inputs.example_hash[0] != np.asarray(seen[1].example_hash)[0]
 
 
+@pytest.mark.slow
 def test_a_network_of_spins_crops_sees_them(tmp_path, body):
     seen, folder = [], _folder(tmp_path)
     _predict(body, folder, _people(tmp_path), tmp_path / "out", seen=seen, crop="spin", contrast_stretch=True)
@@ -166,6 +167,7 @@ def test_a_network_of_spins_crops_sees_them(tmp_path, body):
     np.testing.assert_allclose(np.asarray(seen[0].evidence)[0], points, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_full_camera_shows_joints_where_the_crop_camera_does(tmp_path, body):
     _predict(body, _folder(tmp_path), _people(tmp_path), tmp_path / "out")
     record = prediction_file.load(tmp_path / "out" / "a_0.npz")
@@ -180,6 +182,7 @@ def test_the_full_camera_shows_joints_where_the_crop_camera_does(tmp_path, body)
     np.testing.assert_allclose(record["error_px"], error, atol=2e-2)
 
 
+@pytest.mark.slow
 def test_chosen_bodies_are_among_the_hypotheses(tmp_path, body):
     _predict(body, _folder(tmp_path), _people(tmp_path), tmp_path / "out", n=3)
     record = prediction_file.load(tmp_path / "out" / "a_0.npz")
@@ -298,6 +301,7 @@ def test_answers_that_are_not_finite_are_not_written(tmp_path, body, capsys):
     assert "not finite" in capsys.readouterr().err and not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_no_person_depends_on_the_others(tmp_path, body):
     folder, listed = _folder(tmp_path), _people(tmp_path)
     _predict(body, folder, listed, tmp_path / "all")
@@ -308,6 +312,7 @@ def test_no_person_depends_on_the_others(tmp_path, body):
         np.testing.assert_array_equal(together[name], alone[name])
 
 
+@pytest.mark.slow
 def test_requantizing_equals_predicting_with_that_n(tmp_path, body, capsys):
     folder, listed = _folder(tmp_path, ("a.png",)), _people(tmp_path, ("a.png",))
     _predict(body, folder, listed, tmp_path / "two")
@@ -537,6 +542,7 @@ def test_pages_of_several_processes_are_listed_in_the_order_of_the_photographs(t
     assert seen == ["predict"] and [path.name for path in out.glob("*.npz")] == ["a_0.npz"]
 
 
+@pytest.mark.slow
 def test_files_of_one_name_have_their_results_in_folders_like_theirs(tmp_path, body, capsys, monkeypatch):
     folder, out = _folder(tmp_path, ("a.png",)), tmp_path / "out"
     other = tmp_path / "more" / "b.png"

@@ -16,6 +16,8 @@ from multibodies_jax.prediction import people, prediction_file, sequences
 from multibodies_jax.tracking import linking
 from tests.helpers import garbage, random_body
 
+pytestmark = pytest.mark.slow
+
 M, N = 6, 2
 SETTINGS = {"reading": "paper", "weights": "prior", "temperature": 1.0, "starts": 2, "iterations": 5}
 
@@ -53,7 +55,6 @@ def _follow(body, folder, records):
     return follower.finish()
 
 
-@pytest.mark.slow
 def test_a_shape_that_flickers_becomes_one_shape_at_an_even_distance(body, tmp_path):
     records = [_record(body, size=1.0 if k % 2 else -1.0) for k in range(20)]
     depths = np.array([record["photo_translation"][:, 2].mean() for record in records])
@@ -66,7 +67,6 @@ def test_a_shape_that_flickers_becomes_one_shape_at_an_even_distance(body, tmp_p
     assert found.number == 3 and found.taken_over == 0
 
 
-@pytest.mark.slow
 def test_gaps_lie_between_their_ends_and_nothing_follows_the_last_prediction(body, tmp_path):
     record = _record(body)
     found = _follow(body, tmp_path, [record, record, None, None, record, record, None, None, None])

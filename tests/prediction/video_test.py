@@ -15,6 +15,8 @@ from multibodies_jax.tracking import frames
 from tests.helpers import garbage, made_videos, moving_people
 from tests.helpers.glb_reader import Glb
 
+pytestmark = pytest.mark.slow
+
 
 def _tables(folder):
     return [dict(np.load(path)) for path in sorted(folder.glob("*.npz"))]
@@ -43,7 +45,6 @@ def crossing(tmp_path_factory):
     return folder / "out", model
 
 
-@pytest.mark.slow
 def test_two_people_who_cross_keep_their_identity(crossing):
     out, model = crossing
     tables = _tables(out)
@@ -54,7 +55,6 @@ def test_two_people_who_cross_keep_their_identity(crossing):
     assert {index for _, index in model.seen} == {0, 1} and len(model.seen) == 57
 
 
-@pytest.mark.slow
 def test_bodies_keep_their_explanation_and_the_probabilities_are_those_of_the_modes(crossing):
     for table in _tables(crossing[0]):
         swing = moving_people.swing_rad(_walker(table), table["seconds"])
@@ -138,7 +138,6 @@ def test_the_overlay_has_a_panel_for_each_rank_and_the_length_of_the_video(cross
     assert not [path for path in crossing[0].iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.slow
 def test_no_image_is_kept(tmp_path):
     clip, images, most = moving_people.video(tmp_path / "clip.mp4", frames=12), [], []
     detect = moving_people.Detector(walkers=1)
@@ -154,7 +153,6 @@ def test_no_image_is_kept(tmp_path):
     assert len(most) == 12 and max(most) <= 2
 
 
-@pytest.mark.slow
 def test_a_variable_rate_keeps_its_times_and_files_have_a_constant_one(tmp_path):
     clip = moving_people.video(tmp_path / "clip.mp4", frames=13)
     unit = made_videos.time_scale(clip) / moving_people.FPS
@@ -271,7 +269,6 @@ def test_wrong_input_is_refused_before_anything_is_written(tmp_path, monkeypatch
     assert not out.exists()
 
 
-@pytest.mark.slow
 def test_frames_with_implausible_bodies_are_counted_and_named(tmp_path, capsys):
     clip = moving_people.video(tmp_path / "clip.mp4", frames=6)
     model, detector = moving_people.Model(scale=9.0), moving_people.Detector(walkers=1)

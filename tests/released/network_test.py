@@ -173,6 +173,7 @@ def test_dropout_differs_among_hypotheses_and_loaded_statistics_stay(single):
     assert names == {"modes/layer5_2/bn3/mean", "modes/layer5_2/bn3/var"}
 
 
+@pytest.mark.slow
 def test_what_learns(several, single):
     def names(params, head, freeze):
         leaves = jax.tree_util.tree_leaves_with_path(build.trained(params, freeze, head=head))

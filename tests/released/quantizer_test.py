@@ -99,6 +99,7 @@ def test_a_run_is_reproduced_from_its_first_rows():
             quantizer.released(points, log_w, 4, keys, first_rows=rows)
 
 
+@pytest.mark.slow
 def test_first_rows_are_for_a_reading_that_starts_from_rows():
     hyps, rows = make_hypotheses(batch=2, num=9), jnp.tile(jnp.arange(3), (2, 1))
     found = quantize.select(hyps, 4, keys(2), reading="released", first_rows=rows)

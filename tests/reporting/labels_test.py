@@ -67,6 +67,7 @@ def test_every_row_stands_against_full_supervision(cast):
     assert against == set(NAMES[1:])
 
 
+@pytest.mark.slow
 def test_the_report_has_the_rows_the_differences_and_the_claims(cast):
     doc = document.build(cast, "all")
     shown = text.markdown(doc)

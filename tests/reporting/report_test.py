@@ -110,6 +110,7 @@ def test_refined_rows_are_a_table_of_their_own_with_the_controls_on_the_same_ter
     assert claims["ours, refined below ours as predicted", 25, "pa_mpjpe"] == "holds"
 
 
+@pytest.mark.slow
 def test_the_row_that_leads_is_below_every_row_of_other_methods_at_every_n(cast):
     found = [row for row in tables.leading(cast, HARD) if row["metric"] == "mpjpe"]
     first, second = found[:2]
@@ -373,6 +374,7 @@ def test_the_papers_numbers_stand_below_ours_where_the_set_is_theirs(tmp_path):
     assert "its row is the one trained on beside ours" in shown and "without the hypothesis re-projection loss" in shown
 
 
+@pytest.mark.slow
 def test_without_a_single_body_its_rows_are_left_out_with_a_note(tmp_path):
     path = report_fixture.edit(
         report_fixture.make(tmp_path / "a"), lambda r: r["images_seen"].update({"HMR (M = 1)": 1})

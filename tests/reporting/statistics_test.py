@@ -9,6 +9,7 @@ import scipy.stats
 from multibodies_jax.reporting import statistics
 
 
+@pytest.mark.slow
 def test_bootstrap_is_the_normal_interval_of_many_images():
     values = np.random.default_rng(0).gamma(4.0, 10.0, (3000, 2)) + np.array([[0.0, 500.0]])
     low, high = statistics.bootstrap(values)

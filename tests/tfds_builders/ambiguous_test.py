@@ -174,6 +174,7 @@ def test_readings_have_names_of_their_own(tmp_path):
         a3dpw_dataset_builder.Builder.make_config("paper", a3dpw_dataset_builder.Options(made_from="p3"))
 
 
+@pytest.mark.slow
 def test_any_process_and_any_order_of_the_work_gives_the_same(wild, no_workers, monkeypatch):
     data_dir, _, _ = wild
     builder = make(a3dpw_dataset_builder, "released_train", data_dir)

@@ -94,6 +94,7 @@ def test_betas_are_standard_normal():
     assert abs(betas.std() - 0.96) < 0.03  # Clipping at 2 takes 0.04 off.
 
 
+@pytest.mark.slow
 def test_tfds_finds_the_sets_by_name(people_dir):
     config = "people-validation3-test5-people70"
     source = tfds.data_source(f"synthetic_poses/{config}", split="test", data_dir=people_dir)
@@ -453,6 +454,7 @@ def test_the_command_line_builds_and_verifies(tmp_path, no_workers, capsys):
     assert "ok    train: 2 examples" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_line_lists_and_explains(capsys):
     assert cli.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -17,6 +17,8 @@ from tests.tfds_builders.building_test import assert_same, records
 from tfds_builders import building, options, people, verification
 from tfds_builders.synthetic_bodies.synthetic_bodies_dataset_builder import occlude
 
+pytestmark = pytest.mark.slow
+
 TINY: dict[str, Any] = {"num_train": 6, "num_validation": 2, "num_test": 4, "image_size": 64}
 
 
@@ -28,7 +30,6 @@ def bodies_dir(tmp_path_factory):
     return data_dir
 
 
-@pytest.mark.slow
 def test_clean_people_are_whole_and_fully_annotated(bodies_dir):
     for split, count in (("train", 6), ("validation", 2), ("test", 4)):
         rows = records(tfds_builders.source("synthetic_bodies", split, bodies_dir, **TINY))
@@ -46,7 +47,6 @@ def test_clean_people_are_whole_and_fully_annotated(bodies_dir):
             np.testing.assert_allclose(r["box_scale"], scale, rtol=1e-6)
 
 
-@pytest.mark.slow
 def test_the_body_model_gives_the_stored_joints(bodies_dir):
     """With the stored pose and shape, up to the translation, which is not stored."""
     files = body_files.load()
@@ -77,7 +77,6 @@ def test_ambiguous_hides_what_the_seeded_strategy_says(bodies_dir):
     assert len({int(r["occlusion"]) for r in rows}) >= 3
 
 
-@pytest.mark.slow
 def test_one_process_renders_what_two_do(bodies_dir, tmp_path):
     one = tfds_builders.source("synthetic_bodies", "train", tmp_path, num_processes=1, **TINY)
     assert_same(records(one), records(tfds_builders.source("synthetic_bodies", "train", bodies_dir, **TINY)))

@@ -23,6 +23,7 @@ def test_fits_of_their_rows_are_taken(source, joint_model):
     fit_order.check("a/b", source, fitted_rows.fits(), joint_model, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [1, 11])
 def test_fits_of_other_rows_are_refused(source, joint_model, by):
     with pytest.raises(

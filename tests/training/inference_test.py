@@ -9,13 +9,14 @@ from multibodies_jax.models import folding, hmr
 from multibodies_jax.training import checkpoints, inference, setup
 from tests.helpers import batches, tiny, trained
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bodies():
     return setup.load_bodies(tiny.config())
 
 
-@pytest.mark.slow
 def test_the_network_that_was_trained_gives_the_bodies_of_the_folded_one(bodies):
     folder = trained.workdir() / "checkpoints"
     folded, unfolded = (inference.restore(tiny.config(), folder, bodies, folded) for folded in (True, False))

@@ -11,6 +11,8 @@ import pytest
 from multibodies_jax.training import checkpoints, loop, plan, setup
 from tests.helpers import tiny, trained
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bodies():
@@ -35,7 +37,6 @@ def needed(bodies):
     return {share: plan.memory(_hmr(), bodies, stage, share) for share in (2, 4)}
 
 
-@pytest.mark.slow
 def test_what_stays_is_what_a_checkpoint_has(needed):
     state = checkpoints.restore(trained.workdir() / "hmr")[0]["state"]
     stored = [plan.size(state[name]) for name in ("params", "opt_state")]
@@ -113,7 +114,6 @@ def test_where_memory_is_full_the_batch_that_fits_is_told(monkeypatch, needed):
     assert plan.what_fits(config, pathlib.Path("w")) == ""  # A processor tells no limit.
 
 
-@pytest.mark.slow
 def test_a_compiled_step_needs_less_than_a_traced_one_can(bodies, needed):
     compiled = plan.memory(_hmr(), bodies, _stage(learning_rate=1e-3, source=None), 2, compiled=True)
     assert compiled.parts == needed[2].parts

@@ -58,6 +58,7 @@ def test_figure6_refuses_what_does_not_fit_one_grid(tmp_path):
         figures.figure6(tmp_path / "6.png", [], FACES)
 
 
+@pytest.mark.slow
 def test_figure2_has_the_single_body_the_set_and_the_truth(tmp_path):
     rng = np.random.default_rng(0)
     figures.figure2(tmp_path / "2.png", _evidence(rng), _body(rng), _body(rng, (3,)), _body(rng), FACES)

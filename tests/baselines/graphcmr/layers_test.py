@@ -69,6 +69,7 @@ def test_a_group_norm_is_over_eight_channels_and_all_vertices(x):
             np.testing.assert_allclose(got[b, :, first : first + 8], np.maximum(part, 0), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("features", "names"), [(16, 6), (8, 7)])
 def test_a_block_has_a_shortcut_layer_only_where_other_channels_come_out(levels, x, features, names):
     block = layers.Block(features, "mean")

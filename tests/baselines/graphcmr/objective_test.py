@@ -91,6 +91,7 @@ def test_every_term_is_that_of_a_loop_and_the_loss_their_weighted_sum(problem):
     np.testing.assert_allclose(np.mean(loss), total_of_terms, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_not_annotated_may_hold_anything(problem):
     hyps, batch = problem
     t = batch.target

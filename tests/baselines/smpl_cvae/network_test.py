@@ -31,6 +31,7 @@ def test_a_trained_hmr_drops_in_and_starts_unchanged(trained):
     np.testing.assert_allclose(small_cvae.train(start, TRAINING, jax.random.key(1))[0], expected, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_the_decoder_equals_its_equations(trained):
     """relu([f, z] W + b) V + c is added to the feature, per sample, before HMR's head."""
     feature, z = RNG.normal(size=(2, 16)).astype(np.float32), RNG.normal(size=(2, 3, Z)).astype(np.float32)
@@ -71,6 +72,7 @@ def test_evaluation_does_not_see_the_truth(trained):
     np.testing.assert_array_equal(small_cvae.evaluate(trained, lost), small_cvae.evaluate(trained, INPUTS))
 
 
+@pytest.mark.slow
 def test_training_encodes_the_truth_where_there_is_one(trained):
     key = jax.random.key(1)
     states, mean, log_var = small_cvae.train(trained, TRAINING.replace(mesh=TRAINING.mesh.at[1].set(jnp.nan)), key)
@@ -114,6 +116,7 @@ def test_z_in_training_has_the_distribution_of_the_encoder(trained):
         assert scipy.stats.kstest(example.ravel(), "norm").pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_the_gradient_reaches_everything_in_training(trained):
     inputs = TRAINING.replace(mesh=TRAINING.mesh.at[1].set(jnp.nan))
     gradient = jax.jit(jax.grad(lambda v: jnp.sum(jnp.square(small_cvae.train(v, inputs, jax.random.key(0))[0]))))(

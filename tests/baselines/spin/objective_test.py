@@ -28,6 +28,7 @@ LOOPS = losses.Loops(
 HAVE = {"best": 2, "pose": 3, "betas": 3, "vertices": 3}  # Examples of `losses.make` that have the label, of 5.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode0", [True, False])
 def test_terms_are_loops_and_their_means_are_over_the_examples_with_labels(mode0):
     hyps, batch = losses.make()
@@ -45,6 +46,7 @@ def test_terms_are_loops_and_their_means_are_over_the_examples_with_labels(mode0
     np.testing.assert_allclose(np.mean(loss), weighted, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_missing_may_be_nan():
     losses.assert_missing_may_be_nan("spin")
 
@@ -53,6 +55,7 @@ def test_nothing_annotated_costs_nothing_but_the_camera():
     losses.assert_nothing_annotated_costs_the_camera_alone("spin")
 
 
+@pytest.mark.slow
 def test_gradient_is_finite_at_the_target():
     losses.assert_gradient_is_finite_at_the_target("spin")
 

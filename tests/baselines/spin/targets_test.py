@@ -124,6 +124,7 @@ def test_a_stored_fit_near_the_keypoints_is_the_label_and_truth_comes_first():
     assert float(metrics["fits_valid"]) == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 def test_a_fit_whose_distance_is_the_threshold_is_no_label():
     memory, given, hyps = case(off=0.02)
     keypoints = smplify.crop_keypoints(given.target.kp2d, given.target.kp2d_valid)
@@ -161,6 +162,7 @@ def test_a_better_fit_is_kept_and_trains_at_once(monkeypatch):
     assert float(metrics["fits_replaced"]) == pytest.approx(1 / 3)
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_not_better_is_not_kept(monkeypatch):
     memory, given, hyps = case()  # Stored fits on their keypoints, with a loss of 0 up to rounding.
     made_fits(monkeypatch, [1.0, 1.0, 1.0, 1.0])
@@ -187,6 +189,7 @@ def test_an_extreme_shape_trains_as_the_mean_one_and_is_stored_as_it_is(monkeypa
         np.testing.assert_allclose(labelled.target.betas[0], trained)
 
 
+@pytest.mark.slow
 def test_the_fit_starts_from_the_hypothesis_that_is_the_nearest_to_the_keypoints(monkeypatch):
     memory, given, near = case()
     far = decoded(np.asarray(memory.pose[:B]) + 0.5, memory.betas[:B])

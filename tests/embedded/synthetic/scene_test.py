@@ -84,6 +84,7 @@ def test_the_clothes_frame_has_the_mannequins_height(files, body):
 # Scenes
 
 
+@pytest.mark.slow
 def test_keypoints_are_the_projected_joints_of_the_annotated_body(files, reference_mesh, scenes):
     """From pose, betas, translation and intrinsics alone, by the reference model and the pinhole formula."""
     meshes = reference_mesh(np.stack([s.pose for s in scenes]), np.stack([s.betas for s in scenes]))
@@ -177,6 +178,7 @@ def test_a_positive_pitch_looks_down():
     assert up_in_camera[2] == pytest.approx(-0.5)  # The head is nearer than the feet.
 
 
+@pytest.mark.slow
 def test_scenes_depend_on_their_arguments_only(body, people, scenes):
     backgrounds.bank.cache_clear()  # As in another process.
     for i in (5, 2):
