@@ -1,6 +1,6 @@
 r"""A full inference pass of the released network, crop in, 10 bodies out, against two PyTorch programs of our own.
 
-    python -m benchmarks.released [--modes 25 100] [--batch 1 8 64] [--precision float32 bfloat16] [--seconds=20]
+    python -m benchmarks.released [--modes 25 100] [--batch 1 8 64] [--precision float32 bfloat16] [--seconds=20] [--one_core]
 
 The network is `head=released`: ResNet-50, crops of 224 pixels, M hypotheses, a flow of 20 couplings 512 wide, and the
 quantizer's reading "released"; a body is its rotations, shape, camera and 24 joints. "as released" has the structure of
@@ -8,7 +8,8 @@ the authors' code, "live path" is what of it matters, written well (`torch_progr
 Each program is a process of its own; they take turns, medians count. Memory is the peak of a pass above what the process
 held before the weights came; on a GPU it is the most that the process ever held there, preparation included. The stages
 of ours are compiled on their own, as in `benchmarks.inference`, and timed on their own as well. A program that needs more
-than --memory GiB, or more than is free, or that fails, is left out with a line that says so.
+than --memory GiB, or more than is free, or that fails, is left out with a line that says so. With --one_core all share one
+core and CPU time counts, which other work on the machine disturbs less; how well they share several cores is not in it.
 """
 
 import argparse
@@ -165,6 +166,8 @@ def prepare_torch(
 
 def work(program: str, setting: "Setting", memory: int) -> None:
     """Prepares a program; then for every line on stdin a pass, and its seconds, bytes and stages on stdout as JSON."""
+    if setting.one_core:  # Before the libraries count the cores.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     if setting.device == "cpu":  # A GPU's driver maps far more than it takes.
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     from benchmarks import torch_programs  # noqa: F401  All processes import the same.
@@ -182,9 +185,9 @@ def work(program: str, setting: "Setting", memory: int) -> None:
     peak = _peak_bytes(run, program, setting.device, before)
     print("ready", flush=True)
     for _ in sys.stdin:
-        seconds = _seconds(run)
+        seconds = _seconds(run, setting.clock)
         measured = {"seconds": seconds, "bytes": peak, "prepared": prepared}
-        print(json.dumps(measured | {"stages": {k: _seconds(s) for k, s in stages.items()}}), flush=True)
+        print(json.dumps(measured | {"stages": {k: _seconds(s, setting.clock) for k, s in stages.items()}}), flush=True)
 
 
 def _bytes_before(device: str) -> int:
@@ -210,10 +213,10 @@ def _peak_bytes(run: Callable[[], Any], program: str, device: str, before: int) 
     return torch.cuda.max_memory_allocated()
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+def _seconds(call: Callable[[], Any], clock: Callable[[], float]) -> float:
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,9 +227,15 @@ class Setting:
     batch: int
     device: str = "cpu"
     precision: str = "float32"
+    one_core: bool = False
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return time.process_time if self.one_core else time.perf_counter
 
     def __str__(self) -> str:
-        return f"M = {self.num_hypotheses}, batch {self.batch}, {self.device}, trunk {self.precision}"
+        cores = ", CPU time of one core" if self.one_core else ""
+        return f"M = {self.num_hypotheses}, batch {self.batch}, {self.device}, trunk {self.precision}{cores}"
 
 
 def start(setting: Setting, memory: int) -> dict[str, subprocess.Popen]:
@@ -236,6 +245,7 @@ def start(setting: Setting, memory: int) -> dict[str, subprocess.Popen]:
         command = [sys.executable, "-m", "benchmarks.released", f"--worker={program}", f"--memory_bytes={memory}"]
         command += [f"--modes={setting.num_hypotheses}", f"--batch={setting.batch}"]
         command += [f"--device={setting.device}", f"--precision={setting.precision}"]
+        command += ["--one_core"] if setting.one_core else []
         surroundings = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # They share the device.
         workers[program] = subprocess.Popen(
             command,
@@ -323,6 +333,7 @@ def main(argv: list[str] | None = None) -> int:
         default=["float32"],
         help="of the trunk; float32 takes TF32 on a GPU",
     )
+    parser.add_argument("--one_core", action="store_true", help="CPU time of one core; not on a GPU")
     parser.add_argument("--worker", choices=PROGRAMS, help=argparse.SUPPRESS)
     parser.add_argument("--memory_bytes", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -332,7 +343,9 @@ def main(argv: list[str] | None = None) -> int:
         print("This benchmark compares with PyTorch, which is missing: pip install -e .[torch]", file=sys.stderr)
         return 2
     device = args.device or _device()
-    settings = [Setting(m, b, device, p) for m in args.modes for b in args.batch for p in args.precision]
+    if args.one_core and device == "gpu":
+        parser.error("--one_core counts the processor's time: set JAX_PLATFORMS=cpu and --device=cpu.")
+    settings = [Setting(m, b, device, p, args.one_core) for m in args.modes for b in args.batch for p in args.precision]
     if args.worker:
         work(args.worker, settings[0], args.memory_bytes)
         return 0

@@ -1,5 +1,7 @@
 """The three programs of `benchmarks.released` compute the same bodies, from the same random weights."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -52,3 +54,25 @@ def test_ratios_shares_and_what_did_not_run_are_printed():
         "100.000 ms per image,   1024 MiB" in text and "ready after 1 s: ours is 1.50 x as fast, with 1 / 2.0" in text
     )
     assert "as released  did not run" in text and "75.000 ms  75.00 %" in text
+
+
+def test_on_one_core_the_time_of_the_processor_counts(monkeypatch, capsys):
+    commands = []
+
+    class Worker:
+        stdout = None
+
+        def __init__(self, command, **_):
+            commands.append(command)
+
+    monkeypatch.setattr(released.subprocess, "Popen", Worker)
+    one, all_cores = (released.Setting(25, 8, one_core=one_core) for one_core in (True, False))
+    assert (one.clock, all_cores.clock) == (time.process_time, time.perf_counter)
+    assert str(one).endswith("CPU time of one core") and "core" not in str(all_cores)
+    for setting in (one, all_cores):
+        released.start(setting, 2**30)
+    assert ["--one_core" in command for command in commands] == [True] * 3 + [False] * 3
+    monkeypatch.setattr(released.importlib.util, "find_spec", lambda name: True)
+    with pytest.raises(SystemExit):
+        released.main(["--one_core", "--device=gpu"])
+    assert "set JAX_PLATFORMS=cpu" in capsys.readouterr().err
