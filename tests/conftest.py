@@ -46,14 +46,15 @@ hypothesis.settings.register_profile("project", deadline=None, max_examples=20, 
 hypothesis.settings.load_profile("project")
 
 # The longest files, which go first so that the workers finish together (`--no-loadscope-reorder`: otherwise pytest-xdist
-# starts with the files that have the most tests), and are left out by `make test-fast`.
+# starts with the files that have the most tests), and are left out by `make test-fast`. The first one trains what others
+# use (`helpers.trained`): the next ones do not, so that no worker waits for it.
 _LONGEST = (
     *(
         "evaluation.evaluate",
-        "devices",
-        "training.loop",
         "baselines.training",
         "training.multihost",
+        "devices",
+        "training.loop",
         "released.evaluation",
     ),
     *("prediction.predictor", "embedded.mannequin"),

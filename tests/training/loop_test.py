@@ -45,6 +45,13 @@ def trained():
     return shared_run.workdir()
 
 
+@pytest.fixture
+def fitted(trained, tmp_path):
+    """A work directory with the finished prior alone."""
+    shutil.copytree(trained / "prior", tmp_path / "w" / "prior")
+    return tmp_path / "w"
+
+
 def test_all_stages_leave_their_checkpoints_and_logs(trained):
     for folder, last in {"prior": 4, "stage1": 4, "checkpoints": 6, "hmr": 6}.items():
         assert checkpoints.latest_step(trained / folder) == last
@@ -144,7 +151,7 @@ def test_a_finished_run_is_not_trained_again(trained):
     assert {p: p.stat().st_mtime_ns for p in trained.rglob("*")} == before
 
 
-def test_nan_stops_with_the_step_and_the_term(tmp_path, monkeypatch):
+def test_nan_stops_with_the_step_and_the_term(fitted, monkeypatch):
     original = total.total_loss
 
     def poisoned(*args, **kwargs):
@@ -153,8 +160,8 @@ def test_nan_stops_with_the_step_and_the_term(tmp_path, monkeypatch):
 
     monkeypatch.setattr(total, "total_loss", poisoned)
     with pytest.raises(FloatingPointError, match=r"step 1: .*loss_pose"):
-        loop.train(tiny.config(), tmp_path / "w")
-    assert checkpoints.latest_step(tmp_path / "w" / "stage1") is None
+        loop.train(tiny.config(), fitted)
+    assert checkpoints.latest_step(fitted / "stage1") is None
 
 
 def test_another_config_is_refused_but_evaluation_fields_are_free(trained):
@@ -163,15 +170,15 @@ def test_another_config_is_refused_but_evaluation_fields_are_free(trained):
     provenance.check_workdir(tiny.config(eval__ns=(1,), quantizer__weights="uniform"), trained)
 
 
-def test_init_starts_from_a_single_hypothesis(trained, tmp_path):
+def test_init_starts_from_a_single_hypothesis(trained, fitted):
     config = tiny.config(
         init=str(trained), train__baseline=False
     )  # As many steps: the program of the source is used again.
-    loop.train(config, tmp_path / "w")
-    assert not (tmp_path / "w" / "stage1").exists()
+    loop.train(config, fitted)
+    assert not (fitted / "stage1").exists()
 
 
-def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, tmp_path):
+def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, fitted, tmp_path):
     """From a source with a mean body of its own, as converted ones have, which goes with the weights."""
     source = tmp_path / "source"
     items, metadata, _ = checkpoints.restore(trained / "stage1")
@@ -180,22 +187,22 @@ def test_expanded_hypotheses_start_at_the_single_one_without_noise(trained, tmp_
     config = tiny.config(
         init=str(source), model__init_noise=0.0, train__steps=1, optim__learning_rate=0.0, train__baseline=False
     )
-    loop.train(config, tmp_path / "w")
+    loop.train(config, fitted)
     bodies = setup.load_bodies(config)
-    many = inference.restore(config, tmp_path / "w" / "checkpoints", bodies)
+    many = inference.restore(config, fitted / "checkpoints", bodies)
     one = inference.restore(config, source, bodies)
     kp2d = jnp.linspace(-1, 1, 2 * 48, dtype=np.float32).reshape(2, 24, 2)
     inputs = batches.inputs(kp2d=kp2d, kp2d_input=jnp.ones((2, 24)))
     np.testing.assert_allclose(many(inputs).joints24, np.repeat(one(inputs).joints24, 6, axis=1), atol=1e-5)
-    carried = checkpoints.restore(tmp_path / "w" / "checkpoints")[1]["mean_state"]
+    carried = checkpoints.restore(fitted / "checkpoints")[1]["mean_state"]
     np.testing.assert_allclose(carried, mean_state, rtol=1e-6)
 
 
-def test_frozen_trunk_does_not_move(trained, tmp_path):
+def test_frozen_trunk_does_not_move(trained, fitted):
     config = tiny.config(init=str(trained), freeze="trunk", train__steps=2, train__baseline=False)
-    loop.train(config, tmp_path / "w")
+    loop.train(config, fitted)
     before = checkpoints.restore(trained / "stage1")[0]["state"]["params"]["trunk"]
-    after = checkpoints.restore(tmp_path / "w" / "checkpoints")[0]["state"]["params"]
+    after = checkpoints.restore(fitted / "checkpoints")[0]["state"]["params"]
     _assert_same(before, after["trunk"])
 
 
