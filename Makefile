@@ -41,7 +41,7 @@ tables: $(VENV)/installed  ## Train and evaluate every method for three seeds, p
 test: $(VENV)/installed-dev  ## Run the whole test suite.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-fast: $(VENV)/installed-dev  ## Run the tests that take less than a second each.
+test-fast: $(VENV)/installed-dev  ## Run the tests that take less than half a second each.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 torture: $(VENV)/installed-dev  ## Damage every kind of file and kill every kind of process, for MINUTES=10, and count what went wrong.
