@@ -224,8 +224,8 @@ def test_a_gpu_makes_the_features_of_several_hypotheses_at_once(at_once):
         (5, network.CHANNELS, network.WIDTH),
         (5, network.CHANNELS),
     )
-    arguments = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
-    one_by_one = network.folded_features(*arguments)
+    y, shortcut, kernel, bias = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+    one_by_one = network.folded_features(y, shortcut, kernel, bias)
     assert one_by_one.shape == (5, 2, network.CHANNELS) and one_by_one.std(axis=0).max() > 1
-    found = jax.jit(functools.partial(network.folded_features, at_once=at_once))(*arguments)
+    found = jax.jit(functools.partial(network.folded_features, at_once=at_once))(y, shortcut, kernel, bias)
     np.testing.assert_allclose(found, one_by_one, rtol=1e-5, atol=1e-4)
