@@ -94,6 +94,8 @@ _FLAGS = (
     _Flag("out", "DIR", "Folder for the results (default: predictions, or WORKDIR/predictions).", ("predict",)),
     _Flag("focal", "PIXELS", "Focal length of the images (default: from EXIF, else assumed and said).", ("predict",)),
 )
+# What JAX says on processors and GPUs where a process with which this one computes is there no longer.
+_GONE = re.compile(r"Gloo \w+ failed|remote process exited|oordination service .*(UNAVAILABLE|unavailable|heartbeat)")
 _CONFIG = ("--config", "-config")
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 
@@ -305,6 +307,7 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     setup.enable_compilation_cache()
     if "distributed" in values and values.distributed:
         multihost.initialize()
+        programs.PROCESS = jax.process_index()
     config = _checked(values.config)
     checks.validate(config)
     if mode == "plan":
@@ -327,6 +330,8 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
 
 def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pathlib.Path) -> int:
     """Predicts with a work directory where the arguments name one or a config, else with the embedded weights."""
+    import jax
+
     from multibodies_jax.prediction import predict, predictor, pretrained
     from multibodies_jax.training import multihost, setup
 
@@ -336,6 +341,7 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
     setup.enable_compilation_cache()
     if values.distributed:
         multihost.initialize()
+        programs.PROCESS = jax.process_index()
     named = any(argument.lstrip("-").partition("=")[0].partition(".")[0] == "config" for argument in argv)
     config = _checked(values.config) if named else None
     if named or values.workdir:
@@ -358,10 +364,10 @@ def _end_soon(values: Any, status: int) -> None:
 
 def _others(values: Any, error: Exception) -> str:
     """What to say where the error is that another process of the run is gone; else empty."""
-    if "distributed" in values and values.distributed and re.search("Gloo|NCCL|oordination service", str(error)):
-        first = str(error).strip().partition("\n")[0][:200]
-        return f"another process of this run has ended, and said why; this one cannot go on without it ({first})."
-    return ""
+    if not ("distributed" in values and values.distributed) or programs.is_full(error) or not _GONE.search(str(error)):
+        return ""
+    first = str(error).strip().partition("\n")[0][:200]
+    return f"another process of this run has ended, and will have said why; this one cannot go on without it ({first})."
 
 
 def _tell_time(spent: compile_time.Spent) -> None:
@@ -448,6 +454,9 @@ def _text(error: BaseException) -> str:
         text = str(ast.literal_eval(str(error)))
     except (ValueError, SyntaxError):
         text = str(error)
+    name, _, meant = text.partition("\n")
+    if isinstance(error, (AttributeError, KeyError)) and re.fullmatch(r"'\w+'", name):
+        return " ".join(filter(None, (f"The config has no field {name}.", meant)))
     flag, _, trace = text.partition(": Error whilst parsing config file:")
     last = trace.rstrip().rpartition("\n")[2]
     known = next((kind for kind in ("ValueError", "TypeError") if last.startswith(f"{kind}: ")), "")
@@ -478,7 +487,7 @@ def _usage_of(program: str, mode: str | None) -> str:
     for flag in flags:
         only = f"{', '.join(flag.modes)}: " if mode is None and flag.modes != MODES else ""
         form = f"--{flag.name}={flag.value}" if flag.value else f"--{flag.name}"
-        lines.append(f"  {form:28}{only}{flag.help}")
+        lines.append(f"  {form:27} {only}{flag.help}")
     about = [_ABOUT_MODES[mode]] if mode else [f"{name}: {text}" for name, text in _ABOUT_MODES.items()]
     statuses = "Exit status: 0 done, 1 failed, 2 wrong input, 130 interrupted (the same command continues)."
     return "\n".join((f"usage: {program} [flags]", "", *about, "", *lines, "", statuses))

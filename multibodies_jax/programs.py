@@ -14,6 +14,9 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 
+PROCESS = 0
+"""Number of this process of a run of several (`--distributed`), which has reports of errors of its own."""
+
 _HOME = re.compile("~[^/]*")
 
 
@@ -152,9 +155,7 @@ def keep_traceback(folder: pathlib.Path | None = None) -> str:
 
     where = pathlib.Path(tempfile.gettempdir()) if folder is None or not folder.is_dir() else folder
     content = traceback.format_exc().encode("utf-8", "backslashreplace")
-    jax = sys.modules.get("jax")
-    process = jax.process_index() if jax is not None and jax.distributed.is_initialized() else 0
-    own = f"_process{process}" if process else ""
+    own = f"_process{PROCESS}" if PROCESS else ""
     for name in (f"multibodies_jax_error{own}.log", f"multibodies_jax_error_{os.getpid()}.log"):
         try:  # The first may belong to another user.
             io.write_bytes(where / name, content)

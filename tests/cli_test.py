@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from multibodies_jax import cli
+from multibodies_jax import cli, programs
 from multibodies_jax.evaluation import evaluate
 from multibodies_jax.prediction import predict, predictor, pretrained
 from multibodies_jax.training import loop, multihost, plan
@@ -226,7 +226,13 @@ def test_failures_are_messages_with_a_status_and_the_traceback_in_a_file(
         (ValueError("bad"), 2, "error: bad\n"),
         (ZeroDivisionError("bad"), 1, "ZeroDivisionError: bad\n"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (ValueError("UNKNOWN: Gloo AllGather failed"), 1, "another process of this run has ended, and said why"),
+        (
+            ValueError("UNKNOWN: Gloo AllGather failed: x"),
+            1,
+            "another process of this run has ended, and will have said",
+        ),
+        (ValueError("no other processes (coordination service)"), 2, "error: no other processes"),
+        (RuntimeError("RESOURCE_EXHAUSTED: NCCL, remote process exited"), 1, "the device's memory is full"),
     ],
 )
 def test_of_several_processes_one_that_fails_leaves_and_has_a_report_of_its_own(
@@ -239,8 +245,8 @@ def test_of_several_processes_one_that_fails_leaves_and_has_a_report_of_its_own(
     monkeypatch.setattr(loop, "train", fail)
     monkeypatch.setattr(multihost, "initialize", lambda: None)
     monkeypatch.setattr(multihost, "end_soon", left.append)
-    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(jax, "process_index", lambda: 3)
+    monkeypatch.setattr(programs, "PROCESS", 0)  # Which the command sets, and `monkeypatch` puts back.
     assert cli.main(["train", "--distributed", f"--workdir={tmp_path}"]) == status
     assert left == [status] and said in capsys.readouterr().err
     written = ["multibodies_jax_error_process3.log"] if isinstance(error, Exception) else []
@@ -259,6 +265,18 @@ def test_a_run_says_at_its_end_what_compiling_took(first, called, monkeypatch, t
     last = capsys.readouterr().out.splitlines()[-1]
     said = re.fullmatch(r"Tracing and compiling took \d+\.\d of \d+\.\d s \(programs: 1.*\)\.", last)
     assert said if first else last == "trained"
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--config.nosuch=3", "The config has no field 'nosuch'."),
+        ("--config.optim.learning_rat=3", "no field 'learning_rat'. Did you mean \"learning_rate\""),
+    ],
+)
+def test_an_unknown_field_is_named_as_one(flag, said, called, capsys):
+    assert cli.main(["train", flag]) == 2
+    assert said in capsys.readouterr().err and not called
 
 
 def test_a_fault_of_the_program_has_status_1_and_an_interruption_130(called, monkeypatch, tmp_path, capsys):

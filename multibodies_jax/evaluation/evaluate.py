@@ -329,12 +329,12 @@ def _measure_batch(out: outputs.Outputs, rows: Sequence[methods.Method]) -> resu
 
 
 def _silhouettes(out: outputs.Outputs, prefix: str, hyps: hypotheses.Hypotheses) -> dict[str, jax.Array]:
-    """The agreement of outlines, where the protocol's truth is a body."""
-    scorer, lens = out.networks.scorer, out.examples.lens
-    if scorer.body is None or out.truth.vertices is None:
+    """The agreement of outlines, where the protocol's truth is a body, and not a male or female one."""
+    scorer = out.networks.scorer
+    if scorer.body is None or scorer.gendered is not None or out.truth.vertices is None:
         return {}
-    focal = None if lens is None else jnp.asarray(lens.focal)
-    return {f"{prefix}silhouette_iou": silhouettes.iou(scorer.body, scorer.j24, hyps, out.batch.target, focal)}
+    found = silhouettes.iou(scorer.body, scorer.j24, hyps, out.batch.target, out.examples.lens)
+    return {f"{prefix}silhouette_iou": found}
 
 
 def _calibration(

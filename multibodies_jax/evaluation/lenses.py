@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from multibodies_jax.data import augment, pipeline
-from multibodies_jax.geometry import cameras, image_cameras
+from multibodies_jax.geometry import boxes, cameras, image_cameras
 
 _NAMES = ("intrinsics", "intrinsics_valid", "box_center", "box_scale")
 
@@ -21,10 +21,13 @@ class Lens(flax.struct.PyTreeNode):
       focal: of the crop's camera, half-sides: that of the image where it is known, else that of the networks.
       turn: takes the frame of the crop's camera, which looks at the crop's centre, to that of the image's camera; the
         identity where that is not known.
+      offset: where the image's optical axis lies in the crop, in [-1, 1] of it, as bodies that are not turned appear about
+        it; None, or 0 where that is not known: at the centre.
     """
 
     focal: Float[Array | np.ndarray, "B"]
     turn: Float[Array | np.ndarray, "B 3 3"]
+    offset: Float[Array | np.ndarray, "B 2"] | None = None
 
 
 def row(record: augment.Record) -> dict[str, np.ndarray]:
@@ -42,4 +45,6 @@ def of_rows(rows: pipeline.Rows) -> Lens | None:
     focal = np.where(known, image_cameras.crop_focal(focal_px, rows["box_scale"]), cameras.FOCAL)
     turn = np.asarray(image_cameras.rotation_to_ray(jnp.asarray(rows["box_center"]), jnp.asarray(K)))
     turn = np.where(known[:, None, None], turn, np.eye(3, dtype=np.float32))
-    return Lens(focal.astype(np.float32), turn.astype(np.float32))
+    offset = (K[:, :2, 2] - rows["box_center"]) / (boxes.SIDE / 2 * np.asarray(rows["box_scale"])[:, None])
+    offset = np.where(known[:, None], offset, 0)
+    return Lens(focal.astype(np.float32), turn.astype(np.float32), offset.astype(np.float32))

@@ -1,7 +1,7 @@
 """How far the outlines of bodies agree with the person's, where the person's body is known (mask consistency).
 
 An outline is the set of the cells of the crop, 4 pixels of 224 wide, in which a vertex of the body appears: with the 6,890
-vertices of SMPL that is its silhouette, without a renderer.
+vertices of SMPL nearly its silhouette (more than nine tenths of its cells), without a renderer.
 """
 
 import jax
@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from multibodies_jax.batch import Target
 from multibodies_jax.body import smpl
+from multibodies_jax.evaluation import lenses
 from multibodies_jax.geometry import cameras
 from multibodies_jax.hypotheses import hypotheses
 
@@ -28,7 +29,7 @@ def iou(
     j24: smpl.JointModel,
     hyps: hypotheses.Hypotheses,
     target: Target,
-    focal: Float[Array, "B"] | None,
+    lens: lenses.Lens | None,
 ) -> Float[Array, "B"]:
     """Intersection over union of the outlines of the hypotheses with the true body's, the mean over hypotheses.
 
@@ -39,16 +40,17 @@ def iou(
       j24: of the same body.
       hyps: (B, M).
       target: with SMPL's parameters, and keypoints, which say where the body is.
-      focal: of the crop's camera, half-sides; None: that of the networks.
+      lens: of the images; None: that of the networks.
     """
     m = hyps.cam.shape[1]
     some = jnp.unique(jnp.linspace(0, m - 1, MOST).astype(int), size=min(m, MOST))
     rotmats, betas, cam = (x[:, some] for x in (hyps.rotmats, hyps.betas, hyps.cam))
-    focal = jnp.full(len(betas), cameras.FOCAL) if focal is None else focal
+    focal = jnp.full(len(betas), cameras.FOCAL) if lens is None else jnp.asarray(lens.focal)
+    offset = jnp.zeros((len(betas), 2)) if lens is None or lens.offset is None else jnp.asarray(lens.offset)
     points = smpl.joints(j24, target.rotmats, target.betas)
-    translation = placed(points, target.kp2d, target.kp2d_valid, focal)
+    translation = placed(points, target.kp2d - offset[:, None], target.kp2d_valid, focal)
     p = smpl.mesh(surface, target.rotmats, target.betas) + translation[:, None]
-    true = covered(focal[:, None, None] * p[..., :2] / p[..., 2:])
+    true = covered(focal[:, None, None] * p[..., :2] / p[..., 2:] + offset[:, None])
 
     def of_one(state: tuple[Array, Array, Array]) -> Float[Array, "B"]:
         own = covered(cameras.project_crop(smpl.mesh(surface, *state[:2]), state[2]))
@@ -69,7 +71,7 @@ def placed(
 
     Args:
       points: metres, in the camera's axes.
-      kp2d: in [-1, 1] of the crop.
+      kp2d: half-sides of the crop, from the optical axis.
       valid: above 0 where a keypoint counts; of too few the result is not finite.
       focal: half-sides of the crop.
     """

@@ -149,9 +149,8 @@ def select(
         raise ValueError(f"The reading {reading!r} takes no first_rows: it does not start from rows of the points.")
     found = quantizer(points, log_weights, n, keys, starts, iterations, **options)
     found = found.replace(centroid=found.centroid.reshape(batch, n, *joints.shape[2:]))
-    quantizer_checks.check_finite(
-        unusable
-    )  # Last: a GPU has all programs by now, and need not wait for the answer between them.
+    # Last: a GPU has all programs by now, and need not wait for the answer between them.
+    quantizer_checks.check_finite(unusable)
     return found
 
 

@@ -17,6 +17,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import glob
+import math
 import os
 import pathlib
 import sys
@@ -75,16 +76,20 @@ def predict(
       known keypoints, whom a model that reads keypoints cannot predict, are named and do not count.
 
     Raises:
-      ValueError: no image or people file as expected, n is not in 1..M, or images of one name (`result_folders`).
+      ValueError: no image or people file as expected, n is not in 1..M, a focal length of no photograph, or images of one name (`result_folders`).
       DetectorMissing: the detector's files are not there; the message says the command that gets them.
-      OSError: the results cannot be written.
+      OSError: a video is not there, or the results cannot be written.
     """
     if not 1 <= n <= model.num_hypotheses:
         raise ValueError(f"--n={n}; choose 1 to {model.num_hypotheses}, the number of hypotheses M of this model.")
+    if focal_px is not None and not 0 < focal_px < math.inf:  # NaN is refused as well.
+        raise ValueError(f"--focal={focal_px}; give the focal length of the photographs, pixels above 0.")
     given = [images_paths] if isinstance(images_paths, (str, os.PathLike)) else images_paths
     videos = list(dict.fromkeys(path for path in given if frames.is_video(path)))
     paths = [path for path in given if path not in videos]
     files = list(dict.fromkeys(file for path in paths for file in images.find_images(path)))
+    if absent := [str(path) for path in videos if not pathlib.Path(path).exists()]:
+        raise FileNotFoundError(f"{', '.join(absent)}: not there. Give videos, images, or folders of images.")
     out = pathlib.Path(out)
     results = result_folders([*files, *map(pathlib.Path, videos)], out, apart=people_path is None)
     listed = None if people_path is None else people.read_people(people_path)
@@ -117,7 +122,10 @@ def predict(
             failures += 1
             tqdm.write(f"skipped {error}", file=sys.stderr)
     if not files:
-        return _total([failures])[0]
+        (failures,) = _total([failures])
+        if failures and first:
+            print(f"{failures} skipped (named above)")
+        return failures
     for path in paths if first else ():
         if left := images.passed_over(path):
             names = ", ".join(file.name for file in left[:10]) + (", ..." if len(left) > 10 else "")

@@ -89,16 +89,19 @@ def predict_video(
       How many people were seen in too few frames, or 1 if nobody is left; each was named on the way.
 
     Raises:
-      VideoError: no frame can be decoded, or the overlay cannot be written.
+      VideoError: no frame can be decoded, the overlay cannot be written, or no focal length of such a video.
       PeopleError: the people file cannot be used, or is of another video.
-      ValueError: n is not in 1..M, or no focal length of such a video.
+      ValueError: n is not in 1..M.
       DetectorMissing: the detector's files are not there; the message says the command that gets them.
       OSError: the results cannot be written.
     """
     if not 1 <= n <= model.num_hypotheses:
         raise ValueError(f"--n={n}; choose 1 to {model.num_hypotheses}, the number of hypotheses M of this model.")
     video = frames.inspect(path)
-    lens = camera.lens(video.size, focal_px)
+    try:
+        lens = camera.lens(video.size, focal_px)
+    except ValueError as error:
+        raise frames.VideoError(f"{path}: {error}") from error
     listed = None if people_path is None else _by_frame(people_path, video.size)
     if listed is None:
         detector = detected.detector_for(model.sees_pixels, detector)

@@ -145,7 +145,7 @@ def on_first(action: Callable[[], object], name: str) -> None:
 
 
 def end_soon(status: int, seconds: float = 20.0) -> None:
-    """Ends this process after a while, although others wait for it; call where an error ends it. Alone it is a no-op.
+    """Ends this process after a while, although others wait for it; call where an error ends it. Without others a no-op.
 
     At the end of a process JAX waits for the others. Where all had the error, they come, and nothing is left to do. Where
     one had it alone, they wait for what it was to compute with them: this one then leaves without them, and JAX ends them
@@ -155,7 +155,7 @@ def end_soon(status: int, seconds: float = 20.0) -> None:
       status: the exit status.
       seconds: until then.
     """
-    if jax.distributed.is_initialized() and jax.process_count() > 1:
+    if jax.distributed.is_initialized():  # How many there are, JAX can say only where it found its devices.
         timer = threading.Timer(seconds, os._exit, (status,))
         timer.daemon = True
         timer.start()

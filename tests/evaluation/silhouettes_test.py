@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from multibodies_jax.body import smpl
-from multibodies_jax.evaluation import silhouettes
+from multibodies_jax.evaluation import lenses, silhouettes
 from multibodies_jax.geometry import cameras
 from tests.helpers import evaluation_fixture as fixture
 
@@ -65,6 +66,7 @@ def bodies_at(out, translation):
     return hyps, shown
 
 
+@pytest.mark.slow
 def test_the_outline_of_the_true_body_is_its_own_and_that_of_a_moved_one_is_not(out):
     translation = jnp.tile(jnp.asarray([0.05, -0.02, 2.5 * cameras.FOCAL]), (fixture.B, 1))
     hyps, target = bodies_at(out, translation)
@@ -81,5 +83,35 @@ def test_of_a_person_whose_body_or_place_is_not_known_there_is_no_outline(out):
     hyps, target = bodies_at(out, jnp.tile(jnp.asarray([0.0, 0.0, 100.0]), (fixture.B, 1)))
     target = target.replace(smpl_valid=target.smpl_valid.at[0].set(0), kp2d_valid=target.kp2d_valid.at[1, 3:].set(0))
     surface, j24 = out.networks.scorer.neutral.surface, out.networks.scorer.j24
-    found = np.asarray(silhouettes.iou(surface, j24, hyps, target, jnp.full(fixture.B, 44.0)))
+    lens = lenses.Lens(np.full(fixture.B, 44, np.float32), np.tile(np.eye(3, dtype=np.float32), (fixture.B, 1, 1)))
+    found = np.asarray(silhouettes.iou(surface, j24, hyps, target, lens))
     assert np.isnan(found[:2]).all() and np.isfinite(found[2:]).all()
+
+
+@pytest.mark.slow
+def test_the_true_body_is_placed_by_the_camera_of_the_image_also_far_from_its_axis(out, monkeypatch):
+    """An image of 1920 x 1080, people of two metres' distance at its side; hypotheses are put where the truth is."""
+    scorer, target, B = out.networks.scorer, out.batch.target, fixture.B
+    K = np.array([[1960, 0, 960], [0, 1960, 540], [0, 0, 1]], np.float32)
+    points, mesh = (
+        np.asarray(made) + np.float32([1.2, 0.1, 3.0])
+        for made in (
+            smpl.joints(scorer.j24, target.rotmats, target.betas),
+            smpl.mesh(scorer.neutral.surface, target.rotmats, target.betas),
+        )
+    )
+    pixels, outline = (p[..., :2] / p[..., 2:] * 1960 + K[:2, 2] for p in (points, mesh))
+    center, scale = (pixels.max(axis=1) + pixels.min(axis=1)) / 2, np.full(B, 5.0, np.float32)
+    crop, shown = (((p - center[:, None]) / 500).astype(np.float32) for p in (pixels, outline))
+    lens = lenses.of_rows(
+        {"intrinsics": np.tile(K, (B, 1, 1)), "intrinsics_valid": np.ones(B), "box_center": center, "box_scale": scale}
+    )
+    assert lens is not None and lens.offset is not None and abs(lens.offset).max() > 0.5
+    # Hypotheses that appear exactly where the person does.
+    monkeypatch.setattr(cameras, "project_crop", lambda p, cam: jnp.asarray(shown))
+    known = target.replace(kp2d=jnp.asarray(crop), kp2d_valid=jnp.ones((B, 24)), smpl_valid=jnp.ones(B))
+    arguments = scorer.neutral.surface, scorer.j24, out.hyps, known
+    with jax.disable_jit():
+        np.testing.assert_array_less(0.97, silhouettes.iou(*arguments, lens))
+        centred = lenses.Lens(lens.focal, lens.turn)
+        np.testing.assert_array_less(silhouettes.iou(*arguments, centred), 0.9)

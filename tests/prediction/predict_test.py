@@ -192,6 +192,7 @@ def test_chosen_bodies_are_among_the_hypotheses(tmp_path, body):
     assert (np.diff(record["probabilities"]) <= 0).all()
 
 
+@pytest.mark.slow
 def test_without_a_people_file_the_image_is_the_box(tmp_path, body):
     assert _predict(body, _folder(tmp_path), None, tmp_path / "out") == 0
     record = prediction_file.load(tmp_path / "out" / "a_0.npz")
@@ -502,6 +503,7 @@ def test_videos_are_predicted_as_videos(tmp_path, body, monkeypatch):
     called = []
     monkeypatch.setattr(video, "predict_video", lambda *arguments: called.append(arguments[1:]) or 3)
     folder, listed = _folder(tmp_path, ("a.png",)), _people(tmp_path, ("a.png",))
+    (tmp_path / "clip.MP4").touch()
     assert _predict(body, [tmp_path / "clip.MP4", folder], listed, tmp_path / "out", n=1, focal_px=300.0) == 3
     assert called == [(tmp_path / "clip.MP4", tmp_path / "out", 1, 300.0, False, None, listed)]
     assert (tmp_path / "out" / "a_0.npz").exists()
@@ -515,6 +517,17 @@ def test_a_video_that_cannot_be_decoded_is_named_and_the_other_inputs_are_predic
     assert (tmp_path / "out" / "a_0.npz").exists()
     with pytest.raises(frames.VideoError, match="clip"):
         _predict(body, clip, None, tmp_path / "out", n=1)
+    assert _predict(body, [clip, shutil.copy(clip, tmp_path / "other.mp4")], listed, tmp_path / "out", n=1) == 2
+    assert "2 skipped (named above)" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match=r"absent\.mp4: not there"):
+        _predict(body, [folder, tmp_path / "absent.mp4"], listed, tmp_path / "out", n=1)
+
+
+@pytest.mark.parametrize("focal", [-5.0, float("nan"), float("inf"), 0.0])
+def test_a_focal_length_of_no_photograph_is_refused_before_any_is_read(tmp_path, body, focal):
+    with pytest.raises(ValueError, match=f"--focal={focal}; give the focal length"):
+        _predict(body, _folder(tmp_path, ("a.png",)), None, tmp_path / "out", focal_px=focal)
+    assert not (tmp_path / "out").exists()
 
 
 def test_pages_of_several_processes_are_listed_in_the_order_of_the_photographs(tmp_path, body, monkeypatch):
@@ -558,6 +571,7 @@ def test_files_of_one_name_have_their_results_in_folders_like_theirs(tmp_path, b
     assert index.index('href="images/a.html"') < index.index('href="more/a.html"') < index.index('href="more/b.html"')
     assert "Several files are named ['a']: results lie in folders of" in capsys.readouterr().err
     called = []
+    (tmp_path / "a.mp4").touch()
     monkeypatch.setattr(video, "predict_video", lambda *arguments: called.append(arguments[1:3]) or 0)
     assert _predict(body, [tmp_path / "a.mp4", folder / "a.png"], None, out, n=1) == 0
     assert called == [(tmp_path / "a.mp4", out)] and "replaced" in capsys.readouterr().err

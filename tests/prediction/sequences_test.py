@@ -16,8 +16,6 @@ from multibodies_jax.prediction import people, prediction_file, sequences
 from multibodies_jax.tracking import linking
 from tests.helpers import garbage, random_body
 
-pytestmark = pytest.mark.slow
-
 M, N = 6, 2
 SETTINGS = {"reading": "paper", "weights": "prior", "temperature": 1.0, "starts": 2, "iterations": 5}
 
@@ -55,6 +53,7 @@ def _follow(body, folder, records):
     return follower.finish()
 
 
+@pytest.mark.slow
 def test_a_shape_that_flickers_becomes_one_shape_at_an_even_distance(body, tmp_path):
     records = [_record(body, size=1.0 if k % 2 else -1.0) for k in range(20)]
     depths = np.array([record["photo_translation"][:, 2].mean() for record in records])
@@ -67,6 +66,7 @@ def test_a_shape_that_flickers_becomes_one_shape_at_an_even_distance(body, tmp_p
     assert found.number == 3 and found.taken_over == 0
 
 
+@pytest.mark.slow
 def test_gaps_lie_between_their_ends_and_nothing_follows_the_last_prediction(body, tmp_path):
     record = _record(body)
     found = _follow(body, tmp_path, [record, record, None, None, record, record, None, None, None])
@@ -81,6 +81,7 @@ def test_gaps_lie_between_their_ends_and_nothing_follows_the_last_prediction(bod
     assert (found.rows["probabilities"][:, 0] >= found.rows["probabilities"][:, 1]).all()
 
 
+@pytest.mark.slow
 def test_the_memory_is_that_of_a_window(body, tmp_path):
     follower, alive = sequences.Follower(0, N, body[0], tmp_path), []
     with garbage.only_new():
@@ -100,6 +101,7 @@ def test_weights_are_those_of_eq_2(body, weights, expected):
     np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_size_of_a_skeleton_is_the_sum_of_its_bones(body):
     betas = np.random.default_rng(0).normal(size=(3, 10)).astype(np.float32)
     for size, its in zip(sequences.skeleton_size(body[0], betas), betas, strict=True):

@@ -15,8 +15,6 @@ from multibodies_jax.tracking import frames
 from tests.helpers import garbage, made_videos, moving_people
 from tests.helpers.glb_reader import Glb
 
-pytestmark = pytest.mark.slow
-
 
 def _tables(folder):
     return [dict(np.load(path)) for path in sorted(folder.glob("*.npz"))]
@@ -45,6 +43,7 @@ def crossing(tmp_path_factory):
     return folder / "out", model
 
 
+@pytest.mark.slow
 def test_two_people_who_cross_keep_their_identity(crossing):
     out, model = crossing
     tables = _tables(out)
@@ -55,6 +54,7 @@ def test_two_people_who_cross_keep_their_identity(crossing):
     assert {index for _, index in model.seen} == {0, 1} and len(model.seen) == 57
 
 
+@pytest.mark.slow
 def test_bodies_keep_their_explanation_and_the_probabilities_are_those_of_the_modes(crossing):
     for table in _tables(crossing[0]):
         swing = moving_people.swing_rad(_walker(table), table["seconds"])
@@ -66,6 +66,7 @@ def test_bodies_keep_their_explanation_and_the_probabilities_are_those_of_the_mo
         np.testing.assert_allclose(np.linalg.det(table["rotmats"]), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_smoothing_takes_the_jitter_of_the_known_motion_away_without_lag(crossing):
     for table in _tables(crossing[0]):
         walker = _walker(table)
@@ -81,6 +82,7 @@ def test_smoothing_takes_the_jitter_of_the_known_motion_away_without_lag(crossin
         assert abs(lags[int(np.argmin(residual))]) <= 0.02  # Seconds: half a frame.
 
 
+@pytest.mark.slow
 def test_a_missing_detection_is_bridged_and_marked(crossing):
     table = next(table for table in _tables(crossing[0]) if _walker(table) == 1)
     assert np.flatnonzero(table["interpolated"]).tolist() == [14, 15, 16]
@@ -92,6 +94,7 @@ def test_a_missing_detection_is_bridged_and_marked(crossing):
     np.testing.assert_allclose(np.diff(pixels), -6.5, atol=2.5)
 
 
+@pytest.mark.slow
 def test_the_tables_are_what_the_meanings_say(crossing):
     for table in _tables(crossing[0]):
         assert set(table) == set(video_files.MEANINGS)
@@ -103,6 +106,7 @@ def test_the_tables_are_what_the_meanings_say(crossing):
         )
 
 
+@pytest.mark.slow
 def test_the_glb_moves_as_the_table_says(crossing):
     out, _ = crossing
     table, file = _tables(out)[0], Glb((out / "clip_0.glb").read_bytes())
@@ -125,6 +129,7 @@ def test_the_glb_moves_as_the_table_says(crossing):
     assert "Frames: 30\nFrame Time: 0.04000000" in (out / "clip_0_body_0.bvh").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_overlay_has_a_panel_for_each_rank_and_the_length_of_the_video(crossing):
     made = frames.inspect(crossing[0] / "clip_overlay.mp4")
     assert made.size == (2 * 320, 240) and made.frames_per_second == moving_people.FPS
@@ -138,6 +143,7 @@ def test_the_overlay_has_a_panel_for_each_rank_and_the_length_of_the_video(cross
     assert not [path for path in crossing[0].iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_no_image_is_kept(tmp_path):
     clip, images, most = moving_people.video(tmp_path / "clip.mp4", frames=12), [], []
     detect = moving_people.Detector(walkers=1)
@@ -153,6 +159,7 @@ def test_no_image_is_kept(tmp_path):
     assert len(most) == 12 and max(most) <= 2
 
 
+@pytest.mark.slow
 def test_a_variable_rate_keeps_its_times_and_files_have_a_constant_one(tmp_path):
     clip = moving_people.video(tmp_path / "clip.mp4", frames=13)
     unit = made_videos.time_scale(clip) / moving_people.FPS
@@ -170,6 +177,7 @@ def test_a_variable_rate_keeps_its_times_and_files_have_a_constant_one(tmp_path)
     assert sum(1 for _ in frames.frames(frames.inspect(tmp_path / "out" / "clip_overlay.mp4"))) == 13
 
 
+@pytest.mark.slow
 def test_the_overlay_shows_each_frame_as_long_as_the_video_does(tmp_path):
     clip = moving_people.video(tmp_path / "clip.mp4", frames=8)
     unit = made_videos.time_scale(clip) / moving_people.FPS
@@ -183,6 +191,7 @@ def test_the_overlay_shows_each_frame_as_long_as_the_video_does(tmp_path):
     np.testing.assert_allclose(shown, expected, atol=6)
 
 
+@pytest.mark.slow
 def test_people_of_a_file_and_a_broken_frame(tmp_path, capsys):
     clip = moving_people.video(tmp_path / "clip.mp4", frames=12)
     detect, images, annotations = moving_people.Detector(walkers=1), [], []
@@ -202,6 +211,7 @@ def test_people_of_a_file_and_a_broken_frame(tmp_path, capsys):
     assert "clip_0: frames 0 to 11, 2 bridged (5-6)" in said.out and "focal length" in said.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names, sizes, message",
     [
@@ -222,6 +232,7 @@ def test_a_people_file_of_something_else_is_refused(tmp_path, names, sizes, mess
         video.predict_video(moving_people.Model(), clip, tmp_path / "out", n=2, people_path=file)
 
 
+@pytest.mark.slow
 def test_whoever_is_seen_too_shortly_and_an_empty_video_are_named(tmp_path, capsys):
     clip = moving_people.video(tmp_path / "clip.mp4", frames=10)
     hidden = {frame: (1,) for frame in range(3, 10)}
@@ -236,6 +247,7 @@ def test_whoever_is_seen_too_shortly_and_an_empty_video_are_named(tmp_path, caps
     assert not list((tmp_path / "empty").iterdir())
 
 
+@pytest.mark.slow
 def test_a_video_of_one_frame_has_its_bodies(tmp_path):
     clip = moving_people.video(tmp_path / "clip.mp4", frames=1)
     detector = moving_people.Detector(walkers=1)
@@ -245,6 +257,7 @@ def test_a_video_of_one_frame_has_its_bodies(tmp_path):
     assert len(Glb((tmp_path / "out" / "clip_0.glb").read_bytes()).json["animations"]) == 2
 
 
+@pytest.mark.slow
 def test_a_video_that_ends_early_is_said(tmp_path, capsys):
     clip = moving_people.video(tmp_path / "clip.avi", frames=24, codec="MJPG")
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
@@ -269,6 +282,7 @@ def test_wrong_input_is_refused_before_anything_is_written(tmp_path, monkeypatch
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_frames_with_implausible_bodies_are_counted_and_named(tmp_path, capsys):
     clip = moving_people.video(tmp_path / "clip.mp4", frames=6)
     model, detector = moving_people.Model(scale=9.0), moving_people.Detector(walkers=1)

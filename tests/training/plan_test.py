@@ -11,8 +11,6 @@ import pytest
 from multibodies_jax.training import checkpoints, loop, plan, setup
 from tests.helpers import tiny, trained
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def bodies():
@@ -37,12 +35,14 @@ def needed(bodies):
     return {share: plan.memory(_hmr(), bodies, stage, share) for share in (2, 4)}
 
 
+@pytest.mark.slow
 def test_what_stays_is_what_a_checkpoint_has(needed):
     state = checkpoints.restore(trained.workdir() / "hmr")[0]["state"]
     stored = [plan.size(state[name]) for name in ("params", "opt_state")]
     assert _kept(needed[2], "parameters", "optimiser") == stored
 
 
+@pytest.mark.slow
 def test_only_the_batch_and_the_step_grow_with_the_examples_of_a_device(needed):
     small, large = needed[2], needed[4]
     assert large.parts["batch"] == 2 * small.parts["batch"] > 0
@@ -52,6 +52,7 @@ def test_only_the_batch_and_the_step_grow_with_the_examples_of_a_device(needed):
     assert small.total == sum(small.parts.values()) + small.step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", [lambda f: f, jax.jit])
 def test_arrays_count_from_where_they_are_made_to_where_they_are_read_last(inner):
     def function(x):
@@ -63,6 +64,7 @@ def test_arrays_count_from_where_they_are_made_to_where_they_are_read_last(inner
     assert plan.most_alive(jax.make_jaxpr(function)(jnp.zeros(100)).jaxpr) == 1200
 
 
+@pytest.mark.slow
 def test_the_speed_is_the_measured_one_and_else_none(needed, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "memory", lambda *arguments: needed[2])
     config = _hmr()
@@ -82,6 +84,7 @@ def test_the_speed_is_the_measured_one_and_else_none(needed, tmp_path, monkeypat
     assert "not measured for this network (trunk keypoints" in told(hidden=17)
 
 
+@pytest.mark.slow
 def test_every_figure_says_what_it_is_of():
     figures = plan.measured()
     assert figures and all(one.images_per_second > 0 and one.card and one.versions and one.commit for one in figures)
@@ -104,6 +107,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_what_can():
         loop.per_device(_hmr(train__accumulate=2), dataclasses.replace(stage, folder="stage1"), 8)
 
 
+@pytest.mark.slow
 def test_where_memory_is_full_the_batch_that_fits_is_told(monkeypatch, needed):
     monkeypatch.setattr(plan, "memory", lambda config, bodies, stage, share: needed[2 if share < 3 else 4])
     config = _hmr(train__batch=16, train__accumulate=2)  # One device: 8 at once, of which 2 fit.
@@ -114,6 +118,7 @@ def test_where_memory_is_full_the_batch_that_fits_is_told(monkeypatch, needed):
     assert plan.what_fits(config, pathlib.Path("w")) == ""  # A processor tells no limit.
 
 
+@pytest.mark.slow
 def test_a_compiled_step_needs_less_than_a_traced_one_can(bodies, needed):
     compiled = plan.memory(_hmr(), bodies, _stage(learning_rate=1e-3, source=None), 2, compiled=True)
     assert compiled.parts == needed[2].parts

@@ -12,8 +12,6 @@ from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.models import build
 from tests.helpers import random_network, small_graphcmr, sphere_body
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def built():
@@ -31,6 +29,7 @@ def filled(built):
     return model, made, inputs
 
 
+@pytest.mark.slow
 def test_it_begins_near_the_mean_body_and_camera(built):
     states, told = small_graphcmr.answer(*built)
     assert states.shape == (small_graphcmr.B, 1, 157) and told["extras"]["vertices"][0].shape == (3, 1, 162, 3)
@@ -39,6 +38,7 @@ def test_it_begins_near_the_mean_body_and_camera(built):
     assert hyps.joints24.shape == (3, 1, 24, 3) and hyps.vertices is not None
 
 
+@pytest.mark.slow
 def test_the_levels_of_the_mesh_are_those_of_the_checkpoint(filled):
     model, variables, inputs = filled
     _, told = small_graphcmr.answer(*filled)
@@ -52,6 +52,7 @@ def test_the_levels_of_the_mesh_are_those_of_the_checkpoint(filled):
     jax.tree.map(np.testing.assert_array_equal, after["batch_stats"][network.HIERARCHY], levels)
 
 
+@pytest.mark.slow
 def test_the_first_layer_is_one_of_place_and_feature_together(filled):
     model, *_ = filled
     feature = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5)), jnp.float32)
@@ -63,6 +64,7 @@ def test_the_first_layer_is_one_of_place_and_feature_together(filled):
     np.testing.assert_allclose(np.asarray(layer.apply(params, template, feature)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_regressor_passes_no_gradient_to_the_vertices(filled):
     model, variables, inputs = filled
 
@@ -75,6 +77,7 @@ def test_the_regressor_passes_no_gradient_to_the_vertices(filled):
     assert reached == {"regressor"}
 
 
+@pytest.mark.slow
 def test_every_parameter_learns_from_vertices_and_state(filled):
     model, variables, inputs = filled
 
@@ -90,6 +93,7 @@ def test_every_parameter_learns_from_vertices_and_state(filled):
     assert all("regressor" in name and "bias" in name for name in still), still
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_batch(filled):
     model, variables, inputs = filled
     states, told = small_graphcmr.answer(*filled)
@@ -98,6 +102,7 @@ def test_results_do_not_depend_on_the_batch(filled):
     np.testing.assert_allclose(of_one["extras"]["vertices"][0][0], told["extras"]["vertices"][0][1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_published_start_has_the_published_bounds_and_no_mean(built):
     model = dataclasses.replace(built[0], start="published")
     params = jax.jit(model.init)(jax.random.key(0), built[2])["params"]

@@ -171,6 +171,7 @@ def test_a_fit_that_is_not_better_is_not_kept(monkeypatch):
     assert metrics["fits_replaced"] == 0 and metrics["fits_px2"] < 1e-3
 
 
+@pytest.mark.slow
 def test_new_fits_are_stored_neither_turned_nor_mirrored(monkeypatch):
     memory, given, hyps = case(off=1.0)
     made_fits(monkeypatch, [3.0, 1.0, 1.0, 1.0])
