@@ -94,7 +94,7 @@ def test_the_true_body_is_placed_by_the_camera_of_the_image_also_far_from_its_ax
     scorer, target, B = out.networks.scorer, out.batch.target, fixture.B
     K = np.array([[1960, 0, 960], [0, 1960, 540], [0, 0, 1]], np.float32)
     points, mesh = (
-        np.asarray(made) + np.float32([1.2, 0.1, 3.0])
+        np.asarray(made) + np.array([1.2, 0.1, 3.0], np.float32)
         for made in (
             smpl.joints(scorer.j24, target.rotmats, target.betas),
             smpl.mesh(scorer.neutral.surface, target.rotmats, target.betas),
