@@ -1,6 +1,7 @@
 """Outlines of bodies against loops over cells, and the place of a body from its keypoints."""
 
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -92,12 +93,13 @@ def test_of_a_person_whose_body_or_place_is_not_known_there_is_no_outline(out):
 def test_the_true_body_is_placed_by_the_camera_of_the_image_also_far_from_its_axis(out, monkeypatch):
     """An image of 1920 x 1080, people of two metres' distance at its side; hypotheses are put where the truth is."""
     scorer, target, B = out.networks.scorer, out.batch.target, fixture.B
+    surface = scorer.neutral.surface
     K = np.array([[1960, 0, 960], [0, 1960, 540], [0, 0, 1]], np.float32)
     points, mesh = (
         np.asarray(made) + np.array([1.2, 0.1, 3.0], np.float32)
         for made in (
             smpl.joints(scorer.j24, target.rotmats, target.betas),
-            smpl.mesh(scorer.neutral.surface, target.rotmats, target.betas),
+            smpl.mesh(surface, target.rotmats, target.betas),
         )
     )
     pixels, outline = (p[..., :2] / p[..., 2:] * 1960 + K[:2, 2] for p in (points, mesh))
@@ -110,8 +112,7 @@ def test_the_true_body_is_placed_by_the_camera_of_the_image_also_far_from_its_ax
     # Hypotheses that appear exactly where the person does.
     monkeypatch.setattr(cameras, "project_crop", lambda p, cam: jnp.asarray(shown))
     known = target.replace(kp2d=jnp.asarray(crop), kp2d_valid=jnp.ones((B, 24)), smpl_valid=jnp.ones(B))
-    arguments = scorer.neutral.surface, scorer.j24, out.hyps, known
-    with jax.disable_jit():
-        np.testing.assert_array_less(0.97, silhouettes.iou(*arguments, lens))
-        centred = lenses.Lens(lens.focal, lens.turn)
-        np.testing.assert_array_less(silhouettes.iou(*arguments, centred), 0.9)
+    iou = jax.jit(lambda lens: inspect.unwrap(silhouettes.iou)(surface, scorer.j24, out.hyps, known, lens))
+    np.testing.assert_array_less(0.97, iou(lens))
+    centred = lenses.Lens(lens.focal, lens.turn, np.zeros_like(lens.offset))
+    np.testing.assert_array_less(iou(centred), 0.9)
