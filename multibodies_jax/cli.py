@@ -305,9 +305,8 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     flags.FLAGS.mark_as_parsed()  # absl's logging warns of its own flags otherwise.
     logging.set_verbosity(logging.WARNING)
     setup.enable_compilation_cache()
-    if "distributed" in values and values.distributed:
-        multihost.initialize()
-        programs.PROCESS = jax.process_index()
+    if _is_distributed(values):
+        _join()
     config = _checked(values.config)
     checks.validate(config)
     if mode == "plan":
@@ -330,18 +329,15 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
 
 def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pathlib.Path) -> int:
     """Predicts with a work directory where the arguments name one or a config, else with the embedded weights."""
-    import jax
-
     from multibodies_jax.prediction import predict, predictor, pretrained
-    from multibodies_jax.training import multihost, setup
+    from multibodies_jax.training import setup
 
     paths = [*paths, *([values.images] if values.images else [])]
     if not paths:
         raise ValueError("predict needs photographs, folders of them, or videos: multibodies predict photo.jpg")
     setup.enable_compilation_cache()
-    if values.distributed:
-        multihost.initialize()
-        programs.PROCESS = jax.process_index()
+    if _is_distributed(values):
+        _join()
     named = any(argument.lstrip("-").partition("=")[0].partition(".")[0] == "config" for argument in argv)
     config = _checked(values.config) if named else None
     if named or values.workdir:
@@ -354,9 +350,24 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
     return FAILED if predict.predict(model, paths, people, n, values.out or out, focal, refine) else OK
 
 
+def _is_distributed(values: Any) -> bool:
+    """Whether this is one process of several; not every command has the flag."""
+    return "distributed" in values and values.distributed
+
+
+def _join() -> None:
+    """Joins the other processes of a run."""
+    import jax
+
+    from multibodies_jax.training import multihost
+
+    multihost.initialize()
+    programs.PROCESS = jax.process_index()
+
+
 def _end_soon(values: Any, status: int) -> None:
     """Lets the other processes of a run not wait for this one, which an error ends."""
-    if "distributed" in values and values.distributed:
+    if _is_distributed(values):
         from multibodies_jax.training import multihost
 
         multihost.end_soon(status)
@@ -364,7 +375,7 @@ def _end_soon(values: Any, status: int) -> None:
 
 def _others(values: Any, error: Exception) -> str:
     """What to say where the error is that another process of the run is gone; else empty."""
-    if not ("distributed" in values and values.distributed) or programs.is_full(error) or not _GONE.search(str(error)):
+    if not _is_distributed(values) or programs.is_full(error) or not _GONE.search(str(error)):
         return ""
     first = str(error).strip().partition("\n")[0][:200]
     return f"another process of this run has ended, and will have said why; this one cannot go on without it ({first})."

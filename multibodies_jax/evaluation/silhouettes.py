@@ -6,6 +6,7 @@ vertices of SMPL nearly its silhouette (more than nine tenths of its cells), wit
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from multibodies_jax.batch import Target
@@ -43,7 +44,7 @@ def iou(
       lens: of the images; None: that of the networks.
     """
     m = hyps.cam.shape[1]
-    some = jnp.unique(jnp.linspace(0, m - 1, MOST).astype(int), size=min(m, MOST))
+    some = np.unique(np.linspace(0, m - 1, MOST).astype(int))
     rotmats, betas, cam = (x[:, some] for x in (hyps.rotmats, hyps.betas, hyps.cam))
     focal = jnp.full(len(betas), cameras.FOCAL) if lens is None else jnp.asarray(lens.focal)
     offset = jnp.zeros((len(betas), 2)) if lens is None or lens.offset is None else jnp.asarray(lens.offset)

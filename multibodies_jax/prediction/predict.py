@@ -219,7 +219,6 @@ class _Writer:
         self._explained = False
         self._pool = concurrent.futures.ThreadPoolExecutor(1)
         self._futures: dict[int, concurrent.futures.Future[page.Entry]] = {}
-        self._last: concurrent.futures.Future[page.Entry] | None = None
 
     def __enter__(self) -> "_Writer":
         return self
@@ -254,10 +253,10 @@ class _Writer:
             return
         _tell(found, self._explained)
         self._explained = self._explained or str(found[0].record["focal_source"]) == "assumed"
-        if self._last is not None:
-            self._last.result()  # One photograph waits at most; what went wrong stops the program.
+        if self._futures:  # One photograph waits at most; what went wrong stops the program.
+            next(reversed(self._futures.values())).result()
         arguments = found, photograph.asked[0].image, photograph.folder, self._out
-        self._last = self._futures[photograph.number] = self._pool.submit(_write, *arguments)
+        self._futures[photograph.number] = self._pool.submit(_write, *arguments)
         self.done += len(found)
 
 
