@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from multibodies_jax import cli, programs
+from multibodies_jax import cli, cli_flags, programs
 from multibodies_jax.evaluation import evaluate
 from multibodies_jax.prediction import predict, predictor, pretrained
 from multibodies_jax.training import loop, multihost, plan
@@ -125,7 +125,7 @@ def test_the_programs_refuse_alike(program, tmp_path):
     assert "num_hypotheses" in done.stderr  # What was probably meant.
 
 
-@pytest.mark.parametrize("mode", cli.MODES)
+@pytest.mark.parametrize("mode", cli_flags.MODES)
 def test_a_command_does_what_run_py_does_in_that_mode(mode, tmp_path, called):
     flags = ["--config=configs/hmr.py:synthetic", f"--workdir={tmp_path}", "--config.train.steps=7"]
     images = ["--images=some.png", "--n=3", "--focal=900"] if mode == "predict" else []
@@ -344,7 +344,7 @@ def test_their_help_names_the_command(capsys):
         assert status == 0 and f"usage: multibodies {command}" in shown, shown
 
 
-@pytest.mark.parametrize("mode", cli.MODES)
+@pytest.mark.parametrize("mode", cli_flags.MODES)
 def test_help_lists_the_flags_of_a_command_and_each_is_taken(mode, called, capsys):
     assert cli.main([mode, "--help"]) == 0
     names = re.findall(r"^  --([a-z]+)", capsys.readouterr().out, flags=re.MULTILINE)
