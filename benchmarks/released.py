@@ -5,6 +5,7 @@ r"""A full inference pass of the released network, crop in, 10 bodies out, again
 The network is `head=released`: ResNet-50, crops of 224 pixels, M hypotheses, a flow of 20 couplings 512 wide, and the
 quantizer's reading "released"; a body is its rotations, shape, camera and 24 joints. "as released" has the structure of
 the authors' code, "live path" is what of it matters, written well (`torch_programs`). All have the same random weights.
+"ours, onnx" is ours with the trunk in ONNX Runtime (`models.onnx_trunk`; on the CPU in float32, with the extra `onnx`).
 Each program is a process of its own; they take turns, medians count. Memory is the peak of a pass above what the process
 held before the weights came; on a GPU it is the most that the process ever held there, preparation included. The stages
 of ours are compiled on their own, as in `benchmarks.inference`, and timed on their own as well. A program that needs more
@@ -30,7 +31,8 @@ from typing import Any
 
 import numpy as np
 
-PROGRAMS = ("ours", "as released", "live path")
+ONNX = "ours, onnx"
+PROGRAMS = ("ours", ONNX, "as released", "live path")
 REPRESENTATIVES = 10
 _NEVER_CALLED = ("fc5", "fc6")
 Tensors = dict[str, np.ndarray]
@@ -72,9 +74,17 @@ def crops(batch: int, side: int = 224) -> np.ndarray:
 
 
 def prepare_ours(
-    num_hypotheses: int, image: np.ndarray, n: int, precision: str = "float32"
+    num_hypotheses: int, image: np.ndarray, n: int, precision: str = "float32", onnx: bool = False
 ) -> tuple[Callable[[], Any], dict[str, Callable]]:
-    """The pass and its stages (each on the results of those before it), compiled; the pass gives (chosen, scored, rows)."""
+    """The pass and its stages (each on the results of those before it), compiled; the pass gives (chosen, scored).
+
+    Args:
+      num_hypotheses: M.
+      image: crops, (B, S, S, 3).
+      n: bodies.
+      precision: of the trunk and the modes.
+      onnx: the trunk runs in ONNX Runtime.
+    """
     import flax.linen as nn
     import jax
     import jax.numpy as jnp
@@ -82,7 +92,7 @@ def prepare_ours(
     from multibodies_jax.batch import Inputs
     from multibodies_jax.body import body_files, smpl
     from multibodies_jax.hypotheses import hypotheses, quantize
-    from multibodies_jax.models import folded_flow
+    from multibodies_jax.models import folded_flow, onnx_trunk
     from multibodies_jax.training import inference, prior
 
     files = body_files.load()
@@ -90,13 +100,18 @@ def prepare_ours(
     (model, variables), density_variables = _folded(num_hypotheses, precision)
     density_net, density_variables = folded_flow.fold(density_variables)
     density = prior.Prior(jax.tree.map(jnp.asarray, density_variables), density_net, None)
-    params, size = jax.tree.map(jnp.asarray, variables["params"]), len(image)
+    params, read = variables["params"], lambda inputs: inputs
+    if onnx:
+        read, params = onnx_trunk.take_over(model, params)
+    params, size = jax.tree.map(jnp.asarray, params), len(image)
     inputs = Inputs(jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32), jnp.asarray(image))
     keys = jax.random.split(jax.random.key(0), len(image))
     dense = nn.Dense(157, precision="highest")
 
     def features(params, inputs):
-        feature = model.trunk.apply({"params": params["trunk"]}, inputs, False)
+        feature = inputs.feature
+        if feature is None:
+            feature = model.trunk.apply({"params": params["trunk"]}, inputs, False)
         return model.modes.apply({"params": params["modes"]}, feature, False)
 
     features, score, decode = jax.jit(features), jax.jit(inference.score), jax.jit(hypotheses.decode)
@@ -106,15 +121,15 @@ def prepare_ours(
         return pick(scored, quantize.select(scored, n, keys, reading="released").medoid)
 
     def run():
-        states = head(params["map_0"], features(params, inputs))
+        states = head(params["map_0"], features(params, read(inputs)))
         scored = score(decode(states, joint_model), density)
         return jax.block_until_ready((choose(scored), scored))
 
-    feature = features(params, inputs)
+    feature = features(params, read(inputs))
     states = head(params["map_0"], feature)
     scored = score(decode(states, joint_model), density)
     stages = {
-        "trunk and modes": lambda: features(params, inputs),
+        "trunk and modes": lambda: features(params, read(inputs)),
         "head": lambda: head(params["map_0"], feature),
         "bodies and joints": lambda: decode(states, joint_model),
         "log p(X)": lambda: score(scored, density),
@@ -175,8 +190,9 @@ def work(program: str, setting: "Setting", memory: int) -> None:
     image, stages = crops(setting.batch), {}
     before = _bytes_before(setting.device)
     start = time.perf_counter()
-    if program == "ours":
-        run, stages = prepare_ours(setting.num_hypotheses, image, REPRESENTATIVES, setting.precision)
+    if program in ("ours", ONNX):
+        its = setting.num_hypotheses, image, REPRESENTATIVES, setting.precision
+        run, stages = prepare_ours(*its, onnx=program == ONNX)
     else:
         device = "cpu" if setting.device == "cpu" else "cuda"
         run = prepare_torch(program, setting.num_hypotheses, image, REPRESENTATIVES, device, setting.precision)
@@ -230,6 +246,12 @@ class Setting:
     one_core: bool = False
 
     @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs that can run so."""
+        onnx = self.device == "cpu" and self.precision == "float32"
+        return tuple(program for program in PROGRAMS if onnx or program != ONNX)
+
+    @property
     def clock(self) -> Callable[[], float]:
         return time.process_time if self.one_core else time.perf_counter
 
@@ -241,7 +263,7 @@ class Setting:
 def start(setting: Setting, memory: int) -> dict[str, subprocess.Popen]:
     """A process for each program, which prepare at the same time."""
     workers = {}
-    for program in PROGRAMS:
+    for program in setting.programs:
         command = [sys.executable, "-m", "benchmarks.released", f"--worker={program}", f"--memory_bytes={memory}"]
         command += [f"--modes={setting.num_hypotheses}", f"--batch={setting.batch}"]
         command += [f"--device={setting.device}", f"--precision={setting.precision}"]
@@ -292,10 +314,10 @@ def _medians(passes: list[dict]) -> dict[str, Any]:
 def table(setting: Setting, results: dict[str, dict[str, Any]]) -> str:
     """Milliseconds per image and memory of each program, ratios to ours, and the shares of our stages."""
     lines, batch = [str(setting)], setting.batch
-    ours = results.get("ours")
-    for program in PROGRAMS:
+    ours, onnx = results.get("ours"), results.get(ONNX)
+    for program in setting.programs:
         if program not in results:
-            lines.append(f"  {program:12s} did not run: too little memory, or an error")
+            lines.append(f"  {program:12s} did not run: too little memory, a missing package, or an error")
             continue
         found = results[program]
         line = f"  {program:12s}{1e3 * found['seconds'] / batch:9.3f} ms per image, {found['bytes'] / 2**20:6.0f} MiB"
@@ -303,6 +325,8 @@ def table(setting: Setting, results: dict[str, dict[str, Any]]) -> str:
         if ours and program != "ours":
             speed, memory = found["seconds"] / ours["seconds"], found["bytes"] / ours["bytes"]
             line += f": ours is {speed:.2f} x as fast, with 1 / {memory:.1f} of the memory"
+        if onnx and program not in ("ours", ONNX):
+            line += f"; {ONNX} {found['seconds'] / onnx['seconds']:.2f} x"
         lines.append(line)
     stages = ours["stages"] if ours else {}
     total = sum(stages.values())

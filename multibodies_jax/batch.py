@@ -20,14 +20,15 @@ class Inputs(flax.struct.PyTreeNode):
       kp2d_input: 1 where a keypoint is annotated and not hidden: what may be read of `evidence`, and what eq (5) compares.
       example_hash: of the example's id; everything random about an example depends on it alone.
       image: the crop; None for networks that read keypoints.
-      feature: what a frozen trunk makes of the image, kept from before; None: the trunk runs.
+      feature: what the trunk makes of the image, where it ran before (kept of a frozen one, or `models.onnx_trunk`), and
+        for some networks a map; None: the trunk runs.
     """
 
     evidence: Float[Array, "B 24 2"]
     kp2d_input: Float[Array, "B 24"]
     example_hash: UInt32[Array, "B"]
     image: UInt8[Array, "B S S 3"] | None = None
-    feature: Float[Array, "B F"] | None = None
+    feature: Float[Array, "B *F"] | None = None
 
 
 @no_type_check  # As `Inputs`.

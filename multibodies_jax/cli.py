@@ -151,7 +151,7 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     if mode in ("train", "all"):
         loop.train(config, workdir)
     if mode in ("evaluate", "all"):
-        evaluate.evaluate(config, workdir)
+        evaluate.evaluate(config, workdir, mode == "evaluate" and values.onnx)
     return OK
 
 
@@ -169,7 +169,12 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
     named = any(argument.lstrip("-").partition("=")[0].partition(".")[0] == "config" for argument in argv)
     config = _checked(values.config) if named else None
     if named or values.workdir:
-        model, out = predictor.load(workdir, config), workdir / "predictions"
+        model, out = predictor.load(workdir, config, values.onnx), workdir / "predictions"
+    elif values.onnx:
+        raise ValueError(
+            "--onnx runs the ResNet-50 of a work directory, and the embedded model reads keypoints: leave --onnx out, or "
+            "give --workdir=DIR."
+        )
     else:
         model, out = pretrained.load_pretrained(), pathlib.Path("predictions")
     if values.weights is not None:

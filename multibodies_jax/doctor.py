@@ -68,6 +68,17 @@ def viewer(body: str) -> Iterator[Finding]:
         yield Finding("note", "viewer", "viser is not installed: no `multibodies view`", view_command.INSTALL)
 
 
+def onnx(body: str) -> Iterator[Finding]:
+    """ONNX Runtime, which only --onnx needs."""
+    from multibodies_jax.models import onnx_trunk
+
+    try:
+        versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in onnx_trunk.PACKAGES)
+        yield Finding("ok", "ONNX Runtime", versions, licence="MIT (onnxruntime), Apache-2.0 (onnx)")
+    except importlib.metadata.PackageNotFoundError as error:
+        yield Finding("note", "ONNX Runtime", f"{error.name} is not installed: no --onnx", onnx_trunk.INSTALL)
+
+
 def device(body: str) -> Iterator[Finding]:
     """What JAX computes on, and how exactly; or that it does not use an accelerator which is there, or was asked for."""
     import jax
@@ -206,7 +217,16 @@ def data(body: str) -> Iterator[Finding]:
     yield Finding("ok" if built else "note", "datasets", text, "" if built else "multibodies data list (for training)")
 
 
-CHECKS: list[Callable[[str], Iterator[Finding]]] = [libraries, viewer, device, body_files, weights, detector, data]
+CHECKS: list[Callable[[str], Iterator[Finding]]] = [
+    libraries,
+    viewer,
+    onnx,
+    device,
+    body_files,
+    weights,
+    detector,
+    data,
+]
 
 
 def examine(body: str = "") -> list[Finding]:

@@ -40,9 +40,9 @@ def called(monkeypatch):
     calls = []
     monkeypatch.setattr(loop, "train", lambda config, workdir: calls.append(("train", config, workdir)))
     monkeypatch.setattr(evaluate, "open_inputs", lambda config: None)
-    monkeypatch.setattr(evaluate, "evaluate", lambda config, workdir: calls.append(("evaluate", config, workdir)))
+    monkeypatch.setattr(evaluate, "evaluate", lambda *arguments: calls.append(("evaluate", *arguments)))
     monkeypatch.setattr(predict, "predict", lambda *arguments: calls.append(("predict", *arguments)))
-    monkeypatch.setattr(predictor, "load", lambda workdir, config: _Loaded((workdir, config)))
+    monkeypatch.setattr(predictor, "load", lambda *arguments: _Loaded(arguments))
     monkeypatch.setattr(pretrained, "load_pretrained", lambda: "embedded")
     monkeypatch.setattr(plan, "plan", lambda *arguments: calls.append(("plan", *arguments)))
     monkeypatch.chdir(ROOT)
@@ -134,7 +134,8 @@ def test_a_command_does_what_run_py_does_in_that_mode(mode, tmp_path, called):
     assert [repr(call) for call in called[:half]] == [repr(call) for call in called[half:]]
     assert {call[0] for call in called} == ({"train", "evaluate"} if mode == "all" else {mode})
     if mode == "predict":
-        (workdir, config), *rest = called[0][1:]
+        (workdir, config, onnx), *rest = called[0][1:]
+        assert not onnx
         assert rest == [["some.png"], None, 3, tmp_path / "predictions", 900.0, True]
     else:
         config, workdir = called[0][1:3]
@@ -156,7 +157,15 @@ def test_the_user_chooses_the_weights_of_a_prediction(called, monkeypatch):
 
 def test_a_work_directory_predicts_with_the_config_that_it_has(called, tmp_path):
     assert cli.main(["predict", f"--workdir={tmp_path}", "a.jpg", "--out=x"]) == 0
-    assert called[0][1] == (tmp_path, None) and called[0][5] == "x"
+    assert called[0][1] == (tmp_path, None, False) and called[0][5] == "x"
+
+
+def test_onnx_runtime_is_chosen_by_a_flag(called, tmp_path, capsys):
+    assert cli.main(["predict", "--onnx", f"--workdir={tmp_path}", "a.jpg"]) == 0
+    assert cli.main(["evaluate", "--onnx", f"--workdir={tmp_path}"]) == cli.main(["evaluate"]) == 0
+    assert called[0][1] == (tmp_path, None, True) and [call[3:] for call in called[1:]] == [(True,), (False,)]
+    assert cli.main(["predict", "--onnx", "a.jpg"]) == 2 and len(called) == 3
+    assert re.search("embedded model reads keypoints: leave --onnx out, or give --workdir", capsys.readouterr().err)
 
 
 def test_home_folders_in_a_config_file_are_read(called, monkeypatch, tmp_path):
@@ -350,7 +359,7 @@ def test_help_lists_the_flags_of_a_command_and_each_is_taken(mode, called, capsy
     names = re.findall(r"^  --([a-z]+)", capsys.readouterr().out, flags=re.MULTILINE)
     assert {"config", "workdir"} <= set(names) and ("images" in names) == (mode == "predict")
     values = {"config": "configs/demo.py", "n": "2", "focal": "900", "distributed": "false", "refine": "false"}
-    values |= {"devices": "4", "compiled": "false"}
+    values |= {"devices": "4", "compiled": "false", "onnx": "false"}
     given = [f"--{name}={values.get(name, 'x')}" for name in names]
     assert cli.main([mode, *given]) == 0 and called
 

@@ -98,13 +98,18 @@ def test_the_libraries_are_dependencies():
     assert all(library in named for library in doctor.LIBRARIES if library != "jaxlib")  # It comes with jax.
 
 
-def test_without_viser_its_command_is_named(monkeypatch):
+def test_without_viser_or_onnx_runtime_their_commands_are_named(monkeypatch):
     def version(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     (found,) = doctor.viewer("")
     assert found.state == "note" and found.remedy == 'pip install "viser>=1.1"'
+    (found,) = doctor.onnx("")
+    assert (found.state, found.text) == ("note", "onnx is not installed: no --onnx")
+    with open(pathlib.Path(__file__).parents[1] / "pyproject.toml", "rb") as file:
+        extra = tomllib.load(file)["project"]["optional-dependencies"]["onnx"]
+    assert found.remedy == "pip install " + " ".join(f'"{package}"' for package in extra)
 
 
 @pytest.mark.parametrize(

@@ -42,12 +42,17 @@ EMBEDDED = "embedded"
 """Value of `eval.packed`: the file of weights that ships with the package."""
 
 
-def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
+def evaluate(config: Any, workdir: pathlib.Path, onnx: bool = False) -> dict[str, Any]:
     """Evaluates the regressor of a work directory and writes results.json, results.md, per_example.npz and figures.
 
     Temperature and noise are chosen on the validation split of each set, errors are reported on `eval.split`. Each
     split is read once, and the network runs once for each of its batches: `eval.batch` examples on every device at once. Of
     several processes each takes its share of the batches, and the first one writes.
+
+    Args:
+      config: of the experiment.
+      workdir: of a training, or where the results of `eval.packed` go.
+      onnx: the trunk of the network, not that of the controls' HMR, runs in ONNX Runtime (`models.onnx_trunk`).
 
     Returns:
       What is in results.json (docs/interfaces.md, section 8).
@@ -56,8 +61,8 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
       LockedError: another process evaluates this work directory.
       CheckpointError: a checkpoint is missing, damaged or of another body.
       PackedError: the file of `eval.packed` cannot be used.
-      ValueError: the work directory has another config, a name does not exist (`checks.validate`), or a set is empty or
-        lacks what the protocol needs.
+      ValueError: the work directory has another config, a name does not exist (`checks.validate`), a set is empty or
+        lacks what the protocol needs, or ONNX Runtime cannot run the trunk.
       FloatingPointError: a body, the truth or an error of an example is not finite; nothing was written.
     """
     checks.validate(config)
@@ -72,7 +77,7 @@ def evaluate(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
         claim = functools.partial(held.enter_context, provenance.locked(workdir, "evaluating"))
         multihost.on_first(claim, "evaluating")
-        return _evaluate(config, workdir, file)
+        return _evaluate(config, workdir, file, onnx)
 
 
 def open_inputs(config: Any) -> None:
@@ -117,11 +122,11 @@ def _packed(config: Any) -> packed.Packed | None:
     return file
 
 
-def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None) -> dict[str, Any]:
+def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None, onnx: bool) -> dict[str, Any]:
     sources.check_boxes(config, config.eval.sets)
     if jax.process_count() > 1:
         multihost.on_first(lambda: open_inputs(config), "data")
-    evaluation = _open(config, workdir, file)
+    evaluation = _open(config, workdir, file, onnx)
     _open_sets(config)
     rows = methods.rows(evaluation)
     trained = checkpoints.restore(workdir / "checkpoints", {})[1] if file is None else {}
@@ -145,7 +150,7 @@ def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None) ->
     return result
 
 
-def _open(config: Any, workdir: pathlib.Path, file: packed.Packed | None) -> methods.Evaluation:
+def _open(config: Any, workdir: pathlib.Path, file: packed.Packed | None, onnx: bool) -> methods.Evaluation:
     """Restores the networks, of the work directory or of a file, and reads how sets are made and scored."""
     bodies = setup.load_bodies(config)
     if file is None:
@@ -157,11 +162,13 @@ def _open(config: Any, workdir: pathlib.Path, file: packed.Packed | None) -> met
             f"config.quantizer.weights={config.quantizer.weights!r} needs learned scores, and the network has no score "
             f"head ({workdir if file is None else file.path}): train with model.scores, or set config.quantizer.weights='prior'."
         )
+    main, read = inference.with_onnx_trunk(main) if onnx else (main, None)
     networks = outputs.Networks(
         main=main,
         density=prior.load_prior(config, workdir, bodies) if file is None else file.density(),
         scorer=_scorer(config, bodies),
         hmr=_hmr(config, workdir, bodies, file) if "hmr" in config.eval.methods and main.num_hypotheses > 1 else None,
+        read=read,
     )
     return methods.Evaluation(config, devices.copied(networks), _settings(config, main.num_hypotheses))
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from multibodies_jax import devices
+from multibodies_jax.batch import Inputs
 from multibodies_jax.evaluation import batches, protocols, set_errors
 from multibodies_jax.hypotheses import hypotheses, quantize, weights
 from multibodies_jax.training import inference, prior
@@ -30,12 +31,14 @@ class Networks(flax.struct.PyTreeNode):
       density: the prior p(X), which scores its hypotheses.
       scorer: the bodies of the metrics.
       hmr: the single-hypothesis HMR of the controls; None without it.
+      read: what happens to inputs before `main` reads them (`inference.with_onnx_trunk`); None: nothing.
     """
 
     main: inference.Regressor
     density: prior.Prior
     scorer: set_errors.Scorer
     hmr: inference.Regressor | None = None
+    read: Callable[[Inputs], Inputs] | None = flax.struct.field(pytree_node=False, default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +113,8 @@ class Outputs:
     @functools.cached_property
     def hyps(self) -> hypotheses.Hypotheses:
         """The scored hypotheses (B, M) of the network."""
-        found = inference.hypothesize(self.networks.main, self.networks.density, self.batch.inputs)
+        its, inputs = self.networks, self.batch.inputs
+        found = inference.hypothesize(its.main, its.density, inputs if its.read is None else its.read(inputs))
         return self.checked("the bodies of the network", found)
 
     @functools.cached_property

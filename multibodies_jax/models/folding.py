@@ -52,7 +52,7 @@ class Folded(nn.Module):
         """The states of the source in evaluation; "extras" gets the feature as from the source."""
         if train:
             raise ValueError("A folded network cannot be trained: train its source.")
-        x = self.trunk(inputs, False)
+        x = self.trunk(inputs, False) if inputs.feature is None else inputs.feature
         if self.modes is not None:
             x = self.modes(x, False)
         scores.sow_feature(self, x if self.modes is None else x.mean(axis=1))

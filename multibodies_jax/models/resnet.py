@@ -12,6 +12,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from multibodies_jax.batch import Inputs
@@ -62,7 +63,7 @@ class ResNet50Map(nn.Module):
 
 
 def _resnet50(inputs: Inputs, norm: Callable[[str], nn.Module], dtype: Any, stages: int) -> Float[Array, "B S1 S1 C"]:
-    x = normalize_image(_image(inputs)).astype(dtype)
+    x = normalize_image(image_of(inputs)).astype(dtype)
     x = nn.relu(norm("bn1")(conv("conv1", 64, 7, 2, dtype)(x)))
     pad: Any = ((1, 1), (1, 1))  # Flax takes pairs but declares a string.
     x = nn.max_pool(x, (3, 3), (2, 2), pad)
@@ -94,7 +95,7 @@ class ResNetSmall(nn.Module):
     def __call__(self, inputs: Inputs, train: bool = False) -> Float[Array, "B F"]:
         """The feature of the image (B, S, S, 3), S a multiple of 16."""
         norm = make_norm(self.folded, train, 0.95, self.dtype)
-        x = normalize_image(_image(inputs)).astype(self.dtype)
+        x = normalize_image(image_of(inputs)).astype(self.dtype)
         x = nn.relu(norm("bn1")(conv("conv1", self.width, 5, 2, self.dtype)(x)))
         for stage in range(4):
             stride = 2 if stage > 0 else 1
@@ -103,26 +104,28 @@ class ResNetSmall(nn.Module):
         return nn.relu(x).astype(jnp.float32)
 
 
-def _image(inputs: Inputs) -> UInt8[Array, "B S S 3"]:
+def image_of(inputs: Inputs) -> UInt8[Array | np.ndarray, "B S S 3"]:
+    """The image that a trunk reads.
+
+    Raises:
+      ValueError: there is none.
+      TypeError: it is not uint8; anything else has probably been normalised already.
+    """
     if inputs.image is None:
         raise ValueError("This trunk reads images, got inputs without any: take model.trunk='keypoints' for keypoints.")
+    if (dtype := inputs.image.dtype) != jnp.uint8:
+        raise TypeError(
+            f"Expected a uint8 image with values 0 to 255, got {dtype}: pass the crop as it was read. Of floats from 0 to "
+            "1 that were not normalised it is (255 * image).round().astype('uint8')."
+        )
     return inputs.image
 
 
-def normalize_image(image: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
-    """Bytes to zero mean and unit variance per channel of ImageNet's photographs.
-
-    Raises:
-      TypeError: the image is not uint8; anything else has probably been normalised already.
-    """
-    if image.dtype != jnp.uint8:
-        raise TypeError(
-            f"Expected a uint8 image with values 0 to 255, got {image.dtype}: pass the crop as it was read. Of floats from "
-            "0 to 1 that were not normalised it is (255 * image).round().astype('uint8')."
-        )
+def normalize_image(image: UInt8[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B H W 3"]:
+    """Bytes to zero mean and unit variance per channel of ImageNet's photographs."""
     mean = jnp.array(IMAGENET_MEAN).reshape(1, 1, 1, 3)
     std = jnp.array(IMAGENET_STD).reshape(1, 1, 1, 3)
-    return (image.astype(jnp.float32) / 255.0 - mean) / std
+    return (jnp.asarray(image, jnp.float32) / 255.0 - mean) / std
 
 
 class Bottleneck(nn.Module):

@@ -10,7 +10,6 @@ vertices = model.mesh(multibodies_jax.pick(hyps, chosen.medoid))      # (1, 5, V
 
 import copy
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -398,15 +397,17 @@ def _temperature_of(chosen: Mapping[str, Any], kind: str, otherwise: float | Non
     return chosen.get("temperatures", {}).get(kind, chosen.get("temperature", otherwise))
 
 
-def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
+def load(workdir: str | os.PathLike, config: Any = None, onnx: bool = False) -> Predictor:
     """Restores what was trained in a work directory.
 
     Args:
       workdir: of `multibodies train`, or of `multibodies convert`.
       config: of the experiment; None takes the one stored in the work directory.
+      onnx: the trunk runs in ONNX Runtime (`models.onnx_trunk`).
 
     Raises:
-      ValueError: nothing was trained there, or with another config; or results.json is damaged or out of range.
+      ValueError: nothing was trained there, or with another config; results.json is damaged or out of range; or ONNX
+        Runtime cannot run the trunk.
       CheckpointError: a checkpoint is damaged, of another body, or of another architecture.
     """
     workdir = pathlib.Path(workdir)
@@ -416,8 +417,14 @@ def load(workdir: str | os.PathLike, config: Any = None) -> Predictor:
     bodies = setup.load_bodies(config)
     regressor = inference.restore(config, workdir / "checkpoints", bodies)
     density = prior.load_prior(config, workdir, bodies)
+    read = None
+    if onnx:
+        regressor, read = inference.with_onnx_trunk(regressor)
     regressor, density = devices.copied((regressor, density))
-    infer = functools.partial(inference.hypothesize, regressor, density)
+
+    def infer(inputs: Inputs) -> Hypotheses:
+        return inference.hypothesize(regressor, density, inputs if read is None else read(inputs))
+
     its = regressor.num_hypotheses, infer, density, regressor.score_head is not None
     return Predictor(config, tuned.read(workdir), bodies, *its)
 

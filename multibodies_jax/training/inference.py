@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from multibodies_jax import devices, traced
 from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.models import build, scores
+from multibodies_jax.models import build, onnx_trunk, scores
 from multibodies_jax.training import checkpoints, prior, setup
 
 
@@ -78,6 +79,16 @@ def restore(config: Any, directory: pathlib.Path, bodies: setup.Bodies, folded: 
         variables["params"] = {**variables["params"], **own}
     init = (metadata.get("init") or {}).get("fingerprint")
     return Regressor(jax.tree.map(jnp.asarray, variables), bodies, model, m, metadata["images_seen"], step, init, head)
+
+
+def with_onnx_trunk(regressor: Regressor) -> tuple[Regressor, Callable[[Inputs], Inputs]]:
+    """The regressor without the parameters of its trunk, and what ONNX Runtime makes of inputs before it reads them.
+
+    Raises:
+      ValueError: as `onnx_trunk.take_over`.
+    """
+    read, rest = onnx_trunk.take_over(regressor.model, regressor.variables["params"])
+    return regressor.replace(variables={**regressor.variables, "params": rest}), read
 
 
 def score(hyps: hypotheses.Hypotheses, density: prior.Prior) -> hypotheses.Hypotheses:

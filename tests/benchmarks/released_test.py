@@ -1,4 +1,4 @@
-"""The three programs of `benchmarks.released` compute the same bodies, from the same random weights."""
+"""The programs of `benchmarks.released` compute the same bodies, from the same random weights."""
 
 import time
 
@@ -39,6 +39,23 @@ def test_both_pytorch_programs_agree_with_ours():
         np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_with_onnx_runtime_the_bodies_are_the_same():
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    image = released.crops(2, 64)
+    (one, _), (other, _) = (released.prepare_ours(M, image, N, onnx=onnx)[0]()[::-1] for onnx in (False, True))
+    np.testing.assert_allclose(other.joints24, one.joints24, atol=1e-5)
+    np.testing.assert_allclose(other.log_prior, one.log_prior, rtol=1e-4)
+
+
+def test_onnx_runtime_is_left_out_where_it_cannot_run():
+    settings = [
+        released.Setting(25, 8, device, precision) for device in ("cpu", "gpu") for precision in ("float32", "bfloat16")
+    ]
+    assert [released.ONNX in setting.programs for setting in settings] == [True, False, False, False]
+
+
 def test_without_pytorch_the_message_gives_the_command(monkeypatch, capsys):
     monkeypatch.setattr(released.importlib.util, "find_spec", lambda name: None)
     assert released.main([]) == 2 and "pip install -e .[torch]" in capsys.readouterr().err
@@ -46,14 +63,14 @@ def test_without_pytorch_the_message_gives_the_command(monkeypatch, capsys):
 
 def test_ratios_shares_and_what_did_not_run_are_printed():
     ours = {"seconds": 0.8, "bytes": 2**30, "prepared": 3.0, "stages": {"head": 0.2, "log p(X)": 0.6}}
-    text = released.table(
-        released.Setting(25, 8),
-        {"ours": ours, "live path": {"seconds": 1.2, "bytes": 2**31, "prepared": 1.0, "stages": {}}},
-    )
+    found = {"ours": ours, "live path": {"seconds": 1.2, "bytes": 2**31, "prepared": 1.0, "stages": {}}}
+    text = released.table(released.Setting(25, 8), found)
     assert (
         "100.000 ms per image,   1024 MiB" in text and "ready after 1 s: ours is 1.50 x as fast, with 1 / 2.0" in text
     )
-    assert "as released  did not run" in text and "75.000 ms  75.00 %" in text
+    assert "as released  did not run" in text and "ours, onnx   did not run" in text and "75.000 ms  75.00 %" in text
+    both = released.table(released.Setting(25, 8), found | {released.ONNX: found["live path"] | {"seconds": 0.6}})
+    assert "with 1 / 2.0 of the memory; ours, onnx 2.00 x" in both and "ours is 0.75 x as fast" in both
 
 
 def test_on_one_core_the_time_of_the_processor_counts(monkeypatch, capsys):
@@ -71,7 +88,7 @@ def test_on_one_core_the_time_of_the_processor_counts(monkeypatch, capsys):
     assert str(one).endswith("CPU time of one core") and "core" not in str(all_cores)
     for setting in (one, all_cores):
         released.start(setting, 2**30)
-    assert ["--one_core" in command for command in commands] == [True] * 3 + [False] * 3
+    assert ["--one_core" in command for command in commands] == [True] * 4 + [False] * 4
     monkeypatch.setattr(released.importlib.util, "find_spec", lambda name: True)
     with pytest.raises(SystemExit):
         released.main(["--one_core", "--device=gpu"])

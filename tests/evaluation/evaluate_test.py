@@ -16,7 +16,7 @@ from multibodies_jax.fitting import refine
 from multibodies_jax.prediction import pretrained
 from multibodies_jax.released import methods as released
 from multibodies_jax.training import checkpoints, inference, loop, packed, provenance
-from tests.helpers import small_sets, tiny, trained
+from tests.helpers import small_sets, tiny, trained, trunk_apart
 from tfds_builders import building
 
 
@@ -118,6 +118,18 @@ def test_a_damaged_checkpoint_and_an_untrained_folder_are_refused(run, tmp_path)
     with pytest.raises(ValueError, match="Nothing was trained"):
         evaluate.evaluate(config, tmp_path / "empty")
     assert not (tmp_path / "empty").exists()
+
+
+def test_with_a_trunk_of_its_own_runtime_the_errors_are_the_same(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "draw", lambda *arguments: None)
+    config, workdir, result = run
+    shutil.copytree(workdir, tmp_path / "copy")
+    sizes = trunk_apart.use(monkeypatch)
+    found = evaluate.evaluate(config, tmp_path / "copy", onnx=True)
+    assert set(sizes) == {config.eval.batch}
+    for name, table in result["metrics"].items():
+        errors = found["metrics"][name]["all M = 6"]["6"]["mpjpe"]["mean"], table["all M = 6"]["6"]["mpjpe"]["mean"]
+        assert errors[0] == pytest.approx(errors[1], rel=1e-4)
 
 
 def test_packed_networks_are_evaluated_as_those_of_the_work_directory(run, tmp_path, monkeypatch):

@@ -51,6 +51,19 @@ def test_hypotheses_are_scored_and_measured_against_the_truth(out):
     np.testing.assert_allclose(out.errors["mpjpe"], by_hand, rtol=1e-5)
 
 
+@pytest.mark.slow
+def test_inputs_are_read_for_the_main_network_alone():
+    def read(inputs):
+        return inputs.replace(evidence=inputs.evidence + 1.0)
+
+    out = fixture.made()
+    other = outputs.Outputs(out.networks.replace(read=read), out.settings, out.examples)
+    assert np.abs(other.hyps.joints24 - out.hyps.joints24).min(axis=(1, 2, 3)).max() > 0
+    expected = inference.hypothesize(out.networks.main, out.networks.density, read(out.batch.inputs))
+    np.testing.assert_array_equal(other.hyps.joints24, expected.joints24)
+    np.testing.assert_array_equal(other.hmr.joints24, out.hmr.joints24)
+
+
 def test_other_weights_have_the_temperature_that_was_chosen_for_them():
     out = fixture.made(scored=True, weights="scores_and_prior", temperatures={"prior": 0.01})
     found, expected = (out.quantize(5, weights="prior", **other) for other in ({}, {"temperature": 0.01}))

@@ -170,7 +170,7 @@ def test_small_resnet_momentum():
 
 def test_images_that_are_not_bytes_are_refused():
     with pytest.raises(TypeError, match=r"uint8 image .* float32: .* Of floats from 0 to 1 .*255"):
-        resnet.normalize_image.__wrapped__(jnp.zeros((1, 8, 8, 3)))
+        SMALL.init(jax.random.key(0), batches.inputs(image=jnp.zeros((1, 8, 8, 3))))
 
 
 def test_a_trunk_that_reads_images_says_so():

@@ -15,7 +15,7 @@ from multibodies_jax.geometry import cameras, joints
 from multibodies_jax.prediction import people, predictor
 from multibodies_jax.prediction.evidence import evidence
 from multibodies_jax.training import config_versions, inference, prior, setup
-from tests.helpers import tiny
+from tests.helpers import tiny, trunk_apart
 from tests.helpers import trained as shared_run
 
 KEYPOINTS = np.array([[30 + 9 * (k % 5), 20 + 4 * k, k % 3 > 0] for k in range(24)], np.float32)
@@ -48,6 +48,15 @@ def test_the_folder_alone_gives_the_hypotheses_of_regressor_and_prior(trained):
     assert found.joints24.shape == (1, 6, 24, 3) and model.num_hypotheses == 6
     np.testing.assert_allclose(found.joints24, expected.joints24, atol=1e-5)
     np.testing.assert_allclose(found.log_prior, expected.log_prior, rtol=1e-4)
+
+
+def test_with_a_trunk_of_its_own_runtime_the_hypotheses_are_the_same(trained, monkeypatch):
+    expected = multibodies_jax.load(trained).hypotheses(keypoints=KEYPOINTS)
+    sizes = trunk_apart.use(monkeypatch)
+    found = multibodies_jax.load(trained, onnx=True).hypotheses(keypoints=KEYPOINTS)
+    assert sizes == [1]
+    np.testing.assert_allclose(found.joints24, expected.joints24, atol=1e-5)
+    np.testing.assert_allclose(found.log_scores, expected.log_scores, atol=1e-4)
 
 
 def test_quantized_bodies_have_probabilities_and_meshes_on_their_joints(trained):
