@@ -10,6 +10,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Several tests train the same tiny networks, some in processes of their own: compiled once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Programs without the places in the source that their operations come from are lowered faster.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+os.environ.setdefault("JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS", "0")
+# Threads of scikit-learn, which some results are compared with, wait for each other longer than its few points take.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Most of the time of the tests is compilation of programs that run once on tiny data. Without its fusion emitters XLA
 # compiles a training step three times faster on a CPU.
 if os.environ["JAX_PLATFORMS"] == "cpu":
@@ -28,9 +33,10 @@ import hypothesis
 import jax
 import pytest
 
-from tests.helpers import checked_types, scratch
+from tests.helpers import checked_types, lowering, scratch
 
 checked_types.install("multibodies_jax")
+lowering.share_contexts()
 
 _SCRATCH = None  # Of the whole run; the workers of pytest-xdist are children and write into it.
 if "PYTEST_XDIST_WORKER" not in os.environ:
