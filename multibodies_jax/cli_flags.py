@@ -123,11 +123,17 @@ def parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, lis
         ) from None
     if empty := [flag.name for flag in _FLAGS if flag.name in values and values[flag.name].value == ""]:
         raise RefusedError(f"--{empty[0]} is empty (a shell variable that is not set?): give a value, or leave it out.")
+    chosen = mode or values.mode
+    for flag in _FLAGS:
+        if flag.name in values and values[flag.name].present and chosen not in flag.modes:
+            raise RefusedError(
+                f"--{flag.name} is a flag of {', '.join(flag.modes)}, and this is {chosen}: leave it out."
+            )
     path = pathlib.Path(config_file(values))
     if not path.is_file():
         raise RefusedError(f"there is no config file {path}. Known: {', '.join(_known_configs())}.")
     paths = rest[1:]
-    if paths and (mode or values.mode) != "predict":
+    if paths and chosen != "predict":
         raise RefusedError(
             f"unknown arguments {paths}: values are set with --config.FIELD=VALUE; see `{program} --help`."
         )

@@ -82,6 +82,8 @@ def test_a_file_that_is_no_config_is_refused(name, content, message, tmp_path, c
         (["--config=configs/demo.py", "--config=configs/hmr.py"], "--config is there 2 times, and one config is read"),
         (["--workdir="], "--workdir is empty"),
         (["--n=0"], "--n=0: 0 is not a positive integer"),
+        (["--mode=train", "--n=3"], "--n is a flag of predict, and this is train: leave it out"),
+        (["--onnx"], "--onnx is a flag of evaluate, predict, and this is all"),
     ],
 )
 def test_bad_flags_are_messages_with_status_2(arguments, message, tmp_path, capsys, called):
