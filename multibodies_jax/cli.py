@@ -133,7 +133,7 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     flags.FLAGS.mark_as_parsed()  # absl's logging warns of its own flags otherwise.
     logging.set_verbosity(logging.WARNING)
     setup.enable_compilation_cache()
-    if _is_distributed(values):
+    if values.distributed:
         _join()
     config = _checked(values.config)
     checks.validate(config)
@@ -151,7 +151,7 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     if mode in ("train", "all"):
         loop.train(config, workdir)
     if mode in ("evaluate", "all"):
-        evaluate.evaluate(config, workdir, mode == "evaluate" and values.onnx)
+        evaluate.evaluate(config, workdir, values.onnx)
     return OK
 
 
@@ -164,7 +164,7 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
     if not paths:
         raise ValueError("predict needs photographs, folders of them, or videos: multibodies predict photo.jpg")
     setup.enable_compilation_cache()
-    if _is_distributed(values):
+    if values.distributed:
         _join()
     named = any(argument.lstrip("-").partition("=")[0].partition(".")[0] == "config" for argument in argv)
     config = _checked(values.config) if named else None
@@ -183,11 +183,6 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
     return FAILED if predict.predict(model, paths, people, n, values.out or out, focal, refine) else OK
 
 
-def _is_distributed(values: Any) -> bool:
-    """Whether this is one process of several; not every command has the flag."""
-    return "distributed" in values and values.distributed
-
-
 def _join() -> None:
     """Joins the other processes of a run."""
     import jax
@@ -200,7 +195,7 @@ def _join() -> None:
 
 def _end_soon(values: Any, status: int) -> None:
     """Lets the other processes of a run not wait for this one, which an error ends."""
-    if _is_distributed(values):
+    if values.distributed:
         from multibodies_jax.training import multihost
 
         multihost.end_soon(status)
@@ -208,7 +203,7 @@ def _end_soon(values: Any, status: int) -> None:
 
 def _others(values: Any, error: Exception) -> str:
     """What to say where the error is that another process of the run is gone; else empty."""
-    if not _is_distributed(values) or programs.is_full(error) or not _GONE.search(str(error)):
+    if not values.distributed or programs.is_full(error) or not _GONE.search(str(error)):
         return ""
     first = str(error).strip().partition("\n")[0][:200]
     return f"another process of this run has ended, and will have said why; this one cannot go on without it ({first})."

@@ -69,6 +69,7 @@ class RefusedError(Exception):
 
 
 def usage_of(program: str, mode: str | None) -> str:
+    """What --help prints: of the command of a mode, or of run.py, whose mode is a flag."""
     flags = [flag for flag in _FLAGS if mode is None or mode in flag.modes]
     if mode is None:
         flags.insert(0, _Flag("mode", "|".join(MODES), "What to do (default: all)."))
@@ -83,7 +84,16 @@ def usage_of(program: str, mode: str | None) -> str:
 
 
 def parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, list[str]]:
-    """The values of the flags, and the paths without a flag; flags of their own, so that calls do not see each other."""
+    """The values of the flags, and the paths without a flag; flags of their own, so that calls do not see each other.
+
+    Args:
+      program: its name, for messages.
+      argv: the arguments.
+      mode: what the program does; None takes it from the flag --mode.
+
+    Raises:
+      RefusedError: a flag that does not exist, that another mode has, or whose value cannot be.
+    """
     from absl import flags
     from ml_collections import config_flags
 
@@ -94,8 +104,6 @@ def parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, lis
     if mode is None:
         flags.DEFINE_enum("mode", "all", MODES, "", flag_values=values)
     for flag in _FLAGS:
-        if mode is not None and mode not in flag.modes:
-            continue
         if flag.name in strings:
             flags.DEFINE_string(flag.name, None, flag.help, flag_values=values)
         elif flag.name == "n":
@@ -206,6 +214,7 @@ def _known_configs() -> list[str]:
 
 
 def config_file(values: Any) -> str:
+    """The path of the config that was read."""
     flag = values["config"]  # A flag of ml_collections, which knows where its value came from.
     return (flag.config_filename or "").partition(":")[0]  # configs/NAME.py:ARGUMENT
 
