@@ -7,21 +7,21 @@ r"""What `make tables` trains: on two CPU cores heads on the features of one fro
 Every method has the same trunk, the same rows in the same order and as many of them; only its head learns. The head has
 activations: without them a frozen trunk leaves an affine map.
 
-On a GPU whole networks are trained, with `multibodies tables --base=tables:keypoints_gpu` (the recipe of the embedded
-weights with a tenth of its steps, for three seeds) or `--base=tables:images_gpu` (configs/synthetic.py:gpu);
-benchmarks/gpu_tables.sh has both commands.
+`multibodies tables --base=tables:keypoints` trains whole networks, keypoints as evidence: half an hour of two CPU cores for
+each seed. A GPU trains longer, with `--base=tables:keypoints_gpu` (the recipe of the embedded weights with a tenth of its
+steps, for three seeds) or `--base=tables:images_gpu` (configs/synthetic.py:gpu); benchmarks/gpu_tables.sh has both commands.
 """
 
 from typing import Any
 
-from configs import default, pretrained, synthetic
+from configs import default, demo, pretrained, synthetic
 
 
 def get_config(part: str = "heads") -> Any:
-    if part not in ("heads", "trunk", "keypoints_gpu", "images_gpu"):
-        raise ValueError(f"configs/tables.py:{part}: choose heads, trunk, keypoints_gpu or images_gpu.")
-    if part.endswith("gpu"):
-        return _keypoints_on_gpu() if part == "keypoints_gpu" else _images_on_gpu()
+    if part in _WHOLE:
+        return _WHOLE[part]()
+    if part not in ("heads", "trunk"):
+        raise ValueError(f"configs/tables.py:{part}: choose heads, trunk or {', '.join(_WHOLE)}.")
     c = synthetic.get_config()
     c.model.activation = "relu"
     c.loss.reading = "paper"
@@ -49,6 +49,21 @@ def get_config(part: str = "heads") -> Any:
     return c
 
 
+def _keypoints() -> Any:
+    c = demo.get_config()
+    c.model.width = 640
+    c.model.hidden = 192
+    c.flow.width = 160
+    c.stage1.steps = 4000
+    c.train.steps = 1500
+    c.train.checkpoint_every = 250
+    c.train.baseline = False
+    c.optim.ema = 0.99
+    c.eval.methods = default.METHODS
+    c.eval.max_examples = 500
+    return c
+
+
 def _keypoints_on_gpu() -> Any:
     c = pretrained.get_config()
     c.data.options = "num_train=1000,num_people=120000"  # Parametric poses alone: no file of motion capture is needed.
@@ -70,3 +85,6 @@ def _images_on_gpu() -> Any:
     c.eval.vertex_stride = 50
     c.eval.methods = default.METHODS
     return c
+
+
+_WHOLE = {"keypoints": _keypoints, "keypoints_gpu": _keypoints_on_gpu, "images_gpu": _images_on_gpu}

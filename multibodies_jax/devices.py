@@ -42,6 +42,16 @@ def count() -> int:
     return mesh().size
 
 
+def described() -> dict[str, Any]:
+    """What computes here, for results: the kind of device, how many of them, of how many processes, and the version of JAX."""
+    return {
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+        "jax": jax.__version__,
+    }
+
+
 def split(tree: T) -> T:
     """Puts equally many rows of every array on each device; as they are where the rows cannot be shared equally.
 

@@ -12,7 +12,7 @@ from typing import Any, no_type_check
 import jax
 import numpy as np
 
-from multibodies_jax import io
+from multibodies_jax import devices, io
 from multibodies_jax.data import occlusion, sources
 from multibodies_jax.evaluation import calibration, intervals, methods, metrics, protocols, results_page
 from multibodies_jax.evaluation.outputs import Settings
@@ -110,6 +110,7 @@ def describe(evaluation: methods.Evaluation, trained: Mapping[str, Any]) -> dict
     return {
         "schema": SCHEMA,
         **provenance.metadata(config, networks.main.bodies),
+        "computed": {**devices.described(), "trunk": "XLA" if networks.read is None else "ONNX Runtime"},
         "model": config.model.name,
         "label": settings.label,
         "seed": config.seed,

@@ -24,6 +24,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         *unusual_settings(result),
         f"Commit {_short(result['commit'])}, seed {result['seed']}. Errors in millimetres: mean over images ± half a 95 % interval.",
     ]
+    if "computed" in result:  # Not in results of earlier versions.
+        lines.append(_computed(result["computed"]))
     for name in result["metrics"]:
         lines += ["", f"## {name} ({result['datasets'][name]['examples']} images)", ""]
         lines += _table(result["metrics"][name])
@@ -52,6 +54,12 @@ def markdown(result: Mapping[str, Any]) -> str:
                 lines.append(f"- {name}: fit of the row {row}: {told}.")
     lines += _inspections(result)
     return "\n".join(lines)
+
+
+def _computed(by: Mapping[str, Any]) -> str:
+    """On what, and with what, the numbers were computed."""
+    trunk = f", the trunk in {by['trunk']}" if by["trunk"] != "XLA" else ""
+    return f"Computed with jax {by['jax']} on {by['devices']} device(s), {by['device']}{trunk}."
 
 
 def _inspections(result: Mapping[str, Any]) -> list[str]:

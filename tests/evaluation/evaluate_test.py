@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -61,6 +62,7 @@ def test_table_has_every_method_and_errors_fall_with_n(run):
     assert all(np.isfinite(entry["single_mpjpe"]["mean"]) for entry in people.values())
     assert json.loads((workdir / "results.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
     text = (workdir / "results.md").read_text(encoding="utf-8")
+    assert f"Computed with jax {jax.__version__} on 1 device(s), cpu." in text
     assert "embedded mannequin" in text and controls.CODEBOOK in text and "strict" in text
 
 
@@ -127,6 +129,8 @@ def test_with_a_trunk_of_its_own_runtime_the_errors_are_the_same(run, tmp_path, 
     sizes = trunk_apart.use(monkeypatch)
     found = evaluate.evaluate(config, tmp_path / "copy", onnx=True)
     assert set(sizes) == {config.eval.batch}
+    assert (result["computed"]["trunk"], found["computed"]["trunk"]) == ("XLA", "ONNX Runtime")
+    assert "the trunk in ONNX Runtime" in (tmp_path / "copy" / "results.md").read_text(encoding="utf-8")
     for name, table in result["metrics"].items():
         errors = found["metrics"][name]["all M = 6"]["6"]["mpjpe"]["mean"], table["all M = 6"]["6"]["mpjpe"]["mean"]
         assert errors[0] == pytest.approx(errors[1], rel=1e-4)
