@@ -27,6 +27,7 @@ import numpy as np
 _CANNOT = frozenset((errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL))
 
 TEMPORARY = ".tmp"  # Ends the names of files and folders that are being written.
+_LONGEST_NAME = 200  # Bytes of a name that stand in its temporary one, which has 45 more; file systems take 255.
 SEAL = "sha256"  # Key of a JSON object's own checksum.
 
 
@@ -73,6 +74,7 @@ def new_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       OSError: the folder cannot be made, or `path` is taken.
     """
     path = pathlib.Path(path).absolute()
+    path = path.resolve() if path.is_dir() else path  # Of a link to a folder, the folder: a folder cannot take a link's place.
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     temporary.mkdir()
@@ -90,7 +92,7 @@ def remove_unfinished(path: str | os.PathLike) -> None:
     """Removes what killed processes left of `path`. Only for the holder of its lock: others may be writing it."""
     path = pathlib.Path(path)
     for remains in path.parent.glob(f"*{TEMPORARY}"):
-        if remains.name.startswith(f".{path.name}."):
+        if remains.name.startswith(_hidden(path.name)):
             shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
 
 
@@ -255,4 +257,13 @@ def _own_temporary_folder() -> pathlib.Path:
 
 
 def _beside(path: pathlib.Path) -> pathlib.Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex}{TEMPORARY}")
+    return path.with_name(f"{_hidden(path.name)}{os.getpid()}-{uuid.uuid4().hex}{TEMPORARY}")
+
+
+def _hidden(name: str) -> str:
+    """How the temporary names of a file begin; a name that leaves no room for the rest is cut, and told apart by a hash."""
+    encoded = os.fsencode(name)
+    if len(encoded) > _LONGEST_NAME:
+        cut = encoded[: _LONGEST_NAME - 17].decode(errors="ignore")  # At the end of a character.
+        name = f"{cut}-{sha256(encoded)[:16]}"
+    return f".{name}."

@@ -91,6 +91,31 @@ def test_two_writers_of_one_file_do_not_share_a_temporary_file(tmp_path):
     assert path.read_text(encoding="utf-8") == "first" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["n" * 255, "写真" * 42 + "abc", "写" * 73 + ".npz"])
+def test_every_name_that_a_file_system_takes_can_be_written(name, tmp_path):
+    other = f"{name[:-1]}2"
+    for text, path in (("one", tmp_path / name), ("two", tmp_path / other)):
+        with io.replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    assert [(tmp_path / one).read_text(encoding="utf-8") for one in (name, other)] == ["one", "two"]
+    with io.replacing(tmp_path / name) as temporary:  # As a killed process leaves it.
+        left = tmp_path / f"{temporary.name.removesuffix(io.TEMPORARY)[:-3]}abc{io.TEMPORARY}"
+        left.write_bytes(b"half")
+        temporary.write_text("one", encoding="utf-8")
+    io.remove_unfinished(tmp_path / other)
+    assert left.exists()
+    io.remove_unfinished(tmp_path / name)
+    assert not left.exists()
+
+
+def test_a_link_to_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    with io.new_folder(tmp_path / "out") as folder:
+        (folder / "file").write_text("new", encoding="utf-8")
+    assert (tmp_path / "disk" / "file").read_text(encoding="utf-8") == "new" and (tmp_path / "out").is_symlink()
+
+
 def test_a_block_that_writes_no_file_replaces_nothing(tmp_path):
     (tmp_path / "file").write_text("old", encoding="utf-8")
     with io.replacing(tmp_path / "file"):
