@@ -321,6 +321,21 @@ def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
     )
 
 
+def files_below(root: str | os.PathLike) -> list[pathlib.Path]:
+    """All files in a folder and its folders, sorted, without hidden ones and what macOS adds.
+
+    Folders that are links are entered, as people put together an archive like this; not those that lead back to where they
+    stand in.
+    """
+    found = []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        inner = ((name, os.path.realpath(os.path.join(folder, name))) for name in folders)
+        folders[:] = [name for name, target in inner if os.path.commonpath([real, target]) != target]
+        found += [pathlib.Path(folder, name) for name in names]
+    return sorted(path for path in found if path.is_file() and visible(path, root))
+
+
 def visible(path: pathlib.PurePath, root: str | os.PathLike = "") -> bool:
     """Whether nothing of a path below a folder is hidden, or what macOS adds: `._NAME` beside each NAME, and `__MACOSX`."""
     parts = path.relative_to(root).parts

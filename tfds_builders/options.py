@@ -1,6 +1,7 @@
 """What sets can be built with, and the name that says so: sets with other options never share a folder."""
 
 import dataclasses
+import fnmatch
 import functools
 import pathlib
 import re
@@ -12,7 +13,7 @@ from multibodies_jax.body import body_files
 _MOST_EXAMPLES = 1_000_000_000
 
 
-def option(default: Any, label: str, help: str = "", file: bool = False) -> Any:
+def option(default: Any, label: str, help: str = "", file: bool = False, read: tuple[str, ...] = ()) -> Any:
     """A field of an options class.
 
     Args:
@@ -20,8 +21,10 @@ def option(default: Any, label: str, help: str = "", file: bool = False) -> Any:
       label: how another value shows in the config name, for instance "px{}".
       help: for the command line; without it the option is for programs only.
       file: the value is the path of a file or folder; names and metadata say its name and content, not where it is.
+      read: patterns of the names of the files that sets read in such a folder; their content counts. Without patterns the
+        folder may hold many gigabytes, and the names and sizes of all of its files count.
     """
-    return dataclasses.field(default=default, metadata={"label": label, "help": help, "file": file})
+    return dataclasses.field(default=default, metadata={"label": label, "help": help, "file": file, "read": read})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ def config_name(base: str, options: Any) -> str:
         if value == field.default:
             continue
         if field.metadata["file"]:
-            value = f"{re.sub(r'[^A-Za-z0-9_]+', '_', pathlib.Path(value).stem)}_{_sha256(value)[:8]}"
+            value = f"{re.sub(r'[^A-Za-z0-9_]+', '_', pathlib.Path(value).stem)}_{_sha256(value, field.metadata['read'])[:8]}"
         elif field.name == "body_dir":
             value = body_fingerprint(value)[:8]
         parts.append(field.metadata["label"].format(value))
@@ -80,7 +83,8 @@ def provenance(options: Any) -> dict[str, Any]:
     for field in dataclasses.fields(options):
         if field.metadata["file"]:
             path = getattr(options, field.name)
-            record |= {field.name: pathlib.Path(path).name, f"{field.name}_sha256": _sha256(path) if path else ""}
+            digest = _sha256(path, field.metadata["read"]) if path else ""
+            record |= {field.name: pathlib.Path(path).name, f"{field.name}_sha256": digest}
     if "body_dir" in record:
         record["body_fingerprint"] = body_fingerprint(record.pop("body_dir"))
     return record
@@ -92,14 +96,24 @@ def body_fingerprint(directory: str) -> str:
     return body_files.load(directory).fingerprint
 
 
-def _sha256(path: str) -> str:
-    """Of the content of a file; of the names and sizes in a folder, which may hold many gigabytes."""
+def _sha256(path: str, read: tuple[str, ...]) -> str:
+    """Of the content of a file; of a folder as `option` says."""
     root = pathlib.Path(path)
     if root.is_file():
-        return io.sha256_of_file(root)
-    listing = sorted(
-        f"{f.relative_to(root)} {f.stat().st_size}"
-        for f in root.rglob("*")
-        if f.is_file() and untrusted.visible(f, root)
-    )
+        return _content(root)
+    files = untrusted.files_below(root)
+    if read:
+        files = [file for file in files if any(fnmatch.fnmatchcase(file.name, pattern) for pattern in read)]
+    listing = [f"{file.relative_to(root)} {_content(file) if read else file.stat().st_size}" for file in files]
     return io.sha256("\n".join(listing).encode())
+
+
+def _content(path: pathlib.Path) -> str:
+    status = path.stat()
+    return _content_when(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1000)  # A set is named several times while it is built.
+def _content_when(path: pathlib.Path, size: int, changed: int) -> str:
+    del size, changed  # A file that was written anew is read anew.
+    return io.sha256_of_file(path)

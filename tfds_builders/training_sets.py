@@ -22,6 +22,7 @@ class Options(archives.ArchiveOptions):
         "{}",
         "fits of SMPL to the rows of SPIN's lists (NAME/spin): the folder static_fits, or a .npy or .npz of one set",
         file=True,
+        read=("*.npy", "*.npz"),
     )
 
     def __post_init__(self):

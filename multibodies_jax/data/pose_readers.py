@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,11 +74,11 @@ def read(path: str | Path) -> list[Clip]:
 
 def amass_files(folder: Path) -> list[Path]:
     """The recordings in a folder and all its folders, in the order of their names."""
-    return sorted(
+    return [
         path
-        for path in folder.rglob("*.npz")
-        if path.name != "shape.npz" and not path.stem.endswith("_stagei") and untrusted.visible(path, folder)
-    )
+        for path in untrusted.files_below(folder)
+        if path.suffix == ".npz" and path.name != "shape.npz" and not path.stem.endswith("_stagei")
+    ]
 
 
 def read_amass(path: Path, frames_per_second: float = FRAMES_PER_SECOND, rate: float | None = None) -> Clip:
@@ -132,7 +133,7 @@ def _amass_clip(
         raise ValueError(f"The poses of {path} are {body.shape}; AMASS has (T, 156), its 72 of SMPL or 165 of SMPL-X.")
     body = _checked(path, body[::step, :66]).reshape(-1, 22, 3)
     poses = np.concatenate([body, np.zeros((len(body), 2, 3), np.float32)], axis=1)  # AMASS's hands are fingers.
-    folders = path.resolve().parts[-3:-1]
+    folders = Path(os.path.abspath(path)).parts[-3:-1]  # Where it is, also if it is a link to a store without subjects.
     return Clip("/".join((*folders, path.stem)), "/".join(folders), poses, "z", step)
 
 

@@ -118,6 +118,19 @@ def test_a_folder_of_amass_files(tmp_path, people):
     np.testing.assert_allclose(got.poses, np.concatenate([people[30:], people[:30], people[:6]]), atol=1e-6)
 
 
+def test_recordings_behind_links_are_read_under_their_own_subjects(tmp_path, people):
+    turned = with_root(people, Z_UP)
+    write_amass(tmp_path / "disk" / "12" / "a_poses.npz", turned, rate=10)
+    write_amass(tmp_path / "annex" / "1f" / "key" / "x.npz", turned, rate=10)
+    amass = tmp_path / "amass"
+    (amass / "KIT" / "3").mkdir(parents=True)
+    (amass / "SFU").symlink_to(tmp_path / "disk")
+    (amass / "KIT" / "back").symlink_to(amass)
+    (amass / "KIT" / "3" / "b_poses.npz").symlink_to(tmp_path / "annex" / "1f" / "key" / "x.npz")
+    clips = pose_readers.read(amass)
+    assert [(clip.name, clip.subject) for clip in clips] == [("KIT/3/b_poses", "KIT/3"), ("SFU/12/a_poses", "SFU/12")]
+
+
 def write_clips(path, people, names, clip):
     np.savez(path, poses=people.astype(np.float16), clip=np.asarray(clip, np.int16), clip_name=np.array(names), fps=10)
 

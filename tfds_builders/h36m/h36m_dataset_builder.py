@@ -33,6 +33,7 @@ class Options(archives.ArchiveOptions):
         "fits_{}",
         "h36m: folder of SMPL fits, MoSh's .pkl or NeuralAnnot's .json; for h36m/spin a file with the rows of h36m_train",
         file=True,
+        read=("*.pkl", "*.json", "*.npy", "*.npz"),
     )
 
     def __post_init__(self):

@@ -44,6 +44,7 @@ class Options(archives.ArchiveOptions):
         "{}",
         "folder with SMPL_{NEUTRAL,MALE,FEMALE}.{pkl,npz} and the regressors: all joints3d, not only the limbs",
         file=True,
+        read=("*.pkl", "*.npz", "*.npy"),
     )
 
     def __post_init__(self):
