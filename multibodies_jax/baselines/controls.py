@@ -179,7 +179,8 @@ def noisy_hmr_refined(evaluation: methods.Evaluation) -> methods.Method | None:
         return _perturb(out.hmr, max(ns), out.keys(outputs.NOISE), sigma, out.networks.scorer.j24)
 
     fit, config = fitted.refined(bodies, evaluation.config), evaluation.config.fitting
-    return fitted.Fitted("hmr_noise_refined", methods.refined_of(NOISE), ns, fit, config, _REFINED_NOISES_DEG)
+    name = methods.refined_of(NOISE)
+    return fitted.Fitted("hmr_noise_refined", name, ns, fit, config, _REFINED_NOISES_DEG, in_order=True)
 
 
 def codebook(evaluation: methods.Evaluation) -> methods.Method | None:

@@ -68,22 +68,24 @@ class Fitted:
         kind: str = "prior",
         shared: str | None = None,
         expects: bool = False,
+        in_order: bool = False,
     ):
         """Args:
 
         key: under which results.json has what the row chose.
         name: of the row.
-        ns: sizes of its sets; only 1 for one body.
-        fit: makes the bodies (B, M), of which a set is quantized; noisy ones (B, n) are taken in their order.
+        ns: sizes of its sets.
+        fit: makes the bodies (B, M), of which a set is quantized.
         config: `config.fitting`; a factor that it gives is not chosen.
         noises_deg: among which the row chooses as well.
         kind: of the weights of the hypotheses after the fit (`hypotheses.weights.KINDS`).
         shared: rows of one name here have one `fit`, whose bodies each batch computes once; None shares them with no row.
         expects: measure the expected body alone, fitted as sets of `ns` are.
+        in_order: the first n bodies are the set; nothing is quantized, and no weights are read.
         """
         self.key, self.name, self.ns = key, name, (1,) if expects else ns
         self._fit, self._fitted_for, self._expects = fit, ns, expects
-        self._in_order = ns == (1,) or noises_deg != (None,)
+        self._in_order = in_order
         given = config.get("prior"), config.get("anchor")
         factors = {
             tuple(candidate if own is None else own for own, candidate in zip(given, pair, strict=True)): None

@@ -236,12 +236,12 @@ def hmr_refined(evaluation: Evaluation) -> Method | None:
     if evaluation.networks.hmr is None:
         return None
     fit = fitted.refined(lambda out, _: out.hmr, evaluation.config)
-    return fitted.Fitted("hmr_refined", refined_of(HMR), (1,), fit, evaluation.config.fitting)
+    return fitted.Fitted("hmr_refined", refined_of(HMR), (1,), fit, evaluation.config.fitting, in_order=True)
 
 
 def smplify(evaluation: Evaluation) -> Method:
     """One body fitted from the mean pose, without a network."""
-    return fitted.Fitted("smplify", "SMPLify", (1,), fitted.from_mean_pose, evaluation.config.fitting)
+    return fitted.Fitted("smplify", "SMPLify", (1,), fitted.from_mean_pose, evaluation.config.fitting, in_order=True)
 
 
 def _quantized(out: Outputs, n: int) -> set_errors.Measured:

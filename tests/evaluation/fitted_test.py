@@ -116,6 +116,23 @@ def test_refined_sets_are_quantized_from_the_refined_hypotheses(out):
     assert np.abs(np.asarray(expected) - np.asarray(out.members(index)["mpjpe"])).max() > 1
 
 
+@pytest.mark.parametrize("name", ["refined", "refined_expected"])
+def test_one_body_of_many_is_chosen_by_the_weights_also_where_no_larger_set_is_asked_for(name, monkeypatch):
+    monkeypatch.setattr(refine, "refine", lambda bodies, *_: bodies)
+    out = fixture.made(ns=(1,))
+    made = row(name, out, fitting__prior=0.3, fitting__anchor=5.0)
+    medoids = {t: out.quantize(1, weights="prior", temperature=t).medoid for t in tuning.TEMPERATURES}
+    mean = {t: np.asarray(out.members(index)["mpjpe"]).mean() for t, index in medoids.items()}
+    made.observe(out)
+    told = made.choose()[name]
+    assert told["tried"][0]["mpjpe_mm"] == pytest.approx(list(mean.values()), abs=0.01)
+    best = min(mean, key=mean.__getitem__)
+    assert told["chosen"]["temperature"] == best
+    if name == "refined":
+        np.testing.assert_allclose(made.sets(out, 1)["mpjpe"], out.members(medoids[best])["mpjpe"], rtol=1e-6)
+        assert (np.asarray(medoids[best]) != 0).any()
+
+
 @pytest.mark.slow
 def test_the_clusters_of_a_row_are_those_of_its_sets():
     out = fixture.made(scored=True)
