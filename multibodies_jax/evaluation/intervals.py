@@ -1,13 +1,14 @@
 """Means of an error over examples, with their 95 % intervals."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-_RESAMPLES = 2000
+RESAMPLES = 2000
+"""How often blocks of frames are drawn."""
 
 
 def summary(values: Float[np.ndarray, "N"]) -> dict[str, float | int]:
@@ -55,6 +56,18 @@ class Timeline:
     frame: Int[np.ndarray, "N"]
     block: int
 
+    @classmethod
+    def of_ids(cls, ids: Sequence[str], block: int) -> "Timeline":
+        """That of examples whose ids end in CAMERA/FRAME.
+
+        Raises:
+          ValueError: an id does not end in the number of a frame.
+        """
+        frames = [name.rpartition("/")[2] for name in ids]
+        if not all(frame.isdecimal() for frame in frames):
+            raise ValueError(f"Frames of videos have ids that end in CAMERA/FRAME; got {ids[0]!r}.")
+        return cls(np.array(frames, np.int64), block)
+
     def rows(self, some: np.ndarray) -> "Timeline":
         """That of some examples."""
         return dataclasses.replace(self, frame=self.frame[some])
@@ -80,8 +93,8 @@ class Timeline:
         frames, place = np.unique(self.frame, return_inverse=True)
         sums, counts, length = np.bincount(place, values), np.bincount(place), len(frames)
         block = max(1, min(self.block, length // 2))
-        starts = np.random.default_rng(0).integers(0, length, (_RESAMPLES, -(-length // block)))
-        drawn = ((starts[:, :, None] + np.arange(block)) % length).reshape(_RESAMPLES, -1)[:, :length]
+        starts = np.random.default_rng(0).integers(0, length, (RESAMPLES, -(-length // block)))
+        drawn = ((starts[:, :, None] + np.arange(block)) % length).reshape(RESAMPLES, -1)[:, :length]
         low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (2.5, 97.5))
         return float(low), float(high)
 

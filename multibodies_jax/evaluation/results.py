@@ -162,7 +162,7 @@ def add_set(
     if timeline is not None:
         result.setdefault("cameras", {})[name] = of_cameras(found, timeline)
     result["diagnostics"][name] = diagnose(found, result["num_hypotheses"], settings)
-    result["single"][name] = of_single(found)
+    result["single"][name] = of_single(found, timeline)
     result["calibration"][name] = of_calibration(found.calibration, settings, choices.calibrated)
     if found.calibration_refined:
         temperature = choices.tuned["refined"]["chosen"].get("temperature", settings.temperature)
@@ -209,12 +209,10 @@ def timeline_of(found: Findings, protocol: protocols.Protocol) -> intervals.Time
     """When the examples were seen, where they are frames of videos (`Protocol.block`); else None."""
     if not protocol.block:
         return None
-    frames = [name.rpartition("/")[2] for name in found.ids.tolist()]
-    if not all(frame.isdecimal() for frame in frames):
-        raise ValueError(
-            f"Protocol {protocol.name!r} is for frames of videos, whose ids end in CAMERA/FRAME; got {str(found.ids[0])!r}."
-        )
-    return intervals.Timeline(np.array(frames, np.int64), protocol.block)
+    try:
+        return intervals.Timeline.of_ids(found.ids.tolist(), protocol.block)
+    except ValueError as error:
+        raise ValueError(f"Protocol {protocol.name!r} is for frames of videos. {error}") from error
 
 
 def of_metrics(found: Findings, timeline: intervals.Timeline | None = None) -> dict[str, Any]:
@@ -233,9 +231,9 @@ def of_cameras(found: Findings, timeline: intervals.Timeline) -> dict[str, Any]:
     return result
 
 
-def of_single(found: Findings) -> dict[str, Any]:
-    """`set_errors.SINGLE` -> metric -> `intervals.summary`."""
-    return ordered_map(intervals.summary, found.single)
+def of_single(found: Findings, timeline: intervals.Timeline | None) -> dict[str, Any]:
+    """`set_errors.SINGLE` -> metric -> `intervals.summary`, or that of the timeline."""
+    return ordered_map(intervals.summary if timeline is None else timeline.summary, found.single)
 
 
 def of_calibration(

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from multibodies_jax.evaluation import ablations, methods
+from multibodies_jax.evaluation import ablations, intervals, methods
 from multibodies_jax.released import published
 from multibodies_jax.reporting import extras, labels, runs, statistics, tables
 
@@ -29,7 +29,7 @@ def build(cast: runs.Cast, what: str, left_out: Sequence[pathlib.Path] = ()) -> 
     doc: dict[str, Any] = {
         "what": what,
         **{name: first[name] for name in ("protocol", "split", "body", "body_fingerprint")},
-        "resamples": statistics.RESAMPLES,
+        "resamples": intervals.RESAMPLES if cast.runs[0].block else statistics.RESAMPLES,
         "groups": [_describe(group) for group in cast.groups],
         "sets": {},
         "information": extras.information(cast) if what == "all" else [],

@@ -25,7 +25,7 @@ def single(cast: runs.Cast, dataset: str) -> list[Row]:
     }
     return [
         {"set": dataset, "method": method, "taken": taken, "metric": metric} | summary
-        for (method, taken, metric), summary in statistics.summarize(columns).items()
+        for (method, taken, metric), summary in statistics.summarize(columns, cast.runs[0].timeline(dataset)).items()
     ]
 
 
@@ -39,7 +39,7 @@ def diagnostics(cast: runs.Cast, dataset: str) -> list[Row]:
     columns = {key: values for key, values in columns.items() if np.isfinite(values).all(axis=0).any()}
     return [
         {"set": dataset, "method": method, "name": name} | summary
-        for (method, name), summary in statistics.summarize(columns).items()
+        for (method, name), summary in statistics.summarize(columns, cast.runs[0].timeline(dataset)).items()
     ]
 
 

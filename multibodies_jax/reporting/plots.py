@@ -109,12 +109,18 @@ def _error_by_spread(axis: Axes, group: runs.Group, dataset: str, color: str) ->
     x = [float(wide[index].mean()) for index in bins]
     for n, style in ((min(keys), "-"), (max(keys), "--")):
         errors = group.stack(keys[n]).mean(axis=0)
-        ends = [statistics.bootstrap(errors[index][:, None]) for index in bins]
+        ends = [_interval(group.runs[0], dataset, errors[:, None], index) for index in bins]
         rows = [
             {"n": at, "mean": float(errors[index].mean()), "low": float(low[0]), "high": float(high[0])}
             for at, index, (low, high) in zip(x, bins, ends, strict=True)
         ]
         _band(axis, [row | {"method": f"{group.label}, n = {n}"} for row in rows], color, linestyle=style)
+
+
+def _interval(run: runs.Run, dataset: str, values: np.ndarray, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the mean over some images (N,) of each column of values (N, K)."""
+    timeline = run.timeline(dataset)
+    return statistics.bootstrap(values[some], timeline=timeline and timeline.rows(some))
 
 
 def _band(axis: Axes, rows: Sequence[Mapping[str, Any]], color: str, linestyle: str = "-") -> None:
@@ -211,7 +217,7 @@ def error_by_shape(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
     values = np.stack([errors.mean(axis=0) for errors in series.values()], axis=1)
     figure, axes = _panels(1)
     centers = [float(norms[index].mean()) for index in order]
-    bins = [(values[index].mean(axis=0), *statistics.bootstrap(values[index])) for index in order]
+    bins = [(values[index].mean(axis=0), *_interval(cast.runs[0], dataset, values, index)) for index in order]
     for i, (label, color) in enumerate(zip(series, figures.LINES, strict=False)):
         rows = [{"mean": mean[i], "low": low[i], "high": high[i]} for mean, low, high in bins]
         _bars(axes[0], centers, rows, color, label)

@@ -77,6 +77,20 @@ class Run:
         model = self.result["model"]
         return "hmr" if self.num_hypotheses == 1 and model not in SINGLE else model
 
+    @property
+    def block(self) -> int:
+        """Frames of videos that are drawn together (`protocols.Protocol.block`); 0 where images are independent."""
+        return self.result["protocol"].get("block", 0)
+
+    def timeline(self, dataset: str) -> intervals.Timeline | None:
+        """When the images of a set were seen, where they are frames of videos; else None.
+
+        Raises:
+          ValueError: the ids of the set name no frames.
+        """
+        ids = self.arrays[f"{dataset}|example_id"].tolist()
+        return intervals.Timeline.of_ids(ids, self.block) if self.block else None
+
     @functools.cached_property
     def fields(self) -> dict[str, Any]:
         """What was trained, and drawn from it, except the seed: equal in all runs of a group."""

@@ -7,6 +7,8 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
+from multibodies_jax.evaluation import intervals
+
 RESAMPLES = 10_000
 CHUNK = 2_000_000  # Draws held at once.
 
@@ -15,7 +17,10 @@ Values = Float[np.ndarray, "_ N"]  # One row a seed, one column an image; NaN wh
 
 
 def bootstrap(
-    values: Float[np.ndarray, "N K"], resamples: int = RESAMPLES, seed: int = 0
+    values: Float[np.ndarray, "N K"],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    timeline: intervals.Timeline | None = None,
 ) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "K"]]:
     """The percentile 95 % interval of each column's mean, images drawn with replacement.
 
@@ -25,6 +30,8 @@ def bootstrap(
       values: of N images; NaN is left out, but at least one of a column is finite.
       resamples: how often the N images are drawn.
       seed: of the draws.
+      timeline: of images that are frames of videos: blocks of frames are drawn instead (`Timeline.interval`, whose draws
+        are always the same).
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
     """
@@ -34,6 +41,9 @@ def bootstrap(
         raise ValueError(
             f"Column {int(np.argmin(known.any(axis=0)))} of {values.shape[1]} has no finite value: leave it out."
         )
+    if timeline is not None:
+        ends = [timeline.rows(its).interval(column[its]) for column, its in zip(values.T, known.T, strict=True)]
+        return np.array([low for low, _ in ends]), np.array([high for _, high in ends])
     center = np.nanmean(values, axis=0)
     centered = np.where(known, values - center[None], 0.0)
     means = []
@@ -47,8 +57,10 @@ def bootstrap(
     return center + low, center + high
 
 
-def summarize(columns: Mapping[Key, Values]) -> dict[Key, dict[str, Any]]:
-    """Mean, bootstrap interval over images and spread over seeds of each column.
+def summarize(
+    columns: Mapping[Key, Values], timeline: intervals.Timeline | None = None
+) -> dict[Key, dict[str, Any]]:
+    """Mean, bootstrap interval over images (with a timeline over blocks of frames) and spread over seeds of each column.
 
     Returns:
       Of each key: `mean`; `low`, `high`: 95 % interval over images of the mean over seeds; `seeds`: their number;
@@ -56,7 +68,8 @@ def summarize(columns: Mapping[Key, Values]) -> dict[Key, dict[str, Any]]:
     """
     if not columns:
         return {}
-    low, high = bootstrap(np.stack([_over_seeds(values) for values in columns.values()], axis=1))
+    stacked = np.stack([_over_seeds(values) for values in columns.values()], axis=1)
+    low, high = bootstrap(stacked, timeline=timeline)
     result = {}
     for i, (key, values) in enumerate(columns.items()):
         means = np.nanmean(values, axis=1)
@@ -71,15 +84,19 @@ def summarize(columns: Mapping[Key, Values]) -> dict[Key, dict[str, Any]]:
     return result
 
 
-def compare(pairs: Mapping[Key, tuple[Values, Values]]) -> dict[Key, dict[str, Any]]:
+def compare(
+    pairs: Mapping[Key, tuple[Values, Values]], timeline: intervals.Timeline | None = None
+) -> dict[Key, dict[str, Any]]:
     """Paired differences a - b over the same images and seeds.
 
     Args:
       pairs: key -> (a, b), row s of both from the same seed, column i of both from the same image.
+      timeline: of images that are frames of videos.
 
     Returns:
       Of each key: `mean`; `low`, `high`: bootstrap 95 % interval over images of the difference averaged over seeds;
-      `p`: two-sided, of Wilcoxon's signed-rank test of those differences; `seeds`; `same_sign`: how many of the seeds
+      `p`: two-sided, of Wilcoxon's signed-rank test of those differences, None with a timeline, because the test takes
+      images for independent; `seeds`; `same_sign`: how many of the seeds
       have a mean difference of the sign of `mean`.
 
     Raises:
@@ -92,10 +109,10 @@ def compare(pairs: Mapping[Key, tuple[Values, Values]]) -> dict[Key, dict[str, A
             )
     differences = {key: np.asarray(a, np.float64) - np.asarray(b, np.float64) for key, (a, b) in pairs.items()}
     result = {}
-    for key, summary in summarize(differences).items():
+    for key, summary in summarize(differences, timeline).items():
         signs = np.sign(np.nanmean(differences[key], axis=1))
         result[key] = {name: summary[name] for name in ("mean", "low", "high")} | {
-            "p": _signed_rank(_over_seeds(differences[key])),
+            "p": _signed_rank(_over_seeds(differences[key])) if timeline is None else None,
             "seeds": summary["seeds"],
             "same_sign": int((signs == np.sign(summary["mean"])).sum()),
         }

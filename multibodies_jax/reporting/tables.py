@@ -127,12 +127,13 @@ def variants(cast: runs.Cast, dataset: str) -> list[Method]:
     return same + [Method(g.label, g, g.main) for g in other if not _is_without_reprojection(g)]
 
 
-def cells(rows: Iterable[Method], dataset: str) -> list[Row]:
+def cells(rows: Sequence[Method], dataset: str) -> list[Row]:
     """Mean, interval and spread over seeds of every row at every n in every metric (`statistics.summarize`)."""
     columns = {
         (row.label, n, metric): row.group.stack(key) for row in rows for (n, metric), key in row.keys(dataset).items()
     }
-    return [_row(dataset, *key) | summary for key, summary in statistics.summarize(columns).items()]
+    timeline = rows[0].group.runs[0].timeline(dataset) if rows else None
+    return [_row(dataset, *key) | summary for key, summary in statistics.summarize(columns, timeline).items()]
 
 
 def differences(left: Method, others: Iterable[Method], dataset: str) -> list[Row]:
@@ -141,7 +142,7 @@ def differences(left: Method, others: Iterable[Method], dataset: str) -> list[Ro
     Each row has `method`, `against`, `n`, `metric` and `verdict`: whether `method` is "better" or "worse" (the interval
     excludes 0), or "".
     """
-    pairs, own = {}, left.keys(dataset)
+    pairs, own, timeline = {}, left.keys(dataset), left.group.runs[0].timeline(dataset)
     for other in others:
         seeds = [seed for seed in left.group.seeds if seed in other.group.seeds]
         for at, key in other.keys(dataset).items() if seeds else ():
@@ -154,7 +155,7 @@ def differences(left: Method, others: Iterable[Method], dataset: str) -> list[Ro
             **found,
             "verdict": statistics.verdict(found["low"], found["high"], more_is_better(metric)),
         }
-        for (against, n, metric), found in statistics.compare(pairs).items()
+        for (against, n, metric), found in statistics.compare(pairs, timeline).items()
     ]
 
 
@@ -290,7 +291,7 @@ def _falls(cast: runs.Cast, dataset: str) -> list[Row]:
             for fewer, more in itertools.pairwise(sorted(n for n, name in keys if name == metric)):
                 claim = _FALLS.format(fewer, more, group.label)
                 pairs[claim, more, metric] = group.stack(keys[more, metric]), group.stack(keys[fewer, metric])
-    found = statistics.compare(pairs)
+    found = statistics.compare(pairs, cast.runs[0].timeline(dataset))
     return [
         decided(_row(dataset, "", n, metric) | row, claim, strict=True) for (claim, n, metric), row in found.items()
     ]

@@ -62,12 +62,14 @@ _FAIRNESS = {
 def markdown(doc: Mapping[str, Any]) -> str:
     """The whole report."""
     protocol = doc["protocol"]["name"]
+    block = doc["protocol"].get("block")
+    drawn = f"blocks of {block} frames" if block else "images"
     title = {"table1": "Table 1", "table2": "Table 2", "all": "Tables 1 and 2"}[doc["what"]]
     lines = [
         f"# {title}: {doc['body']}",
         "",
         f"Protocol {protocol}, split {doc['split']}. Errors in millimetres: mean over images and seeds [95 % interval: "
-        f"bootstrap over images, {doc['resamples']} resamples, errors averaged over seeds] (least to greatest mean of a "
+        f"bootstrap over {drawn}, {doc['resamples']} resamples, errors averaged over seeds] (least to greatest mean of a "
         "seed). n bodies a set, of which the best counts; in the column of n = M all hypotheses of a method.",
         "",
         *(f"- {note}" for note in doc["notes"]),
@@ -117,9 +119,10 @@ def _table1(part: Mapping[str, Any]) -> list[str]:
         lines += ["", "### Is one row below all others at every n?", "", *_leading(part["leading"])]
     if part["tests"]:
         lines += ["", f"### {part['tests'][0]['method'].capitalize()} against every other method, also refined", ""]
+        p = "p of Wilcoxon's signed-rank test (not corrected for their number), "
         lines += [
-            "Paired difference over the same images and seeds [95 % interval], p of Wilcoxon's signed-rank test (not "
-            "corrected for their number), seeds with the sign of the mean; a verdict where the interval excludes 0.",
+            f"Paired difference over the same images and seeds [95 % interval], {'' if part['tests'][0]['p'] is None else p}"
+            "seeds with the sign of the mean; a verdict where the interval excludes 0.",
             "",
         ]
         lines += _difference_table(part["tests"], lambda row: f"{row['method']} against {row['against']}")
@@ -157,7 +160,7 @@ def _table2(part: Mapping[str, Any]) -> list[str]:
         lines += ["", "### What the paper leaves open, one change at a time", *_pivots(part["variants"], {})]
     if part["ablated"]:
         lines += ["", "### Each change against the same without it", ""]
-        lines += ["Above 0: the change costs millimetres. Intervals, p and verdicts as for table 1.", ""]
+        lines += ["Above 0: the change costs millimetres. Differences are as for table 1.", ""]
         lines += _difference_table(part["ablated"], lambda row: f"{row['method']} against {row['against']}")
     return lines
 
@@ -259,7 +262,8 @@ def _difference_table(rows: Sequence[Mapping[str, Any]], name: Any) -> list[str]
 def _difference(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return ""
-    text = f"{_signed(row)}, p = {row['p']:.1g}, {row['same_sign']}/{row['seeds']}"
+    p = "" if row["p"] is None else f", p = {row['p']:.1g}"  # None of frames of videos.
+    text = f"{_signed(row)}{p}, {row['same_sign']}/{row['seeds']}"
     return f"{text}, {row['verdict']}" if row["verdict"] else text
 
 

@@ -63,7 +63,7 @@ def test_batches_are_joined_in_order_and_rows_keep_theirs(found):
 def test_means_and_pairs(found):
     means = results.of_metrics(found)
     assert means["ours"]["2"]["mpjpe"]["mean"] == pytest.approx(found.errors["ours"]["2"]["mpjpe"].mean())
-    assert results.of_single(found)["first"]["mpjpe"]["count"] == N
+    assert results.of_single(found, None)["first"]["mpjpe"]["count"] == N
     rows = results.comparisons(found, "ours", ["random n of the M"])
     assert [(row["n"], row["metric"]) for row in rows] == [
         (n, metric) for n in (1, 2) for metric in ("mpjpe", "pa_mpjpe")
@@ -133,6 +133,8 @@ def test_frames_of_videos_have_intervals_of_blocks_and_results_of_each_camera():
     values = np.asarray(found.errors["ours"]["2"]["mpjpe"])
     told = results.of_metrics(found, timeline)["ours"]["2"]["mpjpe"]
     assert (told["low"], told["high"]) == timeline.interval(values)
+    taken = results.of_single(found, timeline)["first"]["mpjpe"]
+    assert (taken["low"], taken["high"]) == timeline.interval(np.asarray(found.single["first"]["mpjpe"]))
     cameras = results.of_cameras(found, timeline)
     assert list(cameras) == ["cam01", "cam02"]
     assert cameras["cam02"]["ours"]["2"]["mpjpe"]["mean"] == pytest.approx(values[1::2].mean())
@@ -141,7 +143,7 @@ def test_frames_of_videos_have_intervals_of_blocks_and_results_of_each_camera():
     difference = own - other
     assert (rows[0]["low"], rows[0]["high"]) == timeline.interval(difference)
     assert results.timeline_of(found, protocols.PROTOCOLS["strict"]) is None
-    with pytest.raises(ValueError, match="whose ids end in CAMERA/FRAME; got 'image0'"):
+    with pytest.raises(ValueError, match="Protocol 'limbs' is for frames of videos. .* end in CAMERA/FRAME; got 'image0'"):
         results.timeline_of(findings(), protocol)
 
 
