@@ -53,6 +53,9 @@ class Settings:
 
 OBJECTIVES: Registry[Callable[[Settings], Objective]] = Registry("loss.reading")
 
+OF_WHOLE_BATCHES: Registry[str] = Registry("loss.reading")
+"""Objectives whose mean over the parts of a batch is not that of the batch (`train.accumulate` is 1), and why."""
+
 
 def paper(settings: Settings) -> Objective:
     """Eq (8) with the norms that the paper prints (`total.total_loss`)."""

@@ -57,9 +57,7 @@ def bootstrap(
     return center + low, center + high
 
 
-def summarize(
-    columns: Mapping[Key, Values], timeline: intervals.Timeline | None = None
-) -> dict[Key, dict[str, Any]]:
+def summarize(columns: Mapping[Key, Values], timeline: intervals.Timeline | None = None) -> dict[Key, dict[str, Any]]:
     """Mean, bootstrap interval over images (with a timeline over blocks of frames) and spread over seeds of each column.
 
     Returns:

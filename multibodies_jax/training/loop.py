@@ -17,6 +17,7 @@ from tqdm import tqdm
 from configs import default
 from multibodies_jax import devices
 from multibodies_jax.data import sources
+from multibodies_jax.losses import objective
 from multibodies_jax.training import (
     checkpoints,
     initialization,
@@ -70,10 +71,11 @@ def train(config: Any, workdir: pathlib.Path) -> None:
     with contextlib.ExitStack() as held:
         if _finished(config, workdir):
             return
+        plan = stages(config, workdir)
+        _check_batches(config, workdir, plan)
         multihost.on_first(lambda: _claim(config, workdir, held), "workdir")
         provenance.check_workdir(config, workdir)
         bodies = setup.load_bodies(config)
-        plan = stages(config, workdir)
         if jax.process_count() > 1:
             multihost.on_first(lambda: sources.build_data(config), "data")
         if _missing(workdir, plan):
@@ -104,6 +106,13 @@ def _finished(config: Any, workdir: pathlib.Path) -> bool:
 def _missing(workdir: pathlib.Path, plan: Sequence[Stage]) -> bool:
     """Whether a stage has steps to train."""
     return any((checkpoints.latest_step(workdir / stage.folder) or 0) < stage.steps for stage in plan)
+
+
+def _check_batches(config: Any, workdir: pathlib.Path, plan: Sequence[Stage]) -> None:
+    """Refuses a batch that cannot be shared, of a later stage too, before the work directory is bound to the config."""
+    for stage in plan:
+        if _missing(workdir, [stage]):
+            per_device(config, stage, devices.everywhere().size)
 
 
 def _check_labels(config: Any, bodies: setup.Bodies, workdir: pathlib.Path, plan: Sequence[Stage]) -> None:
@@ -254,12 +263,13 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
                 bar.set_postfix(loss=f"{values['loss']:.3g}", best=f"{values['best_mm']:.0f} mm")
             if done % config.train.checkpoint_every == 0 or last:
                 _check_finite(metrics, done)
+                if targets is not None and done == stage.steps and stage.folder == "checkpoints":
+                    # Before the checkpoint that ends the stage: a run that stops in between makes both again.
+                    memory = jax.device_get(state.memory)
+                    multihost.on_first(lambda memory=memory: targets.finish(memory), "targets")
                 save(state, done)
             if stopped:
                 raise KeyboardInterrupt
-    if targets is not None and stage.folder == "checkpoints":
-        memory = jax.device_get(state.memory)
-        multihost.on_first(lambda: targets.finish(memory), "targets")
 
 
 def _earlier_plans(config: Any, metadata: Mapping[str, Any], start: int) -> list[dict[str, int]]:
@@ -273,9 +283,14 @@ def per_device(config: Any, stage: Stage, number: int) -> int:
     """Examples of each part of the batch (`train.accumulate`) on each of `number` devices.
 
     Raises:
-      ValueError: they cannot be shared equally; the message says what can.
+      ValueError: they cannot be shared equally (the message says what can), or the objective needs them all at once.
     """
-    parts = config.train.accumulate
+    parts, reading = config.train.accumulate, config.loss.reading
+    if parts > 1 and reading in objective.OF_WHOLE_BATCHES:
+        raise ValueError(
+            f"config.train.accumulate={parts} would change the losses of config.loss.reading={reading!r}: "
+            f"{objective.OF_WHOLE_BATCHES[reading]}, and parts of it have other numbers of them. Set it to 1."
+        )
     if not stage.batch % (parts * number):
         return stage.batch // (parts * number)
     field = batch_field(stage)

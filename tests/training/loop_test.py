@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
-from multibodies_jax import io
+from multibodies_jax import devices, io
 from multibodies_jax.data import sources
 from multibodies_jax.losses import total
 from multibodies_jax.training import checkpoints, inference, logs, loop, prior, provenance, setup
@@ -102,6 +103,17 @@ def test_a_second_training_of_a_work_directory_is_refused_at_once(tmp_path):
     with provenance.locked(tmp_path, "training"), pytest.raises(io.LockedError, match=told):
         loop.train(tiny.config(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["training.lock"]
+
+
+@pytest.mark.parametrize(("fields", "field"), [({"stage1__batch": 7}, "stage1"), ({"train__batch": 9}, "train")])
+def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_bound_or_trained(
+    fields, field, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(prior, "train_prior", lambda *_: pytest.fail("the prior was trained"))
+    monkeypatch.setattr(devices, "everywhere", lambda: Mesh(np.array(2 * jax.devices()[:1]), (devices.EXAMPLES,)))
+    with pytest.raises(ValueError, match=rf"over 2 devices: set config.{field}.batch to"):
+        loop.train(tiny.config(**fields), tmp_path / "w")
+    assert not (tmp_path / "w" / "config.json").exists()
 
 
 def test_image_sets_are_opened_before_anything_trains(tmp_path, monkeypatch):

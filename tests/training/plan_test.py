@@ -107,6 +107,14 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_what_can():
         loop.per_device(_hmr(train__accumulate=2), dataclasses.replace(stage, folder="stage1"), 8)
 
 
+@pytest.mark.parametrize("reading", ["spin", "graphcmr"])
+def test_a_batch_whose_terms_are_means_over_labels_is_not_cut_into_parts(reading):
+    stage = _stage(batch=12, learning_rate=1e-3, source=None)
+    assert loop.per_device(_hmr(loss__reading=reading), stage, 2) == 6
+    with pytest.raises(ValueError, match=rf"accumulate=2 would change the losses of config.loss.reading='{reading}'"):
+        loop.per_device(_hmr(loss__reading=reading, train__accumulate=2), stage, 2)
+
+
 @pytest.mark.slow
 def test_where_memory_is_full_the_batch_that_fits_is_told(monkeypatch, needed):
     monkeypatch.setattr(plan, "memory", lambda config, bodies, stage, share: needed[2 if share < 3 else 4])

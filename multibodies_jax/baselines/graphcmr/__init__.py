@@ -10,7 +10,7 @@ from multibodies_jax.baselines.graphcmr import hierarchy, layers, network, objec
 from multibodies_jax.body import smpl
 from multibodies_jax.evaluation import methods
 from multibodies_jax.geometry import nearest_rotation
-from multibodies_jax.losses.objective import OBJECTIVES
+from multibodies_jax.losses.objective import OBJECTIVES, OF_WHOLE_BATCHES
 from multibodies_jax.models import build, hmr
 from multibodies_jax.training import config_rules
 
@@ -65,6 +65,7 @@ def _check(config: Any) -> None:
 
 
 OBJECTIVES.register("graphcmr", objective.graphcmr)
+OF_WHOLE_BATCHES.register("graphcmr", "its terms are means over the examples of a batch that have labels")
 methods.METHODS.register("graphcmr_mesh", rows.mesh)
 build.NETWORKS.register(
     "graphcmr",

@@ -8,7 +8,7 @@ from typing import Any
 from multibodies_jax.baselines.spin import objective, targets
 from multibodies_jax.evaluation import ablations
 from multibodies_jax.fitting import smplify
-from multibodies_jax.losses.objective import OBJECTIVES
+from multibodies_jax.losses.objective import OBJECTIVES, OF_WHOLE_BATCHES
 from multibodies_jax.models import build
 from multibodies_jax.training import config_rules
 
@@ -28,4 +28,5 @@ def _check(config: Any) -> None:
 
 build.NETWORKS.register("spin", build.Network(label="SPIN", config_part="spin", check=_check, targets=targets.make))
 OBJECTIVES.register("spin", objective.spin)
+OF_WHOLE_BATCHES.register("spin", "its terms are means over the examples of a batch that have labels")
 ablations.WORDS.register("spin.fit", {False: "first fits kept"})

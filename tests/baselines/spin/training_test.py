@@ -1,8 +1,10 @@
 """A training with fits in the loop: it continues with the same store, and leaves files that others train on."""
 
 import functools
+import os
 import pathlib
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -66,6 +68,24 @@ def test_a_killed_run_continues_with_the_same_store(trained, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, _state(workdir), _state(trained))
     assert logs.read(workdir / "checkpoints") == logs.read(trained / "checkpoints")
     name = f"{fit_files.stem(_SET)}.npz"
+    assert (workdir / "fits" / name).read_bytes() == (trained / "fits" / name).read_bytes()
+
+
+def test_the_fits_are_there_wherever_the_last_checkpoint_is(trained, tmp_path, monkeypatch):
+    workdir, save = tmp_path / "copy", checkpoints.save
+    shutil.copytree(trained, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "6")
+    shutil.rmtree(workdir / "fits")
+
+    def stopped(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoints, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(_config(), workdir)
+    name = f"{fit_files.stem(_SET)}.npz"
+    assert checkpoints.latest_step(workdir / "checkpoints") == 6
     assert (workdir / "fits" / name).read_bytes() == (trained / "fits" / name).read_bytes()
 
 
