@@ -1,5 +1,6 @@
 """Calibration of a quantized set: does the truth fall in cluster k as often as its probability says?"""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, no_type_check
 
@@ -10,11 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from multibodies_jax.evaluation import metrics, set_errors
-from multibodies_jax.hypotheses import quantize
-from multibodies_jax.hypotheses.weights import posterior_weights
+from multibodies_jax.hypotheses import quantize, weights
 
 GRID = (0.0, *(round(float(t), 5) for t in np.geomspace(1e-3, 2.0, 34)))
-"""Temperatures among which `fit` chooses; the first, 0, weighs all hypotheses alike."""
+"""Temperatures among which `fit` chooses; the first, 0, leaves the prior out."""
 
 _BINS = 10
 _ROUNDING = 1e-4  # Sums of float32 weights end this near to 1.
@@ -27,15 +27,17 @@ class Calibration(flax.struct.PyTreeNode):
 
     Attributes:
       hit: see `nearest`.
-      prob: under the weights of the quantizer, then at each of `GRID`, and last, where there are any, under learned scores.
+      prob: under the weights of the quantizer, under equal ones, then under those of the quantizer at each of `GRID`
+        (`at_each`), and last, where there are any, under learned scores.
     """
 
     hit: Int[Array, "B"]
     prob: Float[Array, "B T n"]
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="kind")
 def measure(
+    kind: str,
     log_prior: Float[Array, "B M"],
     log_weights: Float[Array, "B M"],
     log_scores: Float[Array, "B M"] | None,
@@ -45,18 +47,18 @@ def measure(
     """The calibration of quantized sets by their n.
 
     Args:
+      kind: of the weights of the quantizer (`weights.KINDS`).
       log_prior: finite.
       log_weights: of the quantizer.
       log_scores: learned; None without a score head.
       clusters: by n.
       truth: what falls in one of them.
     """
-    one, grid = jnp.ones(1), jnp.array(GRID, jnp.float32)
-    readings = [(log_weights, one), (log_prior, grid), *([] if log_scores is None else [(log_scores, one)])]
+    uniform, scores = jnp.zeros_like(log_weights), [] if log_scores is None else [log_scores]
+    logs = jnp.stack([log_weights, uniform, *at_each(kind, log_prior, log_scores), *scores], axis=1)
     return {
         n: Calibration(
-            nearest(found.centroid, truth.joints24, truth.valid24),
-            jnp.concatenate([probabilities(logs, found.assignment, int(n), ts) for logs, ts in readings], axis=1),
+            nearest(found.centroid, truth.joints24, truth.valid24), probabilities(logs, found.assignment, int(n))
         )
         for n, found in clusters.items()
     }
@@ -68,19 +70,23 @@ def hits(found: quantize.Quantized, truth: set_errors.Truth) -> Int[Array, "B"]:
     return nearest(found.centroid, truth.joints24, truth.valid24)
 
 
-def probabilities(
-    log_prior: Float[Array, "B M"], assignment: Int[Array, "B M"], n: int, temperatures: Float[Array, "T"]
-) -> Float[Array, "B T n"]:
-    """Mass of each cluster: the sum of the weights of eq (2) over its members, for every temperature.
+def at_each(
+    kind: str, log_prior: Float[Array, "B M"], log_scores: Float[Array, "B M"] | None
+) -> list[Float[Array, "B M"]]:
+    """The log-weights of a kind at each temperature of `GRID`."""
+    return [weights.log_weights_of(kind, log_prior, log_scores, jnp.float32(t)) for t in GRID]
+
+
+def probabilities(log_weights: Float[Array, "B T M"], assignment: Int[Array, "B M"], n: int) -> Float[Array, "B T n"]:
+    """Mass of each cluster: the sum of the weights of eq (2) over its members.
 
     Args:
-      log_prior: finite; or other log-weights, at the temperature 1.
+      log_weights: T of each hypothesis, unnormalised, finite.
       assignment: the cluster, 0 to n - 1, of each hypothesis.
       n: number of clusters.
-      temperatures: 0 weighs all hypotheses alike.
     """
-    weights = posterior_weights(log_prior[:, None], temperatures[None, :, None])
-    return jnp.einsum("btm,bmk->btk", weights, jax.nn.one_hot(assignment, n), precision="highest")
+    found = jax.nn.softmax(log_weights, axis=-1)
+    return jnp.einsum("btm,bmk->btk", found, jax.nn.one_hot(assignment, n), precision="highest")
 
 
 def nearest(

@@ -349,7 +349,8 @@ def _calibration(
 ) -> dict[str, calibration.Calibration]:
     """The calibration of quantized sets of the hypotheses under their weights, by n; one body has none."""
     several = {n: one for n, one in clusters.items() if n != "1"}
-    return calibration.measure(out.hyps.log_prior, out.log_weights, out.hyps.log_scores, several, out.truth)
+    its, kind = out.hyps, out.settings.weights
+    return calibration.measure(kind, its.log_prior, out.log_weights, its.log_scores, several, out.truth)
 
 
 def _calibration_refined(out: outputs.Outputs, rows: Sequence[methods.Method]) -> dict[str, calibration.Calibration]:

@@ -241,13 +241,13 @@ def of_calibration(
 ) -> dict[str, Any]:
     """n -> `calibration.describe` and the weights in use, and the scores of the temperature `fitted` on validation.
 
-    Where there are learned scores, `scores` has the measures of the same clusters under them.
+    Weights that do not read the prior have no temperature to fit. Where there are learned scores, `scores` has the measures of the same clusters under them.
     """
     result = {}
     for n, one in found.items():
-        hit, (tuned, *others) = np.asarray(one.hit), np.moveaxis(np.asarray(one.prob), 1, 0)
+        hit, (tuned, uniform, *others) = np.asarray(one.hit), np.moveaxis(np.asarray(one.prob), 1, 0)
         result[n] = {"weights": settings.weights, "temperature": settings.factor}
-        result[n] |= calibration.describe(hit, tuned, others[0])
+        result[n] |= calibration.describe(hit, tuned, uniform)
         if len(others) > len(calibration.GRID):
             result[n]["scores"] = calibration.scores(hit, others[-1])
         if n in fitted:

@@ -10,6 +10,7 @@ import numpy as np
 
 from multibodies_jax.evaluation import calibration, set_errors
 from multibodies_jax.evaluation.outputs import Outputs, Settings
+from multibodies_jax.hypotheses import weights
 from multibodies_jax.training import multihost
 
 TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -18,9 +19,10 @@ TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 @no_type_check  # Tree operations fill it with NumPy arrays.
 class _Seen(flax.struct.PyTreeNode):
-    """Of the examples of one batch: log p(X), and for each temperature their errors, and what they fell in."""
+    """Of the examples of one batch: log p(X), learned scores, and for each temperature their errors, and what they fell in."""
 
     log_prior: np.ndarray
+    log_scores: np.ndarray | None
     errors: dict[tuple[str, float], np.ndarray]  # By kind and temperature: (n, N).
     clusters: dict[tuple[float, int], tuple[np.ndarray, np.ndarray]]  # By temperature and n: hit, assignment.
 
@@ -45,13 +47,15 @@ class Temperatures:
         """Reads one batch of the validation split."""
         keep, ns = outputs.valid, self._settings.ns
         mpjpe = {"mpjpe": outputs.errors["mpjpe"]}
-        seen = _Seen(np.asarray(outputs.hyps.log_prior)[keep], {}, {})
+        log_scores = outputs.hyps.log_scores
+        scores = None if log_scores is None else np.asarray(log_scores)[keep]
+        seen = _Seen(np.asarray(outputs.hyps.log_prior)[keep], scores, {}, {})
         for kind, t in itertools.product(self._kinds, TEMPERATURES):
             chosen = [outputs.quantize(n, weights=kind, temperature=t).medoid for n in ns]
             errors = [np.asarray(set_errors.members(mpjpe, index)["mpjpe"]).min(axis=1) for index in chosen]
             seen.errors[kind, t] = np.stack(errors)[:, keep]
         for t, n in itertools.product(TEMPERATURES, ns):
-            if n > 1:
+            if n > 1 and weights.reads_prior(self._settings.weights):
                 found = outputs.quantize(n, temperature=t)
                 hit = np.asarray(calibration.hits(found, outputs.truth))[keep]
                 seen.clusters[t, n] = hit, np.asarray(found.assignment)[keep]
@@ -73,18 +77,21 @@ class Temperatures:
         return {kind: min(its, key=lambda t: its[t].mean()) for kind, its in errors.items()}
 
     def calibrated(self, temperature: float) -> dict[str, float]:
-        """n -> the temperature that fits the probabilities of the sets chosen under `temperature` (`calibration.fit`)."""
-        fitted = {}
-        for n in self._settings.ns:
+        """n -> the temperature that fits the probabilities of the sets chosen under `temperature` (`calibration.fit`).
+
+        Empty where the weights of the quantizer do not read the prior.
+        """
+        kind, fitted = self._settings.weights, {}
+        for n in self._settings.ns if weights.reads_prior(kind) else ():
             if n == 1:
                 continue
-            parts = [(seen.log_prior, *seen.clusters[temperature, n]) for seen in self._seen]
-            prob = [
-                calibration.probabilities(
-                    jnp.asarray(log_prior), jnp.asarray(assignment), n, jnp.array(calibration.GRID)
-                )
-                for log_prior, _, assignment in parts
-            ]
-            hit = np.concatenate([hit for _, hit, _ in parts])
+            prob, hits = [], []
+            for seen in self._seen:
+                scores = None if seen.log_scores is None else jnp.asarray(seen.log_scores)
+                logs = jnp.stack(calibration.at_each(kind, jnp.asarray(seen.log_prior), scores), axis=1)
+                hit, assignment = seen.clusters[temperature, n]
+                prob.append(calibration.probabilities(logs, jnp.asarray(assignment), n))
+                hits.append(hit)
+            hit = np.concatenate(hits)
             fitted[str(n)] = calibration.fit(np.concatenate(prob), hit, calibration.GRID)
         return fitted

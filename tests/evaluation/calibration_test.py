@@ -56,7 +56,8 @@ def test_the_temperature_that_made_the_outcomes_is_fitted():
     assignment = rng.permuted(np.tile(np.arange(12) % 3, (_N, 1)), axis=1).astype(np.int32)
     true = calibration.GRID[17]
     grid = jnp.array((*calibration.GRID, true))
-    prob = np.asarray(calibration.probabilities(jnp.array(log_prior), jnp.array(assignment), 3, grid))
+    logs = grid[None, :, None] * jnp.array(log_prior)[:, None]
+    prob = np.asarray(calibration.probabilities(logs, jnp.array(assignment), 3))
     np.testing.assert_allclose(prob.sum(axis=2), 1, atol=1e-5)
     np.testing.assert_allclose(prob[:, 0], 1 / 3, atol=1e-6)  # Temperature 0: four of twelve are in each.
     weights = np.exp(np.float64(true) * (log_prior[0] - log_prior[0].max()))
@@ -76,7 +77,8 @@ def test_the_truth_falls_in_the_cluster_of_the_nearest_centroid_by_valid_joints(
 
 
 @pytest.mark.slow
-def test_probabilities_are_those_of_the_quantizers_weights_and_of_the_grid():
+@pytest.mark.parametrize("kind", ["prior", "scores_and_prior"])
+def test_probabilities_are_those_of_the_quantizers_weights_and_of_the_grid(kind):
     rng = np.random.default_rng(2)
     log_prior = (10 * rng.normal(size=(3, 6))).astype(np.float32)
     assignment = np.array([[0, 1, 0, 1, 1, 0]] * 3, np.int32)
@@ -87,8 +89,11 @@ def test_probabilities_are_those_of_the_quantizers_weights_and_of_the_grid():
     joints24 = jnp.zeros((3, 24, 3)).at[1].set(0.9)
     truth = set_errors.Truth(joints24, {}, joints24, jnp.ones((3, 24)), None)
     scores = rng.normal(size=(3, 6)).astype(np.float32)
-    measured = calibration.measure(jnp.array(log_prior), jnp.array(0.5 * log_prior), scores, {"2": found}, truth)["2"]
-    logs = [0.5 * log_prior, *(t * np.float64(log_prior) for t in calibration.GRID), scores]
+    own = scores if kind == "scores_and_prior" else 0.0
+    arguments = jnp.array(log_prior), jnp.array(own + 0.5 * log_prior), scores, {"2": found}, truth
+    measured = calibration.measure(kind, *arguments)["2"]
+    grid = (own + t * np.float64(log_prior) for t in calibration.GRID)
+    logs = [own + 0.5 * log_prior, 0.0 * log_prior, *grid, scores]
     assert measured.prob.shape == (3, len(logs), 2)
     for place, its in enumerate(logs):
         w = np.exp(its - its.max(1, keepdims=True))
@@ -96,7 +101,7 @@ def test_probabilities_are_those_of_the_quantizers_weights_and_of_the_grid():
         np.testing.assert_allclose(measured.prob[:, place], expected, rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(measured.hit, [0, 1, 0])
     np.testing.assert_array_equal(calibration.hits(found, truth), [0, 1, 0])
-    without = calibration.measure(jnp.array(log_prior), jnp.array(log_prior), None, {"2": found}, truth)["2"]
+    without = calibration.measure("prior", *arguments[:2], None, {"2": found}, truth)["2"]
     assert without.prob.shape == (3, len(logs) - 1, 2)
 
 

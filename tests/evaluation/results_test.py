@@ -22,7 +22,7 @@ def findings(seed=0, **fields):
 
     errors = {name: {n: scores() for n in (("1",) if "shuffled" in name else ("1", "2"))} for name in NAMES}
     gathered: Any = calibration.Calibration  # From the devices: its fields are NumPy's.
-    prob = rng.dirichlet(np.ones(2), (N, 1 + len(calibration.GRID)))
+    prob = rng.dirichlet(np.ones(2), (N, 2 + len(calibration.GRID)))
     usual = {
         "ids": np.array([f"image{i}" for i in range(N)]),
         "errors": errors,
@@ -90,7 +90,7 @@ def test_calibration_has_a_fitted_temperature_only_where_one_was_fitted(found):
     assert (bare["weights"], bare["temperature"]) == ("prior", 0.3) and not {"temperature_fitted", "scores"} & set(bare)
     fitted = results.of_calibration(found.calibration, settings, {"2": calibration.GRID[5]})["2"]
     one = found.calibration["2"]
-    bins = calibration.bins(one.prob[:, 6], calibration.outcomes(one.hit, 2))
+    bins = calibration.bins(one.prob[:, 7], calibration.outcomes(one.hit, 2))
     assert fitted["bins_fitted"] == bins and fitted["ece_fitted"] == calibration.expected_error(bins)
     assert {name: fitted[name] for name in bare} == bare
 
@@ -143,7 +143,9 @@ def test_frames_of_videos_have_intervals_of_blocks_and_results_of_each_camera():
     difference = own - other
     assert (rows[0]["low"], rows[0]["high"]) == timeline.interval(difference)
     assert results.timeline_of(found, protocols.PROTOCOLS["strict"]) is None
-    with pytest.raises(ValueError, match="Protocol 'limbs' is for frames of videos. .* end in CAMERA/FRAME; got 'image0'"):
+    with pytest.raises(
+        ValueError, match=r"Protocol 'limbs' is for frames of videos. .* end in CAMERA/FRAME; got 'image0'"
+    ):
         results.timeline_of(findings(), protocol)
 
 

@@ -27,29 +27,32 @@ def _mean_error(out, n, kind, temperature):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weights", ["prior", "uniform"])
+@pytest.mark.parametrize("weights", ["prior", "uniform", "scores", "scores_and_prior"])
 def test_errors_and_calibration_are_those_of_the_sets_under_each_temperature(weights):
-    parts = [fixture.made(seed=seed, padding=seed, weights=weights) for seed in (0, 1)]
-    search = tuning.Temperatures(parts[0].settings)
+    parts = [fixture.made(seed=seed, padding=seed, weights=weights, scored="scores" in weights) for seed in (0, 1)]
+    kind = weights if weights == "scores_and_prior" else "prior"  # As `methods.tempered_kinds`.
+    search = tuning.Temperatures(parts[0].settings, (kind,))
     for out in parts:
         search.observe(out)
-    errors = search.errors()
+    errors = search.errors(kind)
     assert tuple(errors) == tuning.TEMPERATURES
     for t, means in errors.items():
         for place, n in enumerate(NS):
             own = []
             for out in parts:
-                medoid = out.quantize(n, weights="prior", temperature=t).medoid
+                medoid = out.quantize(n, weights=kind, temperature=t).medoid
                 own.append(np.asarray(out.members(medoid)["mpjpe"]).min(axis=1)[out.valid])
             assert means[place] == pytest.approx(np.concatenate(own).mean(), rel=1e-6)
     for t in (0.003, 1.0):
         fitted = search.calibrated(t)
-        assert list(fitted) == ["2", "5"]  # A set of one body has no probabilities to calibrate.
+        # A set of one body has no probabilities to calibrate, and weights without the prior no temperature.
+        assert list(fitted) == (["2", "5"] if weights == kind else [])
         for n, temperature in fitted.items():
             prob, hit = [], []
             for out in parts:
                 found = out.quantize(int(n), temperature=t)
-                grid = jnp.array(calibration.GRID)
-                prob.append(calibration.probabilities(out.hyps.log_prior, found.assignment, int(n), grid)[out.valid])
+                logs = jnp.array(calibration.GRID)[None, :, None] * out.hyps.log_prior[:, None]
+                logs += out.hyps.log_scores[:, None] if weights == "scores_and_prior" else 0.0
+                prob.append(calibration.probabilities(logs, found.assignment, int(n))[out.valid])
                 hit.append(np.asarray(calibration.hits(found, out.truth))[out.valid])
             assert temperature == calibration.fit(np.concatenate(prob), np.concatenate(hit), calibration.GRID)
