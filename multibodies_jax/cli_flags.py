@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import pathlib
 import re
 from collections.abc import Sequence
@@ -97,7 +98,8 @@ def parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, lis
     from absl import flags
     from ml_collections import config_flags
 
-    arguments = [program, *_with_config_file(_modern(argv))]
+    fields, nones = _last_of_each(_modern(argv))
+    arguments = [program, *_with_config_file(fields)]
     values = flags.FlagValues()
     strings = {"workdir", "images", "people", "weights", "out"}
     config_flags.DEFINE_config_file("config", None, "", values, sys_argv=arguments)
@@ -124,6 +126,10 @@ def parse(program: str, argv: Sequence[str], mode: str | None) -> tuple[Any, lis
         raise RefusedError(f"--config is there {len(given)} times, and one config is read: leave all but one out.")
     try:
         rest = values(arguments)
+        for path in nones:
+            functools.reduce(getattr, path.split("."), values.config)  # Names a field that is not there.
+            *parents, name = path.split(".")
+            functools.reduce(getattr, parents, values.config)[name] = None
     except Exception as error:  # A config is a program of the user's, and may raise anything.
         raise RefusedError(
             f"{_text(error)}\nFields are explained in configs/default.py, and those of single configs in these (all: docs/reference/config.md); "
@@ -174,6 +180,23 @@ def _modern(argv: Sequence[str]) -> list[str]:
         else argument
         for argument in argv
     ]
+
+
+def _last_of_each(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments with the last value of each field alone (ml_collections joins tuples), and the fields that are None.
+
+    Those are set after the others are parsed: ml_collections reads None as a number where a field has one.
+    """
+    fields = {}
+    for place, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if equals and flag.startswith(tuple(f"{name}." for name in _CONFIG)):
+            fields[place] = flag.partition(".")[2], value
+    last = {path: place for place, (path, _) in fields.items()}
+    nones = [path for path, place in last.items() if fields[place][1] == "None"]
+    dropped = {place for place, (path, _) in fields.items() if place != last[path] or path in nones}
+    kept = [argument for place, argument in enumerate(argv) if place not in dropped]
+    return kept, nones
 
 
 def _with_config_file(argv: Sequence[str]) -> list[str]:

@@ -283,11 +283,31 @@ def test_a_run_says_at_its_end_what_compiling_took(first, called, monkeypatch, t
     [
         ("--config.nosuch=3", "The config has no field 'nosuch'."),
         ("--config.optim.learning_rat=3", "no field 'learning_rat'. Did you mean \"learning_rate\""),
+        ("--config.optim.learning_rat=None", "no field 'learning_rat'. Did you mean \"learning_rate\""),
+        ("--config.optim.learning_rate=None", "config.optim.learning_rate is None; accepted is"),
     ],
 )
 def test_an_unknown_field_is_named_as_one(flag, said, called, capsys):
     assert cli.main(["train", flag]) == 2
     assert said in capsys.readouterr().err and not called
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--config.model.num_hypotheses=None"], {"model.num_hypotheses": None}),
+        (["--config.quantizer.temperature=None", "--config.data.sets=None"], {"quantizer.temperature": None}),
+        (["--config.model.num_hypotheses=None", "--config.model.num_hypotheses=30"], {"model.num_hypotheses": 30}),
+        (["--config.model.num_hypotheses=30", "--config.model.num_hypotheses=None"], {"model.num_hypotheses": None}),
+        (["--config.eval.ns=(1,3)", "--config.seed=3", "--config.eval.ns=(1,)"], {"eval.ns": (1,), "seed": 3}),
+    ],
+)
+def test_none_is_read_for_every_field_and_the_last_value_of_a_field_counts(arguments, expected, called, tmp_path):
+    assert cli.main(["train", f"--workdir={tmp_path}", *arguments]) == 0
+    ((_, config, _),) = called
+    for path, value in expected.items():
+        part, _, name = path.rpartition(".")
+        assert (config[part] if part else config)[name] == value
 
 
 def test_a_fault_of_the_program_has_status_1_and_an_interruption_130(called, monkeypatch, tmp_path, capsys):
