@@ -28,7 +28,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines.append(_computed(result["computed"]))
     for name in result["metrics"]:
         lines += ["", f"## {name} ({result['datasets'][name]['examples']} images)", ""]
-        lines += _table(result["metrics"][name])
+        lines += _table(result["metrics"][name], result.get("label", "ours"))
         if name in result.get("published", {}):
             lines += published_table(result["published"][name], result["config"]["eval"]["published"])
         lines += _cameras(result.get("cameras", {}).get(name, {}), result.get("label", "ours"))
@@ -110,9 +110,13 @@ def _short(commit: str) -> str:
     return digest[:12] + plus + dirty
 
 
-def _table(methods: Mapping[str, Any]) -> list[str]:
-    """A row per method, and below it one for the strict sibling of the protocol if both were evaluated."""
-    ns = sorted({int(n) for sets in methods.values() for n in sets if len(sets) > 1 or n == "1"})
+def _table(methods: Mapping[str, Any], label: str) -> list[str]:
+    """A row per method, and below it one for the strict sibling of the protocol if both were evaluated.
+
+    The columns are the n of the main row, of other rows with several, and 1.
+    """
+    shown = (n for method, sets in methods.items() for n in sets if method == label or len(sets) > 1 or n == "1")
+    ns = sorted(set(map(int, shown)))
     known = {name for sets in methods.values() for scores in sets.values() for name in scores}
     columns = {name: label for name, label in _COLUMNS.items() if name in known}
     header = ["method"] + [f"{label}-{n}" for n in ns for label in columns.values()]
@@ -125,9 +129,9 @@ def _table(methods: Mapping[str, Any]) -> list[str]:
                 cells = [_cell(sets.get(str(n), {}).get(name)) for n in ns for name in names]
                 lines.append(f"| {method}{words} | " + " | ".join(cells) + " |")
             else:
-                scores = next(iter(sets.values()))
+                n, scores = next(iter(sets.items()))
                 cells = " / ".join(_cell(scores[name]) for name in names)
-                lines.append(f"| {method}{words}: {cells} |" + " |" * (len(header) - 1))
+                lines.append(f"| {method}{words}, n = {n}: {cells} |" + " |" * (len(header) - 1))
     return lines
 
 
@@ -144,7 +148,7 @@ def _cameras(by_camera: Mapping[str, Any], label: str) -> list[str]:
         shown = {
             name: sets for name, sets in methods.items() if name in (label, f"{label}, refined", HMR, f"{HMR}, refined")
         }
-        lines += ["", f"Camera {camera}:", "", *_table(shown)]
+        lines += ["", f"Camera {camera}:", "", *_table(shown, label)]
     return lines
 
 

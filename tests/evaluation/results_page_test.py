@@ -43,6 +43,21 @@ def test_the_page_has_every_row_and_choice(result):
     assert "the person's, intersection over union: 0.25 (of HMR: 0.25)." in text
 
 
+@pytest.mark.parametrize("ns", [("5",), ("5", "9")])
+def test_every_number_of_the_table_stands_under_or_beside_its_n(ns):
+    """Where the main row has one n alone, too."""
+
+    def sets(*ns):
+        return {n: {"mpjpe": {"mean": 50.0 + int(n), "ci95": 1.0}} for n in ns}
+
+    shown = {"ours": sets(*ns), methods.HMR: sets("1"), "all M = 12": sets("12")}
+    header, _, ours, hmr, every = results_page._table(shown, "ours")
+    assert header == "| method | " + " | ".join(f"MPJPE-{n}" for n in ("1", *ns)) + " |"
+    assert ours == "| ours |  | " + " | ".join(f"{50 + int(n)}.0 ± 1.0" for n in ns) + " |"
+    assert hmr == f"| {methods.HMR} | 51.0 ± 1.0 |" + "  |" * len(ns)
+    assert every == "| all M = 12, n = 12: 62.0 ± 1.0 |" + " |" * (1 + len(ns))
+
+
 @pytest.mark.slow
 def test_uniform_weights_have_no_temperature(result):
     config = result["config"] | {"quantizer": result["config"]["quantizer"] | {"weights": "uniform"}}
