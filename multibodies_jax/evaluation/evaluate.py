@@ -95,9 +95,9 @@ def open_inputs(config: Any) -> None:
 
 def _open_sets(config: Any) -> None:
     """Opens every set that an evaluation reads, and makes a row of its first example, before one of them costs minutes."""
-    several = config.model.num_hypotheses != 1
+    several, inspects = config.model.num_hypotheses != 1, build.NETWORKS[config.model.name].inspect is not None
     splits = {name: {config.eval.split} for name in config.eval.sets}
-    if several and config.quantizer.temperature is None:
+    if (several and config.quantizer.temperature is None) or inspects or "smplify" in config.eval.methods:
         for name in _chosen_on(config):
             splits.setdefault(name, set()).add("validation")
     sources.open_first(config, {name: tuple(sorted(its)) for name, its in splits.items()})
@@ -218,10 +218,20 @@ def _hmr_checkpoints(config: Any) -> pathlib.Path:
 
 
 def _settings(config: Any, num_hypotheses: int) -> outputs.Settings:
-    """Those of the config, before anything is chosen on a validation split."""
+    """Those of the config, before anything is chosen on a validation split.
+
+    Raises:
+      ValueError: every n of `eval.ns` is larger than M > 1.
+    """
+    ns = tuple(n for n in config.eval.ns if n <= num_hypotheses)
+    if not ns and num_hypotheses > 1:
+        raise ValueError(
+            f"config.eval.ns is {tuple(config.eval.ns)}, and the network has M = {num_hypotheses} hypotheses: ask for an n "
+            "that is not larger."
+        )
     q, network = config.quantizer, build.NETWORKS[config.model.name]
     return outputs.Settings(
-        ns=tuple(n for n in config.eval.ns if n <= num_hypotheses),
+        ns=ns,
         protocol=protocols.PROTOCOLS[config.eval.protocol],
         # A checkpoint with one hypothesis is scored under the name of ours where its model is HMR.
         label=network.label if network.is_own(num_hypotheses) else methods.OURS,
@@ -238,13 +248,15 @@ def _settings(config: Any, num_hypotheses: int) -> outputs.Settings:
 def _tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: str) -> results.Choices:
     """Chooses on the validation split of the set that `name` is, in one pass: temperatures of the weights, and what rows choose.
 
-    The split is read only if something is to be chosen. The network's own inspection is a part of the pass.
+    The split is read only if something is to be chosen, or the network has an inspection of its own, a part of the pass.
     """
     config, settings = evaluation.config, evaluation.settings
     kinds = methods.tempered_kinds(evaluation)
-    temperatures = None if config.quantizer.temperature else tuning.Temperatures(settings, kinds)
+    tempered = evaluation.several and not config.quantizer.temperature
+    temperatures = tuning.Temperatures(settings, kinds) if tempered else None
     tuned_rows = [row for row in rows if isinstance(row, methods.Tuned)]
-    if not evaluation.several or not (temperatures or tuned_rows):
+    network = build.NETWORKS[config.model.name]
+    if not (temperatures or tuned_rows or network.inspect):
         return results.Choices(settings)
     observers = [*([temperatures] if temperatures else []), *tuned_rows]
 
@@ -254,8 +266,8 @@ def _tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: 
                 observer.observe(out)
             yield out
 
-    network, inspected = build.NETWORKS[config.model.name], {}
-    if network.inspect is not None and temperatures:
+    inspected: dict[str, Any] = {}
+    if network.inspect is not None:
         pairs = ((out.batch, out.hyps) for out in observed())
         inspected[network.config_part or config.model.name] = network.inspect(config, evaluation.networks.main, pairs)
     else:

@@ -8,15 +8,18 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from multibodies_jax import io
 from multibodies_jax.baselines import controls
 from multibodies_jax.data import sources
-from multibodies_jax.evaluation import batches, evaluate, methods, pictures, protocols, results_page, tuning
+from multibodies_jax.evaluation import batches, evaluate, fitted, methods, pictures, protocols, results_page, tuning
 from multibodies_jax.fitting import refine
+from multibodies_jax.models import build
 from multibodies_jax.prediction import pretrained
 from multibodies_jax.released import methods as released
 from multibodies_jax.training import checkpoints, inference, loop, packed, provenance
+from tests.helpers import evaluation_fixture as fixture
 from tests.helpers import small_sets, tiny, trained, trunk_apart
 from tfds_builders import building
 
@@ -219,6 +222,36 @@ def test_a_single_hypothesis_is_evaluated_without_sets(run, tmp_path):
         shutil.copytree(trained.workdir() / part, tmp_path / folder)
     table = evaluate.evaluate(config, tmp_path)["metrics"]["synthetic_bodies/clean"]
     assert set(table) == {methods.OURS}
+
+
+def _tuned(monkeypatch, out, rows, **overrides):
+    """What is chosen on a validation split of one batch."""
+    monkeypatch.setattr(evaluate, "_read", lambda *arguments, **options: iter([out]))
+    return evaluate._tune(fixture.evaluation(out, **overrides), rows, "a")
+
+
+def test_the_rows_of_one_hypothesis_choose_on_the_validation_split_too(monkeypatch):
+    out, bodies = fixture.made(m=1, hmr=False), lambda out, candidate: out.hyps
+    fields = ConfigDict({"steps": 1, "prior": None, "anchor": None})
+    row = fitted.Fitted("smplify", "SMPLify", (1,), bodies, fields, in_order=True)
+    chosen = _tuned(monkeypatch, out, [row])
+    assert set(chosen.tuned) == {"smplify"} and len(chosen.tuned["smplify"]["tried"]) == len(fitted.CANDIDATES)
+    assert chosen.settings == out.settings and not chosen.calibrated
+
+
+def test_a_network_is_inspected_also_where_the_temperature_is_given(monkeypatch):
+    network, out = build.NETWORKS["smpl_cvae"], fixture.made(exchangeable=True)
+    counted = dataclasses.replace(network, inspect=lambda config, main, pairs: {"batches": len(list(pairs))})
+    monkeypatch.setitem(build.NETWORKS._entries, "smpl_cvae", counted)
+    chosen = _tuned(monkeypatch, out, [], model__name="smpl_cvae", quantizer__temperature=0.3)
+    assert chosen.inspected == {"cvae": {"batches": 1}} and not chosen.tuned
+
+
+def test_sets_larger_than_the_network_has_hypotheses_are_refused_with_both_numbers():
+    config = tiny.config(model__num_hypotheses=None, eval__ns=(7, 9))
+    with pytest.raises(ValueError, match=r"config.eval.ns is \(7, 9\), and the network has M = 6 hypotheses"):
+        evaluate._settings(config, 6)
+    assert evaluate._settings(config, 8).ns == (7,)
 
 
 def test_each_split_is_read_once_and_the_network_runs_once_for_each_of_its_batches(run, tmp_path, monkeypatch):
