@@ -121,6 +121,7 @@ def test_one_body_of_many_is_chosen_by_the_weights_also_where_no_larger_set_is_a
     monkeypatch.setattr(refine, "refine", lambda bodies, *_: bodies)
     out = fixture.made(ns=(1,))
     made = row(name, out, fitting__prior=0.3, fitting__anchor=5.0)
+    assert isinstance(made, fitted.Fitted)
     medoids = {t: out.quantize(1, weights="prior", temperature=t).medoid for t in tuning.TEMPERATURES}
     mean = {t: np.asarray(out.members(index)["mpjpe"]).mean() for t, index in medoids.items()}
     made.observe(out)
