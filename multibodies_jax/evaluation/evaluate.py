@@ -135,7 +135,7 @@ def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None, on
         result["packed"] = {name: file.about[name] for name in ("sha256", "commit", "people")}
     found: dict[str, results.Findings] = {}
     for name, chosen_on in zip(config.eval.sets, _chosen_on(config), strict=True):
-        choices = _tune(evaluation, rows, chosen_on)
+        choices = tune(evaluation, rows, chosen_on)
         found[name] = _measure_set(evaluation, choices.settings, rows, name)
         results.add_set(result, evaluation, name, found[name], rows, choices)
     result["same_people"] = results.same_people(found, evaluation.settings.label, evaluation.settings.protocol)
@@ -170,7 +170,7 @@ def _open(config: Any, workdir: pathlib.Path, file: packed.Packed | None, onnx: 
         hmr=_hmr(config, workdir, bodies, file) if "hmr" in config.eval.methods and main.num_hypotheses > 1 else None,
         read=read,
     )
-    return methods.Evaluation(config, devices.copied(networks), _settings(config, main.num_hypotheses))
+    return methods.Evaluation(config, devices.copied(networks), settings_of(config, main.num_hypotheses))
 
 
 def _scorer(config: Any, bodies: setup.Bodies) -> set_errors.Scorer:
@@ -217,7 +217,7 @@ def _hmr_checkpoints(config: Any) -> pathlib.Path:
     return directory
 
 
-def _settings(config: Any, num_hypotheses: int) -> outputs.Settings:
+def settings_of(config: Any, num_hypotheses: int) -> outputs.Settings:
     """Those of the config, before anything is chosen on a validation split.
 
     Raises:
@@ -245,7 +245,7 @@ def _settings(config: Any, num_hypotheses: int) -> outputs.Settings:
     )
 
 
-def _tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: str) -> results.Choices:
+def tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: str) -> results.Choices:
     """Chooses on the validation split of the set that `name` is, in one pass: temperatures of the weights, and what rows choose.
 
     The split is read only if something is to be chosen, or the network has an inspection of its own, a part of the pass.

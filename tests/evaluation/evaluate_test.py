@@ -226,8 +226,9 @@ def test_a_single_hypothesis_is_evaluated_without_sets(run, tmp_path):
 
 def _tuned(monkeypatch, out, rows, **overrides):
     """What is chosen on a validation split of one batch."""
-    monkeypatch.setattr(evaluate, "_read", lambda *arguments, **options: iter([out]))
-    return evaluate._tune(fixture.evaluation(out, **overrides), rows, "a")
+    monkeypatch.setattr(batches, "count", lambda *arguments: 1)
+    monkeypatch.setattr(batches, "examples", lambda *arguments: [out.examples])
+    return evaluate.tune(fixture.evaluation(out, **overrides), rows, "a")
 
 
 def test_the_rows_of_one_hypothesis_choose_on_the_validation_split_too(monkeypatch):
@@ -242,7 +243,7 @@ def test_the_rows_of_one_hypothesis_choose_on_the_validation_split_too(monkeypat
 def test_a_network_is_inspected_also_where_the_temperature_is_given(monkeypatch):
     network, out = build.NETWORKS["smpl_cvae"], fixture.made(exchangeable=True)
     counted = dataclasses.replace(network, inspect=lambda config, main, pairs: {"batches": len(list(pairs))})
-    monkeypatch.setitem(build.NETWORKS._entries, "smpl_cvae", counted)
+    monkeypatch.setattr(build, "NETWORKS", {**build.NETWORKS, "smpl_cvae": counted})
     chosen = _tuned(monkeypatch, out, [], model__name="smpl_cvae", quantizer__temperature=0.3)
     assert chosen.inspected == {"cvae": {"batches": 1}} and not chosen.tuned
 
@@ -250,8 +251,8 @@ def test_a_network_is_inspected_also_where_the_temperature_is_given(monkeypatch)
 def test_sets_larger_than_the_network_has_hypotheses_are_refused_with_both_numbers():
     config = tiny.config(model__num_hypotheses=None, eval__ns=(7, 9))
     with pytest.raises(ValueError, match=r"config.eval.ns is \(7, 9\), and the network has M = 6 hypotheses"):
-        evaluate._settings(config, 6)
-    assert evaluate._settings(config, 8).ns == (7,)
+        evaluate.settings_of(config, 6)
+    assert evaluate.settings_of(config, 8).ns == (7,)
 
 
 def test_each_split_is_read_once_and_the_network_runs_once_for_each_of_its_batches(run, tmp_path, monkeypatch):
