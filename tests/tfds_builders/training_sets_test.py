@@ -155,7 +155,7 @@ def test_a_path_that_could_not_be_read_is_refused_while_the_set_is_built(archive
     (tmp_path / "put_together" / "coco" / "train2014").symlink_to(tmp_path / "disk")
     options = {"manual_dir": tmp_path / "put_together", "store": "path"}
     with pytest.raises(
-        tfds_builders.BuildError, match="coco/train2014/.* leads out .*as --manual_dir, or use store=window"
+        tfds_builders.BuildError, match=r"coco/train2014/.* leads out .*as --manual_dir, or use store=window"
     ):
         tfds_builders.build("coco2014", tmp_path / "data", **options)
     options["manual_dir"] = tmp_path / "put_together" / "coco"
