@@ -375,6 +375,16 @@ def load(path: str | os.PathLike) -> Record:
     return record
 
 
+def source_of(path: str | os.PathLike) -> str:
+    """The file name of the photograph of a prediction, or of the video of a table; "" of any other file."""
+    try:
+        with untrusted.open_npz(path, raises=PredictionError, largest=_LARGEST_BYTES) as file:
+            name = next((file[name] for name in ("video", "image") if name in file), np.array(""))
+    except (PredictionError, OSError):
+        return ""
+    return str(name) if name.dtype.kind == "U" and name.ndim == 0 else ""
+
+
 def keypoint_error_px(
     hypotheses: Hypotheses,
     keypoints_px: Float[Array, "24 3"],
