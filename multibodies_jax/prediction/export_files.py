@@ -35,7 +35,7 @@ def export(
 ) -> list[pathlib.Path]:
     """Writes predictions in one format; a scene, and a file, for each photograph (BVH: for each body).
 
-    Photographs are told apart by their names and the folders of their predictions.
+    Two photographs differ in their names, or in the folders of their predictions.
 
     Args:
       paths: predictions, or folders of them; of a folder that `predict` wrote to (it has an index page) its sub-folders, too.
