@@ -60,7 +60,7 @@ def _keypoints() -> Any:
     c.train.baseline = False
     c.optim.ema = 0.99
     c.eval.methods = default.METHODS
-    c.eval.max_examples = 500
+    c.eval.max_examples = 200
     return c
 
 

@@ -43,7 +43,7 @@ def export_fits(workdir: pathlib.Path, folder: pathlib.Path) -> list[str]:
       What was written, as lines.
 
     Raises:
-      ValueError: there is no such checkpoint, or it is damaged.
+      ValueError: there is no such checkpoint, it is damaged, or the folder has an .npz of one of the sets.
       OSError: the folder cannot be written.
     """
     from multibodies_jax.baselines.spin import targets  # Late: --help answers at once.
@@ -58,8 +58,11 @@ def export_fits(workdir: pathlib.Path, folder: pathlib.Path) -> list[str]:
         )
     store = targets.Store(**memory)
     threshold = metadata["config"]["spin"]["threshold"]
-    lines = []
-    for name, fits in targets.split(store, dict(about["sets"]), threshold).items():
+    lines, found = [], targets.split(store, dict(about["sets"]), threshold)
+    for name in found:
+        if (other := folder / f"{fit_files.stem(name)}.npz").exists():
+            raise ValueError(f"{other} has fits of {name}, which would be read instead of an .npy: move it away first.")
+    for name, fits in found.items():
         path = fit_files.write(folder, name, fits, plain=True)
         lines.append(
             f"{path}: {len(fits.valid)} fits of {name} at step {step}, {np.mean(fits.valid):.0%} of them good labels"
@@ -76,8 +79,8 @@ def import_fits(workdir: pathlib.Path, files: list[pathlib.Path]) -> list[str]:
       What was copied, as lines.
 
     Raises:
-      ValueError: a file is no file of fits, has numbers that are not finite, or a name that no file of fits has; or the work
-        directory has checkpoints already.
+      ValueError: a file is no file of fits, has numbers that are not finite, or a name that no file of fits has; two are of
+        one set; or the work directory has checkpoints already.
       FileNotFoundError: a file is not there.
     """
     from multibodies_jax.baselines.spin import targets  # Late, as above.
@@ -93,11 +96,17 @@ def import_fits(workdir: pathlib.Path, files: list[pathlib.Path]) -> list[str]:
     read = {path: fit_files.read(path) for path in files}
     if wrong := [path for path in files if not path.stem.endswith(fit_files.ENDING)]:
         raise ValueError(f"{wrong[0]} is not called SET{fit_files.ENDING}.npy or .npz, as lsp-orig_fits.npy.")
+    names = [path.stem for path in read]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(
+            f"{' and '.join(str(path) for path in read if path.stem == twice)} are fits of one set: give one of them."
+        )
     lines = []
     for path, fits in read.items():
         target = workdir / targets.FIRST_FOLDER / path.name
         with io.replacing(target) as temporary:
             shutil.copyfile(path, temporary)
+        target.with_suffix(".npy" if target.suffix == ".npz" else ".npz").unlink(missing_ok=True)  # An earlier import.
         lines.append(f"{target}: {len(fits.valid)} fits")
     return lines
 

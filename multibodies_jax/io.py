@@ -74,7 +74,9 @@ def new_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       OSError: the folder cannot be made, or `path` is taken.
     """
     path = pathlib.Path(path).absolute()
-    path = path.resolve() if path.is_dir() else path  # Of a link to a folder, the folder: a folder cannot take a link's place.
+    path = (
+        path.resolve() if path.is_dir() else path
+    )  # Of a link to a folder, the folder: a folder cannot take a link's place.
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     temporary.mkdir()

@@ -43,6 +43,30 @@ def test_what_is_exported_can_be_imported(tmp_path, capsys):
     np.testing.assert_array_equal(found.pose, memory["pose"][:3])
 
 
+def test_the_last_import_of_a_set_holds_and_two_at_once_are_refused(tmp_path, capsys):
+    for folder, value in (("a", 1.0), ("b", 2.0)):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "mpii_fits.npy", np.full((3, 82), value))
+    np.savez(tmp_path / "mpii_fits.npz", pose=np.zeros((3, 72)), shape=np.zeros((3, 10)))
+    both = [str(tmp_path / folder / "mpii_fits.npy") for folder in ("a", "b")]
+    assert fits.main(["import", str(tmp_path / "new"), *both]) == 2
+    assert "b/mpii_fits.npy are fits of one set: give one of them" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    for given, value in ((str(tmp_path / "mpii_fits.npz"), 0.0), (both[1], 2.0), (both[0], 1.0)):
+        assert fits.main(["import", str(tmp_path / "new"), given]) == 0
+        path = fit_files.find(tmp_path / "new" / targets.FIRST_FOLDER, "mpii/spin")
+        assert path is not None and np.all(fit_files.read(path, 3).betas == value)
+
+
+def test_fits_beside_a_file_that_would_be_read_instead_are_not_exported(tmp_path, capsys):
+    trained(tmp_path / "run")
+    (tmp_path / "out").mkdir()
+    np.savez(tmp_path / "out" / "a-b_fits.npz", pose=np.zeros((2, 72)), shape=np.zeros((2, 10)))
+    assert fits.main(["export", str(tmp_path / "run"), str(tmp_path / "out")]) == 2
+    assert "a-b_fits.npz has fits of a/b, which would be read instead" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a-b_fits.npz"]
+
+
 @pytest.mark.parametrize(
     "name, array, message",
     [

@@ -250,11 +250,10 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
         except OSError as e:
             raise BuildError(f"{self.name}: the archive cannot be read: {e}") from e
         each = -(-len(tasks) // MOST_SHARDS) or 1
-        dictionary = self.feature_dictionary()
+        dictionary, make = self.feature_dictionary(), type(self).make
+        root = str(self.manual_dir) if self.options.store == "path" else ""
         return [
-            shards.Job(
-                type(self).make, tasks[i : i + each], dictionary, self._unfinished() / f"{split}-{i // each:05d}"
-            )
+            shards.Job(make, tasks[i : i + each], dictionary, self._unfinished() / f"{split}-{i // each:05d}", root)
             for i in range(0, len(tasks), each)
         ]
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
-from multibodies_jax import io
+from multibodies_jax import io, untrusted
 from tfds_builders.building import BuildError
 
 _NAMED = 3  # How many of the things that are skipped for one reason are named.
@@ -41,12 +41,14 @@ class Job:
       tasks: what it is called with, one after the other.
       features: the feature dictionary of the set.
       path: of the shard; `path` + ".json" is written when it is finished.
+      root: the folder that examples with paths instead of images name them from (`store=path`); "" for other sets.
     """
 
     make: Make
     tasks: tuple[Any, ...]
     features: tfds.features.FeaturesDict
     path: pathlib.Path
+    root: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -131,10 +133,23 @@ def merge(a: dict[str, tuple[int, list[str]]], b: dict[str, tuple[int, list[str]
 def _examples(job: Job) -> Iterator[dict[str, Any] | Skip]:
     for task in job.tasks:
         try:
-            yield from job.make(task)
+            for example in job.make(task):
+                if job.root and not isinstance(example, Skip):
+                    _check_path(job.root, example["image"])
+                yield example
         except Exception as e:  # Of the archive: readers of damaged files raise almost anything. Not errors of writing.
             kind = "" if isinstance(e, OSError | ValueError | BuildError) else f"{type(e).__name__}: "
             raise BuildError(f"{task}: {kind}{e}") from e
+
+
+def _check_path(root: str, path: str) -> None:
+    """Refuses, while a set is built, a path that will not be read (`linked.Linked`)."""
+    try:
+        untrusted.inside(root, path)
+    except untrusted.FileError as error:
+        raise BuildError(
+            f"store=path: {error} Or give the folder in which the link stands as --manual_dir, or use store=window."
+        ) from error
 
 
 def _finished(job: Job) -> Shard | None:

@@ -101,7 +101,11 @@ def draw_sheet(builder: building.BaseBuilder, report: Report) -> None:
     count = min(len(source), _SHEET_COLUMNS * _SHEET_ROWS)
     sheet = contact_sheet(source[i * len(source) // count] for i in range(count))
     path = pathlib.Path(builder.data_path) / "contact_sheet.png"
-    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    try:
+        io.write_bytes(path, cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes())
+    except OSError as error:
+        report.tell(f"no picture of examples: {path} cannot be written ({error.strerror or error})")
+        return
     report.lines.append(
         f"  look at {path}: keypoints visible green, hidden red, crosses 3D joints; crop yellow, without occlusion grey"
     )

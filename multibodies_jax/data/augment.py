@@ -98,7 +98,8 @@ def training_example(
         if rng.random() < strength.rotate:
             angle = np.deg2rad(strength.angle_deg) * np.clip(rng.normal(), -2.0, 2.0)
         flip = rng.random() < strength.flip
-    box = Box(center, scale, crop_size, angle, crop, contrast_stretch)
+    drawn = augment or occlusion != "none"
+    box = Box(center, scale, crop_size, angle, crop, contrast_stretch, drawn)
     example = _crop(record, visible, box, with_image)
     if flip:
         example = flip_example(example)
@@ -200,7 +201,10 @@ def _view(record: Record, rng: np.random.Generator, mode: str) -> tuple[np.ndarr
 
 
 class Box(NamedTuple):
-    """What of the image a crop shows, and how it is made: arguments of `crops` and `spin_crops`."""
+    """What of the image a crop shows, and how it is made: arguments of `crops` and `spin_crops`.
+
+    A box that was `drawn` may lie beside the image, and is black there; that of a set shows some of it.
+    """
 
     center: Float[np.ndarray, "2"]
     scale: float
@@ -208,6 +212,7 @@ class Box(NamedTuple):
     angle: float = 0.0
     crop: str = "exact"
     contrast_stretch: bool = False
+    drawn: bool = False
 
     def points(self, points_px: Float[np.ndarray, "24 2"]) -> Float[np.ndarray, "24 2"]:
         """Original pixels -> [-1, 1] of the crop."""
@@ -219,7 +224,7 @@ class Box(NamedTuple):
         """The crop of a window of the original image."""
         if self.crop == "spin":
             place = self.center, self.scale, self.size, self.angle
-            return spin_crops.warp(window, *place, origin, stretch=self.contrast_stretch)
+            return spin_crops.warp(window, *place, origin, stretch=self.contrast_stretch, empty=self.drawn)
         return crops.warp(window, boxes.affine(self.center, self.scale, self.size, self.angle), self.size, origin)
 
 

@@ -6,6 +6,7 @@ A GPU waits for a processor that decodes and warps; small images fit into its me
 import concurrent.futures
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, no_type_check
 
@@ -93,16 +94,14 @@ def load(sources: Sequence[Sequence[augment.Record]], weights: Sequence[float], 
     """
     rows: list[dict[str, Any]] = []
     for source in sources:
-        first = np.asarray(source[0]["image"])
-        if (total := first.nbytes * sum(map(len, sources))) > MOST_BYTES:
-            raise ValueError(
-                f"config.data.resident keeps all images on the device: these take about {total / 2**30:.0f} GiB, and "
-                f"accepted are {MOST_BYTES / 2**30:.0f}. Set config.data.resident=False, which reads them as they are needed."
-            )
+        _check_bytes(
+            np.asarray(source[0]["image"]).nbytes * sum(map(len, sources))
+        )  # By the first, before all are read.
         with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
             read = threads.map(lambda index, source=source: _row(source[index]), range(len(source)))
             rows += tqdm(read, desc="images to the device", total=len(source), unit=" images", mininterval=1)
     shape = np.max([row["image"].shape for row in rows], axis=0)
+    _check_bytes(len(rows) * math.prod(map(int, shape)))  # All are as large as the largest.
     images: UInt8[np.ndarray, "N H W 3"] = np.zeros((len(rows), *shape), np.uint8)
     for index, row in enumerate(rows):
         own = row.pop("image")
@@ -113,6 +112,14 @@ def load(sources: Sequence[Sequence[augment.Record]], weights: Sequence[float], 
     share = np.asarray(weights, np.float32) / np.sum(weights)
     arrays = stacked | {"image": images, "first": np.cumsum(counts) - counts, "count": counts, "weight": share}
     return Stored(**{name: jnp.asarray(values) for name, values in arrays.items()})
+
+
+def _check_bytes(total: int) -> None:
+    if total > MOST_BYTES:
+        raise ValueError(
+            f"config.data.resident keeps all images on the device: these take about {total / 2**30:.0f} GiB, and "
+            f"accepted are {MOST_BYTES / 2**30:.0f}. Set config.data.resident=False, which reads them as they are needed."
+        )
 
 
 def _row(record: augment.Record) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def warp(
     angle: float = 0.0,
     origin: tuple[int, int] | Int[np.ndarray, "2"] = (0, 0),
     stretch: bool = False,
+    empty: bool = False,
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """Cuts the box out at whole pixels, black outside the window, turns it, and resizes it (Pillow's bilinear filter).
 
@@ -64,18 +65,20 @@ def warp(
       angle: radians; turns the content from x (right) towards y (down).
       origin: x, y of the window in the original image.
       stretch: the historic contrast stretch (`stretch_contrast`) before the first resampling, as in the authors' code.
+      empty: a box that lies wholly outside the window gives a black crop, as one that was drawn may.
 
     Returns:
       The crop.
 
     Raises:
-      ValueError: a box that is not finite, has no area, is less than a pixel wide or lies wholly outside the window.
+      ValueError: a box that is not finite, has no area, is less than a pixel wide or, without `empty`, lies wholly outside
+        the window.
     """
     low, high = _corners(center, scale, size)
     pad = 0
     if angle != 0:  # So much more is cut that the corners of the turned box are filled.
         pad = int(np.linalg.norm(high - low) / 2 - float(high[1] - low[1]) / 2)
-    cut = _cut(image, low - pad - origin, high + pad - origin)
+    cut = _cut(image, low - pad - origin, high + pad - origin, empty)
     if stretch:
         cut = stretch_contrast(cut)
     picture = Image.fromarray(cut)
@@ -131,18 +134,21 @@ def _corners(
 
 
 def _cut(
-    image: UInt8[np.ndarray, "h w 3"], low: Int[np.ndarray, "2"], high: Int[np.ndarray, "2"]
+    image: UInt8[np.ndarray, "h w 3"], low: Int[np.ndarray, "2"], high: Int[np.ndarray, "2"], empty: bool
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Pixels `low` (x, y) to `high` of an image, black where it has none."""
     size = np.array(image.shape[1::-1])
     first, last = np.maximum(low, 0), np.minimum(high, size)
-    if np.any(last <= first):
+    outside = bool(np.any(last <= first))
+    if outside and not empty:
         raise ValueError(
             f"The box spans x {low[0]} to {high[0]} and y {low[1]} to {high[1]} of a window of {size[0]} x {size[1]} "
             "pixels: it lies wholly outside. Check box_center and box_scale, and that the image belongs to them."
         )
     width, height = high - low
     cut = np.zeros((height, width, 3), np.uint8)
+    if outside:
+        return cut
     (x0, y0), (x1, y1) = first - low, last - low
     cut[y0:y1, x0:x1] = image[first[1] : last[1], first[0] : last[0]]
     return cut

@@ -11,12 +11,13 @@ from multibodies_jax.vis import render
 
 _PLY_FIELDS = (
     *((name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")),
-    *((name, "u1") for name in ("red", "green", "blue", "body")),
+    *((name, "u1") for name in ("red", "green", "blue")),
+    ("body", "<u2"),
     ("probability", "<f4"),
 )
 _PLY_VERTEX = np.dtype(list(_PLY_FIELDS))
 _PLY_FACE = np.dtype([("count", "u1"), ("corners", "<u4", (3,))])
-_PLY_NAMES = {"<f4": "float", "u1": "uchar"}
+_PLY_NAMES = {"<f4": "float", "u1": "uchar", "<u2": "ushort"}
 
 
 def write_obj(scene: scenes.Scene, path: str | os.PathLike) -> None:

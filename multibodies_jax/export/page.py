@@ -12,6 +12,7 @@ import io as memory
 import json
 import os
 import re
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ class Entry:
     """One page on the index page.
 
     Attributes:
-      link: its file, relative to the index page.
+      link: its file, relative to the index page; a path, not yet an URL.
       title: of the photograph.
       text: what one sees there.
       picture: the photograph with the most probable bodies, small.
@@ -111,7 +112,7 @@ def write_index(entries: Sequence[Entry], path: str | os.PathLike, title: str = 
       OSError: the file cannot be written.
     """
     cards = [
-        f'<li><a href="{html.escape(entry.link)}"><img src="{_data_url(entry.picture)}" alt="{html.escape(entry.title)} '
+        f'<li><a href="{html.escape(urllib.parse.quote(entry.link))}"><img src="{_data_url(entry.picture)}" alt="{html.escape(entry.title)} '
         f'with the most probable bodies"><strong>{html.escape(entry.title)}</strong></a><span>{html.escape(entry.text)}'
         "</span></li>"
         for entry in entries

@@ -4,6 +4,7 @@ Predictions of one photograph make one scene. `multibodies export` is the comman
 """
 
 import collections
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from multibodies_jax import untrusted
 from multibodies_jax.body import body_files
 from multibodies_jax.data import images
 from multibodies_jax.export import camera, glb, meshes, page, scene, skeletons
-from multibodies_jax.prediction import prediction_file
+from multibodies_jax.prediction import prediction_file, result_files
 
 FORMATS = ("glb", "obj", "ply", "bvh", "html", "csv")
 COLORS = ("body", "spread")
@@ -33,11 +35,14 @@ def export(
 ) -> list[pathlib.Path]:
     """Writes predictions in one format; a scene, and a file, for each photograph (BVH: for each body).
 
+    Two photographs differ in their names, or in the folders of their predictions.
+
     Args:
-      paths: predictions, or folders of them.
+      paths: predictions, or folders of them; of a folder that `predict` wrote to (it has an index page) its sub-folders, too.
       format: one of `FORMATS`.
       body: that they were predicted with.
-      out: a file where there is one to write, else a folder; None is the folder of the first prediction.
+      out: a file where there is one to write, else a folder, with sub-folders like those of the predictions where names
+        collide; None is the folder of the predictions of each photograph.
       n: another number of bodies per person; None is that of the file.
       photo: of a page: the photograph, or the folder that has it under its name; None looks beside the prediction and above.
       focal_px: of the photographs; None is that of the file.
@@ -48,44 +53,145 @@ def export(
 
     Raises:
       PredictionError, SceneError: a file that is damaged, of another body, or does not go with the others.
-      ValueError: n is not in 1..M; an unknown format or colouring; no photograph; several photographs for one file.
+      ValueError: n is not in 1..M; an unknown format or colouring, or one that the format does not have; no photograph, or
+        one for several; several photographs for one file.
       OSError: a file cannot be written.
     """
+    _check_flags(format, photo, colors)
+    given = [pathlib.Path(path) for path in paths]
+    records = _records(given)
+    for path, record in records.items():
+        check_body(path, record, body)
+    groups = _by_photograph(records)
+    if format == "html" and photo is not None and len(groups) > 1 and pathlib.Path(photo).is_file():
+        raise ValueError(
+            f"--photo={photo} is one photograph, and the predictions are of {len(groups)}: give the folder that has them."
+        )
+    targets = _targets(groups, format, out)
+    index = _index(given, targets, out) if format == "html" and len(groups) > 1 else None
+    written, entries = [], []
+    for group, target in zip(groups, targets, strict=True):
+        photo_path = _photo_of(group, groups, photo) if format == "html" else None
+        counts = range(1, MOST_BODIES + 1) if format == "html" else ()
+        spread = colors == "spread" or format == "html"
+        made = make_scene([records[path] for path in group.paths], body, n, focal_px, counts, spread)
+        lens = camera.Lens(made.focal_px, made.focal_source)
+        print(f"{made.image}: {lens.sentence(made.image_size)}.")
+        if photo_path is not None:
+            picture = images.load_image(photo_path)
+            page.write(made, picture, target)
+            entries.append((entry(made, picture, target), target))
+            written.append(target)
+        else:
+            written += _WRITERS[format](made, target, colors == "spread")
+    if index is not None:
+        linked = [dataclasses.replace(one, link=os.path.relpath(path, index.parent)) for one, path in entries]
+        page.write_index(linked, index)
+        written.append(index)
+    return written
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """The predictions of one photograph that lie in one folder."""
+
+    folder: pathlib.Path
+    image: str
+    paths: list[pathlib.Path]
+
+
+def _check_flags(format: str, photo: str | os.PathLike | None, colors: str) -> None:
+    """Refuses formats and colours that there are not, and what a format does not read."""
     if format not in FORMATS:
         raise ValueError(f"There is no format {format!r}; the known ones are {', '.join(FORMATS)}.")
     if colors not in COLORS:
         raise ValueError(f"There are no colours by {colors!r}; the known ones are {', '.join(COLORS)}.")
-    groups: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
-    records = _records(paths)
+    if colors != "body" and format not in ("glb", "ply"):
+        raise ValueError(f"--colors={colors} is for the formats glb and ply; {format} does not have it: leave it out.")
+    if photo is not None and format != "html":
+        raise ValueError(f"--photo={photo} is for the format html; {format} shows no photograph: leave it out.")
+
+
+def _by_photograph(records: Mapping[pathlib.Path, prediction_file.Record]) -> list[_Group]:
+    """The predictions by their folder and the photograph that they name; images of one name in two folders are two."""
+    groups: dict[tuple[str, str], _Group] = {}
     for path, record in records.items():
-        check_body(path, record, body)
-        groups[str(record["image"])].append(path)
-    to_file = out is not None and pathlib.Path(out).suffix.lower() == f".{format}"
-    if to_file and len(groups) > 1:
-        raise ValueError(f"{len(groups)} photographs make as many files: give --out a folder, not {out}.")
-    written, entries = [], []
-    for image, group in groups.items():
-        photo_path = find_photo(str(image), group[0], photo) if format == "html" else None
-        counts = range(1, MOST_BODIES + 1) if format == "html" else ()
-        spread = colors == "spread" or format == "html"
-        made = make_scene([records[path] for path in group], body, n, focal_px, counts, spread)
-        lens = camera.Lens(made.focal_px, made.focal_source)
-        print(f"{made.image}: {lens.sentence(made.image_size)}.")
-        stem = pathlib.Path(made.image).stem if len(group) > 1 or format == "html" else group[0].stem
-        folder = group[0].parent if out is None else pathlib.Path(out)
-        target = pathlib.Path(str(out)) if to_file else folder / f"{stem}.{format}"
-        if photo_path is not None:
-            picture = images.load_image(photo_path)
-            page.write(made, picture, target)
-            entries.append(entry(made, picture, target))
-            written.append(target)
-        else:
-            written += _WRITERS[format](made, target, colors == "spread")
-    if len(entries) > 1:
-        index = written[-1].with_name("index.html")
-        page.write_index(entries, index)
-        written.append(index)
-    return written
+        image = str(record["image"])
+        group = groups.setdefault((os.path.abspath(path.parent), image), _Group(path.parent, image, []))
+        group.paths.append(path)
+    return list(groups.values())
+
+
+def _targets(groups: Sequence[_Group], format: str, out: str | os.PathLike | None) -> list[pathlib.Path]:
+    """The file of each group; in `out`, where two would be one file, in sub-folders of it that mirror those of the groups.
+
+    Raises:
+      ValueError: several photographs for one file, or two whose files would be one.
+    """
+    if out is not None and pathlib.Path(out).suffix.lower() == f".{format}":
+        if len(groups) > 1:
+            raise ValueError(f"{len(groups)} photographs make as many files: give --out a folder, not {out}.")
+        return [pathlib.Path(out)]
+    one_file = format == "html"
+    names = [
+        f"{pathlib.Path(group.image).stem if len(group.paths) > 1 or one_file else group.paths[0].stem}.{format}"
+        for group in groups
+    ]
+    folders = [group.folder if out is None else pathlib.Path(out) for group in groups]
+    if out is not None and len(set(names)) < len(names):
+        folders = [folder / place for folder, place in zip(folders, _places(groups), strict=True)]
+    targets = [folder / name for folder, name in zip(folders, names, strict=True)]
+    for target, count in collections.Counter(map(os.path.abspath, targets)).items():
+        if count > 1:
+            its = [
+                str(group.paths[0])
+                for group, path in zip(groups, targets, strict=True)
+                if os.path.abspath(path) == target
+            ]
+            raise ValueError(
+                f"{' and '.join(its)} are of different photographs, and would both be written to {target}: export them one "
+                "after the other, with another --out for each."
+            )
+    return targets
+
+
+def _places(groups: Sequence[_Group]) -> list[str]:
+    """The folder of each group, relative to the one that holds them all."""
+    folders = [os.path.abspath(group.folder) for group in groups]
+    common = os.path.commonpath(folders)
+    return [os.path.relpath(folder, common) for folder in folders]
+
+
+def _index(
+    given: Sequence[pathlib.Path], targets: Sequence[pathlib.Path], out: str | os.PathLike | None
+) -> pathlib.Path:
+    """The page that links all pages: in `out`, or the folder that holds them all.
+
+    Raises:
+      ValueError: without `out` that folder is neither one that was given nor one with a page; or a page has its name.
+    """
+    folders = [os.path.abspath(target.parent) for target in targets]
+    root = os.path.commonpath(folders) if out is None else os.path.abspath(out)
+    if out is None and root not in [*folders, *map(os.path.abspath, given)]:
+        raise ValueError(
+            f"The pages lie in several folders, and their index would lie in {root}, which is none of those given: give "
+            "--out=FOLDER."
+        )
+    for target in targets:
+        if os.path.abspath(target.parent) == root and target.name.lower() == result_files.INDEX:
+            raise ValueError(
+                f"The page of a photograph would be {target}, the page that links all pages: export that photograph alone."
+            )
+    return pathlib.Path(root if out is None else out) / result_files.INDEX
+
+
+def _photo_of(group: _Group, groups: Sequence[_Group], photo: str | os.PathLike | None) -> pathlib.Path:
+    """The photograph of a group; of a folder of photographs, first in the sub-folder that mirrors the group's own."""
+    if photo is not None:
+        mirrored = pathlib.Path(photo, _places(groups)[groups.index(group)])
+        if (mirrored / pathlib.PurePosixPath(group.image).name).is_file():
+            photo = mirrored
+    return find_photo(group.image, group.paths[0], photo)
 
 
 def make_scene(
@@ -139,11 +245,17 @@ def check_body(path: str | os.PathLike, record: Mapping[str, np.ndarray], body: 
 
 
 def _records(paths: Iterable[str | os.PathLike]) -> dict[pathlib.Path, prediction_file.Record]:
-    """The predictions, those of folders in the order of their names; each once. Tables of videos in folders are named and left out."""
+    """The predictions, those of folders in the order of their names; each once. Tables of videos in folders are named and left out.
+
+    Where `predict` put results into sub-folders, there is an index page above them.
+    """
     found: dict[pathlib.Path, prediction_file.Record] = {}
     tables = 0
     for given in map(pathlib.Path, paths):
         inside = sorted(given.glob("[!.]*.npz")) if given.is_dir() else [given]
+        if given.is_dir() and (given / result_files.INDEX).is_file():
+            below = {path for path in given.rglob("*_[0-9]*.npz") if path.stem.rpartition("_")[2].isdigit()}
+            inside += sorted(path for path in below - set(inside) if untrusted.visible(path, given))
         if not inside:
             raise ValueError(f"{given}: no .npz files in this folder; give one that `multibodies predict` wrote to.")
         if not inside[0].is_file():

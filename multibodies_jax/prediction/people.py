@@ -5,11 +5,13 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from tqdm import tqdm
 
 from multibodies_jax.geometry import boxes, joints
 from multibodies_jax.prediction import people_json, people_keypoints, people_layouts
@@ -17,6 +19,7 @@ from multibodies_jax.prediction import people_json, people_keypoints, people_lay
 PeopleError = people_json.PeopleError
 MIN_CONFIDENCE = people_keypoints.MIN_CONFIDENCE
 
+_NAMED = 5  # Entries that cannot be used, and belong to no image or to frames.
 # Boxes of top-down estimators are padded by a quarter, so that their joints lie up to an eighth of a box outside of it.
 _OUTSIDE = 1 / 8
 _FRACTION, _LARGE_PX = 2.0, 32  # Numbers of an image of at least so many pixels that are all smaller are no pixels.
@@ -68,9 +71,18 @@ class PeopleOfImages(dict[str, ImagePeople]):
     `COCO_val2014_000000000785.jpg`; `frame_785.jpg` is not, because a name with a number in it may count anything.
     """
 
-    def __init__(self, entries: dict[str | int, ImagePeople], problems: Sequence[str] = ()):
-        """`problems` are sentences on entries that cannot be used and do not say their image."""
+    def __init__(
+        self,
+        entries: dict[str | int, ImagePeople],
+        problems: Sequence[str] = (),
+        counted_from_1: Collection[str] = (),
+    ):
+        """`problems` are sentences on entries that cannot be used and do not say their image.
+
+        `counted_from_1` are the images whose names are numbers of frames, of which the first of the video is 1.
+        """
         self.problems = tuple(problems)
+        self.counted_from_1 = frozenset(counted_from_1)
         super().__init__({str(image): found for image, found in entries.items()})
         self._numbers = frozenset(image for image in entries if isinstance(image, int))
 
@@ -124,17 +136,19 @@ def read_people(path: str | os.PathLike) -> PeopleOfImages:
     found: dict[str | int, ImagePeople] = {}
     sources: dict[str, pathlib.Path] = {}
     problems: list[str] = []
+    counted_from_1: set[str] = set()
     total = 0
     files = _files(path) if path.is_dir() else [path]
     for file in files:
         try:
-            people, unplaced = _read(file)
+            people, unplaced, from_1 = _read(file)
         except PeopleError as error:
             if len(files) == 1:
                 raise
             problems.append(str(error))
             continue
         problems += unplaced
+        counted_from_1 |= {str(image) for image in people if from_1}
         for image, entry in people.items():
             if str(image) in sources:
                 raise PeopleError(
@@ -147,7 +161,15 @@ def read_people(path: str | os.PathLike) -> PeopleOfImages:
     every = [*problems, *(problem for entry in found.values() for problem in entry.problems)]
     if every and not total:
         raise PeopleError(every[0] + (f" None of the {len(every)} entries can be used." if len(every) > 1 else ""))
-    return PeopleOfImages(found, problems)
+    return PeopleOfImages(found, problems, counted_from_1)
+
+
+def tell_skipped(problems: Sequence[str], path: str | os.PathLike) -> None:
+    """Names the first entries of a people file that cannot be used, and says how many others there are."""
+    for problem in problems[:_NAMED]:
+        tqdm.write(f"skipped {problem}", file=sys.stderr)
+    if len(problems) > _NAMED:
+        tqdm.write(f"skipped {len(problems) - _NAMED} more entries of {path}", file=sys.stderr)
 
 
 def check_keypoints(keypoints: Any) -> Float[np.ndarray, "24 3"]:
@@ -263,8 +285,9 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     return files
 
 
-def _read(path: pathlib.Path) -> tuple[dict[str | int, ImagePeople], list[str]]:
-    """The people of the images of a file, and what is wrong with entries that do not say their image."""
+def _read(path: pathlib.Path) -> tuple[dict[str | int, ImagePeople], list[str], bool]:
+    """The people of the images of a file, what is wrong with entries that do not say their image, and whether the images are
+    frames of which the first is 1."""
     content = people_json.load(path)
     try:
         listing = people_layouts.read(content, path.stem)
@@ -292,4 +315,4 @@ def _read(path: pathlib.Path) -> tuple[dict[str | int, ImagePeople], list[str]]:
     images = {
         image: ImagePeople(tuple(people[image]), size, tuple(problems[image])) for image, size in listing.images.items()
     }
-    return images, problems[None]
+    return images, problems[None], listing.counted_from_1

@@ -69,10 +69,14 @@ class Skipped:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """What a file lists: all its images with their (width, height) or None, and the people in them."""
+    """What a file lists: all its images with their (width, height) or None, and the people in them.
+
+    The numbers of images are those of frames, of which the first is 1 with `counted_from_1`, and 0 without it.
+    """
 
     images: dict[str | int, tuple[int, int] | None]
     entries: Sequence[Entry | Skipped]
+    counted_from_1: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,6 +360,12 @@ def _is_alphapose_by_image(content: Any) -> bool:
 
 
 def _mmpose(content: Any, stem: str) -> Listing:
+    """People of one image, or of the frames of a video.
+
+    MMPose's inferencer writes a list of frames, counted from 0. Its demos (topdown_demo_with_mmdet.py, bottomup_demo.py)
+    write `instance_info` with frames counted from 1; a file of that form with a frame 0 is of somebody who counts from 0.
+    """
+    of_demo = isinstance(content, dict)
     known: tuple[str, ...] = ()
     count, where, image = 0, "", stem
     if isinstance(content, dict):
@@ -377,7 +387,8 @@ def _mmpose(content: Any, stem: str) -> Listing:
             entries += _instances(frame.get("instances"), name, known, count, f"{where}[{index}].instances")
         except PeopleError as error:
             entries.append(Skipped(None, str(error)))
-    return Listing(images, entries)
+    numbers = [image for image in images if isinstance(image, int)]
+    return Listing(images, entries, of_demo and min(numbers, default=0) > 0)
 
 
 def _names(meta: Any) -> list[Any] | None:

@@ -13,10 +13,8 @@ quantized to another n without the network:
 The hypotheses have the weights that the model's config names, or those of --weights.
 """
 
-import collections
 import concurrent.futures
 import dataclasses
-import glob
 import math
 import os
 import pathlib
@@ -33,7 +31,7 @@ from multibodies_jax.data import images
 from multibodies_jax.export import camera, glb, page
 from multibodies_jax.geometry import boxes
 from multibodies_jax.hypotheses import weights
-from multibodies_jax.prediction import detected, export_files, people, prediction, prediction_file
+from multibodies_jax.prediction import detected, export_files, people, prediction, prediction_file, result_files
 from multibodies_jax.prediction.predictor import Asked, Predictor
 from multibodies_jax.tracking import frames
 from multibodies_jax.training import multihost
@@ -41,8 +39,6 @@ from multibodies_jax.training import multihost
 HEADER = (
     f"{'person':24} {'keypoints':>9} {'box':>9} {'all M: px':>10} {'best px':>8}   probability and error of each body"
 )
-INDEX = "index.html"
-_NAMED = 5  # Entries of a people file that cannot be used and belong to no image.
 
 
 def predict(
@@ -76,7 +72,8 @@ def predict(
       known keypoints, whom a model that reads keypoints cannot predict, are named and do not count.
 
     Raises:
-      ValueError: no image or people file as expected, n is not in 1..M, a focal length of no photograph, or images of one name (`result_folders`).
+      ValueError: no image or people file as expected, n is not in 1..M, a focal length of no photograph, or results that would be
+        lost or replace an input (`result_files.folders`).
       DetectorMissing: the detector's files are not there; the message says the command that gets them.
       OSError: a video is not there, or the results cannot be written.
     """
@@ -91,14 +88,16 @@ def predict(
     if absent := [str(path) for path in videos if not pathlib.Path(path).exists()]:
         raise FileNotFoundError(f"{', '.join(absent)}: not there. Give videos, images, or folders of images.")
     out = pathlib.Path(out)
-    results = result_folders([*files, *map(pathlib.Path, videos)], out, apart=people_path is None)
+    results = result_files.folders([*files, *map(pathlib.Path, videos)], out, apart=people_path is None)
     listed = None if people_path is None else people.read_people(people_path)
     if listed is None:
         detector = detected.detector_for(model.sees_pixels, detector)
     for folder in (out, *results.values()):
         folder.mkdir(parents=True, exist_ok=True)
-    found_before = {path for file, folder in results.items() for path in folder.glob(f"{glob.escape(file.stem)}_*.npz")}
-    earlier = sorted(path.relative_to(out).as_posix() for path in found_before)
+    there = result_files.for_people(results)
+    earlier = sorted(
+        path.relative_to(out).as_posix() for paths in there.values() for path in paths if path.suffix == ".npz"
+    )
     first, share = multihost.is_first(), slice(jax.process_index(), None, jax.process_count())
     multihost.on_first(lambda: None, "predict")  # Together: at their ends, the next time, some may be late.
     if earlier and first:
@@ -106,16 +105,14 @@ def predict(
         print(f"{out} has {len(earlier)} predictions of these names ({names}): they are replaced.", file=sys.stderr)
     unplaced = () if listed is None or not first else listed.problems
     failures, empty = len(unplaced), 0
-    for problem in unplaced[:_NAMED]:
-        tqdm.write(f"skipped {problem}", file=sys.stderr)
-    if len(unplaced) > _NAMED:
-        tqdm.write(f"skipped {len(unplaced) - _NAMED} more entries of {people_path}", file=sys.stderr)
+    if people_path is not None:
+        people.tell_skipped(unplaced, people_path)
     for path in videos[share]:
         from multibodies_jax.prediction import video  # Late: photographs need no tracks, and are there sooner.
 
         folder = results[pathlib.Path(path)]
         try:
-            failures += video.predict_video(model, path, folder, n, focal_px, refine, detector, people_path)
+            failures += video.predict_video(model, path, folder, n, focal_px, refine, detector, people_path, listed)
         except frames.VideoError as error:
             if len(videos) + len(files) == 1:
                 raise
@@ -137,7 +134,8 @@ def predict(
     written = _Writer(model, n, refine, out)
     with written:
         for number, path in enumerate(tqdm(own, desc="predict", unit="image", disable=len(own) < 2 or not first)):
-            photograph = _Photograph(path, results[path], number * jax.process_count() + jax.process_index())
+            place = number * jax.process_count() + jax.process_index()
+            photograph = _Photograph(path, results[path], place, result_files.of_the_same(path, there[path]))
             for image, index, person, problem in _people(path, listed, detector):
                 if problem is not None or person is None or image is None:
                     failures += 1
@@ -159,13 +157,13 @@ def predict(
     if not first:
         return failures
     if entries:
-        page.write_index(entries, out / INDEX)
+        page.write_index(entries, out / result_files.INDEX)
     told = f"; {failures} skipped (named above)" if failures else ""
     told += f"; {empty} without known keypoints left out" if empty else ""
     told += f"; weights of the hypotheses: {weights.KINDS[model.quantizer_settings()['weights']]}" if done else ""
     print(f"{done} people written to {out}{told}")
     if entries:
-        print(f"Open {out / INDEX} in a browser, or the .glb files in Blender.")
+        print(f"Open {out / result_files.INDEX} in a browser, or the .glb files in Blender.")
     return failures
 
 
@@ -194,11 +192,12 @@ def _every(entries: Mapping[int, page.Entry]) -> list[page.Entry]:
 
 @dataclasses.dataclass(frozen=True)
 class _Photograph:
-    """A photograph, the folder of its results, its number among all, and the people who are to be predicted in it."""
+    """A photograph: the folder of its results, its number among all, what an earlier prediction wrote, whom to predict."""
 
     path: pathlib.Path
     folder: pathlib.Path
     number: int
+    earlier: list[pathlib.Path]
     asked: list[Asked] = dataclasses.field(default_factory=list)
 
 
@@ -255,8 +254,7 @@ class _Writer:
         self._explained = self._explained or str(found[0].record["focal_source"]) == "assumed"
         if self._futures:  # One photograph waits at most; what went wrong stops the program.
             next(reversed(self._futures.values())).result()
-        arguments = found, photograph.asked[0].image, photograph.folder, self._out
-        self._futures[photograph.number] = self._pool.submit(_write, *arguments)
+        self._futures[photograph.number] = self._pool.submit(_write, found, photograph, self._out)
         self.done += len(found)
 
 
@@ -271,47 +269,16 @@ def _tell(found: Sequence[prediction.Prediction], again: bool) -> None:
     tqdm.write(f"  {record['image']}: {lens.sentence(record['image_size'].tolist(), again)}.")
 
 
-def result_folders(
-    files: Sequence[pathlib.Path], out: pathlib.Path, apart: bool = True
-) -> dict[pathlib.Path, pathlib.Path]:
-    """The folder of the results of each photograph or video, which are named after it.
-
-    That is `out` or, where two files of different folders have one name, sub-folders of it that mirror the folders of all
-    files: the results of a/photo.jpg and b/photo.jpg lie in OUT/a and OUT/b.
-
-    Args:
-      files: photographs and videos.
-      out: folder of all results.
-      apart: whether files of one name can be told apart; a people file names them without their folders.
-
-    Raises:
-      ValueError: two files of one folder have one name without the ending, or files cannot be told apart.
-    """
-    folders = {file: pathlib.Path(os.path.abspath(file)).parent for file in files}
-    stems = collections.Counter(file.stem for file in files)
-    if not (twice := sorted(stem for stem, count in stems.items() if count > 1)):
-        return dict.fromkeys(files, out)
-    places = collections.Counter((folder, file.stem) for file, folder in folders.items())
-    if rivals := sorted(f"{folder}/{stem}" for (folder, stem), count in places.items() if count > 1):
-        raise ValueError(f"Several files are named {rivals}; results are named after them, so rename all but one.")
-    if not apart:
-        raise ValueError(
-            f"Several files are named {twice}, and a people file knows images by their names without folders: rename all "
-            "but one, or predict each folder with a people file of its own."
-        )
-    common = os.path.commonpath(list(folders.values()))
-    print(f"Several files are named {twice}: results lie in folders of {out} like theirs.", file=sys.stderr)
-    return {file: out / folder.relative_to(common) for file, folder in folders.items()}
-
-
-def _write(
-    found: Sequence[prediction.Prediction], image: UInt8[np.ndarray, "H W 3"], folder: pathlib.Path, out: pathlib.Path
-) -> page.Entry:
-    """Writes all files of one photograph into a folder; returns its place on the index page, which lies in `out`."""
+def _write(found: Sequence[prediction.Prediction], photograph: _Photograph, out: pathlib.Path) -> page.Entry:
+    """Writes all files of one photograph into its folder; returns its place on the index page, which lies in `out`."""
+    image, folder = photograph.asked[0].image, photograph.folder
     for one in found:
         one.save(folder / f"{one.name}.npz")
         with io.replacing(folder / f"{one.name}.png") as temporary:
             one.picture().save(temporary, format="PNG", compress_level=3)  # In half the time of 6, a tenth larger.
+    result_files.remove_rest(
+        photograph.earlier, [folder / f"{one.name}{suffix}" for one in found for suffix in (".npz", ".png")]
+    )
     made = prediction.scene_of(found)
     target = folder / f"{pathlib.Path(made.image).stem}.html"
     glb.write(made, target.with_suffix(".glb"))

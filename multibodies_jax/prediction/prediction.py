@@ -95,7 +95,8 @@ class Prediction:
 
         Args:
           n: 1 to M.
-          weights: of the hypotheses (`hypotheses.weights.KINDS`); None are those that the prediction has.
+          weights: of the hypotheses (`hypotheses.weights.KINDS`), at their temperature if the prediction knows it
+            (`prediction_file.kept_temperature`); None are those that the prediction has.
 
         Raises:
           ValueError: n is not in 1..M, there are no such weights, or they need learned scores and there are none.

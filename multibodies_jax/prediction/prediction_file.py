@@ -22,7 +22,7 @@ from multibodies_jax.export import camera
 from multibodies_jax.geometry import boxes, cameras, image_cameras, joints
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
-from multibodies_jax.hypotheses.weights import KINDS
+from multibodies_jax.hypotheses.weights import KINDS, reads_prior, reads_scores
 from multibodies_jax.prediction import plausibility
 from multibodies_jax.prediction.people import Person
 
@@ -37,7 +37,7 @@ _STORED = {  # Of the M hypotheses: `load` refuses a file without them.
     "all_error_px": ("M",), "photo_rotation": (3, 3), "focal_px": (), "principal_point": (2,), "focal_source": (),
     "intrinsics": (3, 3), "box_center": (2,), "box_scale": (), "image_size": (2,), "keypoints": (24, 3),
     "joint_names": (24,), "quantizer": (), "image": (), "person": (), "body": (), "body_fingerprint": (),
-    "trained_on": (), "commit": (), "refined": (), "format": (), "placed": (24,), "annotation": (),
+    "trained_on": (), "commit": (), "refined": (), "format": (), "placed": (24,), "annotation": (), "temperatures": (),
 }  # fmt: skip
 _OPTIONAL = {"all_log_scores": ("M",)}  # Absent where the network has no score head.
 _CHOSEN = {"index": ("n",), "probabilities": ("n",), "joints24_camera": ("n", 24, 3), "warnings": ()}
@@ -84,6 +84,7 @@ MEANINGS = {
     "joint_names": "the names of J24",
     "placed": "1 where the user put the joint there (`multibodies view`), 0 elsewhere; optional, without it none was put; J24",
     "quantizer": "settings of `quantize.select`, as JSON; `weights` in it: `prior` (eq (2)), `uniform`, `scores` or `scores_and_prior`",
+    "temperatures": "temperature of each kind of weights, as JSON, which `quantizer` gets when they are chosen; optional, without it that of `quantizer` stays",
     "image": "file name of the image",
     "person": "index of the person in the image; of a people file, among all entries of that image",
     "annotation": "id of the person's entry in the people file, empty where there is none; optional",
@@ -104,6 +105,7 @@ _TEXTS = (
     "commit",
     "focal_source",
     "annotation",
+    "temperatures",
 )
 _SINCE_2 = (
     "all_photo_translation",
@@ -148,7 +150,7 @@ def describe(
       person: whose keypoints the hypotheses are compared with.
       box: centre and scale of the crop.
       about: `image`, `image_size` (width, height), `person` (its number in the image), `body`, `body_fingerprint`,
-        `trained_on`, `refined`, `commit`; and `placed` where the user put joints.
+        `trained_on`, `refined`, `commit`; `placed` where the user put joints; `temperatures` where they are known.
       lens: of the photograph; None assumes one (`camera.lens`).
       focal: of the crop's camera that `hypotheses.cam` belongs to, in half-sides of the crop.
 
@@ -168,6 +170,7 @@ def describe(
     record |= {"intrinsics": np.asarray(intrinsics), "box_center": np.asarray(center), "box_scale": np.asarray(scale)}
     record |= {"keypoints": person.keypoints, "joint_names": np.array(joints.J24), "format": np.array(_FORMAT)}
     record |= {"placed": np.zeros(24, np.float32), "annotation": np.array(person.annotation)}
+    record |= {"temperatures": np.array("{}")}
     record |= {name: np.asarray(value) for name, value in about.items()}
     return place(record, camera.lens(record["image_size"]) if lens is None else lens)
 
@@ -272,16 +275,22 @@ def choose_again(record: Record, n: int, weights: str | None = None) -> Record:
     Args:
       record: from `choose` or `load`.
       n: 1 to M.
-      weights: other weights of the hypotheses (`hypotheses.weights.KINDS`); None are those of the record.
+      weights: other weights of the hypotheses (`hypotheses.weights.KINDS`), at their temperature if the record knows it
+        (`kept_temperature`); None are those of the record.
 
     Raises:
       DamagedSettingsError: they are damaged.
-      ValueError: n is not in 1..M, or there are no such weights.
+      ValueError: n is not in 1..M, there are no such weights, or they need learned scores and the record has none.
     """
     _check_n(record, n)
+    if weights is not None:
+        _check_weights(record, weights)
     try:
         settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
-        settings = settings if weights is None else settings | {"weights": weights}
+        if weights is not None and weights != settings.get("weights"):
+            known = untrusted.parse_json(str(record.get("temperatures", "{}")), "temperatures")
+            temperature = known.get(weights, settings.get("temperature"))
+            settings |= {"weights": weights, "temperature": temperature}
         if max(settings.get("starts", 1), settings.get("iterations", 1)) > _MOST_REPEATED:
             raise TypeError(f"starts and iterations are at most {_MOST_REPEATED}, got {settings}")
         return choose(record, n, settings)
@@ -289,6 +298,37 @@ def choose_again(record: Record, n: int, weights: str | None = None) -> Record:
         raise DamagedSettingsError(
             f"the quantizer's settings are damaged: person {record['person']} of {record['image']} ({error})."
         ) from error
+
+
+def _check_weights(record: Record, kind: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"There are no weights {kind!r}: choose one of {', '.join(KINDS)}.")
+    if reads_scores(kind) and "all_log_scores" not in record:
+        raise ValueError(
+            f"The weights {kind!r} need learned scores, and the prediction of person {record['person']} of {record['image']} "
+            "has none: it is of a model without a score head. Take the weights 'prior' or 'uniform'."
+        )
+
+
+def kept_temperature(record: Record, kind: str | None) -> str:
+    """A sentence where `choose_again` keeps the temperature of other weights, as the record does not know theirs; else "".
+
+    Args:
+      record: before it.
+      kind: of the weights that are to be chosen; None are those of the record.
+    """
+    try:
+        settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
+        known = untrusted.parse_json(str(record.get("temperatures", "{}")), "temperatures")
+    except untrusted.FileError:
+        return ""  # `choose_again` says it.
+    old = settings.get("weights")
+    if kind is None or kind == old or kind in known or not reads_prior(kind):
+        return ""
+    return (
+        f"The prediction does not say the temperature of the weights {kind!r}: that of {old!r}, "
+        f"{settings.get('temperature')}, is kept. `multibodies predict --weights={kind}` takes theirs."
+    )
 
 
 def requantize(path: str | os.PathLike, n: int, out: str | os.PathLike, weights: str | None = None) -> Record:
@@ -324,7 +364,7 @@ def load(path: str | os.PathLike) -> Record:
     """Reads a prediction and checks that everything is there in its shape, and finite.
 
     Only predictions of networks with a score head have `log_scores`. A file of format 1 gets the camera of the photograph by assumption, and an empty fingerprint of its body. A file
-    without `placed` gets zeros, one without `annotation` an empty text.
+    without `placed` gets zeros, one without `annotation` an empty text, one without `temperatures` none.
 
     Raises:
       PredictionError: the file cannot be read, or is not what `save` writes (`VideoTableError` of a video's table).
@@ -345,6 +385,7 @@ def load(path: str | os.PathLike) -> Record:
     old = np.array_equal(record.get("format", 0), 1)
     record.setdefault("placed", np.zeros(24, np.float32))
     record.setdefault("annotation", np.array(""))
+    record.setdefault("temperatures", np.array("{}"))
     sizes: dict[str, int] = {}
     for name, shape in (_STORED | _OPTIONAL).items():
         if (old and name in _SINCE_2) or (name in _OPTIONAL and name not in record):
@@ -373,6 +414,16 @@ def load(path: str | os.PathLike) -> Record:
         record |= {"format": np.array(_FORMAT), "body_fingerprint": np.array(""), "refined": np.array(False)}
         record = place(record, camera.lens(record["image_size"]))
     return record
+
+
+def source_of(path: str | os.PathLike) -> str:
+    """The file name of the photograph of a prediction, or of the video of a table; "" of any other file."""
+    try:
+        with untrusted.open_npz(path, raises=PredictionError, largest=_LARGEST_BYTES) as file:
+            name = next((file[name] for name in ("video", "image") if name in file), np.array(""))
+    except (PredictionError, OSError):
+        return ""
+    return str(name) if name.dtype.kind == "U" and name.ndim == 0 else ""
 
 
 def keypoint_error_px(

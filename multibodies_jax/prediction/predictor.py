@@ -10,6 +10,7 @@ vertices = model.mesh(multibodies_jax.pick(hyps, chosen.medoid))      # (1, 5, V
 
 import copy
 import dataclasses
+import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -285,6 +286,7 @@ class Predictor:
             "image_size": np.array(asked.image.shape[1::-1]),
             "person": np.array(asked.index),
             "refined": np.array(seen.refine),
+            "temperatures": np.array(json.dumps(self.temperatures(seen.refine))),
         }
         try:
             record = prediction_file.describe(hypotheses, seen.person, seen.box, about, asked.lens, seen.focal)
@@ -369,27 +371,42 @@ class Predictor:
           ValueError: the temperature is to be tuned, and no evaluation did so.
         """
         q = self.config.quantizer
-        temperature, kind = q.temperature, q.weights if self.num_hypotheses > 1 else "prior"
-        if self.num_hypotheses == 1:
-            temperature = 1.0  # Nothing is weighted.
-        elif not temperature:
-            temperature = _temperature_of(self.tuned, kind, None)
-            if refined and self.config.fitting.steps:
-                temperature = _temperature_of(self.tuned.get("fitting", {}), kind, temperature)
-            if temperature is None and not weights.reads_prior(kind):
-                temperature = 1.0  # Has no effect.
-            if temperature is None:
-                raise ValueError(
-                    "config.quantizer.temperature = None takes the one chosen by evaluation, and the work directory has "
-                    "no results.json with one: run `multibodies evaluate` first, or set a temperature."
-                )
+        kind = q.weights if self.num_hypotheses > 1 else "prior"
+        temperature = self._temperature(kind, refined)
+        if temperature is None:
+            raise ValueError(
+                "config.quantizer.temperature = None takes the one chosen by evaluation, and the work directory has "
+                "no results.json with one: run `multibodies evaluate` first, or set a temperature."
+            )
         return {
             "reading": q.reading,
             "weights": kind,
-            "temperature": float(temperature),
+            "temperature": temperature,
             "starts": q.starts,
             "iterations": q.iterations,
         }
+
+    def temperatures(self, refined: bool = False) -> dict[str, float]:
+        """The temperature of each kind of weights for which there is one: what `weighted_by` that kind would use.
+
+        Args:
+          refined: as of `quantizer_settings`.
+        """
+        found = {kind: self._temperature(kind, refined) for kind in weights.KINDS}
+        return {kind: temperature for kind, temperature in found.items() if temperature is not None}
+
+    def _temperature(self, kind: str, refined: bool) -> float | None:
+        """The factor on the log-prior under a kind of weights; None where evaluation was to choose one and did not."""
+        if self.num_hypotheses == 1:
+            return 1.0  # Nothing is weighted.
+        if self.config.quantizer.temperature:
+            return float(self.config.quantizer.temperature)
+        temperature = _temperature_of(self.tuned, kind, None)
+        if refined and self.config.fitting.steps:
+            temperature = _temperature_of(self.tuned.get("fitting", {}), kind, temperature)
+        if temperature is None and not weights.reads_prior(kind):
+            return 1.0  # Has no effect.
+        return None if temperature is None else float(temperature)
 
 
 def _temperature_of(chosen: Mapping[str, Any], kind: str, otherwise: float | None) -> float | None:

@@ -27,10 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from multibodies_jax.prediction import predict, prediction_file  # Late: --help answers at once.
 
     try:
+        note = prediction_file.kept_temperature(prediction_file.load(values.file), values.weights)
         record = prediction_file.requantize(values.file, values.n, values.out, values.weights)
     except (ValueError, OSError) as error:
         print(f"error: {programs.words(error)}", file=sys.stderr)
         return 2
+    if note:
+        print(note, file=sys.stderr)
     print(f"{predict.HEADER}\n{predict.row(pathlib.Path(values.out).stem, record)}")
     print(f"Weights of the hypotheses: {prediction_file.weights_in_words(record)}. Written to {values.out}.")
     return 0

@@ -27,6 +27,7 @@ from multibodies_jax.prediction import (
     prediction,
     prediction_file,
     predictor,
+    result_files,
     sequences,
     video_files,
 )
@@ -70,8 +71,11 @@ def predict_video(
     refine: bool = True,
     detector: detection.Detector | None = None,
     people_path: str | os.PathLike | None = None,
+    listed: people.PeopleOfImages | None = None,
 ) -> int:
     """Predicts for everybody in a video and writes the results; says what was bridged, cut short or left out.
+
+    What an earlier prediction of the video wrote for its people is replaced, and removed where there are fewer now.
 
     Args:
       model: from `predictor.load` or `pretrained.load_pretrained`.
@@ -84,12 +88,14 @@ def predict_video(
         takes one person, whose box is the frame.
       people_path: COCO-style file instead of the detector; the names of its images end in the number of the frame, from
         0: `clip_000012.png`.
+      listed: what `people.read_people` read there, if it did; its `problems` without an image are the caller's to tell.
 
     Returns:
-      How many people were seen in too few frames, or 1 if nobody is left; each was named on the way.
+      How many entries of the people file cannot be used, and people were seen in too few frames, or 1 if nobody is left;
+      each was named on the way, or counted after the first few.
 
     Raises:
-      VideoError: no frame can be decoded, the overlay cannot be written, or no focal length of such a video.
+      VideoError: no frame can be decoded, or no focal length of such a video.
       PeopleError: the people file cannot be used, or is of another video.
       ValueError: n is not in 1..M.
       DetectorMissing: the detector's files are not there; the message says the command that gets them.
@@ -102,21 +108,23 @@ def predict_video(
         lens = camera.lens(video.size, focal_px)
     except ValueError as error:
         raise frames.VideoError(f"{path}: {error}") from error
-    listed = None if people_path is None else _by_frame(people_path, video.size)
-    if listed is None:
+    by_frame, failures = (None, 0) if people_path is None else _by_frame(people_path, video.size, listed)
+    if by_frame is None:
         detector = detected.detector_for(model.sees_pixels, detector)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    earlier = result_files.of_the_same(video.path, result_files.for_people({video.path: out})[video.path])
     with tempfile.TemporaryDirectory(prefix=".video-", dir=out) as scratch:
         found = _Analysis(model, video, lens, n, refine, pathlib.Path(scratch))
         notes: list[str] = []
         bar = tqdm(frames.frames(video, notes), desc="predict", unit="frame", total=video.stated_frames or None)
         for frame in bar:
-            found.take(frame, _people(frame, listed, detector))
+            found.take(frame, _people(frame, by_frame, detector))
         found.predict()
         for note in notes:
             print(note, file=sys.stderr)
-        return _write(found, out)
+        failures += _beyond_the_end(by_frame or {}, found)
+        return failures + _write(found, out, earlier)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,8 +202,11 @@ class _Analysis:
         return record
 
 
-def _write(found: _Analysis, out: pathlib.Path) -> int:
-    """Writes the files of everybody who was seen long enough; the number of those who were not."""
+def _write(found: _Analysis, out: pathlib.Path, earlier: Sequence[pathlib.Path]) -> int:
+    """Writes the files of everybody who was seen long enough; the number of those who were not.
+
+    Those of an earlier prediction of the video are replaced, and removed where there are no new ones.
+    """
     stem, body, rate = found.video.path.stem, found.model.bodies.files, found.frames_per_second
     fewest = min(_FEWEST_FRAMES, found.count)
     used, failures, written = [], 0, []
@@ -230,11 +241,19 @@ def _write(found: _Analysis, out: pathlib.Path) -> int:
             file=sys.stderr,
         )
         return max(failures, 1)
+    result_files.remove_rest(earlier, written)
     overlay = out / f"{stem}_overlay.mp4"
-    video_files.write_overlay(overlay, found.video, used, body, rate)
+    see = f"{overlay}, and the .glb files in Blender"
+    try:
+        video_files.write_overlay(overlay, found.video, used, body, rate)
+    except frames.VideoError as error:
+        see = "the .glb files in Blender"
+        old = f" {overlay.name} is of an earlier prediction." if overlay.exists() else ""
+        name = found.video.path.name
+        print(f"The people of {name} are written; only the overlay is missing: {error}{old}", file=sys.stderr)
     told = f"; weights of the hypotheses: {prediction_file.weights_in_words(dict(found.about))}"
     print(f"{found.video.path.name}: {found.lens.sentence(found.video.size)}{told}.")
-    print(f"{len(used)} people in {found.count} frames written to {out}; see {overlay}, and the .glb files in Blender.")
+    print(f"{len(used)} people in {found.count} frames written to {out}; see {see}.")
     return failures
 
 
@@ -290,12 +309,19 @@ def _seen(person: people.Person, size: Sequence[int]) -> tracks.Seen:
     return tracks.Seen(person.keypoints, box)
 
 
-def _by_frame(path: str | os.PathLike, size: tuple[int, int]) -> dict[int, people.ImagePeople]:
-    """The people of a people file by the numbers of their frames."""
+def _by_frame(
+    path: str | os.PathLike, size: tuple[int, int], listed: people.PeopleOfImages | None
+) -> tuple[dict[int, people.ImagePeople], int]:
+    """The people of a people file by the numbers of their frames, and how many entries cannot be used."""
     by_frame: dict[int, people.ImagePeople] = {}
-    listed = people.read_people(path)
-    if problems := [*listed.problems, *(problem for entry in listed.values() for problem in entry.problems)]:
-        print(f"{len(problems)} entries are skipped, the first because of this: {problems[0]}", file=sys.stderr)
+    unplaced = ()
+    if listed is None:
+        listed = people.read_people(path)
+        unplaced = listed.problems
+    problems = [*unplaced, *(problem for entry in listed.values() for problem in entry.problems)]
+    people.tell_skipped(problems, path)
+    if listed.counted_from_1:
+        print(f"{path} counts the frames from 1, as MMPose's demos do: its frame 1 is frame 0 here.", file=sys.stderr)
     for name, entry in listed.items():
         digits = re.findall(r"\d+", pathlib.PurePosixPath(name).stem)
         if not digits:
@@ -303,7 +329,7 @@ def _by_frame(path: str | os.PathLike, size: tuple[int, int]) -> dict[int, peopl
                 f"{path}: for a video the names of the images end in the number of the frame, from 0 (clip_000012.png); "
                 f"got {name!r}."
             )
-        number = int(digits[-1])
+        number = int(digits[-1]) - (name in listed.counted_from_1)
         if number in by_frame:
             raise people.PeopleError(f"{path}: two images are of frame {number}; the second is {name!r}.")
         if entry.size not in (None, size):
@@ -311,4 +337,18 @@ def _by_frame(path: str | os.PathLike, size: tuple[int, int]) -> dict[int, peopl
                 f"{path}: {name!r} has {entry.size} pixels, the upright video {size}; the keypoints are of another video."
             )
         by_frame[number] = entry
-    return by_frame
+    return by_frame, len(problems)
+
+
+def _beyond_the_end(by_frame: Mapping[int, people.ImagePeople], found: _Analysis) -> int:
+    """How many people are listed in frames that the video does not have; says so."""
+    beyond = sorted(number for number, entry in by_frame.items() if number >= found.count and entry.people)
+    count = sum(len(by_frame[number].people) for number in beyond)
+    if beyond:
+        print(
+            f"skipped {count} people whom the people file lists in {len(beyond)} frames at or beyond the end of "
+            f"{found.video.path.name}: its frames have the numbers 0 to {found.count - 1}, the file has {_ranges(beyond)}. Is it "
+            "of another video, or does it count from 1?",
+            file=sys.stderr,
+        )
+    return count

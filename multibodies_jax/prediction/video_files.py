@@ -56,6 +56,9 @@ _CHUNK = 64  # Frames whose joints are computed at once.
 _SAME_TIME_S = 1e-3  # Times of frames that differ by less from a constant rate are at a constant rate.
 _COLUMNS = 3  # Panels side by side.
 _WIDEST_PX = 1920  # Of the overlay video.
+_LARGEST_TICKS = (
+    65_535  # MPEG-4 part 2 counts at most so many ticks a second, and OpenCV writes 119.987 as 119987 / 1000.
+)
 _ALPHA = 0.8
 Arrays = dict[str, np.ndarray]
 
@@ -232,7 +235,8 @@ def write_overlay(
 ) -> None:
     """Decodes the video again and draws the bodies over it; one panel for each rank, with everybody's body of that rank.
 
-    Frames of a variable rate are repeated or left out, so that the result has a constant one and the same length.
+    Frames of a variable rate are repeated or left out, so that the result has a constant one and the same length. The rate
+    is rounded to one that MPEG-4 can have (`writable_rate`).
 
     Args:
       path: of the MP4 (codec MPEG-4 part 2); replaced when the new one is whole.
@@ -245,6 +249,7 @@ def write_overlay(
       VideoError: OpenCV cannot write it.
       OSError: the folder cannot be written.
     """
+    frames_per_second = writable_rate(frames_per_second)
     n = max(len(table["betas"]) for table, _ in people)
     columns = min(n, _COLUMNS)
     width = min(video.size[0], _WIDEST_PX // columns) // 2 * 2
@@ -258,7 +263,10 @@ def write_overlay(
         writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter.fourcc(*"mp4v"), frames_per_second, size)
         try:
             if not writer.isOpened():
-                raise frames.VideoError(f"{path}: OpenCV cannot write an MP4 of {size[0]} x {size[1]} pixels here.")
+                raise frames.VideoError(
+                    f"{path}: OpenCV cannot write an MP4 of {size[0]} x {size[1]} pixels with {frames_per_second:g} frames "
+                    "per second here. A smaller video, a smaller --n or an ordinary rate may help."
+                )
             before: tuple[float, UInt8[np.ndarray, "H W 3"]] | None = None
             written = 0
             bar = tqdm(frames.frames(video), desc="overlay", unit="frame", total=video.stated_frames or None)
@@ -274,6 +282,14 @@ def write_overlay(
         finally:
             writer.release()
             unfinished.unlink(missing_ok=True)
+
+
+def writable_rate(frames_per_second: float) -> float:
+    """The rate rounded to as many decimals, three at most, as leave a whole number of ticks that MPEG-4 can count."""
+    for decimals in (3, 2, 1):
+        if round(frames_per_second, decimals) * 10**decimals <= _LARGEST_TICKS:
+            return round(frames_per_second, decimals)
+    return float(round(frames_per_second))
 
 
 def _until(writer: cv2.VideoWriter, picture: np.ndarray, written: int, end: float) -> int:

@@ -96,7 +96,10 @@ def _open(
     if "index" not in opened.record:
         raise prediction_file.PredictionError(f"{file} has no representatives; `multibodies requantize` chooses some.")
     if weights is not None:
+        note = prediction_file.kept_temperature(opened.record, weights)
         opened = opened.requantize(opened.n, weights)
+        if note:
+            print(note, file=sys.stderr)
     path = export_files.find_photo(str(opened.record["image"]), pathlib.Path(file), photo)
     picture = images.load_image(path)
     if list(picture.shape[1::-1]) != opened.record["image_size"].tolist():

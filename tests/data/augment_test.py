@@ -291,6 +291,15 @@ def test_spins_crops_are_evaluated_with_or_without_its_stretch():
         augment.evaluation_example(_record(box_center=np.array([-900.0, 5.0], np.float32)), _SIZE, crop="spin")
 
 
+def test_a_drawn_box_beside_the_image_is_black_and_a_stored_one_is_refused():
+    far = np.array([-900.0, 5.0], np.float32)
+    record = _record(box_center=far, box_center_full=far)
+    for crop in ("spin", "exact"):
+        assert not _training(record, 0, strength=augment.SPIN, occlusion="none", crop=crop)["image"].any()
+    with pytest.raises(ValueError, match="wholly outside"):
+        _training(record, 0, augment=False, occlusion="none", crop="spin")
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_spins_keypoints_stay_the_projection_of_the_joints(seed):
     example = _training(_record(seed), seed, strength=augment.SPIN, occlusion="none", crop="spin")

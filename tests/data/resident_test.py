@@ -123,6 +123,14 @@ def test_sets_are_drawn_by_their_weights():
     np.testing.assert_array_equal(drawn.inputs.image[first[0]], drawn.inputs.image[first[1]])
 
 
+def test_images_that_do_not_fit_beside_the_largest_are_refused(monkeypatch):
+    record = _record()
+    small = record | {"image": record["image"][:2, :2], "example_id": b"test/small"}
+    monkeypatch.setattr(resident, "MOST_BYTES", 9 * record["image"].nbytes)
+    with pytest.raises(ValueError, match="resident=False"):
+        resident.load([[small] + 9 * [record]], [1.0], SETTINGS)
+
+
 @pytest.mark.parametrize(
     ("record", "most", "message"),
     [

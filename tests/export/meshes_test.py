@@ -1,5 +1,7 @@
 """OBJ and PLY: small readers get the vertices, faces, colours and probabilities back."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def test_ply_is_read_back(tmp_path, spread_colors):
     meshes.write_ply(made, tmp_path / "set.ply", spread_colors)
     header, _, content = (tmp_path / "set.ply").read_bytes().partition(b"end_header\n")
     lines = header.decode("ascii").splitlines()
-    kinds = {"float": "<f4", "uchar": "u1"}
+    kinds = {"float": "<f4", "uchar": "u1", "ushort": "<u2"}
     fields = [
         (line.split()[2], kinds[line.split()[1]])
         for line in lines
@@ -49,3 +51,12 @@ def test_ply_is_read_back(tmp_path, spread_colors):
         expected = scene.spread_colors(person) if spread_colors else np.array([scene.COLORS[k]])
         assert np.abs(color - 255 * expected).max() <= 0.5 + 1e-6
         np.testing.assert_array_equal(faces["corners"][20 * k : 20 * (k + 1)], made.faces + 60 * k)
+
+
+def test_ply_numbers_more_bodies_than_a_byte_can(tmp_path):
+    made = made_predictions.made()
+    meshes.write_ply(dataclasses.replace(made, people=made.people * 86), tmp_path / "set.ply")  # 258 bodies.
+    header, _, content = (tmp_path / "set.ply").read_bytes().partition(b"end_header\n")
+    assert b"property ushort body\n" in header
+    vertices = np.frombuffer(content, meshes._PLY_VERTEX, 258 * 60)
+    np.testing.assert_array_equal(vertices["body"], np.repeat(np.arange(258), 60))

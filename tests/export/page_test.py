@@ -5,6 +5,7 @@ import dataclasses
 import html.parser
 import json
 import re
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -110,6 +111,16 @@ def test_the_index_links_the_pages(tmp_path, made):
     parser = Outside()
     parser.feed((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert parser.found == [("a", "a.html"), ("a", "b.html")]
+
+
+def test_the_links_of_the_index_lead_to_files_of_any_name(tmp_path):
+    names = ["photo #1.html", "50%20off?.html", "a/b&c.html", "é:\"x'.html"]
+    page.write_index([page.Entry(name, name, "", GREEN[:2, :2]) for name in names], tmp_path / "index.html")
+    parser = Outside()
+    parser.feed((tmp_path / "index.html").read_text(encoding="utf-8"))
+    links = [urllib.parse.urlsplit(link) for _, link in parser.found]
+    assert [urllib.parse.unquote(link.path) for link in links] == names
+    assert not any(link.scheme or link.netloc or link.query or link.fragment for link in links)
 
 
 def bodies_over_the_photograph(picture):

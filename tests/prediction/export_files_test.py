@@ -126,6 +126,28 @@ def test_spread_as_colours(folder):
         (["a_0.npz", "b_0.npz", "--format=glb", "--out=set.glb"], "2 photographs make as many files"),
         (["a_0.npz", "--format=html", "--photo=empty"], "the photograph a.png is shown, and there is no"),
         (["a_0.npz", "--format=html", "--photo=small.png"], "has 10 x 10 pixels"),
+        (
+            ["a_0.npz", "b_0.npz", "--format=html", "--photo=a.png"],
+            "is one photograph, and the predictions are of 2: give",
+        ),
+        (
+            ["a_0.npz", "--format=obj", "--colors=spread"],
+            "--colors=spread is for the formats glb and ply; obj does not",
+        ),
+        (
+            ["a_0.npz", "--format=html", "--colors=spread"],
+            "--colors=spread is for the formats glb and ply; html does not",
+        ),
+        (["a_0.npz", "--format=obj", "--photo=a.png"], "--photo=a.png is for the format html; obj shows no photograph"),
+        (
+            ["a_0.npz", "other.npz", "--format=html"],
+            "a_0.npz and other.npz are of different photographs, and would both",
+        ),
+        (["r1", "r2", "--format=html", "--photo=."], "their index would lie in"),
+        (
+            ["index_0.npz", "b_0.npz", "--format=html"],
+            "index.html, the page that links all pages: export that photograph",
+        ),
     ],
 )
 def test_what_cannot_be_exported_is_said_and_nothing_is_written(folder, arguments, message, capsys, monkeypatch):
@@ -133,10 +155,60 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_written(folder, argument
     (folder / "empty").mkdir()
     (folder / "damaged.npz").write_bytes((folder / "a_0.npz").read_bytes()[:5000])
     Image.new("RGB", (10, 10)).save(folder / "small.png")
+    for name, image in (("other", "a.jpg"), ("r1/a_0", "a.png"), ("r2/b_0", "b.png"), ("index_0", "index.png")):
+        record = prediction_file.load(folder / "b_0.npz") | {"image": np.array(image)}
+        prediction_file.save(folder / f"{name}.npz", record)
+        Image.new("RGB", made_predictions.SIZE).save(folder / image)
     before = names(folder)
     assert export(*arguments) == 2
     assert message.lower() in capsys.readouterr().err.lower()
     assert names(folder) == before
+
+
+@pytest.fixture
+def apart(tmp_path):
+    """Photographs of one name, in the folders that `predict` makes for them, and the photographs in such folders."""
+    for place, seed in (("a", 0), ("b", 1)):
+        record = made_predictions.record(seed=seed, image="x.png")
+        prediction_file.save(tmp_path / "out" / place / "x_0.npz", record)
+        (tmp_path / "photos" / place).mkdir(parents=True)
+        Image.new("RGB", made_predictions.SIZE, ("green", "red")[seed]).save(tmp_path / "photos" / place / "x.png")
+    return tmp_path
+
+
+def test_photographs_of_one_name_are_told_apart_by_their_folders(apart):
+    out = apart / "out"
+    assert export(out / "a", out / "b", "--format=csv") == 0
+    assert (out / "a" / "x_0.csv").read_text("utf-8") != (out / "b" / "x_0.csv").read_text("utf-8")
+    assert export(out / "a", out / "b", "--format=csv", f"--out={apart / 'new'}") == 0
+    for place in "ab":
+        there = (apart / "new" / place / "x_0.csv").read_text("utf-8")
+        assert there == (out / place / "x_0.csv").read_text("utf-8")
+
+
+def test_photographs_of_other_endings_in_other_folders_do_not_replace_each_other(apart):
+    record = prediction_file.load(apart / "out" / "b" / "x_0.npz") | {"image": np.array("x.jpg")}
+    prediction_file.save(apart / "out" / "b" / "x_0.npz", record)
+    assert export(apart / "out" / "a", apart / "out" / "b", "--format=csv", f"--out={apart / 'new'}") == 0
+    assert sorted(path.relative_to(apart / "new").as_posix() for path in (apart / "new").rglob("*.csv")) == [
+        "a/x_0.csv",
+        "b/x_0.csv",
+    ]
+
+
+def test_the_folders_that_predict_makes_for_equal_names_are_read(apart, capsys):
+    assert export(apart / "out", "--format=csv") == 2
+    assert "no .npz files in this folder" in capsys.readouterr().err  # Whose sub-folders may hold anything.
+    (apart / "out" / "index.html").touch()
+    (apart / "out" / "a" / ".hidden").mkdir()
+    for name in ("a/.hidden/y_0.npz", "a/notes.npz"):
+        (apart / "out" / name).write_bytes(b"no prediction")
+    assert export(apart / "out", "--format=html", f"--photo={apart / 'photos'}") == 0
+    index = (apart / "out" / "index.html").read_text(encoding="utf-8")
+    assert index.index('href="a/x.html"') < index.index('href="b/x.html"')
+    pages = [(apart / "out" / place / "x.html").read_text(encoding="utf-8") for place in "ab"]
+    photographs = [page.partition('<img src="')[2].partition('"')[0] for page in pages]
+    assert photographs[0] != photographs[1]  # Each has its own.
 
 
 def test_tables_of_videos_in_a_folder_are_named_and_left_out(folder, capsys):

@@ -159,6 +159,19 @@ def test_frames_of_a_video_are_numbered(tmp_path):
         assert len(found["000003.jpg"].people) == 2 and found["4.jpg"].people == () and "photo.jpg" not in found
 
 
+@pytest.mark.parametrize(
+    ("form", "first", "from_1"),
+    [("list", 0, False), ("list", 1, False), ("demo", 1, True), ("demo", 4, True), ("demo", 0, False)],
+)
+def test_frames_of_mmposes_demos_are_counted_from_1(tmp_path, form, first, from_1):
+    frames = [{"frame_id": first + k, "instances": [_instance()]} for k in range(3)]
+    content = frames if form == "list" else {"meta_info": {}, "instance_info": frames}
+    (tmp_path / "results_clip.json").write_text(json.dumps(content), encoding="utf-8")
+    found = people.read_people(tmp_path / "results_clip.json")
+    assert list(found) == [str(first + k) for k in range(3)]  # Of photographs the number is a part of the name.
+    assert found.counted_from_1 == (set(found) if from_1 else set())
+
+
 @pytest.mark.parametrize("content", [{"version": 1.3, "people": []}, [], {"meta_info": {}, "instance_info": []}])
 def test_a_file_without_people_lists_its_image(tmp_path, content):
     assert _read(tmp_path, content)["photo.jpg"].people == ()

@@ -505,7 +505,9 @@ def test_videos_are_predicted_as_videos(tmp_path, body, monkeypatch):
     folder, listed = _folder(tmp_path, ("a.png",)), _people(tmp_path, ("a.png",))
     (tmp_path / "clip.MP4").touch()
     assert _predict(body, [tmp_path / "clip.MP4", folder], listed, tmp_path / "out", n=1, focal_px=300.0) == 3
-    assert called == [(tmp_path / "clip.MP4", tmp_path / "out", 1, 300.0, False, None, listed)]
+    ((*arguments, read),) = called
+    assert arguments == [tmp_path / "clip.MP4", tmp_path / "out", 1, 300.0, False, None, listed]
+    assert list(read) == ["a.png"]
     assert (tmp_path / "out" / "a_0.npz").exists()
 
 
@@ -577,14 +579,34 @@ def test_files_of_one_name_have_their_results_in_folders_like_theirs(tmp_path, b
     assert called == [(tmp_path / "a.mp4", out)] and "replaced" in capsys.readouterr().err
 
 
-def test_files_that_cannot_be_told_apart_are_refused(tmp_path):
-    files = [tmp_path / name for name in ("x/a.png", "x/y/a.png", "x/y/a.jpg")]
-    with pytest.raises(ValueError, match=r"x/y/a'\]; results are named after them"):
-        predict.result_folders(files, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"named \['a'\], and a people file knows images by their names"):
-        predict.result_folders(files[:2], tmp_path / "out", apart=False)
-    folders = predict.result_folders(files[:2], tmp_path / "out")
-    assert list(folders.values()) == [tmp_path / "out", tmp_path / "out" / "y"]
+def test_people_of_an_earlier_prediction_do_not_stay(tmp_path, body, capsys):
+    folder, out = _folder(tmp_path, ("c.jpg", "c_1.jpg", "c.png")), tmp_path / "out"
+    two = lambda image: _detections("", "")  # noqa: E731
+    one = lambda image: _detections("")  # noqa: E731
+    for name in ("c.jpg", "c_1.jpg"):
+        assert _predict(body, folder / name, None, out, n=1, crop_size=0, detector=two) == 0
+    shutil.copy(out / "c_1.npz", out / "kept.npz")
+    prediction_file.save(out / "c_7.npz", prediction_file.load(out / "c_1.npz") | {"image": np.array("c.png")})
+    capsys.readouterr()
+    assert _predict(body, folder / "c.jpg", None, out, n=1, crop_size=0, detector=one) == 0
+    told = capsys.readouterr().err
+    assert "has 3 predictions of these names (c_0.npz, c_1.npz, c_7.npz)" in told
+    assert f"Removed from {out}, as the new prediction has none of these: c_1.npz, c_1.png" in told
+    left = sorted(path.stem for path in out.glob("*.npz"))
+    assert left == ["c_0", "c_1_0", "c_1_1", "c_7", "kept"]  # Those of c_1.jpg and of c.png are not of c.jpg.
+    assert sorted(path.stem for path in out.glob("*.png")) == ["c_0", "c_1_0", "c_1_1"]
+
+
+def test_a_photograph_is_never_replaced_by_a_result(tmp_path, body):
+    folder, seen = _folder(tmp_path, ("a.jpg", "a_0.png")), []
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match=r"a_0\.png is one of the files to predict, and a result of .*a\.jpg may have"):
+        _predict(body, folder, None, folder, seen=seen)
+    with pytest.raises(ValueError, match=r"a_0\.png belongs to no prediction, and a result of .*a\.jpg may have"):
+        _predict(body, folder / "a.jpg", None, folder, seen=seen)
+    assert before == {path: path.read_bytes() for path in folder.iterdir()} and not seen
+    for _ in range(2):  # The pictures of the first time are replaced.
+        assert _predict(body, folder, None, tmp_path / "out", n=1) == 0
 
 
 def test_a_person_far_outside_the_image_is_skipped(tmp_path, body, capsys):

@@ -89,13 +89,58 @@ def test_weights_are_those_of_the_config_or_of_the_user_and_are_kept(model, one,
     np.testing.assert_array_equal(prediction.load(tmp_path / "other.npz").probabilities, scored.probabilities)
 
 
+def test_other_weights_have_the_temperature_that_was_chosen_for_them(model, tmp_path, capsys):
+    chosen = {"temperatures": {"prior": 0.5, "scores_and_prior": 0.1}, "fitting": {"temperatures": {"prior": 0.02}}}
+    config = tiny.config(fitting__steps=2)
+    tuned = dataclasses.replace(model, config=config, tuned=chosen)
+    for refine, temperature in ((True, 0.02), (False, 0.5)):
+        (both,) = tuned.weighted_by("scores_and_prior").predict(IMAGE, [PERSON], n=2, refine=refine)
+        (expected,) = tuned.predict(IMAGE, [PERSON], n=3, refine=refine)
+        file, out = tmp_path / "both.npz", tmp_path / "out.npz"
+        both.save(file)
+        assert requantize.main([str(file), "--n=3", f"--out={out}", "--weights=prior"]) == 0
+        assert "is kept" not in capsys.readouterr().err
+        found = prediction.load(out)
+        assert json.loads(str(found.record["quantizer"]))["temperature"] == temperature
+        np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+        back = json.loads(str(found.requantize(3, "scores_and_prior").record["quantizer"]))
+        assert (back["weights"], back["temperature"]) == ("scores_and_prior", 0.1)
+
+
+def test_predictions_without_temperatures_keep_theirs_and_say_so(one, tmp_path, capsys):
+    old = {name: value for name, value in one.record.items() if name != "temperatures"}
+    file, out = tmp_path / "old.npz", tmp_path / "out.npz"
+    prediction_file.save(file, old)
+    for kind, note in (("prior", False), ("uniform", False), ("scores", False), ("scores_and_prior", True)):
+        assert requantize.main([str(file), "--n=2", f"--out={out}", f"--weights={kind}"]) == 0
+        assert ("temperature of the weights 'scores_and_prior': that of 'prior', 0.5, is kept" in _err(capsys)) == note
+    prediction_file.save(file, old | {"temperatures": np.array('{"scores_and_prior": -1}')})
+    assert requantize.main([str(file), "--n=2", f"--out={out}", "--weights=scores_and_prior"]) == 2
+    assert "old.npz: the quantizer's settings are damaged" in _err(capsys)
+
+
+def _err(capsys):
+    return capsys.readouterr().err
+
+
+def test_weights_that_are_mistyped_are_not_a_damaged_file(one, tmp_path, capsys):
+    one.save(tmp_path / "one.npz")
+    arguments = [str(tmp_path / "one.npz"), "--n=2", f"--out={tmp_path / 'x.npz'}", "--weights=prio"]
+    assert requantize.main(arguments) == 2
+    assert (
+        _err(capsys) == "error: There are no weights 'prio': choose one of prior, uniform, scores, scores_and_prior.\n"
+    )
+    assert not (tmp_path / "x.npz").exists()
+
+
 def test_predictions_without_scores_open_and_cannot_be_weighted_by_them(model, one, tmp_path, capsys):
     plain = {name: value for name, value in one.record.items() if "log_scores" not in name}
     prediction_file.save(tmp_path / "old.npz", plain)
     old = prediction.load(tmp_path / "old.npz")
     np.testing.assert_array_equal(old.requantize(3).probabilities, one.requantize(3).probabilities)
     assert requantize.main([str(tmp_path / "old.npz"), "--n=2", f"--out={tmp_path / 'x.npz'}", "--weights=scores"]) == 2
-    assert "need learned scores, which these hypotheses lack" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "need learned scores, and the prediction of person 0 of image has none" in told and "damaged" not in told
     with pytest.raises(
         ValueError, match=r"this model has no score head: train one with a config that has model.scores"
     ):

@@ -138,6 +138,9 @@ def test_each_kind_of_weights_has_the_temperature_that_was_chosen_for_it(trained
         *(0.25, 0.03),
         *(0.1, 0.1),
     ]
+    same = {"uniform": 0.25, "scores": 0.25, "scores_and_prior": 0.1}
+    assert [model.temperatures(), model.temperatures(True)] == [same | {"prior": 0.25}, same | {"prior": 0.03}]
+    assert dataclasses.replace(model, tuned={}).temperatures() == {"uniform": 1.0, "scores": 1.0}  # Have no effect.
     assert dataclasses.replace(model, tuned={}).weighted_by("scores").quantizer_settings()["weights"] == "scores"
 
 

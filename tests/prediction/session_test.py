@@ -104,8 +104,10 @@ def test_the_answer_is_scored_by_the_prior_and_weighted_by_eq_2(model, opened):
 
 def test_learned_scores_are_those_of_all_keypoints(model, person, opened):
     its = session.Session(opened.requantize(2, "scores"), model)
+    temperatures = opened.record["temperatures"]
     wanted = place_of(opened.record, WRIST, (30, 10))
     its.place("left_wrist", wanted)
+    assert its.prediction.record["temperatures"] == temperatures != "{}"
     keypoints = person.keypoints.copy()
     keypoints[WRIST] = (*wanted, 1)
     box = opened.record["box_center"], float(opened.record["box_scale"])

@@ -211,6 +211,75 @@ def test_people_of_a_file_and_a_broken_frame(tmp_path, capsys):
     assert "clip_0: frames 0 to 11, 2 bridged (5-6)" in said.out and "focal length" in said.out
 
 
+def _instances(frame, image):
+    """What MMPose would write of the walkers in a frame."""
+    found = moving_people.Detector(walkers=1)(image)
+    its = [{"keypoints": one.keypoints.tolist(), "keypoint_scores": [0.9] * 17} for one in found]
+    return {"frame_id": frame, "instances": its}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [0, 1])
+def test_people_of_mmpose_are_in_their_frames(tmp_path, capsys, first):
+    clip = moving_people.video(tmp_path / "clip.mp4", frames=6)
+    frames_ = [_instances(k + first, image) for k, image in enumerate(made_videos.counted(6, moving_people.SIZE))]
+    file = tmp_path / "results_clip.json"
+    file.write_text(json.dumps({"meta_info": {}, "instance_info": frames_} if first else frames_), encoding="utf-8")
+    assert video.predict_video(moving_people.Model(), clip, tmp_path / "out", n=1, people_path=file) == 0
+    (table,) = _tables(tmp_path / "out")
+    assert table["frames"].tolist() == list(range(6)) and not table["interpolated"].any()
+    points = table["keypoints"][:, :, :2].mean(axis=1) - table["keypoints"][0, :, :2].mean(axis=0)
+    np.testing.assert_allclose(np.diff(points[:, 0]), 6.5 * (table["keypoints"][0, :, 2] > 0).mean(), atol=1e-3)
+    assert ("counts the frames from 1" in capsys.readouterr().err) == bool(first)
+
+
+@pytest.mark.slow
+def test_entries_that_cannot_be_used_and_frames_beyond_the_end_are_counted_and_named(tmp_path, capsys):
+    clip = moving_people.video(tmp_path / "clip.mp4", frames=6)
+    frames_ = [_instances(k, image) for k, image in enumerate(made_videos.counted(9, moving_people.SIZE))]
+    for k in range(6):
+        frames_[k]["instances"].append({"keypoints": "x"})
+    frames_.append({"frame_id": "x", "instances": []})
+    file = tmp_path / "people.json"
+    file.write_text(json.dumps(frames_), encoding="utf-8")
+    arguments = moving_people.Model(), clip, tmp_path / "out", 1, None, True, None, file
+    assert video.predict_video(*arguments) == 7 + 3
+    told = capsys.readouterr().err
+    assert told.count("skipped ") == 5 + 1 + 1 and "skipped 2 more entries of" in told
+    assert "skipped 3 people whom the people file lists in 3 frames at or beyond the end of clip.mp4" in told
+    assert "numbers 0 to 5, the file has 6-8" in told
+    assert (
+        video.predict_video(*arguments, people.read_people(file)) == 6 + 3
+    )  # The caller tells the one without a frame.
+
+
+@pytest.mark.slow
+def test_people_of_an_earlier_prediction_of_the_video_do_not_stay(tmp_path, capsys):
+    clip, out = moving_people.video(tmp_path / "clip.mp4", frames=6), tmp_path / "out"
+    assert video.predict_video(moving_people.Model(), clip, out, n=2, detector=moving_people.Detector()) == 0
+    (out / "clip_1.txt").touch()
+    assert video.predict_video(moving_people.Model(), clip, out, n=1, detector=moving_people.Detector(walkers=1)) == 0
+    left = ["clip_0.glb", "clip_0.npz", "clip_0_body_0.bvh", "clip_1.txt", "clip_overlay.mp4"]
+    assert sorted(path.name for path in out.iterdir()) == left
+    gone = "clip_0_body_1.bvh, clip_1.glb, clip_1.npz, clip_1_body_0.bvh, clip_1_body_1.bvh"
+    assert f"as the new prediction has none of these: {gone}" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_overlay_that_cannot_be_written_does_not_take_the_people_with_it(tmp_path, capsys, monkeypatch):
+    def fail(path, *_):
+        raise frames.VideoError(f"{path}: OpenCV cannot write it.")
+
+    monkeypatch.setattr(video_files, "write_overlay", fail)
+    clip = moving_people.video(tmp_path / "clip.mp4", frames=6)
+    detector = moving_people.Detector(walkers=1)
+    assert video.predict_video(moving_people.Model(), clip, tmp_path / "out", n=1, detector=detector) == 0
+    said = capsys.readouterr()
+    assert "The people of clip.mp4 are written; only the overlay is missing: " in said.err
+    assert "1 people in 6 frames written" in said.out and "clip_overlay" not in said.out
+    assert len(_tables(tmp_path / "out")) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "names, sizes, message",

@@ -139,6 +139,7 @@ def test_what_the_command_cannot_use_is_a_message(folder, page, monkeypatch, cap
         ((str(tmp_path / "none.npz"), workdir), "none.npz cannot be read: there is no such file"),
         ((str(folder / "photo_0.npz"), workdir, f"--photo={tmp_path}"), "has 400 x 100 pixels, the prediction is of"),
         ((str(folder / "photo_0.npz"), f"--workdir={tmp_path}"), "has no config.json"),
+        ((str(folder / "photo_0.npz"), workdir, "--weights=prio"), "There are no weights 'prio': choose one of prior"),
         ((str(folder / "photo_0.npz"), workdir, f"--port={page.port}"), "is in use"),
     ):
         assert view_command.main(list(arguments)) == 2

@@ -354,7 +354,12 @@ def test_verify_passes_a_good_set_and_draws_joints_and_keypoints(tmp_path, root)
     assert report.passed, text
     for words in ("3 of 3 files have", "test: 3 examples, but the complete archive gives 99", "annotated kp2d 100.0 %"):
         assert words in text
-    assert next(tmp_path.rglob("contact_sheet.png")).stat().st_size > 10_000
+    sheet = next(tmp_path.rglob("contact_sheet.png"))
+    assert sheet.stat().st_size > 10_000
+    sheet.unlink()
+    sheet.mkdir()
+    report = verification.verify(build(tmp_path, root))
+    assert report.passed and "contact_sheet.png cannot be written" in "\n".join(report.lines)
 
 
 @pytest.mark.parametrize(

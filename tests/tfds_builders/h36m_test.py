@@ -396,6 +396,22 @@ def test_without_2d_files_and_metadata_there_are_no_keypoints_and_no_intrinsics(
     assert skipped(builder) == {"2D joints of a recording: no file": 1}
 
 
+def test_without_2d_files_the_joints_are_projected_or_there_is_nothing_to_train_on(tmp_path):
+    root = tmp_path / "archive"
+    h36m_fixture.write(root, subjects=("S8", "S9"))
+    expected = records(build(root, tmp_path / "a", "official"), "train")
+    shutil.rmtree(root / "S8" / h36m_fixture.OFFICIAL["d2"])
+    builder = build(root, tmp_path / "b", "official")
+    for row, its in zip(records(builder, "train"), expected, strict=True):
+        assert row["kp2d_valid"].sum() == 17
+        np.testing.assert_allclose(row["kp2d"], its["kp2d"], atol=1e-2)
+    assert any("no file, the 3D joints are projected" in reason for reason in skipped(builder, "train"))
+    (root / "metadata.xml").unlink()
+    builder = build(root, tmp_path / "c", "official")
+    assert "train" not in builder.info.splits and "test" in builder.info.splits
+    assert any("training needs them" in reason for reason in skipped(builder, "train"))
+
+
 def test_2d_of_another_camera_is_reported(copied, tmp_path):
     root, _ = copied
     folder = root / "S9" / h36m_fixture.OFFICIAL["d2"]

@@ -144,6 +144,25 @@ def test_paths_instead_of_pixels_read_the_same_examples(archive):
             np.testing.assert_array_equal(value, linked[key], err_msg=key)
 
 
+@pytest.mark.parametrize("archive", ["coco2014"], indirect=True)
+def test_a_path_that_could_not_be_read_is_refused_while_the_set_is_built(archive, tmp_path):
+    """Links are followed that stand directly in the archive; this one is a folder further down."""
+    root, _ = archive
+    (root / "train2014").rename(tmp_path / "disk")
+    (tmp_path / "put_together" / "coco").mkdir(parents=True)
+    for path in root.iterdir():
+        path.rename(tmp_path / "put_together" / "coco" / path.name)
+    (tmp_path / "put_together" / "coco" / "train2014").symlink_to(tmp_path / "disk")
+    options = {"manual_dir": tmp_path / "put_together", "store": "path"}
+    with pytest.raises(
+        tfds_builders.BuildError, match=r"coco/train2014/.* leads out .*as --manual_dir, or use store=window"
+    ):
+        tfds_builders.build("coco2014", tmp_path / "data", **options)
+    options["manual_dir"] = tmp_path / "put_together" / "coco"
+    builder = tfds_builders.build("coco2014", tmp_path / "data", **options)
+    assert cast(Any, builder).as_data_source("train")[0]["image"].ndim == 3
+
+
 # SPIN's lists
 
 

@@ -87,6 +87,11 @@ def make(task: Task | Absent) -> Iterator[dict[str, Any] | Skip]:
         return
     people = _People(task, poses)
     yield from people.notes
+    if task.split == "train" and not people.has_keypoints:
+        yield from _each(
+            "no 2D joints, and no metadata.xml to project the 3D joints: training needs them", recording, frames
+        )
+        return
     if (stated := video.stated_frames(recording.video)) > len(poses) + _MAX_LONGER:
         yield Skip(
             "a video far longer than its poses: kept, as far as there are poses",
@@ -126,8 +131,16 @@ class _People:
             except fits.FitError as error:
                 self.notes.append(Skip(f"SMPL parameters of a recording: {error}", str(recording)))
 
+    @property
+    def has_keypoints(self) -> bool:
+        """Whether the joints in the images are known."""
+        return self._keypoints is not None
+
     def _read_keypoints(self, metadata: metadata_lib.Metadata | None) -> Float[np.ndarray, "F 17 2"] | None:
         recording = self._task.recording
+        if recording.keypoints is None and metadata is not None:
+            self.notes.append(Skip("2D joints of a recording: no file, the 3D joints are projected", str(recording)))
+            return metadata.project(self._poses, recording.camera).astype(np.float32)
         if recording.keypoints is None:
             self.notes.append(Skip("2D joints of a recording: no file", str(recording)))
             return None
