@@ -95,7 +95,7 @@ ELSEWHERE = {
         "the two ambiguous sets differ in their source only",
     ),
     "tfds_builders/building_test.py": (
-        ["tfds_builders/options.py", "tfds_builders/people.py", "tfds_builders/synthetic_poses"],
+        ["tfds_builders/people.py", "tfds_builders/synthetic_poses"],
         "building is tested on the smallest embedded set",
     ),
     "tfds_builders/training_sets_test.py": (
