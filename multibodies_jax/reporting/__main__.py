@@ -9,7 +9,7 @@ import argparse
 import pathlib
 import sys
 
-from multibodies_jax import programs, reporting
+from multibodies_jax import io, programs, reporting
 
 
 @programs.guarded
@@ -19,13 +19,15 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["pages"]:
         return _pages(argv[1:])
     arguments = _parser().parse_args(argv)
-    from multibodies_jax.reporting import document, files, runs  # Late: --help answers at once.
+    from multibodies_jax.reporting import document, files, page_data, runs  # Late: --help answers at once.
 
     try:
         paths, left_out = runs.find(arguments.workdirs)
         cast = runs.cast(paths)
         doc = document.build(cast, arguments.what, left_out)
         names, text = files.write(arguments.out, cast, doc)
+        if arguments.data is not None:
+            io.write_text(arguments.data, page_data.to_csv(doc))
     except runs.RefusedError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -33,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"error: --out={arguments.out} has to be a folder, made if absent; there is a file.\n")
         return 2
     except OSError as error:
-        sys.stderr.write(f"error: {arguments.out} cannot be written: {programs.words(error)}\n")
+        places = " or ".join(str(path) for path in (arguments.out, arguments.data) if path)
+        sys.stderr.write(f"error: {places} cannot be written: {programs.words(error)}\n")
         return 1
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         words = f"{type(error).__name__}: {error}"
@@ -92,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path("report"), metavar="DIR", help="folder to write to (report)"
+    )
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        metavar="FILE.csv",
+        help="write every number, one a line, for pages as those of docs/results as well",
     )
     return parser
 

@@ -12,7 +12,7 @@ SINGLE = ("first", "most probable", "expected", "random")
 _NUMBERS = ("hypotheses_ever_best", "hypotheses_never_best", "hypotheses_in_use", "worse_when_shuffled")
 _SCORES = (
     *("temperature", "ece", "ece_uniform", "top_ece", "log_loss", "log_loss_uniform"),
-    *("temperature_fitted", "ece_fitted"),
+    *("temperature_fitted", "ece_fitted", "top_ece_uniform", "top_ece_scores", "log_loss_scores"),
 )
 
 
@@ -64,7 +64,11 @@ def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
     for group in cast.groups:
         found = [runs.dig(run.result, "calibration", dataset) or {} for run in group.runs]
         for n in sorted({n for f in found for n in f}, key=int):
-            of_seeds = [f[n] for f in found if n in f]
+            of_seeds = [
+                f[n] | {f"{name}_scores": value for name, value in f[n].get("scores", {}).items()}
+                for f in found
+                if n in f
+            ]
             scores = {
                 name: float(np.mean([f[name] for f in of_seeds]))
                 for name in _SCORES

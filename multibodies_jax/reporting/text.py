@@ -18,7 +18,7 @@ _METRICS = {
     "pck150": "PCK, %",
     "auc": "AUC, %",
 }
-_NAMES = {
+NAMES = {
     "spread_visible_mm": "spread of the M hypotheses, visible joints, mm",
     "spread_hidden_mm": "spread of the M hypotheses, hidden joints, mm",
     "reprojection_px": "2D error of all hypotheses on visible joints, px of 224",
@@ -35,7 +35,7 @@ _NAMES = {
     "hypotheses_in_use": "hypotheses in use (perplexity)",
     "worse_when_shuffled": "MPJPE-1 with the evidence of other images, share more",
 }
-_SCORES = {
+SCORES = {
     "temperature": "temperature",
     "ece": "ECE",
     "ece_uniform": "ECE, uniform",
@@ -44,6 +44,9 @@ _SCORES = {
     "log_loss_uniform": "log loss, uniform",
     "temperature_fitted": "fitted temperature",
     "ece_fitted": "ECE, fitted",
+    "top_ece_uniform": "ECE of the top, uniform",
+    "top_ece_scores": "ECE of the top, learned scores",
+    "log_loss_scores": "log loss, learned scores",
 }
 _FAIRNESS = {
     "method": "method",
@@ -212,16 +215,16 @@ def _extras(part: Mapping[str, Any]) -> list[str]:
         found = {(row["name"], row["method"]): row for row in measured}
         methods = list(dict.fromkeys(row["method"] for row in measured))
         names = dict.fromkeys(row["name"] for row in measured)
-        rows = [[_NAMES.get(name, name), *(_cell(found.get((name, m)), 2) for m in methods)] for name in names]
+        rows = [[NAMES.get(name, name), *(_cell(found.get((name, m)), 2) for m in methods)] for name in names]
         lines += markdown_tables.table(["", *methods], rows)
     if part.get("calibration"):
         lines += ["", "### Calibration: is the truth in cluster k as often as its probability says?", ""]
-        shown = [key for key in _SCORES if any(key in row for row in part["calibration"])]
+        shown = [key for key in SCORES if any(key in row for row in part["calibration"])]
         rows = [
             [row["method"], str(row["n"]), *(f"{row[key]:.3f}" if key in row else "" for key in shown)]
             for row in part["calibration"]
         ]
-        lines += markdown_tables.table(["method", "n", *(_SCORES[key] for key in shown)], rows)
+        lines += markdown_tables.table(["method", "n", *(SCORES[key] for key in shown)], rows)
     return lines
 
 

@@ -1,0 +1,82 @@
+"""A report (`document.build`) as the lines of data that pages are made of (`pages`), with the digits that are printed."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from multibodies_jax.reporting import pages, text
+
+COLUMNS = ("table", *pages.KEYS, "mean", "low", "high", "half", "seed_min", "seed_max", "seeds", "p", "same_sign")
+
+_TABLES = {
+    **{"table1": "errors", "refined": "errors", "tests": "against", "table2": "components", "variants": "variants"},
+    **{"ablated": "ablations", "labels": "errors", "label_tests": "against", "order": "order", "single": "single"},
+    **{"diagnostics": "hypotheses", "numbers": "hypotheses", "leading": "leading", "calibration": "calibration"},
+}
+_NUMBERS = ("mean", "low", "high", "seed_min", "seed_max")
+
+Row = Mapping[str, Any]
+Line = dict[str, str]
+
+
+def to_csv(doc: Mapping[str, Any]) -> str:
+    """Every number of a report, one a line (`COLUMNS`)."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for dataset, part in doc["sets"].items():
+        for name, table in _TABLES.items():
+            for row in part.get(name, []):
+                head = {"table": table, "set": dataset.partition("/")[2] or dataset, "method": row.get("method", "")}
+                writer.writerows(head | line for line in _LINES.get(name, _line)(row))
+    return file.getvalue()
+
+
+def _line(row: Row, digits: int = 1) -> Iterator[Line]:
+    """A mean with what is known beside it; a difference, which has a verdict or an outcome, with its sign."""
+    sign = "+" if {"verdict", "outcome"} & set(row) else ""
+    several = row.get("seeds", 1) > 1
+    shown = [name for name in _NUMBERS if row.get(name) is not None and (several or not name.startswith("seed"))]
+    line = {name: f"{row[name]:{sign}.{digits}f}" for name in shown}
+    if "same_sign" in row:
+        line |= {"seeds": str(row["seeds"]), "same_sign": str(row["same_sign"])}
+        line |= {"p": f"{row['p']:.1g}"} if row["p"] is not None else {}
+    yield line | {name: str(row[name]) for name in ("against", "n", "metric") if name in row}
+
+
+def _of_claim(row: Row) -> Iterator[Line]:
+    for line in _line(row):
+        yield line | {"method": row["claim"]}
+
+
+def _of_one(row: Row) -> Iterator[Line]:
+    for line in _line(row):
+        yield line | {"against": row["taken"], "n": "1"}
+
+
+def _measured(row: Row) -> Iterator[Line]:
+    name, _, n = row["name"].partition(", n = ")
+    for line in _line(row, digits=2):
+        yield line | {"metric": text.NAMES.get(name, name), "n": n}
+
+
+def _leading(row: Row) -> Iterator[Line]:
+    for name, value in (("comparisons", row["others"]), ("below", row["below"]), ("above", row["above"])):
+        yield {"metric": f"{text.metric_label(row['metric'])}: {name}", "mean": str(value)}
+
+
+def _calibration(row: Row) -> Iterator[Line]:
+    for name, label in text.SCORES.items():
+        if name in row:
+            yield {"n": str(row["n"]), "metric": label, "mean": f"{row[name]:.3f}"}
+
+
+_LINES: dict[str, Callable[[Row], Iterator[Line]]] = {
+    "order": _of_claim,
+    "single": _of_one,
+    "diagnostics": _measured,
+    "numbers": _measured,
+    "leading": _leading,
+    "calibration": _calibration,
+}

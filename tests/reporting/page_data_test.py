@@ -1,0 +1,48 @@
+"""The lines of data that pages are made of, against the report that they are of, and read back by a page."""
+
+import csv
+import io
+
+import pytest
+
+from multibodies_jax.reporting import __main__ as program
+from multibodies_jax.reporting import document, page_data, pages, runs
+from tests.helpers import report_fixture
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("page_data")
+    made = [report_fixture.make(root / f"ours_{seed}", seed=seed, level=8.0) for seed in (0, 1)]
+    return [*made, report_fixture.make(root / "mdn", "smpl_mdn", 0, 12.0)]
+
+
+def test_every_number_of_a_report_is_a_line_that_pages_read(workdirs):
+    doc = document.build(runs.cast(workdirs), "all")
+    lines = list(csv.DictReader(io.StringIO(page_data.to_csv(doc))))
+    part = next(iter(doc["sets"].values()))
+    of_set = [line for line in lines if line["set"] == "clean"]
+    for table, names in (("errors", ("table1", "refined")), ("against", ("tests",)), ("order", ("order",))):
+        assert sum(line["table"] == table for line in of_set) == sum(len(part[name]) for name in names), table
+    row = next(row for row in part["table1"] if row["method"] == "ours" and row["metric"] == "mpjpe")
+    shown = f"value made errors set=clean method=ours n={row['n']} metric=mpjpe style=interval"
+    about = {"made": {"what": "", "command": "", "commits": "", "cost": ""}}
+    page = pages.fill(f"{{{{{shown}}}}}", lambda _: lines, about)
+    assert page == f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+    test = next(row for row in part["tests"] if row["against"] == "SMPL-MDN" and row["metric"] == "mpjpe")
+    found = next(line for line in of_set if line["against"] == "SMPL-MDN" and line["metric"] == "mpjpe")
+    assert found["mean"] == f"{test['mean']:+.1f}" and found["same_sign"] == str(test["same_sign"])
+    calibration = part["calibration"][0]
+    losses = {line["mean"] for line in of_set if line["table"] == "calibration" and line["metric"] == "ECE"}
+    assert f"{calibration['ece']:.3f}" in losses
+
+
+def test_the_command_writes_them_beside_the_report(workdirs, tmp_path, capsys):
+    names = ",".join(map(str, workdirs))
+    path = tmp_path / "data" / "made.csv"
+    assert program.main(["table1", f"--workdirs={names}", f"--out={tmp_path / 'report'}", f"--data={path}"]) == 0
+    assert path.read_text(encoding="utf-8").startswith(",".join(page_data.COLUMNS) + "\n")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    bad = f"--data={tmp_path / 'file' / 'made.csv'}"
+    assert program.main(["table1", f"--workdirs={names}", f"--out={tmp_path / 'report'}", bad]) != 0
+    assert "file" in capsys.readouterr().err
