@@ -28,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
         names, text = files.write(arguments.out, cast, doc)
         if arguments.data is not None:
             io.write_text(arguments.data, page_data.to_csv(doc))
+            training = arguments.data.with_name(f"{arguments.data.stem}_training.csv")
+            io.write_text(training, page_data.training_csv(doc))
     except runs.RefusedError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -100,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         type=pathlib.Path,
         metavar="FILE.csv",
-        help="write every number, one a line, for pages as those of docs/results as well",
+        help="also write every number, one a line, for pages as those of docs/results, and FILE_training.csv beside it",
     )
     return parser
 

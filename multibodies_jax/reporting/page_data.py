@@ -7,7 +7,19 @@ from typing import Any
 
 from multibodies_jax.reporting import pages, text
 
-COLUMNS = ("table", *pages.KEYS, "mean", "low", "high", "half", "seed_min", "seed_max", "seeds", "p", "same_sign")
+COLUMNS: tuple[str, ...] = (
+    "table",
+    *pages.KEYS,
+    "mean",
+    "low",
+    "high",
+    "half",
+    "seed_min",
+    "seed_max",
+    "seeds",
+    "p",
+    "same_sign",
+)
 
 _TABLES = {
     **{"table1": "errors", "refined": "errors", "tests": "against", "table2": "components", "variants": "variants"},
@@ -30,6 +42,16 @@ def to_csv(doc: Mapping[str, Any]) -> str:
             for row in part.get(name, []):
                 head = {"table": table, "set": dataset.partition("/")[2] or dataset, "method": row.get("method", "")}
                 writer.writerows(head | line for line in _LINES.get(name, _line)(row))
+    return file.getvalue()
+
+
+def training_csv(doc: Mapping[str, Any]) -> str:
+    """How each run was trained, one a line, with the columns that a page shows."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    shown = [key for key in text.FAIRNESS if any(row[key] is not None for row in doc["fairness"])]
+    writer.writerow([text.FAIRNESS[key] for key in shown])
+    writer.writerows([text.plain(key, row[key]) for key in shown] for row in doc["fairness"])
     return file.getvalue()
 
 

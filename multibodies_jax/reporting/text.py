@@ -48,7 +48,7 @@ SCORES = {
     "top_ece_scores": "ECE of the top, learned scores",
     "log_loss_scores": "log loss, learned scores",
 }
-_FAIRNESS = {
+FAIRNESS = {
     "method": "method",
     "seed": "seed",
     "hypotheses": "M",
@@ -83,9 +83,9 @@ def markdown(doc: Mapping[str, Any]) -> str:
     if doc["information"]:
         lines += ["", "## Information in z (SMPL-CVAE)", "", *_information(doc["information"])]
     lines += ["", "## How each was trained", ""]
-    shown = [key for key in _FAIRNESS if any(row[key] is not None for row in doc["fairness"])]
-    rows = [[_plain(key, row[key]) for key in shown] for row in doc["fairness"]]
-    lines += markdown_tables.table([_FAIRNESS[key] for key in shown], rows)
+    shown = [key for key in FAIRNESS if any(row[key] is not None for row in doc["fairness"])]
+    rows = [[plain(key, row[key]) for key in shown] for row in doc["fairness"]]
+    lines += markdown_tables.table([FAIRNESS[key] for key in shown], rows)
     if doc.get("figures"):
         lines += ["", "## Figures", "", *(f"![{name}]({name})" for name in doc["figures"])]
     return "\n".join(lines) + "\n"
@@ -288,7 +288,8 @@ def _published(row: Mapping[int, tuple], n: int, place: int) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def _plain(key: str, value: Any) -> str:
+def plain(key: str, value: Any) -> str:
+    """What is shown of one of `FAIRNESS`."""
     if isinstance(value, float):
         return f"{value:g}"
     text = "" if value is None else str(value)

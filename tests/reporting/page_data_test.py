@@ -42,6 +42,8 @@ def test_the_command_writes_them_beside_the_report(workdirs, tmp_path, capsys):
     path = tmp_path / "data" / "made.csv"
     assert program.main(["table1", f"--workdirs={names}", f"--out={tmp_path / 'report'}", f"--data={path}"]) == 0
     assert path.read_text(encoding="utf-8").startswith(",".join(page_data.COLUMNS) + "\n")
+    header, *trained = (tmp_path / "data" / "made_training.csv").read_text(encoding="utf-8").splitlines()
+    assert header.startswith("method,seed,M,") and len(trained) == len(workdirs)
     (tmp_path / "file").write_text("", encoding="utf-8")
     bad = f"--data={tmp_path / 'file' / 'made.csv'}"
     assert program.main(["table1", f"--workdirs={names}", f"--out={tmp_path / 'report'}", bad]) != 0
