@@ -9,7 +9,7 @@ import argparse
 import pathlib
 import sys
 
-from multibodies_jax import io, programs, reporting
+from multibodies_jax import programs, reporting
 
 
 @programs.guarded
@@ -19,7 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["pages"]:
         return _pages(argv[1:])
     arguments = _parser().parse_args(argv)
-    from multibodies_jax.reporting import document, files, page_data, runs  # Late: --help answers at once.
+    from multibodies_jax import io  # Late, as what follows: --help answers at once.
+    from multibodies_jax.reporting import document, files, page_data, runs
 
     try:
         paths, left_out = runs.find(arguments.workdirs)
@@ -34,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except (FileExistsError, NotADirectoryError):
-        sys.stderr.write(f"error: --out={arguments.out} has to be a folder, made if absent; there is a file.\n")
+        data = f", and --data={arguments.data} a file in one" if arguments.data else ""
+        sys.stderr.write(f"error: --out={arguments.out} has to be a folder, made if absent{data}; there is a file.\n")
         return 2
     except OSError as error:
         places = " or ".join(str(path) for path in (arguments.out, arguments.data) if path)

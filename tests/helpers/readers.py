@@ -100,7 +100,14 @@ def _poses(path: pathlib.Path) -> None:
 
 def _prediction(path: pathlib.Path) -> None:
     sizes = {"M": 3, "S": 10, "n": 2}
-    known = {"format": 2, "box_scale": 1.0, "focal_px": 50.0, "quantizer": "{}", "image_size": [40, 30]}
+    known = {
+        "format": 2,
+        "box_scale": 1.0,
+        "focal_px": 50.0,
+        "quantizer": "{}",
+        "temperatures": "{}",
+        "image_size": [40, 30],
+    }
     record = {}
     for name, shape in prediction_file.SHAPES.items():
         lengths = tuple(length if isinstance(length, int) else sizes[length] for length in shape)
