@@ -111,9 +111,8 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
     c.train = ConfigDict()
     c.train.steps = 20000
     c.train.batch = 64
-    c.train.accumulate = (
-        1  # Micro-batches per step; 1 of the readings spin and graphcmr, whose means are of whole batches.
-    )
+    # Micro-batches per step; 1 of the readings spin and graphcmr, whose means are of whole batches.
+    c.train.accumulate = 1
     c.train.log_every = 50
     c.train.checkpoint_every = 500
     c.train.baseline = True  # Also train stage one on for the images of stage two: the HMR (M = 1) baseline.

@@ -94,9 +94,8 @@ def load(sources: Sequence[Sequence[augment.Record]], weights: Sequence[float], 
     """
     rows: list[dict[str, Any]] = []
     for source in sources:
-        _check_bytes(
-            np.asarray(source[0]["image"]).nbytes * sum(map(len, sources))
-        )  # By the first, before all are read.
+        first = np.asarray(source[0]["image"])
+        _check_bytes(first.nbytes * sum(map(len, sources)))  # Before all are read.
         with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
             read = threads.map(lambda index, source=source: _row(source[index]), range(len(source)))
             rows += tqdm(read, desc="images to the device", total=len(source), unit=" images", mininterval=1)

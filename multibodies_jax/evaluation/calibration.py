@@ -85,7 +85,7 @@ def probabilities(log_weights: Float[Array, "B T M"], assignment: Int[Array, "B 
       assignment: the cluster, 0 to n - 1, of each hypothesis.
       n: number of clusters.
     """
-    found = jax.nn.softmax(log_weights, axis=-1)
+    found = weights.posterior_weights(log_weights, 1.0)
     return jnp.einsum("btm,bmk->btk", found, jax.nn.one_hot(assignment, n), precision="highest")
 
 

@@ -56,9 +56,8 @@ _CHUNK = 64  # Frames whose joints are computed at once.
 _SAME_TIME_S = 1e-3  # Times of frames that differ by less from a constant rate are at a constant rate.
 _COLUMNS = 3  # Panels side by side.
 _WIDEST_PX = 1920  # Of the overlay video.
-_LARGEST_TICKS = (
-    65_535  # MPEG-4 part 2 counts at most so many ticks a second, and OpenCV writes 119.987 as 119987 / 1000.
-)
+# MPEG-4 part 2 has at most this many ticks per second, and OpenCV writes a rate of 119.987 as 119,987 ticks.
+_LARGEST_TICKS = 65_535
 _ALPHA = 0.8
 Arrays = dict[str, np.ndarray]
 
