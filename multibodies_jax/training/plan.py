@@ -85,8 +85,11 @@ def plan(config: Any, workdir: pathlib.Path, number: int, compiled: bool = False
         long as the start of a training; otherwise it is the most that the traced step can need (`most_alive`).
 
     Raises:
-      ValueError: a batch cannot be split over this number of devices; the message says which can.
+      ValueError: a batch cannot be split over this number of devices (the message says which can), or the config leaves M to
+        a checkpoint.
     """
+    if config.model.num_hypotheses is None:
+        raise ValueError("config.model.num_hypotheses=None takes M from a checkpoint; a plan needs a number.")
     stages = loop.stages(config, workdir)
     shares = [loop.per_device(config, stage, number) for stage in stages]
     bodies = setup.load_bodies(config)

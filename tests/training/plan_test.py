@@ -92,6 +92,13 @@ def test_every_figure_says_what_it_is_of():
     assert len(set(keys)) == len(keys)
 
 
+def test_a_plan_without_a_number_of_hypotheses_is_refused(tmp_path):
+    config = tiny.config()
+    config.model.num_hypotheses = None
+    with pytest.raises(ValueError, match="num_hypotheses=None takes M from a checkpoint; a plan needs a number"):
+        plan.plan(config, tmp_path, 1)
+
+
 def test_a_batch_that_cannot_be_shared_is_refused_with_what_can():
     stage = _stage(batch=12, learning_rate=1e-3, source=None)
     assert loop.per_device(_hmr(), stage, 4) == 3
