@@ -52,7 +52,7 @@ def get_config() -> Any:  # A ConfigDict: type checkers cannot know its fields.
 
     c.model = ConfigDict()
     c.model.name = "multibodies"  # multibodies | hmr, or a baseline by its own config.
-    c.model.trunk = "resnet50"  # resnet50 | resnet_small | keypoints
+    c.model.trunk = "resnet50"  # resnet50 | resnet_small | keypoints | movenet
     c.model.head = "paper"  # paper: the final layer is M times larger.
     c.model.num_hypotheses = 100  # M; None: the checkpoint's, to evaluate and predict only.
     c.model.activation = "none"  # Between the head's layers: none (SPIN, foldable) | relu (HMR 2018).

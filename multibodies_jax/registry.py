@@ -1,8 +1,8 @@
-"""What plugs into the method: named objectives, networks, heads, quantizers, evaluation methods and protocols.
+"""What plugs into the method: named objectives, networks, trunks, heads, quantizers, evaluation methods and protocols.
 
 The core of the method (`geometry`, `body`, `hypotheses`, `losses`, `models`, `data`, `training`, `evaluation`) knows
-no other story. `baselines/` and `released/` register what they add under a name, and a config chooses by that name,
-once, at set-up. A new folder below `baselines/` is found without a change of any other file.
+no other story. `baselines/`, `released/` and `detection/` register what they add under a name, and a config chooses by that
+name, once, at set-up. A new folder below `baselines/` is found without a change of any other file.
 """
 
 import functools
@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
-_EXTENSIONS = ("multibodies_jax.baselines", "multibodies_jax.released")
+_EXTENSIONS = ("multibodies_jax.baselines", "multibodies_jax.released", "multibodies_jax.detection")
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 @functools.cache
 def load_extensions() -> None:
-    """Imports every module directly below `baselines/` and `released/`, which register themselves; once."""
+    """Imports every module directly below the extensions, which register themselves; once."""
     for name in _EXTENSIONS:
         package = importlib.import_module(name)
         for module in pkgutil.iter_modules(package.__path__, f"{name}."):

@@ -43,7 +43,8 @@ MIN_SCORE = 0.3  # Of a box. A person of half the frame's side scored 0.93, of a
 MIN_SIDE = 32.0  # Pixels of the longer side of a person's box.
 MIN_VISIBLE = 4  # Joints, of a person who can be used.
 
-_CELL = 4  # Pixels of the input in a cell of the outputs.
+CELL = 4
+"""Pixels of the input in a cell of the outputs, along a side."""
 _MOST_PEOPLE = 6  # As in the published MultiPose.
 _BOX_PADDING, _JOINTS_PADDING = 1.25, 1.4  # Side of a look over the longer side of the box, and of the joints' box.
 _FOUND = 0.2  # Confidence of a joint that the next look is centred around.
@@ -81,18 +82,23 @@ def _load(folder: pathlib.Path) -> "MoveNet":
     return detector
 
 
-def read_network(folder: pathlib.Path, name: str) -> graph_files.Network:
+def read_network(folder: pathlib.Path, name: str, maps: Mapping[str, str] | None = None) -> graph_files.Network:
     """One of the published networks, "multipose" or "thunder"; its image has the values of `normalized`.
+
+    Args:
+      folder: of the files.
+      name: of the network.
+      maps: further outputs by name: the layers that compute them.
 
     Raises:
       weights.DetectorMissing: as `load`.
     """
     model, stored = weights.read(folder, f"movenet-{name}.json"), weights.read(folder, f"movenet-{name}.bin")
     outputs = {head: f"StatefulPartitionedCall/{node}/BiasAdd" for head, node in _HEADS[name].items()}
-    return graph_files.read(model, stored, _IMAGE, outputs)
+    return graph_files.read(model, stored, _IMAGE, outputs | dict(maps or {}))
 
 
-def normalized(image: UInt8[Array, "1 H W 3"] | UInt8[np.ndarray, "1 H W 3"]) -> Float[Array, "1 H W 3"]:
+def normalized(image: UInt8[Array, "B H W 3"] | UInt8[np.ndarray, "B H W 3"]) -> Float[Array, "B H W 3"]:
     """Pixels as the networks read them, between -1 and 1."""
     return jnp.asarray(image).astype(jnp.float32) * _SCALE - 1
 
@@ -256,7 +262,7 @@ def find_boxes(outputs: Mapping[str, Float[Array, "..."]]) -> Float[Array, "6 7"
     low, high = cell + offset - size / 2, cell + offset + size / 2
     rough = outputs["joints"][0, row, column].reshape(_MOST_PEOPLE, -1, 2)
     torso = cell + rough[:, _TORSO].mean(axis=1)
-    places = jnp.concatenate([part[:, ::-1] for part in (low, high, torso)], axis=1) * _CELL
+    places = jnp.concatenate([part[:, ::-1] for part in (low, high, torso)], axis=1) * CELL
     return jnp.concatenate([places, best[:, None]], axis=1)
 
 
@@ -277,18 +283,34 @@ def find_joints(outputs: Mapping[str, Float[Array, "..."]], expected: Float[Arra
     rows, columns, count = outputs["heatmap"].shape[1:]
     heat = jax.nn.sigmoid(outputs["heatmap"][0])
     row, column = jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing="ij")
-    x, y = expected / _CELL
-    centre = jax.nn.sigmoid(outputs["centre"][0, :, :, 0])
-    person_row, person_column = jnp.divmod(jnp.argmax(centre / (jnp.hypot(row - y, column - x) + 1.8)), columns)
-    rough = outputs["joints"][0, person_row, person_column].reshape(count, 2)
+    (person_column, person_row, person), rough = _person_cell(outputs, expected)
     distance = jnp.hypot(
-        row[:, :, None] - (person_row + rough[:, 0]).reshape(1, 1, -1),
-        column[:, :, None] - (person_column + rough[:, 1]).reshape(1, 1, -1),
+        row[:, :, None] - rough[:, 1].reshape(1, 1, -1),
+        column[:, :, None] - rough[:, 0].reshape(1, 1, -1),
     )
     peak = jnp.argmax((heat / (distance + 1.8)).reshape(-1, count), axis=0)
     peak_row, peak_column = jnp.divmod(peak, columns)
     joint = jnp.arange(count)
     offset = outputs["offset"][0, peak_row, peak_column].reshape(count, count, 2)[joint, joint]
     found = jnp.stack([peak_column + offset[:, 1], peak_row + offset[:, 0], heat[peak_row, peak_column, joint]], axis=1)
-    center = jnp.stack([person_column, person_row, centre[person_row, person_column]])
-    return jnp.concatenate([found, center[None]]) * jnp.array([[_CELL, _CELL, 1.0]])
+    center = jnp.stack([person_column, person_row, person])
+    return jnp.concatenate([found, center[None]]) * jnp.array([[CELL, CELL, 1.0]])
+
+
+def rough_joints(outputs: Mapping[str, Float[Array, "..."]], expected: Float[Array, "2"]) -> Float[Array, "17 2"]:
+    """Where the person's cell of `find_joints` puts the joints, hidden ones too; x, y in pixels of the input."""
+    return _person_cell(outputs, expected)[1] * CELL
+
+
+def _person_cell(
+    outputs: Mapping[str, Float[Array, "..."]], expected: Float[Array, "2"]
+) -> tuple[tuple[Array, Array, Array], Float[Array, "K 2"]]:
+    """Column, row and score of the cell of the person's centre, and where it says that the joints are: x, y in cells."""
+    centre = jax.nn.sigmoid(outputs["centre"][0, :, :, 0])
+    row, column = jnp.meshgrid(*map(jnp.arange, centre.shape), indexing="ij")
+    x, y = expected / CELL
+    best = jnp.argmax(centre / (jnp.hypot(row - y, column - x) + 1.8))
+    person_row, person_column = jnp.divmod(best, centre.shape[1])
+    offsets = outputs["joints"][0, person_row, person_column].reshape(-1, 2)
+    rough = jnp.stack([person_column, person_row])[None] + offsets[:, ::-1]
+    return (person_column, person_row, centre[person_row, person_column]), rough

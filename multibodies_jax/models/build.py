@@ -1,7 +1,7 @@
-"""The trainable models and the heads of ours, by name; a model is built of a trunk, a head and the mean body.
+"""The trainable models, trunks and heads of ours, by name; a model is built of a trunk, a head and the mean body.
 
 A model that is not in this package (a baseline, say) describes itself in a `Network` and registers it in `NETWORKS`; so
-does a head in `HEADS`. Nothing else has to change for `config.model.name` or `config.model.head` to choose it.
+does a head in `HEADS` and a trunk in `TRUNKS`. Nothing else has to change for `config.model` to choose it by name.
 """
 
 import dataclasses
@@ -24,7 +24,6 @@ from multibodies_jax.models.resnet import ResNet50, ResNetSmall
 from multibodies_jax.registry import Registry
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-TRUNKS = ("resnet50", "resnet_small", "keypoints")
 
 Variables = Mapping[str, Any]  # "params" and, where a trunk has batch norms, "batch_stats".
 MakeInputs = Callable[[Batch], Inputs]
@@ -138,6 +137,30 @@ class Targets(Protocol):
         ...
 
 
+@runtime_checkable
+class TrunkBuilder(Protocol):
+    """Makes the flax module of a trunk; a field that it lacks is ignored."""
+
+    def __call__(self, *, width: int, dtype: Any) -> nn.Module: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+    """One kind of trunk, registered in `TRUNKS`.
+
+    Attributes:
+      build: makes the module, which maps `(inputs, train)` to a feature.
+      width: its usual one, where `config.model.width` is None.
+      multiple: of how many pixels the side of a crop has to be; None: it reads no image.
+      published: makes the parameters of a trunk that was trained elsewhere and does not learn; None: it learns.
+    """
+
+    build: TrunkBuilder
+    width: int
+    multiple: int | None
+    published: Callable[[], Mapping[str, Any]] | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Head:
     """One way of predicting M hypotheses in model.name="multibodies", registered in `HEADS`.
@@ -215,6 +238,7 @@ class Network:
 
 NETWORKS: Registry[Network] = Registry("model.name")
 HEADS: Registry[Head] = Registry("model.head")
+TRUNKS: Registry[Trunk] = Registry("model.trunk")
 
 
 def build_trunk(*, name: str, crop_size: int, width: int | None, dtype: str) -> nn.Module:
@@ -223,18 +247,13 @@ def build_trunk(*, name: str, crop_size: int, width: int | None, dtype: str) -> 
     A field that a trunk lacks is ignored.
 
     Raises:
-      ValueError: no such trunk or type, with the choices, or crops that the trunk cannot take.
+      ValueError: no such trunk or type, with the choices, or crops that the trunk cannot take; `Trunk.build` says more.
     """
     _check_choice("model.dtype", dtype, DTYPES)
-    _check_choice("model.trunk", name, TRUNKS)
-    if name == "keypoints":
-        return KeypointTrunk(width=trunk_width(name, width))
-    multiple = 32 if name == "resnet50" else 16
-    if crop_size < multiple or crop_size % multiple:
+    multiple = TRUNKS[name].multiple
+    if multiple is not None and (crop_size < multiple or crop_size % multiple):
         raise ValueError(f"model.crop_size of {name} must be a multiple of {multiple} pixels, got {crop_size}.")
-    if name == "resnet50":
-        return ResNet50(dtype=DTYPES[dtype])
-    return ResNetSmall(width=trunk_width(name, width), dtype=DTYPES[dtype])
+    return TRUNKS[name].build(width=trunk_width(name, width), dtype=DTYPES[dtype])
 
 
 def trunk_width(name: str, width: int | None) -> int:
@@ -244,7 +263,7 @@ def trunk_width(name: str, width: int | None) -> int:
       name: of the trunk.
       width: as in the config; None: the usual one of that trunk.
     """
-    return width if width is not None else {"keypoints": 1024, "resnet_small": 16, "resnet50": 64}[name]
+    return width if width is not None else TRUNKS[name].width
 
 
 def build(
@@ -368,3 +387,8 @@ def _check_choice(field: str, name: str, choices: Collection[str]) -> None:
 HEADS.register("paper", Head(build=_build_hmr, expand=_expand_hmr, fold=folding.fold, own_parameters=("head/dec/",)))
 NETWORKS.register("multibodies", Network(label="ours"))
 NETWORKS.register("hmr", Network(label="HMR (M = 1)", single=True))
+TRUNKS.register("resnet50", Trunk(lambda *, width, dtype: ResNet50(dtype=dtype), width=64, multiple=32))
+TRUNKS.register(
+    "resnet_small", Trunk(lambda *, width, dtype: ResNetSmall(width=width, dtype=dtype), width=16, multiple=16)
+)
+TRUNKS.register("keypoints", Trunk(lambda *, width, dtype: KeypointTrunk(width=width), width=1024, multiple=None))

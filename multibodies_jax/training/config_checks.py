@@ -42,7 +42,6 @@ RULES: dict[str, config_rules.Rule] = {
     "data.image_dir": _FOLDER,
     "model.num_hypotheses": config_rules.OrNone(config_rules.whole(1, 10_000)),
     "model.activation": config_rules.Choice(("none", "relu")),
-    "model.trunk": config_rules.Choice(build.TRUNKS),
     "model.hidden": config_rules.whole(1, 65_536),
     "model.dropout": config_rules.fraction(),
     "model.scores": config_rules.FLAG,
@@ -90,8 +89,8 @@ RULES: dict[str, config_rules.Rule] = {
     **dict.fromkeys(("train.log_every", "train.checkpoint_every"), config_rules.whole()),
     "train.baseline": config_rules.FLAG,
 }
-"""What every field may be, except those of `config.eval`, whose rules are in `evaluation.checks`, and of the networks
-and losses that register themselves."""
+"""What every field may be, except those of `config.eval`, whose rules are in `evaluation.checks`, and of the networks,
+trunks and losses that register themselves."""
 
 
 def check_fields(config: Any) -> None:
@@ -128,7 +127,8 @@ def validate(config: Any) -> None:
         and what is accepted.
     """
     config_rules.check(config, RULES)
-    names = {"model.name": build.NETWORKS, "model.head": build.HEADS, "loss.reading": objective.OBJECTIVES}
+    names = {"model.name": build.NETWORKS, "model.head": build.HEADS, "model.trunk": build.TRUNKS}
+    names |= {"loss.reading": objective.OBJECTIVES}
     config_rules.check(config, {path: config_rules.Choice(tuple(known)) for path, known in names.items()})
     if config.data.sets is not None and len(config.data.weights) != len(config.data.sets):
         raise ValueError(
@@ -156,7 +156,7 @@ def validate(config: Any) -> None:
         raise ValueError("config.data.contrast_stretch is a part of SPIN's crops: it needs config.data.crop='spin'.")
     _check_network(config)
     _check_weights(config)
-    _check_cached_passes(config)
+    _check_frozen_trunk(config)
     if default.optional(config, "data.resident") and (
         config.data.sets is None
         or config.model.trunk == "keypoints"
@@ -242,15 +242,22 @@ def _check_weights(config: Any) -> None:
     )
 
 
-def _check_cached_passes(config: Any) -> None:
+def _check_frozen_trunk(config: Any) -> None:
+    trunk = config.model.trunk
+    published = build.TRUNKS[trunk].published is not None
+    if published and config.freeze != "trunk":
+        raise ValueError(
+            f"config.model.trunk={trunk!r} has published weights, which do not learn: it needs config.freeze='trunk', got "
+            f"config.freeze={config.freeze!r}."
+        )
     if config.data.get("cached_passes") and (
         config.freeze != "trunk"
         or not default.optional(config, "freeze_statistics")
-        or not config.init
+        or not (config.init or published)
         or config.data.sets is None
     ):
         raise ValueError(
             "config.data.cached_passes keeps the features of a trunk that does not change: it needs config.freeze='trunk', "
-            "config.init=WORKDIR of a trained trunk, image sets in config.data.sets, and no "
-            "config.freeze_statistics=False."
+            "config.init=WORKDIR of a trained trunk (or a config.model.trunk with published weights), image sets in "
+            "config.data.sets, and no config.freeze_statistics=False."
         )

@@ -1,4 +1,5 @@
-"""What a stage of training starts from: random variables, or those of a checkpoint, whose one hypothesis becomes M."""
+"""What a stage of training starts from: random variables (of a trunk, perhaps published ones), or those of a checkpoint,
+whose one hypothesis becomes M."""
 
 import dataclasses
 import functools
@@ -102,7 +103,9 @@ def _of_network(
     """The variables of the network alone."""
     k_init, k_expand = jax.random.split(key)
     if source is None:
-        return jax.jit(lambda k: model.init({"params": k, "dropout": k}, example, train=False))(k_init)
+        found = jax.jit(lambda k: model.init({"params": k, "dropout": k}, example, train=False))(k_init)
+        published = build.TRUNKS[config.model.trunk].published
+        return found if published is None else {**found, "params": {**found["params"], "trunk": published()}}
     have = source.metadata["num_hypotheses"]
     if have not in (1, num_hypotheses):
         raise ValueError(

@@ -47,10 +47,9 @@ def open_data(
     """Opens the training data of a config.
 
     They are people seen by virtual cameras, a mixture of image sets, which `data.resident` keeps on the device, or, with
-    `data.cached_passes`, what the trunk of the stage's `source` makes of that mixture.
+    `data.cached_passes`, what a trunk makes of that mixture: the one of the stage's `source` or, without, a published one.
     """
     if config.data.get("cached_passes"):
-        assert source is not None  # `config_checks.validate` asks for config.init.
         return _cached(config, bodies, batch_size, source)
     if config.data.sets is None:
         return virtual(config, bodies, batch_size, *sources.load_people(config, "train"))
@@ -208,12 +207,15 @@ def _strength(config: Any) -> augment.Strength:
     return augment.SPIN if config.data.augment == "spin" else augment.MILD
 
 
-def _cached(config: Any, bodies: setup.Bodies, batch_size: int, source: initialization.Source) -> Data:
-    """Random rows of a cache of the features that the source's trunk makes of the image sets."""
+def _cached(config: Any, bodies: setup.Bodies, batch_size: int, source: initialization.Source | None) -> Data:
+    """Random rows of a cache of the features that a frozen trunk makes of the image sets."""
     images = functools.partial(stored_data, config, FEATURE_BATCH, config.seed)
     example = images().example
-    variables = jax.tree.map(jnp.asarray, source.variables)
-    model = setup.build_model(config, 1, bodies, source.metadata.get("mean_state"))
+    model = setup.build_model(config, 1, bodies, source.metadata.get("mean_state") if source else None)
+    if source is None:  # `config_checks.validate` asks for config.init or a trunk with published weights.
+        variables = initialization.variables(config, model, 1, None, example, jax.random.key(config.seed))
+    else:
+        variables = jax.tree.map(jnp.asarray, source.variables)
     count = config.data.cached_passes * len(sources.open_source(config, ",".join(config.data.sets), "train"))
     trunk = {part: values.get("trunk", {}) for part, values in variables.items()}
     description = {

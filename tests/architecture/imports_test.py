@@ -52,7 +52,7 @@ ALLOWED = {
     "data": DATA,
     "training": TRAINING,
     "evaluation": TRAINING | {"vis"},
-    "detection": GEOMETRY | {"data"},
+    "detection": GEOMETRY | {"data", "models"},
     "tracking": GEOMETRY,
     "prediction": TRAINING | {"vis", "export", "detection", "tracking"},
     "baselines": TRAINING | {"evaluation"},

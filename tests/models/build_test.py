@@ -38,7 +38,7 @@ def test_keypoint_trunk_sees_the_evidence_and_only_that():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trunk", build.TRUNKS)
+@pytest.mark.parametrize("trunk", [name for name, trunk in build.TRUNKS.items() if trunk.published is None])
 @pytest.mark.parametrize(("name", "M"), [("multibodies", 3), ("hmr", 1)])
 def test_every_model_and_trunk_returns_states(name, M, trunk):
     model = build.build(mean_state=MEAN, name=name, trunk=trunk, num_hypotheses=3, hidden=8, crop_size=64, width=4)
