@@ -33,6 +33,15 @@ def test_every_method_of_a_seed_has_the_same_start_seed_and_budget():
             assert not config.train.baseline and config.quantizer.weights == "prior" and config.freeze is None
             budgets.add((config.train.steps, config.train.batch, config.optim.learning_rate))
         assert len(budgets) == 1
+    runs = {run.name: run for run in paper_runs.methods("tables:movenet", pathlib.Path("w"), 3, "")}
+    configs = {name: paper_runs.config_of(run, {}) for name, run in runs.items()}
+    for config in configs.values():
+        config_checks.validate(config)
+        assert config.model.trunk == "movenet" and config.freeze == "trunk" and config.data.cached_passes
+    first = configs.pop("trunk")
+    assert first.init is None and first.train.steps == first.stage1.steps and first.model.num_hypotheses == 1
+    assert {config.init for config in configs.values()} == {"w/seed3/trunk"}
+    assert {config.train.steps for config in configs.values()} == {configs["ours"].train.steps} != {first.train.steps}
     for run in paper_runs.methods("mixture:paper", pathlib.Path("w"), 3, "spin"):
         config = paper_runs.config_of(run, {})
         config_checks.validate(config)
