@@ -29,12 +29,10 @@ def errors(source: pipeline.Source, size: int, images: int) -> tuple[np.ndarray,
 
     @jax.jit
     def find(weights: dict, batch: jax.Array) -> jax.Array:
-        def one(image: jax.Array) -> jax.Array:
-            return movenet.find_joints(
-                layers.run(network, weights, movenet.normalized(image[None])), jnp.full(2, size / 2)
-            )
+        def one(outputs: dict) -> jax.Array:
+            return movenet.find_joints({name: maps[None] for name, maps in outputs.items()}, jnp.full(2, size / 2))
 
-        return jax.lax.map(one, batch, batch_size=trunk.AT_ONCE)
+        return jax.vmap(one)(layers.run(network, weights, movenet.normalized(batch)))
 
     weights = jax.device_put(dict(network.weights))
     where = [joints.J24.index(joints.COCO17[place]) for place in _LIMBS]

@@ -28,9 +28,6 @@ from multibodies_jax.batch import Inputs
 from multibodies_jax.detection import graph_files, layers, movenet, weights
 from multibodies_jax.models import build, resnet
 
-AT_ONCE = 8
-"""Images that are read together; the maps of all images of a batch would need much memory."""
-
 _FARTHEST = 2.0  # Half sides of the crop; where a joint may be said to be.
 _PYRAMID = "StatefulPartitionedCall/center_net_mobile_net_v2fpn_feature_extractor/model_1"
 _MAPS = {"fine": f"{_PYRAMID}/re_lu_2/Relu", "coarse": f"{_PYRAMID}/conv2d/BiasAdd"}
@@ -58,29 +55,26 @@ class MoveNetTrunk(nn.Module):
         del train
         image = jnp.asarray(resnet.image_of(inputs))
         arrays = {name: self.param(_parameter(name), nn.initializers.zeros, shape) for name, shape in self.shapes}
-
-        def feature(one: Array) -> Array:
-            outputs = layers.run(self.network, arrays, movenet.normalized(one[None]))
-            return read_maps(outputs, one.shape[0])
-
-        return jax.lax.stop_gradient(jax.lax.map(feature, image, batch_size=AT_ONCE))
+        outputs = layers.run(self.network, arrays, movenet.normalized(image))
+        return jax.lax.stop_gradient(jax.vmap(functools.partial(read_maps, size=image.shape[1]))(outputs))
 
 
 def read_maps(outputs: Mapping[str, Float[Array, "..."]], size: int) -> Float[Array, "F"]:
     """The feature of one crop.
 
     Args:
-      outputs: of Thunder for one image: "heatmap", "centre", "joints", "offset", and the maps "fine" and "coarse".
+      outputs: of Thunder, (H, W, C) each: "heatmap", "centre", "joints", "offset", and the maps "fine" and "coarse".
       size: side of the crop, pixels; the person's centre is expected in its middle.
     """
     middle = jnp.full(2, size / 2)
-    found = movenet.find_joints(outputs, middle)[:-1]
-    places = jnp.stack([found[:, :2], movenet.rough_joints(outputs, middle)])
+    batch = {name: values[None] for name, values in outputs.items()}
+    found = movenet.find_joints(batch, middle)[:-1]
+    places = jnp.stack([found[:, :2], movenet.rough_joints(batch, middle)])
     scaled = jnp.clip(2 * places / size - 1, -_FARTHEST, _FARTHEST)
     share = found[:, :2] / (size - movenet.CELL)  # From the first cell of the finest map to its last one.
-    read = [_standardized(_at(outputs[name][0], share)) for name in _MAPS]
+    read = [_standardized(_at(outputs[name], share)) for name in _MAPS]
     each = jnp.concatenate([*scaled, found[:, 2:], *read], axis=1)
-    return jnp.concatenate([each.reshape(-1), _standardized(outputs["coarse"][0].mean(axis=(0, 1)))])
+    return jnp.concatenate([each.reshape(-1), _standardized(outputs["coarse"].mean(axis=(0, 1)))])
 
 
 def published() -> dict[str, Array]:
