@@ -9,8 +9,9 @@ activations: without them a frozen trunk leaves an affine map.
 
 `multibodies tables --base=tables:movenet` trains heads on the features of the detector's network (`multibodies fetch
 detector` first), which finds joints better than a trunk of minutes and on photographs, too; images as evidence.
-`--base=tables:keypoints` trains whole networks, keypoints as evidence: half an hour of two CPU cores for each seed. A GPU trains longer, with `--base=tables:keypoints_gpu` (the recipe of the embedded weights with a tenth of its
-steps, for three seeds) or `--base=tables:images_gpu` (configs/synthetic.py:gpu); benchmarks/gpu_tables.sh has both commands.
+`--base=tables:keypoints` trains whole networks, keypoints as evidence: half an hour of two CPU cores for each seed. A GPU
+trains longer, with `--base=tables:keypoints_gpu` (the recipe of the embedded weights with a tenth of its steps, for three
+seeds) or `--base=tables:images_gpu` (configs/synthetic.py:gpu); benchmarks/gpu_tables.sh has both commands.
 """
 
 from typing import Any
@@ -54,7 +55,7 @@ def _movenet() -> Any:
     c = get_config()
     c.model.trunk = "movenet"
     c.model.crop_size = 192
-    c.data.cached_passes = 2
+    c.data.cached_passes = 1
     c.stage1.steps = 6000
     c.stage1.batch = 64
     c.stage1.learning_rate = 5e-4
