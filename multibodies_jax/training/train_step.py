@@ -112,12 +112,18 @@ def make_train_step(
         # Update of the parameters and of their running mean.
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = optax.incremental_update(params, state.ema, 1 - config.optim.ema) if config.optim.ema else {}
+        ema = running_mean(state.ema, params, config.optim.ema) if config.optim.ema else {}
         new = TrainState(state.step + 1, params, batch_stats, ema, opt_state, memory)
         of_bodies = {name: part for name, part in gradient.items() if name != scores.NAME}
         return new, metrics | {"gradient_norm": optax.tree.norm(of_bodies)}
 
     return train_step
+
+
+def running_mean(mean: Any, values: Any, share: float) -> Any:
+    """The mean after one more step, share mean + (1 - share) values, of trees of arrays; what does not change stays exactly
+    as it is (the two products would round)."""
+    return jax.tree.map(lambda before, value: before + (1 - share) * (value - before), mean, values)
 
 
 def make_objective(config: Any, bodies: setup.Bodies, mode0: bool) -> objective.Objective:

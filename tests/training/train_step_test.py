@@ -41,6 +41,17 @@ def test_a_step_with_everything_loaded_frozen_moves_only_what_is_larger():
     assert np.isfinite(metrics["loss"]) and metrics["gradient_norm"] > 0
 
 
+def test_a_running_mean_is_the_mean_of_both_and_leaves_what_does_not_change():
+    values = np.random.default_rng(0).normal(size=(2, 10_000)).astype(np.float32)
+    before, after = jnp.asarray(values)
+    got = jax.jit(train_step.running_mean, static_argnums=2)(
+        {"a": before, "b": before}, {"a": after, "b": before}, 0.99
+    )
+    np.testing.assert_allclose(got["a"], 0.99 * before + 0.01 * after, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(got["b"], before)
+    assert np.any(jnp.asarray(optax.incremental_update(before, before, 0.01)) != before)  # Two products round.
+
+
 @pytest.mark.slow
 def test_a_score_head_learns_and_changes_nothing_else():
     """To rounding: XLA fuses the two programs differently."""
