@@ -10,17 +10,17 @@ from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people
 
 
-def detector_for(sees_pixels: bool, given: detection.Detector | None = None) -> detection.Detector | None:
+def detector_for(needed: bool, given: detection.Detector | None = None) -> detection.Detector | None:
     """Who finds the people where no file lists them: the detector that is given, or else MoveNet.
 
     Args:
-      sees_pixels: whether the network reads an image; it then needs no keypoints, and None is returned without `given`.
+      needed: `Predictor.needs_detector`; if not, None is returned without `given`.
       given: a detector.
 
     Raises:
       DetectorMissing: MoveNet's files are not there; the message says the command that gets them.
     """
-    return detection.load() if given is None and not sees_pixels else given
+    return detection.load() if given is None and needed else given
 
 
 def find(

@@ -91,7 +91,7 @@ def predict(
     results = result_files.folders([*files, *map(pathlib.Path, videos)], out, apart=people_path is None)
     listed = None if people_path is None else people.read_people(people_path)
     if listed is None:
-        detector = detected.detector_for(model.sees_pixels, detector)
+        detector = detected.detector_for(model.needs_detector, detector)
     for folder in (out, *results.values()):
         folder.mkdir(parents=True, exist_ok=True)
     there = result_files.for_people(results)

@@ -31,6 +31,7 @@ from multibodies_jax.fitting import refine as refine_lib
 from multibodies_jax.geometry import cameras
 from multibodies_jax.hypotheses import quantize, weights
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.models import build
 from multibodies_jax.prediction import detected, prediction, prediction_file
 from multibodies_jax.prediction import people as people_lib
 from multibodies_jax.prediction.evidence import evidence
@@ -100,6 +101,15 @@ class Predictor:
     def sees_pixels(self) -> bool:
         """Whether the network reads an image; otherwise it reads 2D keypoints."""
         return self.crop_size > 0
+
+    @property
+    def needs_detector(self) -> bool:
+        """Whether a detector has to find the people whom no file lists.
+
+        A network of keypoints needs theirs. One that reads the image takes all of it for one person, unless its trunk is the
+        detector's own network, so that the detector is there.
+        """
+        return not self.sees_pixels or build.TRUNKS[self.config.model.trunk].published is not None
 
     def weighted_by(self, kind: str) -> "Predictor":
         """The same model, whose hypotheses are weighted otherwise than its config says (`config.quantizer.weights`).
@@ -198,7 +208,7 @@ class Predictor:
             name, pixels = "image", images.to_bytes(image)
             lens = camera.lens(pixels.shape[1::-1], focal_px)
         if people is None:
-            seen, notes = detected.find(pixels, detected.detector_for(self.sees_pixels, detector))
+            seen, notes = detected.find(pixels, detected.detector_for(self.needs_detector, detector))
             if not (people := seen.people):
                 raise people_lib.PeopleError(f"{name}: {' '.join(notes)} Give the people with their keypoints.")
         answers = self.persons([Asked(pixels, one, name, k, lens) for k, one in enumerate(people)], n, refine)

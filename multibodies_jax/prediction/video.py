@@ -51,8 +51,8 @@ class Model(Protocol):
         ...
 
     @property
-    def sees_pixels(self) -> bool:
-        """Whether the network reads an image; otherwise it reads 2D keypoints."""
+    def needs_detector(self) -> bool:
+        """Whether a detector has to find the people whom no file lists."""
         ...
 
     def persons(
@@ -110,7 +110,7 @@ def predict_video(
         raise frames.VideoError(f"{path}: {error}") from error
     by_frame, failures = (None, 0) if people_path is None else _by_frame(people_path, video.size, listed)
     if by_frame is None:
-        detector = detected.detector_for(model.sees_pixels, detector)
+        detector = detected.detector_for(model.needs_detector, detector)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     earlier = result_files.of_the_same(video.path, result_files.for_people({video.path: out})[video.path])

@@ -86,7 +86,7 @@ class Model:
     broken: tuple = ()
     seen: list = dataclasses.field(default_factory=list)
     num_hypotheses: int = M
-    sees_pixels: bool = False
+    needs_detector: bool = True
 
     @property
     def bodies(self):

@@ -55,12 +55,12 @@ def test_an_unusable_person_is_refused_with_the_reason(found):
 def test_without_a_detector_a_network_of_pixels_takes_the_image_for_one_person(found, monkeypatch):
     monkeypatch.setattr(detection, "load", lambda: lambda image: [found])
     image = np.zeros((100, 120, 3), np.uint8)
-    assert detected.detector_for(sees_pixels=True) is None
+    assert detected.detector_for(needed=False) is None
     whole, notes = detected.find(image, None)
     assert [person.bbox for person in whole.people] == [None] and not whole.people[0].keypoints.any() and not notes
     for detector in (
-        detected.detector_for(sees_pixels=False),
-        detected.detector_for(True, lambda image: [found, dataclasses.replace(found, unusable="too small")]),
+        detected.detector_for(needed=True),
+        detected.detector_for(False, lambda image: [found, dataclasses.replace(found, unusable="too small")]),
     ):
         assert detector is not None
         seen, notes = detected.find(image, detector)

@@ -1,5 +1,6 @@
 """A work directory restored from nothing but its folder predicts what it was trained to, and refuses what it cannot."""
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -106,7 +107,12 @@ def test_refined_hypotheses_lie_nearer_to_the_keypoints_under_the_factors_that_e
 
 def test_what_the_network_reads_has_to_be_given(trained):
     model = multibodies_jax.load(trained)
-    assert not model.sees_pixels and model.crop_size == 0
+    assert not model.sees_pixels and model.crop_size == 0 and model.needs_detector
+    for trunk, needed in (("resnet_small", False), ("movenet", True)):
+        config = copy.deepcopy(model.config).unlock()
+        config.model.trunk, config.model.crop_size = trunk, 64
+        other = dataclasses.replace(model, config=config)
+        assert other.sees_pixels and other.needs_detector == needed
     for known in (None, KEYPOINTS * (np.arange(24) == 1)[:, None]):
         with pytest.raises(ValueError, match="two or more known keypoints"):
             model.hypotheses(keypoints=known)
