@@ -54,9 +54,18 @@ def main() -> None:
     parser.add_argument("--data", default="data", help="where data sets are built and read (%(default)s)")
     parser.add_argument("--options", default="", help="of the set: image_size=256,num_train=100 (its defaults)")
     args = parser.parse_args()
-    options = tfds_builders.parse_options(args.options)
+    sizes = [int(text) if text.isdecimal() else 0 for text in args.sizes.split(",")]
+    if any(size < 32 or size % 32 for size in sizes) or args.images < 1:
+        parser.error(
+            f"--sizes={args.sizes}: multiples of 32 with commas between them; --images={args.images}: 1 or more"
+        )
+    try:
+        trunk.read_published()
+        options = tfds_builders.parse_options(args.options)
+    except ValueError as error:
+        parser.error(str(error))
     source = tfds_builders.source("synthetic_bodies/clean", "validation", args.data, **options)
-    for size in map(int, args.sizes.split(",")):
+    for size in sizes:
         distances, seconds = errors(source, size, args.images)
         print(
             f"crops of {size} pixels: mean {distances.mean():.1f}, median {np.median(distances):.1f} pixels of 224, "

@@ -17,6 +17,7 @@ def get_config(base: str = "demo") -> Any:
     c.model.num_hypotheses = 1
     c.loss.mode0 = False
     c.eval.ns = (1,)
+    # A trunk that was trained elsewhere is frozen in stage one, too.
     if c.freeze != "trunk" or c.model.trunk == "movenet":
         c.train.steps = c.stage1.steps
         c.train.batch = c.stage1.batch

@@ -60,7 +60,7 @@ def predict(
       model: from `predictor.load` or `pretrained.load_pretrained`.
       images_paths: images, folders of images, or videos (`video.predict_video`).
       people_path: boxes and keypoints of a pose estimator, a file or a folder (`people.read_people`); None asks the
-        detector, or, for a model that sees pixels, takes one person per image, whose box is the image.
+        detector, or, where `Predictor.needs_detector` is false, takes one person per image, whose box is the image.
       n: bodies per person, 1 to M.
       out: folder of the results, made if absent.
       focal_px: of the photographs, pixels; None takes EXIF's focal length, or assumes and says one.

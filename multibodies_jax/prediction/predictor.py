@@ -184,8 +184,8 @@ class Predictor:
 
         Args:
           image: an image file, or an upright RGB image (H, W, 3): bytes, or floats from 0 to 1 (`images.to_bytes`).
-          people: with their keypoints; None asks the detector or, for a model that sees pixels, takes one person, whose
-            box is the image.
+          people: with their keypoints; None asks the detector or, where `needs_detector` is false, takes one person,
+            whose box is the image.
           n: bodies per person, 1 to M.
           refine: fit the hypotheses to the visible keypoints first.
           focal_px: of the photograph, pixels; None takes EXIF's, or assumes one (`export.camera`).

@@ -84,8 +84,8 @@ def predict_video(
       n: bodies per person, 1 to M.
       focal_px: of the upright frames, pixels; None assumes and says one.
       refine: fit the hypotheses of each frame to its visible keypoints.
-      detector: finds people in each frame; None is MoveNet for a model that reads keypoints, and for one that sees pixels
-        takes one person, whose box is the frame.
+      detector: finds people in each frame; None is MoveNet where `model.needs_detector`, and else takes one person, whose box
+        is the frame.
       people_path: COCO-style file instead of the detector; the names of its images end in the number of the frame, from
         0: `clip_000012.png`.
       listed: what `people.read_people` read there, if it did; its `problems` without an image are the caller's to tell.

@@ -18,6 +18,7 @@ from configs import default
 from multibodies_jax import devices
 from multibodies_jax.data import sources
 from multibodies_jax.losses import objective
+from multibodies_jax.models import build
 from multibodies_jax.training import (
     checkpoints,
     initialization,
@@ -79,6 +80,8 @@ def train(config: Any, workdir: pathlib.Path) -> None:
         if jax.process_count() > 1:
             multihost.on_first(lambda: sources.build_data(config), "data")
         if _missing(workdir, plan):
+            its = {name: config.model[name] for name in ("crop_size", "width", "dtype")}
+            build.build_trunk(name=config.model.trunk, **its)  # Its files are missed now, not after the prior.
             sources.open_first(config, dict.fromkeys(config.data.sets or (), ("train",)))
             _check_labels(config, bodies, workdir, plan)
         prior.train_prior(config, workdir, bodies)
