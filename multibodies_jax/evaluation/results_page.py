@@ -10,6 +10,13 @@ from multibodies_jax.hypotheses import weights
 from multibodies_jax.models import build
 from multibodies_jax.training import provenance
 
+SAME_PEOPLE = {
+    "single_mpjpe": "MPJPE of the single hypothesis",
+    "spread_of_hidden_joints_mm": "spread of joints then hidden",
+    "spread_of_visible_joints_mm": "spread of joints still visible",
+}
+"""What `results.same_people` finds, as columns."""
+
 _WORDS = ("visible", "hidden")
 _COLUMNS = {"mpjpe": "MPJPE", "pa_mpjpe": "RE", "pck150": "PCK %", "auc": "AUC %", "other_views_px": "other views, px"}
 
@@ -260,13 +267,9 @@ def _same_people(kinds: Mapping[str, Any]) -> list[str]:
     if not kinds:
         return []
     lines = ["", "## The same people with and without occlusion: difference, 95 % interval over images, mm", ""]
-    lines += [
-        "| hidden | images | MPJPE of the single hypothesis | spread of joints then hidden | spread of joints still visible |",
-        "|---|---|---|---|---|",
-    ]
+    lines += [f"| hidden | images | {' | '.join(SAME_PEOPLE.values())} |", "|---|---|---|---|---|"]
     for kind, entry in kinds.items():
-        keys = ("single_mpjpe", "spread_of_hidden_joints_mm", "spread_of_visible_joints_mm")
-        cells = [_interval(entry[key]) if key in entry else "" for key in keys]
+        cells = [_interval(entry[key]) if key in entry else "" for key in SAME_PEOPLE]
         lines.append(f"| {kind} | {entry['examples']} | " + " | ".join(cells) + " |")
     return lines
 

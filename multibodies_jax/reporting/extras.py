@@ -1,10 +1,12 @@
-"""What stands beside the tables: single hypotheses, spread and use of hypotheses, calibration, and how all were trained."""
+"""What stands beside the tables: single hypotheses, spread and use of hypotheses, calibration, what hiding limbs does, and
+how all were trained."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from multibodies_jax.evaluation import results_page
 from multibodies_jax.reporting import runs, statistics, tables
 
 Row = tables.Row
@@ -79,6 +81,24 @@ def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
             row = {"set": dataset, "method": group.label, "n": int(n), "seeds": len(of_seeds)}
             bins = {kind: _pooled([b for f in of_seeds for b in f.get(kind, [])]) for kind in ("bins", "bins_fitted")}
             rows.append(row | scores | bins)
+    return rows
+
+
+def same_people(cast: runs.Cast) -> list[Row]:
+    """What hiding does to the same people, of ours (`evaluation.results.same_people`): means over seeds, by what is hidden.
+
+    The ends of an interval are means over seeds as well, which is wider than the interval of the mean over seeds.
+    """
+    ours = cast.reference("multibodies")
+    found = [run.result.get("same_people") or {} for run in ours.runs] if ours else []
+    rows = []
+    for hidden in dict.fromkeys(kind for of_seed in found for kind in of_seed):
+        of_seeds = [of_seed[hidden] for of_seed in found if hidden in of_seed]
+        for name in results_page.SAME_PEOPLE:
+            known = [entry[name] for entry in of_seeds if name in entry]
+            summary = _over_runs((entry["mean"] for entry in known), {"hidden": hidden, "name": name})
+            ends = {end: float(np.mean([entry[end] for entry in known])) for end in ("low", "high") if known}
+            rows += [row | ends | {"images": of_seeds[0]["examples"]} for row in summary]
     return rows
 
 

@@ -2,9 +2,11 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from multibodies_jax.evaluation import results_page
 from multibodies_jax.reporting import pages, text
 
 COLUMNS: tuple[str, ...] = (
@@ -42,6 +44,10 @@ def to_csv(doc: Mapping[str, Any]) -> str:
             for row in part.get(name, []):
                 head = {"table": table, "set": dataset.partition("/")[2] or dataset, "method": row.get("method", "")}
                 writer.writerows(head | line for line in _LINES.get(name, _line)(row))
+    sets = [name.partition("/")[2] or name for name in doc["sets"]]
+    for hidden, rows in itertools.groupby(doc["same_people"], key=lambda row: row["hidden"]):
+        head = {"table": "occlusion", "set": f"{sets[-1]} - {sets[0]}", "method": hidden}
+        writer.writerows(head | line for line in _same_people([*rows]))
     return file.getvalue()
 
 
@@ -55,9 +61,9 @@ def training_csv(doc: Mapping[str, Any]) -> str:
     return file.getvalue()
 
 
-def _line(row: Row, digits: int = 1) -> Iterator[Line]:
+def _line(row: Row, digits: int = 1, sign: str = "") -> Iterator[Line]:
     """A mean with what is known beside it; a difference, which has a verdict or an outcome, with its sign."""
-    sign = "+" if {"verdict", "outcome"} & set(row) else ""
+    sign = "+" if {"verdict", "outcome"} & set(row) else sign
     several = row.get("seeds", 1) > 1
     shown = [name for name in _NUMBERS if row.get(name) is not None and (several or not name.startswith("seed"))]
     line = {name: f"{row[name]:{sign}.{digits}f}" for name in shown}
@@ -81,6 +87,13 @@ def _measured(row: Row) -> Iterator[Line]:
     name, _, n = row["name"].partition(", n = ")
     for line in _line(row, digits=2):
         yield line | {"metric": text.NAMES.get(name, name), "n": n}
+
+
+def _same_people(rows: Sequence[Row]) -> Iterator[Line]:
+    yield {"metric": "images", "mean": str(rows[0]["images"])}
+    for row in rows:
+        for line in _line(row, sign="+"):
+            yield line | {"metric": results_page.SAME_PEOPLE[row["name"]]}
 
 
 def _leading(row: Row) -> Iterator[Line]:

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from multibodies_jax.reporting import __main__ as program
-from multibodies_jax.reporting import document, page_data, pages, runs
+from multibodies_jax.reporting import document, page_data, pages, runs, text
 from tests.helpers import report_fixture
 
 
@@ -35,6 +35,28 @@ def test_every_number_of_a_report_is_a_line_that_pages_read(workdirs):
     calibration = part["calibration"][0]
     losses = {line["mean"] for line in of_set if line["table"] == "calibration" and line["metric"] == "ECE"}
     assert f"{calibration['ece']:.3f}" in losses
+
+
+def test_what_hiding_does_to_the_same_people_is_the_mean_over_seeds_of_ours(workdirs):
+    """The fixture's two seeds lose 10 [3, 17] and 14 [5, 23] mm to hidden legs."""
+    doc = document.build(runs.cast(workdirs), "all")
+    lines = [line for line in csv.DictReader(io.StringIO(page_data.to_csv(doc))) if line["table"] == "occlusion"]
+    assert {line["set"] for line in lines} == {"ambiguous - clean"}
+    found = {
+        (line["method"], line["metric"]): tuple(line[name] for name in ("mean", "low", "high", "seed_max"))
+        for line in lines
+    }
+    single, hidden = "MPJPE of the single hypothesis", "spread of joints then hidden"
+    assert found == {
+        ("none", "images"): ("5", "", "", ""),
+        ("none", single): ("+0.0", "+0.0", "+0.0", "+0.0"),
+        ("legs", "images"): ("7", "", "", ""),
+        ("legs", single): ("+12.0", "+4.0", "+20.0", "+14.0"),
+        ("legs", hidden): ("-2.0", "-3.0", "-1.0", "-2.0"),
+    }
+    assert "| legs | 7 | +12.0 [+4.0, +20.0] | -2.0 [-3.0, -1.0] |  |" in text.markdown(doc)
+    without_ours = page_data.to_csv(document.build(runs.cast(workdirs[-1:]), "all"))
+    assert "\nocclusion," not in without_ours
 
 
 def test_the_command_writes_them_beside_the_report(workdirs, tmp_path, capsys):
