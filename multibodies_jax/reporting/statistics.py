@@ -83,19 +83,20 @@ def summarize(columns: Mapping[Key, Values], timeline: intervals.Timeline | None
 
 
 def compare(
-    pairs: Mapping[Key, tuple[Values, Values]], timeline: intervals.Timeline | None = None
+    pairs: Mapping[Key, tuple[Values, Values]], timeline: intervals.Timeline | None = None, ranked: bool = True
 ) -> dict[Key, dict[str, Any]]:
     """Paired differences a - b over the same images and seeds.
 
     Args:
       pairs: key -> (a, b), row s of both from the same seed, column i of both from the same image.
       timeline: of images that are frames of videos.
+      ranked: whether `p` is wanted, which takes most of the time.
 
     Returns:
       Of each key: `mean`; `low`, `high`: bootstrap 95 % interval over images of the difference averaged over seeds;
-      `p`: two-sided, of Wilcoxon's signed-rank test of those differences, None with a timeline, because the test takes
-      images for independent; `seeds`; `same_sign`: how many of the seeds
-      have a mean difference of the sign of `mean`.
+      `p`: two-sided, of Wilcoxon's signed-rank test of those differences, None where it is not `ranked` and with a
+      timeline, because the test takes images for independent; `seeds`; `same_sign`: how many of the seeds have a mean
+      difference of the sign of `mean`.
 
     Raises:
       ValueError: the arrays of a pair differ in shape.
@@ -110,7 +111,7 @@ def compare(
     for key, summary in summarize(differences, timeline).items():
         signs = np.sign(np.nanmean(differences[key], axis=1))
         result[key] = {name: summary[name] for name in ("mean", "low", "high")} | {
-            "p": _signed_rank(_over_seeds(differences[key])) if timeline is None else None,
+            "p": _signed_rank(_over_seeds(differences[key])) if ranked and timeline is None else None,
             "seeds": summary["seeds"],
             "same_sign": int((signs == np.sign(summary["mean"])).sum()),
         }

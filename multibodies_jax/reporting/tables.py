@@ -136,7 +136,7 @@ def cells(rows: Sequence[Method], dataset: str) -> list[Row]:
     return [_row(dataset, *key) | summary for key, summary in statistics.summarize(columns, timeline).items()]
 
 
-def differences(left: Method, others: Iterable[Method], dataset: str) -> list[Row]:
+def differences(left: Method, others: Iterable[Method], dataset: str, ranked: bool = True) -> list[Row]:
     """`left` minus each other method wherever both were measured, over the seeds that both have (`statistics.compare`).
 
     Each row has `method`, `against`, `n`, `metric` and `verdict`: whether `method` is "better" or "worse" (the interval
@@ -155,7 +155,7 @@ def differences(left: Method, others: Iterable[Method], dataset: str) -> list[Ro
             **found,
             "verdict": statistics.verdict(found["low"], found["high"], more_is_better(metric)),
         }
-        for (against, n, metric), found in statistics.compare(pairs, timeline).items()
+        for (against, n, metric), found in statistics.compare(pairs, timeline, ranked).items()
     ]
 
 
@@ -195,7 +195,8 @@ def leading(cast: runs.Cast, dataset: str) -> list[Row]:
     rows = [row for row in listed if row.method != _every(row.group)]
     found: dict[tuple[str, str], list[Row]] = {}
     for i, row in enumerate(rows):
-        for pair in differences(row, [other for other in rows[i + 1 :] if _source(other) != _source(row)], dataset):
+        others = [other for other in rows[i + 1 :] if _source(other) != _source(row)]
+        for pair in differences(row, others, dataset, ranked=False):
             if pair["metric"] in TUNED:
                 found.setdefault((row.label, pair["metric"]), []).append(pair)
                 found.setdefault((pair["against"], pair["metric"]), []).append(_turned(pair))

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from multibodies_jax.reporting import __main__ as program
-from multibodies_jax.reporting import document, page_data, pages, runs, text
+from multibodies_jax.reporting import document, page_data, pages, plots, runs, text
 from tests.helpers import report_fixture
 
 
@@ -59,7 +59,8 @@ def test_what_hiding_does_to_the_same_people_is_the_mean_over_seeds_of_ours(work
     assert "\nocclusion," not in without_ours
 
 
-def test_the_command_writes_them_beside_the_report(workdirs, tmp_path, capsys):
+def test_the_command_writes_them_beside_the_report(workdirs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plots, "draw", lambda *arguments: [])
     names = ",".join(map(str, workdirs))
     path = tmp_path / "data" / "made.csv"
     assert program.main(["table1", f"--workdirs={names}", f"--out={tmp_path / 'report'}", f"--data={path}"]) == 0

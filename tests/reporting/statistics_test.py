@@ -59,6 +59,8 @@ def test_a_comparison_is_paired_by_image_and_seed():
     assert found["x"]["high"] - found["x"]["low"] < 0.5  # Unpaired it would be some 8 mm.
     assert found["x"]["seeds"] == 3 and found["x"]["same_sign"] == (1 if found["x"]["mean"] > 0 else 2)
     assert found["same"]["p"] == 1.0 and found["same"]["low"] == found["same"]["high"] == 0.0
+    unranked = statistics.compare({"x": (a, b), "same": (a, a)}, ranked=False)
+    assert unranked == {key: its | {"p": None} for key, its in found.items()}
     with pytest.raises(ValueError, match=r"got \(3, 200\) and \(2, 200\)"):
         statistics.compare({"x": (a, b[:2])})
 
