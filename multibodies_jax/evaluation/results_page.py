@@ -44,7 +44,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines += _diagnostics(result["diagnostics"][name])
         lines += _calibration(result.get("calibration", {}).get(name, {}), "")
         lines += _calibration(result.get("calibration_refined", {}).get(name, {}), " of refined sets")
-    lines += _same_people(result["same_people"])
+    lines += same_people(result["same_people"])
     lines += ["", "## Prior and what was chosen on the validation splits", ""]
     held_out, noise = result["prior"]["held_out_log_prob"], result["prior"]["noise_mm"]
     if held_out is not None:
@@ -262,8 +262,8 @@ def _calibration(by_n: Mapping[str, Any], of_what: str) -> list[str]:
     return lines
 
 
-def _same_people(kinds: Mapping[str, Any]) -> list[str]:
-    """What hiding does to the same people, as a table."""
+def same_people(kinds: Mapping[str, Any]) -> list[str]:
+    """What hiding does to the same people (`results.same_people`), as a section of Markdown."""
     if not kinds:
         return []
     lines = ["", "## The same people with and without occlusion: difference, 95 % interval over images, mm", ""]

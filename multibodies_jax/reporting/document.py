@@ -32,7 +32,7 @@ def build(cast: runs.Cast, what: str, left_out: Sequence[pathlib.Path] = ()) -> 
         "resamples": intervals.RESAMPLES if cast.runs[0].block else statistics.RESAMPLES,
         "groups": [_describe(group) for group in cast.groups],
         "sets": {},
-        "same_people": extras.same_people(cast) if what == "all" else [],
+        "same_people": extras.same_people(cast) if what == "all" else {},
         "information": extras.information(cast) if what == "all" else [],
         "fairness": extras.fairness(cast),
         "notes": [*_notes(cast, what, with_table2), *(f"Not evaluated and left out: {path}." for path in left_out)],

@@ -1,7 +1,7 @@
 """What stands beside the tables: single hypotheses, spread and use of hypotheses, calibration, what hiding limbs does, and
 how all were trained."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,22 +84,28 @@ def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
     return rows
 
 
-def same_people(cast: runs.Cast) -> list[Row]:
-    """What hiding does to the same people, of ours (`evaluation.results.same_people`): means over seeds, by what is hidden.
+def same_people(cast: runs.Cast) -> dict[str, Any]:
+    """What hiding does to the same people, of ours: `evaluation.results.same_people`, as means over seeds.
 
-    The ends of an interval are means over seeds as well, which is wider than the interval of the mean over seeds.
+    The ends of an interval are means over seeds, too, so that it is at least as wide as that of the mean over seeds would be.
     """
     ours = cast.reference("multibodies")
     found = [run.result.get("same_people") or {} for run in ours.runs] if ours else []
-    rows = []
-    for hidden in dict.fromkeys(kind for of_seed in found for kind in of_seed):
-        of_seeds = [of_seed[hidden] for of_seed in found if hidden in of_seed]
-        for name in results_page.SAME_PEOPLE:
-            known = [entry[name] for entry in of_seeds if name in entry]
-            summary = _over_runs((entry["mean"] for entry in known), {"hidden": hidden, "name": name})
-            ends = {end: float(np.mean([entry[end] for entry in known])) for end in ("low", "high") if known}
-            rows += [row | ends | {"images": of_seeds[0]["examples"]} for row in summary]
-    return rows
+    return {
+        hidden: _means([of_seed[hidden] for of_seed in found if hidden in of_seed])
+        for hidden in dict.fromkeys(kind for of_seed in found for kind in of_seed)
+    }
+
+
+def _means(of_seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The means over seeds of one kind of occlusion."""
+    result: dict[str, Any] = {"examples": of_seeds[0]["examples"]}
+    for name in results_page.SAME_PEOPLE:
+        known = [entry[name] for entry in of_seeds if name in entry]
+        for summary in _over_runs((entry["mean"] for entry in known), {}):
+            ends = {end: float(np.mean([entry[end] for entry in known])) for end in ("low", "high")}
+            result[name] = summary | ends
+    return result
 
 
 def information(cast: runs.Cast) -> list[Row]:

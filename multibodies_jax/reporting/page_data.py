@@ -2,8 +2,7 @@
 
 import csv
 import io
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from multibodies_jax.evaluation import results_page
@@ -45,9 +44,9 @@ def to_csv(doc: Mapping[str, Any]) -> str:
                 head = {"table": table, "set": dataset.partition("/")[2] or dataset, "method": row.get("method", "")}
                 writer.writerows(head | line for line in _LINES.get(name, _line)(row))
     sets = [name.partition("/")[2] or name for name in doc["sets"]]
-    for hidden, rows in itertools.groupby(doc["same_people"], key=lambda row: row["hidden"]):
+    for hidden, entry in doc["same_people"].items():
         head = {"table": "occlusion", "set": f"{sets[-1]} - {sets[0]}", "method": hidden}
-        writer.writerows(head | line for line in _same_people([*rows]))
+        writer.writerows(head | line for line in _same_people(entry))
     return file.getvalue()
 
 
@@ -89,11 +88,12 @@ def _measured(row: Row) -> Iterator[Line]:
         yield line | {"metric": text.NAMES.get(name, name), "n": n}
 
 
-def _same_people(rows: Sequence[Row]) -> Iterator[Line]:
-    yield {"metric": "images", "mean": str(rows[0]["images"])}
-    for row in rows:
-        for line in _line(row, sign="+"):
-            yield line | {"metric": results_page.SAME_PEOPLE[row["name"]]}
+def _same_people(entry: Row) -> Iterator[Line]:
+    yield {"metric": "images", "mean": str(entry["examples"])}
+    for name, label in results_page.SAME_PEOPLE.items():
+        if name in entry:
+            for line in _line(entry[name], sign="+"):
+                yield line | {"metric": label}
 
 
 def _leading(row: Row) -> Iterator[Line]:

@@ -81,13 +81,7 @@ def markdown(doc: Mapping[str, Any]) -> str:
     for name, part in doc["sets"].items():
         lines += ["", f"## {name} ({part['images']} images)"]
         lines += _table1(part) + _table2(part) + _labels(part) + _order(part) + _extras(part)
-    if doc["same_people"]:
-        lines += [
-            "",
-            "## The same people with and without occlusion: difference, mm",
-            "",
-            *_same_people(doc["same_people"]),
-        ]
+    lines += results_page.same_people(doc["same_people"])
     if doc["information"]:
         lines += ["", "## Information in z (SMPL-CVAE)", "", *_information(doc["information"])]
     lines += ["", "## How each was trained", ""]
@@ -234,21 +228,6 @@ def _extras(part: Mapping[str, Any]) -> list[str]:
         ]
         lines += markdown_tables.table(["method", "n", *(SCORES[key] for key in shown)], rows)
     return lines
-
-
-def _same_people(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line for each kind of occlusion."""
-    found = {(row["hidden"], row["name"]): row for row in rows}
-    kinds = {row["hidden"]: row["images"] for row in rows}
-    body = [
-        [
-            kind,
-            str(images),
-            *(_signed(found[kind, name]) if (kind, name) in found else "" for name in results_page.SAME_PEOPLE),
-        ]
-        for kind, images in kinds.items()
-    ]
-    return markdown_tables.table(["hidden", "images", *results_page.SAME_PEOPLE.values()], body)
 
 
 def _information(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -48,7 +48,7 @@ def test_every_position_draws_anew():
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", [(0.7, 0.3), (7.0, 3.0), (1.0, 2.0, 3.0)])
 def test_sources_are_mixed_by_weight_whatever_their_sizes(weights):
-    sources = [_source(100 + 200 * i, first=1000 * i) for i in range(len(weights))]
+    sources = [_source(50 + 20 * i, first=1000 * i) for i in range(len(weights))]
     numbers = _stream(sources, 100, weights=weights)["number"].ravel()
     shares = np.bincount(numbers // 1000) / 800
     np.testing.assert_allclose(shares, np.array(weights) / sum(weights), atol=0.01)
@@ -60,8 +60,8 @@ def test_sources_are_mixed_by_weight_whatever_their_sizes(weights):
 def test_sources_read_as_one_share_by_size():
     joined = pipeline.Concatenated([_source(30), _source(1, 1000), _source(9, 2000)])
     assert [joined[i]["number"] for i in (0, 29, 30, 31, 39)] == [0, 29, 1000, 2000, 2008] and len(joined) == 40
-    numbers = _stream([joined, _source(5, 3000)], 25, weights=(0.4, 0.6))["number"].ravel()
-    np.testing.assert_array_equal(np.bincount(numbers // 1000), [60, 2, 18, 120])
+    numbers = _stream([joined, _source(60, 3000)], 100, weights=(0.4, 0.6))["number"].ravel()
+    np.testing.assert_array_equal(np.bincount(numbers // 1000), [240, 8, 72, 480])
 
 
 def test_sources_read_as_one_end_somewhere_and_hold_something():

@@ -5,7 +5,7 @@ import pytest
 
 from multibodies_jax.evaluation import intervals
 from multibodies_jax.reporting import __main__ as command
-from multibodies_jax.reporting import document, plots, runs, statistics, tables
+from multibodies_jax.reporting import document, runs, statistics, tables
 from tests.helpers import report_fixture
 
 CLEAN, HARD = report_fixture.SETS
@@ -47,8 +47,7 @@ def test_every_interval_is_of_blocks_of_frames_and_no_test_takes_them_for_indepe
     assert (spread["low"], spread["high"]) == pytest.approx(timeline.rows(odd).interval(hidden[odd]), rel=1e-5)
 
 
-def test_a_report_says_of_what_its_intervals_are(cast, capsys, monkeypatch):
-    monkeypatch.setattr(plots, "draw", lambda *arguments: [])
+def test_a_report_says_of_what_its_intervals_are(cast, capsys):
     paths = ",".join(str(run.path) for run in cast.runs)
     assert command.main(["all", f"--workdirs={paths}", f"--out={cast.runs[0].path / 'out'}"]) == 0
     shown = capsys.readouterr().out
