@@ -16,7 +16,9 @@ from multibodies_jax.hypotheses import quantize, weights
 GRID = (0.0, *(round(float(t), 5) for t in np.geomspace(1e-3, 2.0, 34)))
 """Temperatures among which `fit` chooses; the first, 0, leaves the prior out."""
 
-_BINS = 10
+BINS = 10
+"""Of equal width, of a reliability diagram."""
+
 _ROUNDING = 1e-4  # Sums of float32 weights end this near to 1.
 _LEAST = 1e-7  # Probability that the log-loss reads instead of a smaller one: a softmax in float32 reaches 0.
 
@@ -101,7 +103,16 @@ def nearest(
 
 
 def log_loss(prob: Float[np.ndarray, "N n"], hit: Int[np.ndarray, "N"]) -> float:
-    """Mean of -log of the probability of the cluster in which the truth falls, nats; of at most -log 1e-7 each.
+    """Mean of `losses`, nats.
+
+    Raises:
+      ValueError: as `losses`.
+    """
+    return float(losses(prob, hit).mean())
+
+
+def losses(prob: Float[np.ndarray, "N n"], hit: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+    """-log of the probability of the cluster in which the truth falls, nats; from 0 to -log 1e-7.
 
     Raises:
       ValueError: a probability is not one, or the truth of an example falls in no cluster (`nearest`).
@@ -112,7 +123,7 @@ def log_loss(prob: Float[np.ndarray, "N n"], hit: Int[np.ndarray, "N"]) -> float
             f"The truth of example {int(np.argmax(hit < 0))} falls in no cluster: its joints or the clusters' are not finite."
         )
     found = np.take_along_axis(np.asarray(prob, np.float64), hit[:, None], axis=1)
-    return float(-np.log(np.maximum(found, _LEAST)).mean())
+    return -np.log(np.clip(found[:, 0], _LEAST, 1.0))
 
 
 def fit(prob: Float[np.ndarray, "N T n"], hit: Int[np.ndarray, "N"], temperatures: tuple[float, ...]) -> float:
@@ -140,13 +151,18 @@ def bins(prob: Float[np.ndarray, "*b"], outcome: np.ndarray) -> list[dict[str, A
     """
     _check(prob)
     p, y = np.asarray(prob, np.float64).ravel(), np.asarray(outcome, bool).ravel()
-    place = np.clip((p * _BINS).astype(int), 0, _BINS - 1)
+    place = bin_of(p)
     rows = []
     for k in np.unique(place):
         some = place == k
         row = {"probability": float(p[some].mean()), "frequency": float(y[some].mean()), "count": int(some.sum())}
         rows.append(row)
     return rows
+
+
+def bin_of(prob: Float[np.ndarray, "*b"]) -> Int[np.ndarray, "*b"]:
+    """In which of the ten bins a prediction in [0, 1] lies."""
+    return np.clip((np.asarray(prob, np.float64) * BINS).astype(int), 0, BINS - 1)
 
 
 def expected_error(rows: list[dict[str, Any]]) -> float:
@@ -182,13 +198,24 @@ def describe(
 
 def scores(hit: Int[np.ndarray, "N"], prob: Float[np.ndarray, "N n"]) -> dict[str, float]:
     """`ece`, `top_ece` and `log_loss` of the cluster probabilities of N images; see `describe`."""
-    outcome, top = outcomes(hit, prob.shape[1]), prob.argmax(axis=1)[:, None]
-    of_top = bins(np.take_along_axis(prob, top, axis=1), np.take_along_axis(outcome, top, axis=1))
     return {
-        "ece": expected_error(bins(prob, outcome)),
-        "top_ece": expected_error(of_top),
+        "ece": expected_error(bins(prob, outcomes(hit, prob.shape[1]))),
+        "top_ece": expected_error(bins(*top(prob, hit))),
         "log_loss": log_loss(prob, hit),
     }
+
+
+def top(prob: Float[np.ndarray, "N n"], hit: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "N"], np.ndarray]:
+    """The probability of each image's most probable cluster (the first of equal ones), and whether the truth falls in it."""
+    most = prob.argmax(axis=1)
+    return np.take_along_axis(prob, most[:, None], axis=1)[:, 0], most == hit
+
+
+def per_image(hit: Int[np.ndarray, "N"], prob: Float[np.ndarray, "N n"]) -> dict[str, Float[np.ndarray, "N"]]:
+    """What intervals of the scores of N images are made of: `log_loss`, `top_probability` and `top_true` (0 or 1) of each."""
+    probability, true = top(prob, hit)
+    found = {"log_loss": losses(prob, hit), "top_probability": np.clip(probability, 0.0, 1.0), "top_true": true}
+    return {name: np.asarray(values, np.float32) for name, values in found.items()}
 
 
 def _check(prob: np.ndarray) -> None:

@@ -2,12 +2,16 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from multibodies_jax.batch import Batch
 from multibodies_jax.evaluation import metrics, set_errors
 from multibodies_jax.geometry import cameras
 from multibodies_jax.hypotheses import hypotheses, weights
+
+Focal = Float[Array | np.ndarray, "B"] | Float[Array, ""] | float
+"""Of the cameras of B examples, or of all, in half-sides of the crop; a number is traced."""
 
 
 @jax.jit
@@ -66,13 +70,25 @@ def _joint_distance(hyps: hypotheses.Hypotheses, truth: set_errors.Truth) -> Flo
 
 
 @jax.jit
-def reprojection(hyps: hypotheses.Hypotheses, batch: Batch) -> Float[Array, "B"]:
-    """Mean 2D error of all hypotheses on visible keypoints, in pixels of a 224-pixel crop."""
-    return _reprojection(hyps, batch, batch.inputs.kp2d_input)
+def reprojection(hyps: hypotheses.Hypotheses, batch: Batch, focal: Focal = cameras.FOCAL) -> Float[Array, "B"]:
+    """Mean 2D error of all hypotheses on visible keypoints, in pixels of a 224-pixel crop.
+
+    Args:
+      hyps: (B, M).
+      batch: with the keypoints.
+      focal: of the bodies' cameras, in half-sides of the crop.
+    """
+    return _reprojection(hyps, batch, batch.inputs.kp2d_input, focal)
 
 
-def _reprojection(hyps: hypotheses.Hypotheses, batch: Batch, where: Float[Array, "B 24"]) -> Float[Array, "B"]:
-    projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
+def _reprojection(
+    hyps: hypotheses.Hypotheses,
+    batch: Batch,
+    where: Float[Array, "B 24"],
+    focal: Focal = cameras.FOCAL,
+) -> Float[Array, "B"]:
+    of_each = focal if jnp.ndim(focal) == 0 else jnp.asarray(focal)[:, None]
+    projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam, of_each)
     return jnp.mean(reprojection_px(projected, batch.target.kp2d, where), axis=1)
 
 

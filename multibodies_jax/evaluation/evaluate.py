@@ -331,6 +331,9 @@ def _measure_batch(out: outputs.Outputs, rows: Sequence[methods.Method]) -> resu
     if out.networks.hmr is not None:
         measured["hmr_reprojection_px"] = diagnostics.reprojection(out.hmr, out.batch)
         measured |= _silhouettes(out, "hmr_", out.hmr)
+    for row in rows:
+        if isinstance(row, fitted.Fitted) and row.key in ("refined", "hmr_refined"):
+            measured[f"{row.key}_reprojection_px"] = row.reprojection_px(out)
     measured["occlusion"] = out.examples.occlusion
     log_weights = jnp.zeros_like(out.log_weights) if settings.exchangeable else out.log_weights
     single = set_errors.single(out.errors, log_weights)

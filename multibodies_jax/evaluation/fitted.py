@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import default
-from multibodies_jax.evaluation import expected, set_errors, tuning
+from multibodies_jax.evaluation import diagnostics, expected, set_errors, tuning
 from multibodies_jax.evaluation.outputs import Outputs
 from multibodies_jax.fitting import objective, refine
 from multibodies_jax.geometry import cameras
@@ -85,6 +85,7 @@ class Fitted:
         """
         self.key, self.name, self.ns = key, name, (1,) if expects else ns
         self._fit, self._fitted_for, self._expects = fit, ns, expects
+        self._lens = config.get("lens")
         self._in_order = in_order
         given = config.get("prior"), config.get("anchor")
         factors = {
@@ -150,6 +151,11 @@ class Fitted:
         its = out.with_hypotheses(bodies, weights=self._kind, temperature=self._temperature)
         return its, its.quantize(n)
 
+    def reprojection_px(self, out: Outputs) -> jax.Array:
+        """Mean 2D error (B,) of all bodies of a row of `refined` on visible keypoints, in pixels of a 224-pixel crop."""
+        focal = _focal(out, self._lens)
+        return diagnostics.reprojection(self._fitted(out, self._chosen).hyps, out.batch, focal)
+
     def _fitted(self, out: Outputs, candidate: Candidate) -> Outputs:
         return out.once((self._shared, candidate), lambda: out.with_hypotheses(self._fit(out, candidate)))
 
@@ -161,11 +167,10 @@ class Fitted:
 
 def refined(bodies: Callable[[Outputs, Candidate], Hypotheses], config: Any) -> Fit:
     """Refines the bodies that a function makes, under the camera that `config.fitting.lens` names."""
-    with_lens = default.optional(config, "fitting.lens") == "image"
+    its = default.optional(config, "fitting.lens")
 
     def fit(out: Outputs, candidate: Candidate) -> Hypotheses:
-        keypoints, j24, lens = _keypoints(out), out.networks.scorer.j24, out.examples.lens
-        focal = lens.focal if with_lens and lens is not None else cameras.FOCAL
+        keypoints, j24, focal = _keypoints(out), out.networks.scorer.j24, _focal(out, its)
         return refine.refine(bodies(out, candidate), *keypoints, j24, _log_prob(out), candidate.settings, focal)
 
     return fit
@@ -178,6 +183,12 @@ def from_mean_pose(out: Outputs, candidate: Candidate) -> Hypotheses:
     settings = candidate.settings.replace(steps=3 * candidate.settings.steps)
     points, visible = _keypoints(out)
     return refine.fit_from_mean_pose(points, visible, mean, out.networks.scorer.j24, _log_prob(out), settings)
+
+
+def _focal(out: Outputs, lens: str | None) -> np.ndarray | float:
+    """The focal length of fitted bodies' cameras, in half-sides of the crop, under `config.fitting.lens`."""
+    its = out.examples.lens
+    return its.focal if lens == "image" and its is not None else cameras.FOCAL
 
 
 def _keypoints(out: Outputs) -> tuple[jax.Array, jax.Array]:

@@ -89,14 +89,19 @@ class Timeline:
         bootstrap: Politis and Romano, 1992). All examples of a frame stay together. A block is at most half of the frames.
         The draws are the same in every call.
         """
-        values = _finite(values)
+        low, high = np.percentile(self.resampled_means(_finite(values)[:, None])[:, 0], (2.5, 97.5))
+        return float(low), float(high)
+
+    def resampled_means(self, values: Float[np.ndarray, "N K"]) -> Float[np.ndarray, "R K"]:
+        """The means over examples of each draw of `interval`."""
         frames, place = np.unique(self.frame, return_inverse=True)
-        sums, counts, length = np.bincount(place, values), np.bincount(place), len(frames)
+        counts, length = np.bincount(place), len(frames)
         block = max(1, min(self.block, length // 2))
         starts = np.random.default_rng(0).integers(0, length, (RESAMPLES, -(-length // block)))
         drawn = ((starts[:, :, None] + np.arange(block)) % length).reshape(RESAMPLES, -1)[:, :length]
-        low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (2.5, 97.5))
-        return float(low), float(high)
+        examples = counts[drawn].sum(axis=1)
+        sums = (np.bincount(place, column) for column in values.T)
+        return np.stack([of_frames[drawn].sum(axis=1) / examples for of_frames in sums], axis=1)
 
 
 def _finite(values: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:

@@ -46,6 +46,9 @@ class Choices:
 
 Calibrations = Mapping[str, calibration.Calibration]  # By n.
 
+CALIBRATIONS = ("calibration", "calibration_refined")
+"""Kinds of arrays in per_example.npz, and parts of results.json: of the main row, and of the row "refined"."""
+
 
 @no_type_check  # Filled with the arrays of a batch, then with those of all batches.
 @dataclasses.dataclass(frozen=True)
@@ -245,19 +248,27 @@ def of_calibration(
     """
     result = {}
     for n, one in found.items():
-        hit, (tuned, uniform, *others) = np.asarray(one.hit), np.moveaxis(np.asarray(one.prob), 1, 0)
+        hit, under = np.asarray(one.hit), _weighted(one)
         result[n] = {"weights": settings.weights, "temperature": settings.factor}
-        result[n] |= calibration.describe(hit, tuned, uniform)
-        if len(others) > len(calibration.GRID):
-            result[n]["scores"] = calibration.scores(hit, others[-1])
+        result[n] |= calibration.describe(hit, under[""], under["_uniform"])
+        if "_scores" in under:
+            result[n]["scores"] = calibration.scores(hit, under["_scores"])
         if n in fitted:
-            bins = calibration.bins(others[calibration.GRID.index(fitted[n])], calibration.outcomes(hit, int(n)))
+            prob = np.asarray(one.prob)[:, 2 + calibration.GRID.index(fitted[n])]
+            bins = calibration.bins(prob, calibration.outcomes(hit, int(n)))
             result[n] |= {
                 "temperature_fitted": fitted[n],
                 "ece_fitted": calibration.expected_error(bins),
                 "bins_fitted": bins,
             }
     return result
+
+
+def _weighted(one: calibration.Calibration) -> dict[str, np.ndarray]:
+    """The probabilities of the clusters (N, n) by the ending of their scores' names: the quantizer's, equal, learned ones."""
+    prob = np.asarray(one.prob)
+    found = {"": prob[:, 0], "_uniform": prob[:, 1]}
+    return found | ({"_scores": prob[:, -1]} if prob.shape[1] > 2 + len(calibration.GRID) else {})
 
 
 def of_curves(found: Findings) -> dict[str, Any]:
@@ -279,6 +290,11 @@ def _arrays_of(name: str, found: Findings) -> dict[str, Values]:
     arrays |= {f"{name}|diagnostic|{key}": values for key, values in found.diagnostics.items() if _is_scalar(values)}
     for word, tree in (("single", found.single), ("curve", found.curves)):
         arrays |= {f"{name}|{word}|{kind}|{k}": v for kind, values in tree.items() for k, v in values.items()}
+    for word in CALIBRATIONS:
+        for n, one in getattr(found, word).items():
+            for ending, prob in _weighted(one).items():
+                of_each = calibration.per_image(np.asarray(one.hit), prob)
+                arrays |= {f"{name}|{word}|{n}|{k}{ending}": v for k, v in of_each.items()}
     return arrays
 
 

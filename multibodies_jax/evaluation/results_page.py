@@ -204,7 +204,8 @@ def _diagnostics(values: Mapping[str, Any]) -> list[str]:
     lines.append(f"- Spread of the M hypotheses, joints that are: {', '.join(spread)}.")
     if "reprojection_px" in values:  # Some test sets have no keypoints.
         px = values["reprojection_px"]["mean"]
-        lines.append(f"- 2D error of the hypotheses on visible keypoints: {px:.1f} px of 224.")
+        refined = f", refined {values[key]['mean']:.1f}" if (key := "refined_reprojection_px") in values else ""
+        lines.append(f"- 2D error of the hypotheses on visible keypoints: {px:.1f}{refined} px of 224.")
     if "silhouette_iou" in values:
         hmr = f" (of HMR: {values['hmr_silhouette_iou']['mean']:.2f})" if "hmr_silhouette_iou" in values else ""
         lines.append(

@@ -1,17 +1,20 @@
 """What stands beside the tables: single hypotheses, spread and use of hypotheses, calibration, what hiding limbs does, and
 how all were trained."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from multibodies_jax.evaluation import results_page
+from multibodies_jax.evaluation import methods, results, results_page
 from multibodies_jax.reporting import runs, statistics, tables
 
 Row = tables.Row
 SINGLE = ("first", "most probable", "expected", "random")
 _NUMBERS = ("hypotheses_ever_best", "hypotheses_never_best", "hypotheses_in_use", "worse_when_shuffled")
+_PARTS: dict[str, Callable[[str], str]] = dict(zip(results.CALIBRATIONS, (str, methods.refined_of), strict=True))
+"""Parts of results.json with the calibration of sets, and what its rows are called."""
 _SCORES = (
     *("temperature", "ece", "ece_uniform", "top_ece", "log_loss", "log_loss_uniform"),
     *("temperature_fitted", "ece_fitted", "top_ece_uniform", "top_ece_scores", "log_loss_scores"),
@@ -61,10 +64,15 @@ def numbers(cast: runs.Cast, dataset: str) -> list[Row]:
 
 
 def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
-    """Scores of the clusters' probabilities at every n, mean over seeds; the bins of all seeds together."""
+    """Scores of the clusters' probabilities at every n, mean over seeds, also of refined sets; the bins of all seeds together.
+
+    Where the numbers of each image are known, `intervals` has those of the log losses, of the calibration errors of the
+    top, and of the differences to the log loss of uniform weights (`log_loss_less`, `log_loss_scores_less`): name ->
+    `mean`, `low` and `high`.
+    """
     rows = []
-    for group in cast.groups:
-        found = [runs.dig(run.result, "calibration", dataset) or {} for run in group.runs]
+    for group, (part, label) in itertools.product(cast.groups, _PARTS.items()):
+        found = [runs.dig(run.result, part, dataset) or {} for run in group.runs]
         for n in sorted({n for f in found for n in f}, key=int):
             of_seeds = [
                 f[n] | {f"{name}_scores": value for name, value in f[n].get("scores", {}).items()}
@@ -78,10 +86,26 @@ def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
             }
             if scores.get("temperature") == 0:  # Uniform weights, which have none.
                 del scores["temperature"]
-            row = {"set": dataset, "method": group.label, "n": int(n), "seeds": len(of_seeds)}
+            row = {"set": dataset, "method": label(group.label), "n": int(n), "seeds": len(of_seeds)}
             bins = {kind: _pooled([b for f in of_seeds for b in f.get(kind, [])]) for kind in ("bins", "bins_fitted")}
-            rows.append(row | scores | bins)
+            rows.append(row | scores | bins | {"intervals": _intervals(group, f"{dataset}|{part}|{n}")})
     return rows
+
+
+def _intervals(group: runs.Group, place: str) -> dict[str, Mapping[str, float]]:
+    """Those of `calibration`, from the arrays of per_example.npz whose keys begin with `place`."""
+    timeline = group.runs[0].timeline(place.partition("|")[0])
+    endings = [ending for ending in ("", "_uniform", "_scores") if f"{place}|log_loss{ending}" in group.names]
+    losses = {f"log_loss{ending}": group.stack(f"{place}|log_loss{ending}") for ending in endings}
+    found: dict[str, Mapping[str, float]] = dict(statistics.summarize(losses, timeline))
+    pairs = {f"{name}_less": (its, losses["log_loss_uniform"]) for name, its in losses.items() if "uniform" not in name}
+    found |= statistics.compare(pairs, timeline, ranked=False)
+    for ending in endings:
+        arrays = (group.stack(f"{place}|{name}{ending}") for name in ("top_probability", "top_true"))
+        found[f"top_ece{ending}"] = dict(
+            zip(("mean", "low", "high"), statistics.calibration_error(*arrays, timeline), strict=True)
+        )
+    return found
 
 
 def same_people(cast: runs.Cast) -> dict[str, Any]:

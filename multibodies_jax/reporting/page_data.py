@@ -103,8 +103,12 @@ def _leading(row: Row) -> Iterator[Line]:
 
 def _calibration(row: Row) -> Iterator[Line]:
     for name, label in text.SCORES.items():
-        if name in row:
-            yield {"n": str(row["n"]), "metric": label, "mean": f"{row[name]:.3f}"}
+        head, its = {"n": str(row["n"]), "metric": label}, row["intervals"].get(name)
+        if its is not None:
+            sign = "+" if name.endswith("_less") else ""
+            yield head | {end: f"{its[end]:{sign}.3f}" for end in ("mean", "low", "high")}
+        elif name in row:
+            yield head | {"mean": f"{row[name]:.3f}"}
 
 
 _LINES: dict[str, Callable[[Row], Iterator[Line]]] = {

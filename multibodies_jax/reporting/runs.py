@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from multibodies_jax import io, untrusted
-from multibodies_jax.evaluation import ablations, intervals, metrics, protocols
+from multibodies_jax.evaluation import ablations, intervals, metrics, protocols, results
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, provenance, tuned
 
@@ -30,7 +30,9 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 }
 _OPTIONAL = ("calibration", "curves", "single", "same_people")
 _SEEDED = ("seed", "init")  # Fields that make another seed of the same training.
-_KINDS = ("single", "diagnostic", "curve")  # Of arrays that are no row of a table.
+KINDS = ("single", "diagnostic", "curve", *results.CALIBRATIONS)
+"""Second part of the keys of arrays in per_example.npz that are no row of a table."""
+
 _RANGES = {
     **dict.fromkeys(("probability", "frequency", "ece", "ece_uniform", "ece_fitted", "top_ece"), (0.0, 1.0)),
     **dict.fromkeys(("temperature", "temperature_fitted"), (0.0, tuned.MOST_TEMPERATURE)),
@@ -339,7 +341,7 @@ def _check_arrays(run: Run) -> None:
         if absent := sorted(_keys(name, summarised) - run.arrays.keys()):
             raise RefusedError(f"{where} lacks {absent[0]!r}, whose mean is in results.json: evaluate it again.")
         rows = [
-            k for k in run.arrays if k.startswith(f"{name}|") and k.count("|") == 3 and k.split("|")[1] not in _KINDS
+            k for k in run.arrays if k.startswith(f"{name}|") and k.count("|") == 3 and k.split("|")[1] not in KINDS
         ]
         for key in rows:
             _, method, n, metric = key.split("|")

@@ -11,7 +11,6 @@ from multibodies_jax.reporting import runs, statistics
 
 Row = dict[str, Any]
 TUNED = metrics.REPORTED
-_RESERVED = ("diagnostic", "single", "curve")  # Second part of keys that are no method's.
 _NO_REPROJECTION = {"loss.reprojection_all": 0}
 _FALLS = "error falls from n = {} to {}: {}"
 
@@ -48,7 +47,7 @@ def keys_of(group: runs.Group, dataset: str, method: str) -> dict[tuple[int, str
 def methods_of(group: runs.Group, dataset: str) -> list[str]:
     """All methods evaluated with a group, in the order of its file."""
     parts = (key.split("|") for key in group.names)
-    names = (p[1] for p in parts if p[0] == dataset and len(p) == 4 and p[1] not in _RESERVED)
+    names = (p[1] for p in parts if p[0] == dataset and len(p) == 4 and p[1] not in runs.KINDS)
     return list(dict.fromkeys(names))
 
 

@@ -25,6 +25,8 @@ NAMES = {
     "reprojection_px": "2D error of all hypotheses on visible joints, px of 224",
     "reprojection_hidden_px": "2D error of all hypotheses on hidden joints, px of 224",
     "hmr_reprojection_px": "2D error of HMR on visible joints, px of 224",
+    "refined_reprojection_px": "2D error of all refined hypotheses on visible joints, px of 224",
+    "hmr_refined_reprojection_px": "2D error of HMR refined on visible joints, px of 224",
     "silhouette_iou": "silhouettes of the hypotheses with the person's, intersection over union",
     "hmr_silhouette_iou": "the same of HMR",
     "effective_printed": "effective number of hypotheses, prior at temperature 1",
@@ -48,6 +50,8 @@ SCORES = {
     "top_ece_uniform": "ECE of the top, uniform",
     "top_ece_scores": "ECE of the top, learned scores",
     "log_loss_scores": "log loss, learned scores",
+    "log_loss_less": "log loss, difference to uniform",
+    "log_loss_scores_less": "log loss, learned scores, difference to uniform",
 }
 FAIRNESS = {
     "method": "method",
@@ -221,13 +225,18 @@ def _extras(part: Mapping[str, Any]) -> list[str]:
         lines += markdown_tables.table(["", *methods], rows)
     if part.get("calibration"):
         lines += ["", "### Calibration: is the truth in cluster k as often as its probability says?", ""]
-        shown = [key for key in SCORES if any(key in row for row in part["calibration"])]
-        rows = [
-            [row["method"], str(row["n"]), *(f"{row[key]:.3f}" if key in row else "" for key in shown)]
-            for row in part["calibration"]
-        ]
+        shown = [key for key in SCORES if any(key in row or key in row["intervals"] for row in part["calibration"])]
+        rows = [[row["method"], str(row["n"]), *(_score(row, key) for key in shown)] for row in part["calibration"]]
         lines += markdown_tables.table(["method", "n", *(SCORES[key] for key in shown)], rows)
     return lines
+
+
+def _score(row: Mapping[str, Any], name: str) -> str:
+    """One of `SCORES`, with its interval where it has one; a difference with its sign."""
+    its, sign = row["intervals"].get(name), "+" if name.endswith("_less") else ""
+    if its is None:
+        return f"{row[name]:.3f}" if name in row else ""
+    return "{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]".format(sign=sign, **its)
 
 
 def _information(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -50,6 +50,21 @@ def test_certainty_is_counted_and_an_impossible_outcome_costs_a_bounded_loss():
     assert found["log_loss"] == pytest.approx(-np.log(1e-7) / 2)
 
 
+def test_the_scores_are_those_of_what_is_kept_of_each_image(drawn):
+    prob, hit = drawn
+    its = calibration.per_image(hit, prob)
+    whole = calibration.scores(hit, prob)
+    assert its["log_loss"].mean() == pytest.approx(whole["log_loss"], rel=1e-5) and its["log_loss"].shape == (_N,)
+    of_top = calibration.bins(its["top_probability"], its["top_true"])
+    assert calibration.expected_error(of_top) == pytest.approx(whole["top_ece"], rel=1e-5)
+    over = calibration.per_image(np.array([0]), np.array([[1 + 5e-5, 0.0]]))  # A sum of float32 weights.
+    assert {name: values.tolist() for name, values in over.items()} == {
+        "log_loss": [0.0],
+        "top_probability": [1.0],
+        "top_true": [1.0],
+    }
+
+
 def test_the_temperature_that_made_the_outcomes_is_fitted():
     rng = np.random.default_rng(1)
     log_prior = (rng.normal(size=(_N, 12)) * 20).astype(np.float32)

@@ -91,6 +91,8 @@ def test_no_number_depends_on_the_batch_size_and_both_protocols_stand_side_by_si
             np.testing.assert_allclose(after[key], values, rtol=1e-3, atol=0.05, err_msg=key)
         elif "|curve|" in key:
             assert len(values) == len(after[key]) == 7  # Of the protocol's own selection.
+        elif "|calibration|" in key:
+            np.testing.assert_allclose(after[key], values, atol=1e-3, err_msg=key)
         elif f"|{controls.NOISE}|" not in key:  # Its noise is tuned for the protocol.
             np.testing.assert_allclose(after[key + "_strict"], values, atol=0.05, err_msg=key)
             assert "|single|" in key or np.all(after[key] >= after[key + "_strict"])
@@ -157,6 +159,8 @@ def test_packed_networks_are_evaluated_as_those_of_the_work_directory(run, tmp_p
         set(refined) == set(plain) - {"temperature_fitted", "ece_fitted", "bins_fitted"}
         and refined["scores"]["ece"] > 0
     )
+    px = {key: value["mean"] for key, value in result["diagnostics"][name].items() if key.endswith("reprojection_px")}
+    assert px["refined_reprojection_px"] == px["reprojection_px"] and "hmr_refined_reprojection_px" not in px
     assert result["packed"]["commit"] == checkpoints.git_commit() and result["steps"][methods.HMR] == 6
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
         *("evaluating.lock", "per_example.npz", "results.json", "results.md"),

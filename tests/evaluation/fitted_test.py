@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from multibodies_jax.evaluation import fitted, lenses, methods, outputs, tuning
+from multibodies_jax.evaluation import diagnostics, fitted, lenses, methods, outputs, tuning
 from multibodies_jax.fitting import refine
 from multibodies_jax.geometry import cameras
 from tests.helpers import evaluation_fixture as fixture
@@ -175,6 +175,10 @@ def test_fits_have_the_camera_that_the_config_names(lens, expected, monkeypatch)
     made = row("refined", out, fitting__lens=lens)
     made.sets(out, 2)
     np.testing.assert_allclose(used[0], expected)
+    shown = cameras.project_crop(out.hyps.joints24 + out.hyps.midhip[..., None, :], out.hyps.cam, expected)
+    its = out.batch
+    px = diagnostics.reprojection_px(shown, its.target.kp2d, its.inputs.kp2d_input).mean(axis=1)
+    np.testing.assert_allclose(made.reprojection_px(out), px, rtol=1e-5)
 
 
 def test_rows_that_an_evaluation_lacks_are_left_out():

@@ -123,6 +123,15 @@ def test_learned_scores_are_measured_in_the_clusters_of_the_main_row(found):
     assert its["scores"] == calibration.scores(one.hit, one.prob[:, 0, ::-1])
     assert (its["weights"], its["temperature"]) == ("scores", 0.0)
     assert its["log_loss"] == calibration.log_loss(one.prob[:, 0], one.hit) != its["scores"]["log_loss"]
+    arrays = results.per_example({"a": findings(calibration={"2": scored}, calibration_refined={"2": one})})
+    kept = {f"{name}{ending}" for name in ("log_loss", "top_probability", "top_true") for ending in ("", "_uniform")}
+    of_scores = {f"{name}_scores" for name in ("log_loss", "top_probability", "top_true")}
+    assert {key for key in arrays if "calibration" in key} == {
+        *(f"a|calibration|2|{name}" for name in kept | of_scores),
+        *(f"a|calibration_refined|2|{name}" for name in kept),
+    }
+    for ending, told in (("", its), ("_scores", its["scores"])):
+        assert arrays[f"a|calibration|2|log_loss{ending}"].mean() == pytest.approx(told["log_loss"], rel=1e-5)
 
 
 def test_frames_of_videos_have_intervals_of_blocks_and_results_of_each_camera():

@@ -118,18 +118,31 @@ def _arrays(model: str, m: int, level: float, seed: int) -> dict[str, np.ndarray
         arrays[f"{dataset}|diagnostic|spread_hidden_mm"] = hidden
         arrays[f"{dataset}|diagnostic|beta_norm"] = _DIFFICULTY.astype(np.float32) / 30
         arrays[f"{dataset}|single|first|mpjpe"] = errors(level + 1, seed)
+        for part in ("calibration", "calibration_refined") if m > 1 else ():
+            arrays |= {f"{dataset}|{part}|5|{name}": values for name, values in _probabilities(seed).items()}
     return arrays
+
+
+def _probabilities(seed: int) -> dict[str, np.ndarray]:
+    """What is kept of the probabilities of each image: those in use say 0.1 nats more than equal ones, those of scores 0.3."""
+    rng = np.random.default_rng(seed)
+    loss = rng.uniform(1.0, 2.0, IMAGES).astype(np.float32)
+    found = {"log_loss_uniform": loss, "log_loss": loss - np.float32(0.1), "log_loss_scores": loss - np.float32(0.3)}
+    for ending in ("", "_uniform", "_scores"):
+        found[f"top_probability{ending}"] = np.full(IMAGES, 0.45, np.float32)
+        found[f"top_true{ending}"] = (np.arange(IMAGES) % 4 == 0).astype(np.float32)
+    return found
 
 
 def _result(model: str, m: int, seed: int, config: dict, arrays: dict[str, np.ndarray]) -> dict:
     label, metrics = LABELS[model], {}
     for key, values in arrays.items():
         dataset, *rest = key.split("|")
-        if len(rest) == 3 and rest[0] != "single":
+        if len(rest) == 3 and rest[0] not in ("single", "calibration", "calibration_refined"):
             tree = metrics.setdefault(dataset, {}).setdefault(rest[0], {}).setdefault(rest[1], {})
             tree[rest[2]] = intervals.summary(values)
     bins = [{"probability": 0.25, "frequency": 0.2, "count": 30}, {"probability": 0.75, "frequency": 0.5, "count": 10}]
-    scores = {"ece": 0.1, "temperature": 0.3, "bins": bins}
+    scores = {"ece": 0.1, "temperature": 0.3, "bins": bins, "log_loss": 1.4, "scores": {"log_loss": 1.2}}
     seen = {label: STEP * BATCH} | ({"HMR (M = 1)": STEP * BATCH} if model == "multibodies" else {})
     return {
         "schema": 2,
@@ -150,6 +163,7 @@ def _result(model: str, m: int, seed: int, config: dict, arrays: dict[str, np.nd
         "metrics": metrics,
         "diagnostics": {name: {"hypotheses_never_best": 7 + seed, "energy_mm": {"5": {"mean": 30.0}}} for name in SETS},
         "calibration": {name: {"5": scores} for name in SETS} if m > 1 else {},
+        "calibration_refined": {name: {"5": scores} for name in SETS} if m > 1 else {},
         "curves": {
             name: {
                 "n": [1, 2, 3],

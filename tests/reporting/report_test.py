@@ -301,6 +301,12 @@ def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, 
     }
     assert "Is one row below all others at every n?" in page and "HMR (M = 1), refined" in page
     assert f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}] ({row['seed_min']:.1f} to" in page
+    assert {row["method"] for row in doc["sets"][CLEAN]["calibration"]} >= {
+        "ours",
+        "ours, refined",
+        "SMPL-MDN, refined",
+    }
+    assert "| -0.100 [-0.100, -0.100] | -0.300 [-0.300, -0.300] |" in page  # Log loss, less than that of equal weights.
     bins = doc["sets"][CLEAN]["calibration"][0]["bins"]
     assert bins[0] == {"probability": pytest.approx(0.25), "frequency": pytest.approx(0.2), "count": 60}
     figures = {

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from multibodies_jax.evaluation import calibration, intervals
 from multibodies_jax.reporting import statistics
 
 
@@ -63,6 +64,33 @@ def test_a_comparison_is_paired_by_image_and_seed():
     assert unranked == {key: its | {"p": None} for key, its in found.items()}
     with pytest.raises(ValueError, match=r"got \(3, 200\) and \(2, 200\)"):
         statistics.compare({"x": (a, b[:2])})
+
+
+def test_a_calibration_error_is_that_of_the_evaluation_and_its_interval_that_of_loops(monkeypatch):
+    rng = np.random.default_rng(5)
+    probability = rng.uniform(size=(2, 30)) ** 2
+    true = (rng.uniform(size=(2, 30)) < probability**0.5).astype(float)
+
+    def error(rows):
+        return np.mean(
+            [
+                calibration.expected_error(calibration.bins(p[rows], y[rows]))
+                for p, y in zip(probability, true, strict=True)
+            ]
+        )
+
+    found = statistics.calibration_error(probability, true)
+    draws = np.random.default_rng(0)
+    looped = [error(draws.integers(30, size=30)) for _ in range(statistics.RESAMPLES // 10)]
+    assert found[0] == pytest.approx(error(slice(None)))
+    monkeypatch.setattr(statistics, "RESAMPLES", statistics.RESAMPLES // 10)
+    monkeypatch.setattr(statistics, "CHUNK", 30 * 100)
+    np.testing.assert_allclose(
+        statistics.calibration_error(probability, true)[1:], np.percentile(looped, (2.5, 97.5)), rtol=1e-9
+    )
+    timeline = intervals.Timeline(np.arange(30) // 2, 1)  # Pairs of examples: 15 frames of two cameras.
+    of_frames = statistics.calibration_error(probability, true, timeline)
+    assert of_frames[0] == found[0] and of_frames[1] < of_frames[2]
 
 
 @pytest.mark.parametrize(
