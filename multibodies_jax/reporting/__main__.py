@@ -56,18 +56,19 @@ def main(argv: list[str] | None = None) -> int:
 def _pages(argv: list[str]) -> int:
     """Writes the generated pages of the documentation, or compares them; 1 where `--check` finds a difference."""
     parser = argparse.ArgumentParser(
-        prog="multibodies report pages", description="Generated pages of the documentation."
+        prog="multibodies report pages", description="Generated pages of the documentation, and their figures."
     )
     parser.add_argument("--root", type=pathlib.Path, default=pathlib.Path("."), metavar="DIR", help="the checkout (.)")
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 where a page is out of date")
     arguments = parser.parse_args(argv)
-    from multibodies_jax.reporting import pages
+    from multibodies_jax.reporting import page_figures, pages
 
     if not (arguments.root / pages.RESULTS).is_dir():
         sys.stderr.write(f"error: {arguments.root} has no {pages.RESULTS}; --root is the folder of a checkout.\n")
         return 2
     try:
         differing = pages.write(arguments.root, arguments.check)
+        differing += page_figures.write(arguments.root, arguments.check)
     except pages.PageError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -1,5 +1,6 @@
 """Figures of a report: error against n, spread and 2D error, training, reliability, error against shape, hypotheses."""
 
+import itertools
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,13 @@ _ERROR_2D = ("reprojection_px", "reprojection_hidden_px")
 _TICKS = (1, 2, 5, 10, 25, 50, 100)
 _IMAGES = 3  # Of the figure of hypotheses.
 _LEAST = 20  # Predictions in a bin of the reliability diagram: fewer say nothing.
+_SAME_MM = 0.5
+_COLORS = {
+    **dict(zip(("ours", "SMPL-MDN", "SMPL-CVAE"), (figures.LINES[0], figures.LINES[1], figures.LINES[2]), strict=True)),
+    **{controls.NOISE: figures.LINES[4], methods.HMR: figures.LINES[5]},
+}
+_EMBEDDED = ("synthetic_bodies", "clean", "ambiguous")
+_TITLES = {"clean": "all keypoints visible", "ambiguous": "limbs hidden"}
 _ARRAYS = ("rotmats", "betas", "prob", "best", "kp2d", "kp2d_input", "crop", "truth_rotmats", "truth_betas")
 
 
@@ -45,25 +53,69 @@ def draw(cast: runs.Cast, doc: Mapping[str, Any], folder: pathlib.Path) -> list[
 
 def error_against_n(cast: runs.Cast, path: pathlib.Path) -> bool:
     """MPJPE of the best of n with bands: ours, the baselines and HMR with noise, as predicted and refined; a line a set."""
-    figure = Figure(figsize=(9.8, 3.7 * len(cast.sets)), dpi=150, layout="constrained")
-    axes = figure.subplots(len(cast.sets), 2, squeeze=False, sharey="row")
-    drawn = []
-    for (left, right), dataset in zip(axes, cast.sets, strict=True):
+    panels = {}
+    for dataset in cast.sets:
         sets = [row for row in tables.table1(cast, dataset) if row.method in (row.group.main, controls.NOISE)]
+        sets = [row for row in sets if row.group.num_hypotheses > 1]
         fitted = {methods.refined_of(row.label) for row in sets}
-        both = (left, sets), (right, [row for row in tables.refined(cast, dataset) if row.label in fitted])
-        colors = dict(zip((row.label for row in sets if row.group.num_hypotheses > 1), figures.LINES, strict=False))
-        for axis, rows in both:
-            for label, color in colors.items():
-                cells = tables.cells([row for row in rows if row.label in (label, methods.refined_of(label))], dataset)
-                _band(axis, [cell for cell in cells if cell["metric"] == "mpjpe"], color)
-                if axis.has_data():
-                    drawn.append(axis)
-            axis.set(xlabel="n, number of bodies", ylabel="MPJPE of the best of n, mm")
-        left.set_title(f"{dataset}: as predicted", fontsize=10)
-        right.set_title(f"{dataset}: refined", fontsize=10)
-        right.yaxis.set_tick_params(labelleft=True)
-    return _finish(figure, list(axes.flat), path) if drawn else False
+        both = sets, [row for row in tables.refined(cast, dataset) if row.label in fitted]
+        panels[dataset] = [[cell for cell in tables.cells(rows, dataset) if cell["metric"] == "mpjpe"] for rows in both]
+    return bands(panels, path)
+
+
+def bands(
+    panels: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], path: pathlib.Path, comment: str | None = None
+) -> bool:
+    """MPJPE of the best of n with bands; a line of panels for each set.
+
+    Args:
+      panels: set -> rows of the methods as predicted, and refined, if there are any, each with `method`, `n`, `mean`,
+        `low` and `high`. Panels have axes of their own: refinement halves errors.
+      path: of the PNG.
+      comment: kept in it.
+
+    Returns:
+      Whether there was something to draw.
+    """
+    words = [word for i, word in enumerate(("as predicted", "refined")) if any(rows[i] for rows in panels.values())]
+    if not words:
+        return False
+    shape = (len(panels), 2) if len(words) > 1 else (1, len(panels))
+    figure = Figure(figsize=(4.9 * shape[1], 3.7 * shape[0]), dpi=150, layout="constrained")
+    axes = figure.subplots(*shape, squeeze=False).reshape(len(panels), len(words))
+    for line, (dataset, columns) in zip(axes, panels.items(), strict=True):
+        for axis, word, rows in zip(line, words, columns, strict=False):
+            for method in dict.fromkeys(row["method"] for row in rows):
+                its = sorted((row for row in rows if row["method"] == method), key=lambda row: int(row["n"]))
+                _band(axis, its, color_of(method), label=f"{method}{_sameness(its)}")
+            _log_axis(axis, sorted({int(row["n"]) for row in rows}))
+            axis.set(ylabel="MPJPE of the best of n, mm")
+            axis.set_title(f"{title_of(dataset)}, {word}", fontsize=10)
+    return _finish(figure, list(axes.flat), path, comment)
+
+
+def color_of(label: str) -> str:
+    """The colour of a method's lines, the same in all figures; of its rows refined or under other weights as well."""
+    return next((color for name, color in _COLORS.items() if label.startswith(name)), figures.LINES[7])
+
+
+def title_of(dataset: str) -> str:
+    """What a set is called in a figure."""
+    return _TITLES.get(dataset.rpartition("/")[2], dataset) if dataset.partition("/")[0] in _EMBEDDED else dataset
+
+
+def _sameness(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Said of a line that is level, because all bodies of a set are one."""
+    means = [float(row["mean"]) for row in rows]
+    return " (collapsed)" if len(rows) > 1 and max(means) - min(means) < _SAME_MM else ""
+
+
+def _log_axis(axis: Axes, ticks: Sequence[int] = _TICKS) -> None:
+    """An axis of n."""
+    axis.set_xscale("log")
+    axis.set_xticks(ticks, [str(n) for n in ticks])
+    axis.minorticks_off()
+    axis.set(xlabel="n, number of bodies")
 
 
 def spread(cast: runs.Cast, path: pathlib.Path) -> bool:
@@ -79,7 +131,7 @@ def spread(cast: runs.Cast, path: pathlib.Path) -> bool:
         return False
     figure, axes = _panels(3)
     found = {(row["method"], row["name"]): row for row in extras.diagnostics(cast, dataset)}
-    for axis, names, unit in zip(axes, (_SPREAD, _ERROR_2D), ("spread, mm", "mean 2D error, px of 224"), strict=False):
+    for axis, names, unit in zip(axes, (_SPREAD, _ERROR_2D), ("spread, mm", "2D error, px of 224"), strict=False):
         for i, (name, color) in enumerate(zip(names, figures.LINES, strict=False)):
             rows = [found.get((group.label, name)) for group in groups]
             x = [k + 0.36 * (i - 0.5) for k, row in enumerate(rows) if row]
@@ -90,10 +142,10 @@ def spread(cast: runs.Cast, path: pathlib.Path) -> bool:
             axis.bar(x, [row["mean"] for row in rows], 0.34, color=color, alpha=0.35, label=f"{word} joints")
             _bars(axis, x, rows, color, "", linestyle="none", markersize=0)
         axis.set_xticks(range(len(groups)), [group.label for group in groups])
-        axis.set(ylabel=f"{unit}, of the M hypotheses", ylim=(0, None), xlim=(-0.7, len(groups) - 0.3))
-    axes[0].set_title(dataset, fontsize=10)
-    for group, color in zip(groups, figures.LINES, strict=False):
-        _error_by_spread(axes[2], group, dataset, color)
+        axis.set(ylabel=unit, ylim=(0, None), xlim=(-0.7, len(groups) - 0.3))
+    axes[0].set_title(f"{title_of(dataset)}: all M hypotheses", fontsize=10)
+    for group in groups:
+        _error_by_spread(axes[2], group, dataset, color_of(group.label))
     axes[2].set(xlabel="spread of the hidden joints, mm", ylabel="MPJPE, mm")
     return _finish(figure, axes, path)
 
@@ -114,7 +166,7 @@ def _error_by_spread(axis: Axes, group: runs.Group, dataset: str, color: str) ->
             {"n": at, "mean": float(errors[index].mean()), "low": float(low[0]), "high": float(high[0])}
             for at, index, (low, high) in zip(x, bins, ends, strict=True)
         ]
-        _band(axis, [row | {"method": f"{group.label}, n = {n}"} for row in rows], color, linestyle=style)
+        _band(axis, rows, color, linestyle=style, label=f"{group.label}, n = {n}")
 
 
 def _interval(run: runs.Run, dataset: str, values: np.ndarray, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,14 +175,10 @@ def _interval(run: runs.Run, dataset: str, values: np.ndarray, some: np.ndarray)
     return statistics.bootstrap(values[some], timeline=timeline and timeline.rows(some))
 
 
-def _band(axis: Axes, rows: Sequence[Mapping[str, Any]], color: str, linestyle: str = "-") -> None:
+def _band(axis: Axes, rows: Sequence[Mapping[str, Any]], color: str, linestyle: str = "-", label: str = "") -> None:
     """A line of means over `n` with the band of their intervals."""
-    if not rows:
-        return
     n, mean, low, high = (np.array([row[name] for row in rows], float) for name in ("n", "mean", "low", "high"))
-    axis.plot(
-        n, mean, color=color, marker="o", markersize=3, linewidth=1.3, linestyle=linestyle, label=rows[0]["method"]
-    )
+    axis.plot(n, mean, color=color, marker="o", markersize=3, linewidth=1.3, linestyle=linestyle, label=label)
     axis.fill_between(n, low, high, color=color, alpha=0.15, linewidth=0)
 
 
@@ -139,7 +187,8 @@ def every_n(cast: runs.Cast, doc: Mapping[str, Any], dataset: str, path: pathlib
     figure, axes = _panels(len(tables.TUNED))
     groups = _main_groups(cast)
     for axis, metric in zip(axes, tables.TUNED, strict=True):
-        for i, (group, color) in enumerate(zip(groups, figures.LINES, strict=False)):
+        for i, group in enumerate(groups):
+            color = color_of(group.label)
             rows = tables.cells([tables.Method(group.label, group, group.main)], dataset)
             points = {row["n"]: row for row in rows if row["metric"] == metric}
             if group.num_hypotheses == 1 and points:
@@ -148,11 +197,9 @@ def every_n(cast: runs.Cast, doc: Mapping[str, Any], dataset: str, path: pathlib
             shifted = np.array(list(points)) * (1 + 0.02 * (i - len(groups) / 2))  # So that no bar covers another.
             line = "none" if drawn else "-"
             _bars(axis, shifted.tolist(), list(points.values()), color, group.label, linestyle=line)
-        axis.set_xscale("log")
-        axis.set_xticks(_TICKS, [str(n) for n in _TICKS])
-        axis.minorticks_off()
-        axis.set(xlabel="n, number of bodies", ylabel=f"{text.metric_label(metric)}, mm")
-    axes[0].set_title(f"{dataset}, {doc['split']}", fontsize=10)
+        _log_axis(axis)
+        axis.set(ylabel=f"{text.metric_label(metric)}, mm")
+    axes[0].set_title(f"{title_of(dataset)}, {doc['split']}", fontsize=10)
     return _finish(figure, axes, path)
 
 
@@ -163,7 +210,9 @@ def training(cast: runs.Cast, path: pathlib.Path) -> bool:
     whether a training has settled, not which method is better.
     """
     figure, axes = _panels(1)
-    for group, color in zip(cast.groups, figures.LINES * len(cast.groups), strict=False):
+    ablations = itertools.cycle(figures.LINES[5:])
+    for group in cast.groups:
+        color = next(ablations) if group.differs else color_of(group.label)
         for i, run in enumerate(group.runs):
             images, error = _best_mm(run)
             if len(images):
@@ -183,18 +232,18 @@ def reliability(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
     if not rows:
         return False
     figure, axes = _panels(len(ns))
-    colors = dict(zip(dict.fromkeys(row["method"] for row in rows), figures.LINES, strict=False))
     for axis, n in zip(axes, ns, strict=True):
         axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
         for row in (row for row in rows if row["n"] == n):
             bins = [bin for bin in row["bins"] if bin["count"] >= _LEAST]
             points = np.array([[b["probability"], b["frequency"], b["count"]] for b in bins], float).reshape(-1, 3)
             label = f"{row['method']}, ECE {row['ece']:.3f}" if "ece" in row else row["method"]
-            axis.plot(*points[:, :2].T, color=colors[row["method"]], linewidth=1.1, label=label)
+            color = color_of(row["method"])
+            axis.plot(*points[:, :2].T, color=color, linewidth=1.1, label=label)
             sizes = 6 + 60 * points[:, 2] / points[:, 2].sum()
-            axis.scatter(*points[:, :2].T, s=sizes, color=colors[row["method"]])
+            axis.scatter(*points[:, :2].T, s=sizes, color=color)
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of a cluster", ylabel="share with the truth in it")
-        axis.set_title(f"{dataset}, n = {n}", fontsize=9)
+        axis.set_title(f"{title_of(dataset)}, n = {n}", fontsize=9)
     return _finish(figure, axes, path)
 
 
@@ -222,7 +271,7 @@ def error_by_shape(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
         rows = [{"mean": mean[i], "low": low[i], "high": high[i]} for mean, low, high in bins]
         _bars(axes[0], centers, rows, color, label)
     axes[0].set(xlabel="norm of the true shape", ylabel="MPJPE, mm")
-    axes[0].set_title(dataset, fontsize=10)
+    axes[0].set_title(title_of(dataset), fontsize=10)
     return _finish(figure, axes, path)
 
 
@@ -340,13 +389,13 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _finish(figure: Figure, axes: Sequence[Axes], path: pathlib.Path) -> bool:
-    """Writes the figure unless nothing was drawn into it; says which."""
+def _finish(figure: Figure, axes: Sequence[Axes], path: pathlib.Path, comment: str | None = None) -> bool:
+    """Writes the figure, with a comment in the file, unless nothing was drawn into it; says which."""
     if not any(axis.has_data() for axis in axes):
         return False
     for axis in axes:
         figures.open_frame(axis)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=6, frameon=False, handlelength=3)
-    figure.savefig(path, format="png", facecolor="white")
+    figure.savefig(path, format="png", facecolor="white", metadata={"Comment": comment} if comment else None)
     return True
