@@ -25,7 +25,7 @@ def build(cast: runs.Cast, what: str, left_out: Sequence[pathlib.Path] = ()) -> 
       RefusedError: "table2" without a group of ours.
     """
     first, ours = cast.runs[0].result, cast.reference("multibodies")
-    with_table2 = what == "table2" or (what == "all" and ours is not None)
+    with_table2 = what == "table2" or (what == "all" and tables.weighs_by_prior(ours))
     doc: dict[str, Any] = {
         "what": what,
         **{name: first[name] for name in ("protocol", "split", "body", "body_fingerprint")},
@@ -54,12 +54,13 @@ def _of_set(cast: runs.Cast, name: str, what: str, with_table2: bool) -> dict[st
         rows = tables.table2(cast)
         part["table2"] = tables.cells([method for _, _, method in rows], name)
         part["components"] = {m.label: {"reprojection": on, "flow": flow} for on, flow, m in rows}
+    if what != "table1" and cast.reference("multibodies") is not None:
         part["variants"] = tables.cells(tables.variants(cast, name), name)
-        part["ablated"] = tables.against_reference(cast, name)
+        part["ablated"] = tables.against_reference(cast, name, with_table2)
     part |= {"labels": tables.cells(labels.rows(cast, name), name), "label_tests": labels.tests(cast, name)}
     part["order"] = tables.order(cast, name, tested, part.get("ablated", [])) + labels.claims(cast, name)
     if what == "all":
-        for extra in (extras.single, extras.diagnostics, extras.numbers, extras.calibration):
+        for extra in (extras.single, extras.diagnostics, extras.numbers, extras.calibration, extras.cameras):
             part[extra.__name__] = extra(cast, name)
     return part
 
@@ -95,6 +96,8 @@ def _notes(cast: runs.Cast, what: str, with_table2: bool) -> list[str]:
     for group in filter(None, map(cast.reference, (*runs.ROLES, *runs.SINGLE))):
         if known := ablations.known_words(group.runs[0].fields):
             notes.append(f"There is no {group.label} without its ablations; the one in the tables: {', '.join(known)}.")
+    if what == "all" and ours is not None and not with_table2:
+        notes.append("Table 2 is left out: it sets the prior's weights against equal ones, and these are others.")
     if with_table2 and len(tables.table2(cast)) < 4:
         notes.append(
             "No work directory of ours with config.loss.reprojection_all=0 (and nothing else changed) was given: "

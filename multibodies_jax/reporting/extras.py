@@ -108,6 +108,20 @@ def _intervals(group: runs.Group, place: str) -> dict[str, Mapping[str, float]]:
     return found
 
 
+def cameras(cast: runs.Cast, dataset: str) -> list[Row]:
+    """Errors of each camera of frames of videos (`evaluation.results.of_cameras`), of the first seed of ours."""
+    ours = cast.reference("multibodies")
+    found = runs.dig(ours.runs[0].result, "cameras", dataset) if ours else None
+    return [
+        {"set": dataset, "camera": camera, "method": method, "n": int(n), "metric": metric}
+        | {name: summary[name] for name in ("mean", "low", "high")}
+        for camera, rows in (found or {}).items()
+        for method, by_n in rows.items()
+        for n, scores in by_n.items()
+        for metric, summary in scores.items()
+    ]
+
+
 def same_people(cast: runs.Cast) -> dict[str, Any]:
     """What hiding does to the same people, of ours: `evaluation.results.same_people`, as means over seeds.
 

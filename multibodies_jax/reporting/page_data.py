@@ -26,6 +26,7 @@ _TABLES = {
     **{"table1": "errors", "refined": "errors", "tests": "against", "table2": "components", "variants": "variants"},
     **{"ablated": "ablations", "labels": "errors", "label_tests": "against", "order": "order", "single": "single"},
     **{"diagnostics": "hypotheses", "numbers": "hypotheses", "leading": "leading", "calibration": "calibration"},
+    "cameras": "cameras",
 }
 _NUMBERS = ("mean", "low", "high", "seed_min", "seed_max")
 
@@ -41,9 +42,9 @@ def to_csv(doc: Mapping[str, Any]) -> str:
     for dataset, part in doc["sets"].items():
         for name, table in _TABLES.items():
             for row in part.get(name, []):
-                head = {"table": table, "set": dataset.partition("/")[2] or dataset, "method": row.get("method", "")}
+                head = {"table": table, "set": _short(dataset), "method": row.get("method", "")}
                 writer.writerows(head | line for line in _LINES.get(name, _line)(row))
-    sets = [name.partition("/")[2] or name for name in doc["sets"]]
+    sets = list(map(_short, doc["sets"]))
     for hidden, entry in doc["same_people"].items():
         head = {"table": "occlusion", "set": f"{sets[-1]} - {sets[0]}", "method": hidden}
         writer.writerows(head | line for line in _same_people(entry))
@@ -58,6 +59,10 @@ def training_csv(doc: Mapping[str, Any]) -> str:
     writer.writerow([text.FAIRNESS[key] for key in shown])
     writer.writerows([text.plain(key, row[key]) for key in shown] for row in doc["fairness"])
     return file.getvalue()
+
+
+def _short(dataset: str) -> str:
+    return dataset.partition("/")[2] or dataset
 
 
 def _line(row: Row, digits: int = 1, sign: str = "") -> Iterator[Line]:
@@ -80,6 +85,11 @@ def _of_claim(row: Row) -> Iterator[Line]:
 def _of_one(row: Row) -> Iterator[Line]:
     for line in _line(row):
         yield line | {"against": row["taken"], "n": "1"}
+
+
+def _of_camera(row: Row) -> Iterator[Line]:
+    for line in _line(row):
+        yield line | {"set": f"{_short(row['set'])}, {row['camera']}"}
 
 
 def _measured(row: Row) -> Iterator[Line]:
@@ -118,4 +128,5 @@ _LINES: dict[str, Callable[[Row], Iterator[Line]]] = {
     "numbers": _measured,
     "leading": _leading,
     "calibration": _calibration,
+    "cameras": _of_camera,
 }

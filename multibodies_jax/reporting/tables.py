@@ -102,9 +102,9 @@ def table2(cast: runs.Cast) -> list[tuple[bool, bool, Method]]:
         raise runs.RefusedError(
             "Table 2 is about ours: give a work directory of config.model.name='multibodies' with M > 1."
         )
-    if (weights := runs.dig(ours.runs[0].result, "config", "quantizer", "weights")) != "prior":
+    if not weighs_by_prior(ours):
         raise runs.RefusedError(
-            f"Table 2 sets the prior's weights against uniform ones, but these were evaluated with {weights!r} only: "
+            f"Table 2 sets the prior's weights against uniform ones, but these were evaluated with {_weights(ours)!r} only: "
             "evaluate again with --config.quantizer.weights=prior."
         )
     without = next(filter(_is_without_reprojection, cast.ablations("multibodies")), None)
@@ -113,6 +113,15 @@ def table2(cast: runs.Cast) -> list[tuple[bool, bool, Method]]:
         if group is not None:
             rows += [(reprojection, flow, _component(group, reprojection, flow)) for flow in (False, True)]
     return rows
+
+
+def weighs_by_prior(group: runs.Group | None) -> bool:
+    """Whether there is a group, and it was quantized with the prior's weights."""
+    return group is not None and _weights(group) == "prior"
+
+
+def _weights(group: runs.Group) -> Any:
+    return runs.dig(group.runs[0].result, "config", "quantizer", "weights")
 
 
 def variants(cast: runs.Cast, dataset: str) -> list[Method]:
@@ -216,9 +225,9 @@ def leading(cast: runs.Cast, dataset: str) -> list[Row]:
     return result
 
 
-def against_reference(cast: runs.Cast, dataset: str) -> list[Row]:
+def against_reference(cast: runs.Cast, dataset: str, with_table2: bool = True) -> list[Row]:
     """Every ablation minus the reference of its method: above 0, millimetres are lost by what differs."""
-    ablated = [row for _, _, row in table2(cast)] + variants(cast, dataset)
+    ablated = ([row for _, _, row in table2(cast)] if with_table2 else []) + variants(cast, dataset)
     rows: list[Row] = []
     for method in ablated:
         if (whole := cast.reference(method.group.role)) is not None:

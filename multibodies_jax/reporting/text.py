@@ -18,6 +18,7 @@ _METRICS = {
     "pa_vertex": "vertex error after alignment",
     "pck150": "PCK, %",
     "auc": "AUC, %",
+    "other_views_px": "2D error in the other views, px of 224",
 }
 NAMES = {
     "spread_visible_mm": "spread of the M hypotheses, visible joints, mm",
@@ -84,7 +85,7 @@ def markdown(doc: Mapping[str, Any]) -> str:
     ]
     for name, part in doc["sets"].items():
         lines += ["", f"## {name} ({part['images']} images)"]
-        lines += _table1(part) + _table2(part) + _labels(part) + _order(part) + _extras(part)
+        lines += _table1(part) + _table2(part) + _variants(part) + _labels(part) + _order(part) + _extras(part)
     lines += results_page.same_people(doc["same_people"])
     if doc["information"]:
         lines += ["", "## Information in z (SMPL-CVAE)", "", *_information(doc["information"])]
@@ -164,10 +165,14 @@ def _table2(part: Mapping[str, Any]) -> list[str]:
         return []
     lines = ["", "### Hypothesis re-projection loss and flow weights (the paper's Table 2)"]
     paper = published.TABLE2 if part["published"] == "3dpw" else {}
-    lines += _pivots(part["table2"], paper)
-    if part["variants"]:
+    return lines + _pivots(part["table2"], paper)
+
+
+def _variants(part: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    if part.get("variants"):
         lines += ["", "### What the paper leaves open, one change at a time", *_pivots(part["variants"], {})]
-    if part["ablated"]:
+    if part.get("ablated"):
         lines += ["", "### Each change against the same without it", ""]
         lines += ["Above 0: the change costs millimetres. Differences are as for table 1.", ""]
         lines += _difference_table(part["ablated"], lambda row: f"{row['method']} against {row['against']}")
@@ -228,6 +233,10 @@ def _extras(part: Mapping[str, Any]) -> list[str]:
         shown = [key for key in SCORES if any(key in row or key in row["intervals"] for row in part["calibration"])]
         rows = [[row["method"], str(row["n"]), *(_score(row, key) for key in shown)] for row in part["calibration"]]
         lines += markdown_tables.table(["method", "n", *(SCORES[key] for key in shown)], rows)
+    if part.get("cameras"):
+        lines += ["", "### Each camera"]
+        named = [row | {"method": f"{row['camera']}: {row['method']}", "seeds": 1} for row in part["cameras"]]
+        lines += _pivots(named, {})
     return lines
 
 

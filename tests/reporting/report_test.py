@@ -12,7 +12,7 @@ from multibodies_jax import io
 from multibodies_jax.body import body_files
 from multibodies_jax.evaluation import results_page
 from multibodies_jax.reporting import __main__ as command
-from multibodies_jax.reporting import document, extras, plots, runs, tables, text
+from multibodies_jax.reporting import document, extras, page_data, plots, runs, tables, text
 from tests.helpers import report_fixture, tiny
 
 CLEAN, HARD = report_fixture.SETS
@@ -529,3 +529,35 @@ def test_an_ablation_of_a_baseline_stands_against_its_own_reference(tmp_path):
     (row,) = [r for r in rows if r["method"].startswith("SMPL-MDN") and (r["n"], r["metric"]) == (5, "mpjpe")]
     assert (row["method"], row["against"]) == ("SMPL-MDN, optim.learning_rate=0.001", "SMPL-MDN")
     assert row["verdict"] == "worse"
+
+
+@pytest.mark.slow
+def test_weights_that_are_not_the_prior_leave_table_2_out_of_a_whole_report(tmp_path):
+    path = report_fixture.make(tmp_path / "ours", "multibodies", 0, 1.0, quantizer__weights="scores_and_prior")
+    doc = document.build(runs.cast([path]), "all")
+    part = doc["sets"][CLEAN]
+    assert "table2" not in part and {row["method"] for row in part["variants"]} == {"ours, centroids"}
+    assert {row["method"] for row in part["ablated"]} == {"ours, centroids"}
+    assert "Table 2 is left out" in text.markdown(doc) and "### Each change against the same" in text.markdown(doc)
+    assert "evaluated with 'scores_and_prior' only" in refused_table2(path)
+
+
+def refused_table2(path):
+    with pytest.raises(runs.RefusedError) as error:
+        document.build(runs.cast([path]), "table2")
+    return str(error.value)
+
+
+@pytest.mark.slow
+def test_cameras_have_rows_of_their_own(tmp_path):
+    path = report_fixture.make(tmp_path / "ours", "multibodies", 0, 1.0)
+    summary = {"sum": 300.0, "count": 3, "mean": 100.0, "ci95": 2.0, "low": 91.0, "high": 112.0}
+
+    def seen_by_cameras(result):
+        result["cameras"] = {CLEAN: {camera: {"ours": {"5": {"mpjpe": summary}}} for camera in ("cam01", "cam02")}}
+
+    report_fixture.edit(path, seen_by_cameras)
+    doc = document.build(runs.cast([path]), "all")
+    assert "| cam02: ours | 100.0 [91.0, 112.0] |" in text.markdown(doc)
+    (line,) = [line for line in page_data.to_csv(doc).splitlines() if "cam02" in line]
+    assert line.startswith('cameras,"clean, cam02",ours,,5,mpjpe,100.0,91.0,112.0')
