@@ -67,8 +67,8 @@ def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
     """Scores of the clusters' probabilities at every n, mean over seeds, also of refined sets; the bins of all seeds together.
 
     Where the numbers of each image are known, `intervals` has those of the log losses, of the calibration errors of the
-    top, and of the differences to the log loss of uniform weights (`log_loss_less`, `log_loss_scores_less`): name ->
-    `mean`, `low` and `high`.
+    top, and of the differences to the log loss of uniform weights in percent of its mean (`log_loss_less`,
+    `log_loss_scores_less`): name -> `mean`, `low` and `high`.
     """
     rows = []
     for group, (part, label) in itertools.product(cast.groups, _PARTS.items()):
@@ -99,7 +99,9 @@ def _intervals(group: runs.Group, place: str) -> dict[str, Mapping[str, float]]:
     losses = {f"log_loss{ending}": group.stack(f"{place}|log_loss{ending}") for ending in endings}
     found: dict[str, Mapping[str, float]] = dict(statistics.summarize(losses, timeline))
     pairs = {f"{name}_less": (its, losses["log_loss_uniform"]) for name, its in losses.items() if "uniform" not in name}
-    found |= statistics.compare(pairs, timeline, ranked=False)
+    for name, its in statistics.compare(pairs, timeline, ranked=False).items():
+        whole = found["log_loss_uniform"]["mean"]
+        found[name] = {end: 100 * its[end] / whole for end in ("mean", "low", "high")}
     for ending in endings:
         arrays = (group.stack(f"{place}|{name}{ending}") for name in ("top_probability", "top_true"))
         found[f"top_ece{ending}"] = dict(

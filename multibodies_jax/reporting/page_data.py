@@ -115,8 +115,7 @@ def _calibration(row: Row) -> Iterator[Line]:
     for name, label in text.SCORES.items():
         head, its = {"n": str(row["n"]), "metric": label}, row["intervals"].get(name)
         if its is not None:
-            sign = "+" if name.endswith("_less") else ""
-            yield head | {end: f"{its[end]:{sign}.3f}" for end in ("mean", "low", "high")}
+            yield head | {end: text.score_digits(name, its[end]) for end in ("mean", "low", "high")}
         elif name in row:
             yield head | {"mean": f"{row[name]:.3f}"}
 

@@ -9,13 +9,15 @@ into a template; directives in double braces fetch them:
     {{value RUN TABLE key=value ... style=interval}}    one number; the keys must select exactly one line of the data
     {{table RUN TABLE rows=method columns=n key=value ... style=mean}}    a table of all lines selected
     {{check RUN TABLE key=value ... is=negative}}       prints nothing; fails unless every interval lies below 0
+    {{check RUN TABLE key=value ... is="below 8"}}      the same of means: below, or not below ("above") a number
     {{training RUN}}                                    the file RUN_training.csv as it is
     {{sources}}                                         commands and commits of all runs that the page reads; "all": of all
 
 A key is a column of the data (`set`, `method`, `against`, `n`, `metric`); several values are separated by semicolons
 and give the order of rows and columns. Styles: `mean`; `interval` (mean [low, high], or mean ± half); `seeds` (interval
 and range over seeds); `verdict` (interval, and "better" or "worse" where it excludes 0); `outcome` (interval, and
-whether the claim that the difference is not above 0 holds). `is` may be `negative`, `positive` or `unclear`
+whether the claim that the difference is not above 0 holds); `aim` (interval, and "met" or "missed": whether the mean is at
+most the number `aim=`). `is` may be `negative`, `positive` or `unclear`
 (the interval contains 0).
 
 A file outside that folder has marked parts instead: between `<!-- begin NAME -->` and `<!-- end -->` stands the text of
@@ -35,7 +37,7 @@ from multibodies_jax.reporting import markdown, reference, text
 
 RESULTS = pathlib.Path("docs/results")
 MARKED = (pathlib.Path("README.md"), pathlib.Path("docs/index.md"), pathlib.Path("tfds_builders/README.md"))
-STYLES = ("mean", "interval", "seeds", "verdict", "outcome")
+STYLES = ("mean", "interval", "seeds", "verdict", "outcome", "aim")
 KEYS = ("set", "method", "against", "n", "metric")
 
 _NOTE = "<!-- Made by `multibodies report pages` from {source}: change that file, not this one. -->"
@@ -160,17 +162,17 @@ def _replaced(directive: str, data: Data, runs: Mapping[str, Mapping[str, str]],
     if verb == "training":
         header, *rows = _raw(data(f"{names[0]}_training"))
         return "\n".join(markdown.table(header, rows))
-    style, wanted, rows, columns = (options.pop(name, "") for name in ("style", "is", "rows", "columns"))
+    style, wanted, rows, columns, aim = (options.pop(name, "") for name in ("style", "is", "rows", "columns", "aim"))
     if (style or "mean") not in STYLES:
         raise PageError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
     lines = _selected(data(names[0]), names[1], options)
     if verb == "value":
         if len(lines) != 1:
             raise PageError(f"selects {len(lines)} lines of the data, not one")
-        return cell(lines[0], style or "mean")
+        return cell(lines[0], style or "mean") + (_aim(lines[0], aim) if style == "aim" else "")
     if verb == "check":
         for line in lines:
-            if (found := sign(line)) != wanted:
+            if (found := _verdict(line, wanted)) != wanted:
                 raise PageError(f"is {found} for {_label(line)}")
         return ""
     if verb != "table":
@@ -203,6 +205,24 @@ def sign(line: Row) -> str:
     # Printed digits: "+0.0" and "-0.0" are the sides of 0 that the unrounded end was on.
     low, high = line["low"], line["high"]
     return "negative" if high.startswith("-") else "unclear" if low.startswith("-") else "positive"
+
+
+def _aim(line: Row, aim: str) -> str:
+    if not aim:
+        raise PageError("style=aim needs the number: aim=8")
+    return ", met" if float(line["mean"]) <= float(aim) else ", missed"
+
+
+def _verdict(line: Row, wanted: str) -> str:
+    """What holds of a line, in the words of what is wanted: its sign, or whether its mean is below or above a number."""
+    word, _, number = wanted.partition(" ")
+    if word not in ("below", "above"):
+        return sign(line)
+    try:
+        limit = float(number)
+    except ValueError as error:
+        raise PageError(f"is={wanted!r} needs a number: is='below 8'") from error
+    return f"{'below' if float(line['mean']) < limit else 'above'} {number}"
 
 
 def _selected(lines: Sequence[Row], table: str, options: Mapping[str, str]) -> list[Row]:

@@ -51,8 +51,8 @@ SCORES = {
     "top_ece_uniform": "ECE of the top, uniform",
     "top_ece_scores": "ECE of the top, learned scores",
     "log_loss_scores": "log loss, learned scores",
-    "log_loss_less": "log loss, difference to uniform",
-    "log_loss_scores_less": "log loss, learned scores, difference to uniform",
+    "log_loss_less": "log loss, % from uniform",
+    "log_loss_scores_less": "log loss, learned scores, % from uniform",
 }
 FAIRNESS = {
     "method": "method",
@@ -241,11 +241,16 @@ def _extras(part: Mapping[str, Any]) -> list[str]:
 
 
 def _score(row: Mapping[str, Any], name: str) -> str:
-    """One of `SCORES`, with its interval where it has one; a difference with its sign."""
-    its, sign = row["intervals"].get(name), "+" if name.endswith("_less") else ""
+    """One of `SCORES`, with its interval where it has one."""
+    its = row["intervals"].get(name)
     if its is None:
         return f"{row[name]:.3f}" if name in row else ""
-    return "{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]".format(sign=sign, **its)
+    return "{} [{}, {}]".format(*(score_digits(name, its[end]) for end in ("mean", "low", "high")))
+
+
+def score_digits(name: str, value: float) -> str:
+    """One of `SCORES` with its digits; a difference, which is in percent, with its sign."""
+    return f"{value:+.1f}" if name.endswith("_less") else f"{value:.3f}"
 
 
 def _information(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -38,8 +38,8 @@ def test_every_number_of_a_report_is_a_line_that_pages_read(workdirs):
     of_top = {line["metric"]: line for line in of_set if line["table"] == "calibration" and line["method"] == "ours"}
     # One probability, 0.45, that comes true in a quarter of the images.
     assert of_top["ECE of the top"]["mean"] == "0.200" and float(of_top["ECE of the top"]["high"]) < 0.35
-    less = of_top["log loss, learned scores, difference to uniform"]
-    assert (less["mean"], less["low"], less["high"]) == ("-0.300", "-0.300", "-0.300")
+    less, loss = of_top["log loss, learned scores, % from uniform"], float(of_top["log loss, uniform"]["mean"])
+    assert less["mean"] == less["low"] == less["high"] == f"{-30 / loss:+.1f}"
     assert float(of_top["log loss"]["low"]) < float(of_top["log loss"]["mean"]) < float(of_top["log loss"]["high"])
 
 

@@ -92,9 +92,20 @@ def test_a_check_prints_nothing_and_fails_on_what_the_data_refute(checkout, n, s
                 _fill(directive, checkout)
 
 
+def test_a_mean_is_checked_against_a_limit_and_an_aim(checkout):
+    head = "tiny errors set=clean method=ours n=5"
+    assert _fill(f"{{{{check {head} is='below 8.5'}}}}{{{{check {head} is='above 8'}}}}", checkout) == ""
+    with pytest.raises(pages.PageError, match=r"is above 8 for .*n=5"):
+        _fill(f"{{{{check {head} is='below 8'}}}}", checkout)
+    assert _fill(f"{{{{value {head} style=aim aim=8}}}}", checkout) == "8.0 [7.0, 9.0], met"
+    assert _fill(f"{{{{value {head} style=aim aim=7.9}}}}", checkout) == "8.0 [7.0, 9.0], missed"
+
+
 @pytest.mark.parametrize(
     "directive, message",
     [
+        ("value tiny errors set=hard style=aim", "style=aim needs the number"),
+        ("check tiny errors is='below none'", "needs a number"),
         ("value tiny errors set=clean", "selects 3 lines"),
         ("value tiny errors method=nobody", "no data with method=nobody"),
         ("value tiny nothing", "no data in the table 'nothing'"),

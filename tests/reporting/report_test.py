@@ -306,7 +306,10 @@ def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, 
         "ours, refined",
         "SMPL-MDN, refined",
     }
-    assert "| -0.100 [-0.100, -0.100] | -0.300 [-0.300, -0.300] |" in page  # Log loss, less than that of equal weights.
+    (found,) = [line for line in page.splitlines() if line.startswith("| SMPL-MDN, refined | 5 |")][:1]
+    less = doc["sets"][CLEAN]["calibration"][0]["intervals"]["log_loss_scores_less"]["mean"]
+    assert less == pytest.approx(-30 / 1.5, rel=0.05) and f"| {less:+.1f} [{less:+.1f}, {less:+.1f}] |" in page
+    assert found.count("[") == 8  # Three log losses, two differences, three calibration errors.
     bins = doc["sets"][CLEAN]["calibration"][0]["bins"]
     assert bins[0] == {"probability": pytest.approx(0.25), "frequency": pytest.approx(0.2), "count": 60}
     figures = {
