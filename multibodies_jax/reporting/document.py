@@ -19,7 +19,7 @@ def build(cast: runs.Cast, what: str, left_out: Sequence[pathlib.Path] = ()) -> 
 
     Returns:
       `what`, `protocol`, `split`, `body`, `resamples`, `groups`, `sets` (set -> its parts: rows of `tables` and
-      `extras`), `same_people`, `information`, `fairness` and `notes`.
+      `extras`), `same_people`, `information`, `training`, `fairness` and `notes`.
 
     Raises:
       RefusedError: "table2" without a group of ours.
@@ -34,6 +34,7 @@ def build(cast: runs.Cast, what: str, left_out: Sequence[pathlib.Path] = ()) -> 
         "sets": {},
         "same_people": extras.same_people(cast) if what == "all" else {},
         "information": extras.information(cast) if what == "all" else [],
+        "training": extras.training(cast) if what == "all" else [],
         "fairness": extras.fairness(cast),
         "notes": [*_notes(cast, what, with_table2), *(f"Not evaluated and left out: {path}." for path in left_out)],
     }

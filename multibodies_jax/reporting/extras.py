@@ -2,16 +2,21 @@
 how all were trained."""
 
 import itertools
+import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from multibodies_jax import untrusted
 from multibodies_jax.evaluation import methods, results, results_page
 from multibodies_jax.reporting import runs, statistics, tables
+from multibodies_jax.training import logs
 
 Row = tables.Row
 SINGLE = ("first", "most probable", "expected", "random")
+FIRST_STAGE = "first stage, M = 1"
+_STRETCHES = 20  # Of a training, in each of which the error is averaged.
 _NUMBERS = ("hypotheses_ever_best", "hypotheses_never_best", "hypotheses_in_use", "worse_when_shuffled")
 _PARTS: dict[str, Callable[[str], str]] = dict(zip(results.CALIBRATIONS, (str, methods.refined_of), strict=True))
 """Parts of results.json with the calibration of sets, and what its rows are called."""
@@ -160,6 +165,59 @@ def information(cast: runs.Cast) -> list[Row]:
                 rows += _over_runs(values, head)
             else:
                 rows.append(head | {"values": [str(v) for v in values]})
+    return rows
+
+
+def training(cast: runs.Cast) -> list[Row]:
+    """The error of what the losses see on training batches, against the images seen: says whether a training has settled.
+
+    The best hypothesis of ours, the virtual prediction (eq 9) of SMPL-MDN, the decoded truth of SMPL-CVAE: not which
+    method is better. The methods go on where the first stage ended that they started from, if its log is still there.
+
+    Returns:
+      Of each method, the first stage before it, in `_STRETCHES` stretches: `method`, `images` (at the end of a stretch),
+      `mean` over its logged steps and over seeds, mm, `seed_min`, `seed_max` and `seeds`.
+    """
+    groups = [group for group in cast.groups if not group.differs]
+    starts = [_best_mm(path) for run in groups[0].runs if (path := _first_stage(run))] if groups else []
+    starts = [points for points in starts if len(points)]
+    seen = max((points[-1, 0] for points in starts), default=0.0)
+    rows = _stretches(FIRST_STAGE, starts, 0.0)
+    for group in groups:
+        rows += _stretches(group.label, [points for run in group.runs if len(points := _best_mm(run.path))], seen)
+    return rows
+
+
+def _first_stage(run: runs.Run) -> pathlib.Path | None:
+    """The work directory from which a run started, if it is there."""
+    path = run.config.get("init")
+    return pathlib.Path(path) if isinstance(path, str) and path and pathlib.Path(path).is_dir() else None
+
+
+def _best_mm(workdir: pathlib.Path) -> np.ndarray:
+    """Images seen and training error, mm, of each logged step (N, 2); none of converted weights, which have no log."""
+    try:
+        batch = runs.dig(untrusted.read_json(workdir / "config.json", dict), "train", "batch")
+        lines = logs.read(workdir / "checkpoints")
+        points = [
+            (line["step"] * batch, line["best_mm"]) for line in lines if line.get("best_mm") is not None and batch
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        points = []
+    return np.array(points, float).reshape(-1, 2)
+
+
+def _stretches(method: str, of_seeds: Sequence[np.ndarray], before: float) -> list[Row]:
+    """The rows of one method in `training`; its seeds have the same logged steps, or the shortest counts."""
+    if not of_seeds:
+        return []
+    length = min(map(len, of_seeds))
+    rows = []
+    for index in np.array_split(np.arange(length), min(_STRETCHES, length)):
+        means = [float(points[index, 1].mean()) for points in of_seeds]
+        images = int(before + of_seeds[0][index[-1], 0])
+        summary = {"mean": float(np.mean(means)), "seed_min": min(means), "seed_max": max(means), "seeds": len(means)}
+        rows.append({"method": method, "images": images} | summary)
     return rows
 
 

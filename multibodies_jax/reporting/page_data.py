@@ -48,6 +48,9 @@ def to_csv(doc: Mapping[str, Any]) -> str:
     for hidden, entry in doc["same_people"].items():
         head = {"table": "occlusion", "set": f"{sets[-1]} - {sets[0]}", "method": hidden}
         writer.writerows(head | line for line in _same_people(entry))
+    head = {"table": "training", "metric": "training error, mm"}
+    for row in doc["training"]:
+        writer.writerows(head | {"method": row["method"], "n": str(row["images"])} | line for line in _line(row))
     return file.getvalue()
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -12,7 +13,8 @@ from multibodies_jax.evaluation import methods
 from multibodies_jax.reporting import pages, plots
 
 RUNS = ("tables", "tables_keypoints", "tables_movenet", "pretrained")
-"""The runs (`docs/results/data`) of which a figure shows the error against n: docs/images/RUN_error_against_n.png."""
+"""The runs (`docs/results/data`) of which figures show the error against n, docs/images/RUN_error_against_n.png, and, where
+it is known, the error in training against the images seen, RUN_training.png."""
 
 _SHOWN = (methods.OURS, "SMPL-MDN", "SMPL-CVAE", controls.NOISE)
 
@@ -33,23 +35,22 @@ def write(root: pathlib.Path, check: bool = False) -> list[pathlib.Path]:
     for run in RUNS:
         if not (root / pages.RESULTS / "data" / f"{run}.csv").exists():
             continue
-        path = pathlib.Path(f"docs/images/{run}_error_against_n.png")
-        panels = _panels(root, run)
-        checksum = hashlib.sha256(json.dumps(panels).encode()).hexdigest()
-        if _comment(root / path) != checksum:
-            differing.append(path)
-            if not check:
-                plots.bands(panels, root / path, checksum)
+        lines = pages.read(root / pages.RESULTS / "data", run)
+        steps = [line | {"images": line["n"]} for line in lines if line["table"] == "training"]
+        jobs = [("error_against_n", plots.bands, _panels(lines)), ("training", plots.training, steps)]
+        for name, draw, shown in jobs:
+            path = pathlib.Path(f"docs/images/{run}_{name}.png")
+            checksum = hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+            if shown and _comment(root / path) != checksum:
+                differing.append(path)
+                if not check:
+                    draw(shown, root / path, checksum)
     return differing
 
 
-def _panels(root: pathlib.Path, run: str) -> dict[str, list[list[dict[str, Any]]]]:
+def _panels(every: Sequence[Mapping[str, str]]) -> dict[str, list[list[dict[str, Any]]]]:
     """Set -> the lines of the methods as predicted and refined."""
-    lines = [
-        line
-        for line in pages.read(root / pages.RESULTS / "data", run)
-        if line["table"] == "errors" and line["metric"] == "mpjpe"
-    ]
+    lines = [line for line in every if line["table"] == "errors" and line["metric"] == "mpjpe"]
     shown = (_SHOWN, tuple(map(methods.refined_of, _SHOWN)))
     kept = ("method", "n", "mean", "low", "high")
     return {

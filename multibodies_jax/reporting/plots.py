@@ -1,6 +1,5 @@
 """Figures of a report: error against n, spread and 2D error, training, reliability, error against shape, hypotheses."""
 
-import itertools
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,6 @@ from multibodies_jax.baselines import controls
 from multibodies_jax.body import body_files, smpl
 from multibodies_jax.evaluation import methods
 from multibodies_jax.reporting import extras, runs, statistics, tables, text
-from multibodies_jax.training import logs
 from multibodies_jax.vis import figures
 
 _SHAPE_BINS, _SHAPE_NS = 5, (1, 5, 25)
@@ -46,7 +44,7 @@ def draw(cast: runs.Cast, doc: Mapping[str, Any], folder: pathlib.Path) -> list[
         jobs[f"shape_{suffix}.png"] = lambda path, name=name: error_by_shape(cast, name, path)
     jobs["error_against_n.png"] = lambda path: error_against_n(cast, path)
     jobs["spread.png"] = lambda path: spread(cast, path)
-    jobs["training.png"] = lambda path: training(cast, path)
+    jobs["training.png"] = lambda path: training(doc["training"], path)
     jobs["hypotheses.png"] = lambda path: hypotheses(cast, path)
     return [name for name, job in jobs.items() if job(folder / name)]
 
@@ -203,22 +201,29 @@ def every_n(cast: runs.Cast, doc: Mapping[str, Any], dataset: str, path: pathlib
     return _finish(figure, axes, path)
 
 
-def training(cast: runs.Cast, path: pathlib.Path) -> bool:
-    """The error of what the losses see on training batches against the images seen; one line a run.
+def training(rows: Sequence[Mapping[str, Any]], path: pathlib.Path, comment: str | None = None) -> bool:
+    """The error of what the losses see against the images seen (`extras.training`), with the range over seeds.
 
-    The best hypothesis of ours, the virtual prediction (eq 9) of SMPL-MDN, the decoded truth of SMPL-CVAE: the curves say
-    whether a training has settled, not which method is better.
+    Args:
+      rows: with `method`, `images`, `mean` and, of several seeds, `seed_min` and `seed_max`.
+      path: of the PNG.
+      comment: kept in it.
+
+    Returns:
+      Whether there was something to draw.
     """
     figure, axes = _panels(1)
-    ablations = itertools.cycle(figures.LINES[5:])
-    for group in cast.groups:
-        color = next(ablations) if group.differs else color_of(group.label)
-        for i, run in enumerate(group.runs):
-            images, error = _best_mm(run)
-            if len(images):
-                axes[0].plot(images, error, color=color, linewidth=0.9, label=None if i else group.label)
-    axes[0].set(xlabel="images seen", ylabel="training error of what the losses see, mm")
-    return _finish(figure, axes, path)
+    for method in dict.fromkeys(row["method"] for row in rows):
+        its = [row for row in rows if row["method"] == method]
+        images, mean = (np.array([float(row[name]) for row in its]) for name in ("images", "mean"))
+        color = color_of(methods.HMR if method == extras.FIRST_STAGE else method)
+        style = "--" if method == extras.FIRST_STAGE else "-"
+        axes[0].plot(images / 1000, mean, color=color, linewidth=1.3, linestyle=style, label=method)
+        if all(row.get("seed_min") for row in its):
+            low, high = (np.array([float(row[name]) for row in its]) for name in ("seed_min", "seed_max"))
+            axes[0].fill_between(images / 1000, low, high, color=color, alpha=0.15, linewidth=0)
+    axes[0].set(xlabel="images seen, thousands", ylabel="training error of what the losses see, mm", ylim=(0, None))
+    return _finish(figure, axes, path, comment)
 
 
 def reliability(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
@@ -322,17 +327,6 @@ def _curve(group: runs.Group, dataset: str, kind: str, metric: str) -> tuple[np.
         return np.empty(0), np.empty(0)
     mean = np.mean(np.asarray(means, float), axis=0)
     return np.asarray(found[0]["n"][: len(mean)], float), mean
-
-
-def _best_mm(run: runs.Run) -> tuple[np.ndarray, np.ndarray]:
-    batch = runs.dig(run.config, "train", "batch")
-    try:
-        lines = logs.read(run.path / "checkpoints")
-    except (OSError, ValueError):
-        lines = []  # Converted weights have no log.
-    points = [(line["step"] * batch, line["best_mm"]) for line in lines if line.get("best_mm") is not None and batch]
-    images, error = np.array(points, float).reshape(-1, 2).T
-    return images, error
 
 
 def _shape_series(cast: runs.Cast, dataset: str) -> dict[str, np.ndarray]:

@@ -32,6 +32,12 @@ def test_every_number_of_a_report_is_a_line_that_pages_read(workdirs):
     test = next(row for row in part["tests"] if row["against"] == "SMPL-MDN" and row["metric"] == "mpjpe")
     found = next(line for line in of_set if line["against"] == "SMPL-MDN" and line["metric"] == "mpjpe")
     assert found["mean"] == f"{test['mean']:+.1f}" and found["same_sign"] == str(test["same_sign"])
+    steps = [line for line in lines if line["table"] == "training"]
+    assert [(line["method"], line["n"], line["mean"]) for line in steps[:2]] == [
+        ("SMPL-MDN", "80", "85.0"),
+        ("SMPL-MDN", "160", "80.0"),
+    ]
+    assert len(steps) == 8
     calibration = part["calibration"][0]
     losses = {line["mean"] for line in of_set if line["table"] == "calibration" and line["metric"] == "ECE"}
     assert f"{calibration['ece']:.3f}" in losses

@@ -50,3 +50,20 @@ def test_a_figure_is_drawn_where_it_is_absent_or_of_other_data(checkout, monkeyp
     assert page_figures.write(checkout) == [path]
     (checkout / path).write_text("no image", encoding="utf-8")
     assert page_figures.write(checkout) == [path]
+
+
+def test_a_run_whose_training_is_known_has_a_figure_of_it(checkout):
+    page_figures.write(checkout)
+    data, other = (
+        checkout / pages.RESULTS / "data/tables_movenet.csv",
+        pathlib.Path("docs/images/tables_movenet_training.png"),
+    )
+    lines = [
+        line for line in data.read_text(encoding="utf-8").splitlines(keepends=True) if not line.startswith("training,")
+    ]
+    lines += [
+        f'training,,ours,,{images},"training error, mm",{mean},,,,,,,,\n' for images, mean in ((100, 80.0), (200, 60.0))
+    ]
+    data.write_text("".join(lines), encoding="utf-8")
+    (checkout / other).unlink(missing_ok=True)
+    assert page_figures.write(checkout) == [other] and page_figures.write(checkout) == []

@@ -564,3 +564,30 @@ def test_cameras_have_rows_of_their_own(tmp_path):
     assert "| cam02: ours | 100.0 [91.0, 112.0] |" in text.markdown(doc)
     (line,) = [line for line in page_data.to_csv(doc).splitlines() if "cam02" in line]
     assert line.startswith('cameras,"clean, cam02",ours,,5,mpjpe,100.0,91.0,112.0')
+
+
+def test_training_errors_go_on_where_the_first_stage_ended(tmp_path):
+    """The fixture logs 85, 80, 75 and 70 mm at steps 10 to 40, of 8 images each."""
+    first = report_fixture.make(tmp_path / "first", "hmr", 0, 1.0)
+    paths = [
+        report_fixture.make(tmp_path / name, model, 0, 1.0)
+        for name, model in (("ours", "multibodies"), ("mdn", "smpl_mdn"))
+    ]
+    rows = extras.training(runs.cast(paths))
+    assert [(row["method"], row["images"], row["mean"]) for row in rows[-4:]] == [
+        ("ours", 80, 85.0),
+        ("ours", 160, 80.0),
+        ("ours", 240, 75.0),
+        ("ours", 320, 70.0),
+    ]
+    for path in paths:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8")) | {"init": str(first)}
+        (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        report_fixture.edit(path, lambda result: result["config"].update(init=str(first)))
+    rows = extras.training(runs.cast(paths))
+    found = {row["method"]: row["images"] for row in rows}
+    assert found == {extras.FIRST_STAGE: 320, "SMPL-MDN": 640, "ours": 640} and len(rows) == 12
+    assert plots.training(rows, tmp_path / "training.png") and not plots.training([], tmp_path / "none.png")
+    (first / "config.json").write_text("[", encoding="utf-8")
+    (paths[0] / "checkpoints" / "log.jsonl").unlink()
+    assert {row["method"]: row["images"] for row in extras.training(runs.cast(paths))} == {"SMPL-MDN": 320}
