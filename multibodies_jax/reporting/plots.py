@@ -144,7 +144,8 @@ def spread(cast: runs.Cast, path: pathlib.Path) -> bool:
     axes[0].set_title(f"{title_of(dataset)}: all M hypotheses", fontsize=10)
     for group in groups:
         _error_by_spread(axes[2], group, dataset, color_of(group.label))
-    axes[2].set(xlabel="spread of the hidden joints, mm", ylabel="MPJPE, mm")
+    low, high = axes[2].get_ylim()
+    axes[2].set(xlabel="spread of the hidden joints, mm", ylabel="MPJPE, mm", ylim=(low, high + (high - low) / 3))
     return _finish(figure, axes, path)
 
 
