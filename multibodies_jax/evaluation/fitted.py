@@ -185,7 +185,7 @@ def from_mean_pose(out: Outputs, candidate: Candidate) -> Hypotheses:
     return refine.fit_from_mean_pose(points, visible, mean, out.networks.scorer.j24, _log_prob(out), settings)
 
 
-def _focal(out: Outputs, lens: str | None) -> np.ndarray | float:
+def _focal(out: Outputs, lens: str | None) -> diagnostics.Focal:
     """The focal length of fitted bodies' cameras, in half-sides of the crop, under `config.fitting.lens`."""
     its = out.examples.lens
     return its.focal if lens == "image" and its is not None else cameras.FOCAL

@@ -108,10 +108,9 @@ def _intervals(group: runs.Group, place: str) -> dict[str, Mapping[str, float]]:
         whole = found["log_loss_uniform"]["mean"]
         found[name] = {end: 100 * its[end] / whole for end in ("mean", "low", "high")}
     for ending in endings:
-        arrays = (group.stack(f"{place}|{name}{ending}") for name in ("top_probability", "top_true"))
-        found[f"top_ece{ending}"] = dict(
-            zip(("mean", "low", "high"), statistics.calibration_error(*arrays, timeline), strict=True)
-        )
+        probability, true = (group.stack(f"{place}|{name}{ending}") for name in ("top_probability", "top_true"))
+        mean, low, high = statistics.calibration_error(probability, true, timeline)
+        found[f"top_ece{ending}"] = {"mean": mean, "low": low, "high": high}
     return found
 
 
