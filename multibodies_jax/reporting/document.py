@@ -57,7 +57,7 @@ def _of_set(cast: runs.Cast, name: str, what: str, with_table2: bool) -> dict[st
         part["components"] = {m.label: {"reprojection": on, "flow": flow} for on, flow, m in rows}
     if what != "table1" and cast.reference("multibodies") is not None:
         part["variants"] = tables.cells(tables.variants(cast, name), name)
-        part["ablated"] = tables.against_reference(cast, name, with_table2)
+        part["ablated"] = tables.against_reference(cast, name)
     part |= {"labels": tables.cells(labels.rows(cast, name), name), "label_tests": labels.tests(cast, name)}
     part["order"] = tables.order(cast, name, tested, part.get("ablated", [])) + labels.claims(cast, name)
     if what == "all":

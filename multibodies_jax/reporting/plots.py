@@ -25,10 +25,8 @@ _TICKS = (1, 2, 5, 10, 25, 50, 100)
 _IMAGES = 3  # Of the figure of hypotheses.
 _LEAST = 20  # Predictions in a bin of the reliability diagram: fewer say nothing.
 _SAME_MM = 0.5
-_COLORS = {
-    **dict(zip(("ours", "SMPL-MDN", "SMPL-CVAE"), (figures.LINES[0], figures.LINES[1], figures.LINES[2]), strict=True)),
-    **{controls.NOISE: figures.LINES[4], methods.HMR: figures.LINES[5]},
-}
+_COLORED = (methods.OURS, "SMPL-MDN", "SMPL-CVAE", "SPIN", controls.NOISE, methods.HMR, "GraphCMR")
+_COLORS = dict(zip(_COLORED, figures.LINES, strict=False))
 _EMBEDDED = ("synthetic_bodies", "clean", "ambiguous")
 _TITLES = {"clean": "all keypoints visible", "ambiguous": "limbs hidden"}
 _ARRAYS = ("rotmats", "betas", "prob", "best", "kp2d", "kp2d_input", "crop", "truth_rotmats", "truth_betas")
@@ -75,14 +73,17 @@ def bands(
     Returns:
       Whether there was something to draw.
     """
-    words = [word for i, word in enumerate(("as predicted", "refined")) if any(rows[i] for rows in panels.values())]
-    if not words:
+    shown = [
+        (i, word) for i, word in enumerate(("as predicted", "refined")) if any(rows[i] for rows in panels.values())
+    ]
+    if not shown:
         return False
-    shape = (len(panels), 2) if len(words) > 1 else (1, len(panels))
+    shape = (len(panels), 2) if len(shown) > 1 else (1, len(panels))
     figure = Figure(figsize=(4.9 * shape[1], 3.7 * shape[0]), dpi=150, layout="constrained")
-    axes = figure.subplots(*shape, squeeze=False).reshape(len(panels), len(words))
+    axes = figure.subplots(*shape, squeeze=False).reshape(len(panels), len(shown))
     for line, (dataset, columns) in zip(axes, panels.items(), strict=True):
-        for axis, word, rows in zip(line, words, columns, strict=False):
+        for axis, (i, word) in zip(line, shown, strict=True):
+            rows = columns[i]
             for method in dict.fromkeys(row["method"] for row in rows):
                 its = sorted((row for row in rows if row["method"] == method), key=lambda row: int(row["n"]))
                 _band(axis, its, color_of(method), label=f"{method}{_sameness(its)}")

@@ -225,9 +225,10 @@ def leading(cast: runs.Cast, dataset: str) -> list[Row]:
     return result
 
 
-def against_reference(cast: runs.Cast, dataset: str, with_table2: bool = True) -> list[Row]:
+def against_reference(cast: runs.Cast, dataset: str) -> list[Row]:
     """Every ablation minus the reference of its method: above 0, millimetres are lost by what differs."""
-    ablated = ([row for _, _, row in table2(cast)] if with_table2 else []) + variants(cast, dataset)
+    of_table2 = table2(cast) if weighs_by_prior(cast.reference("multibodies")) else []
+    ablated = [row for _, _, row in of_table2] + variants(cast, dataset)
     rows: list[Row] = []
     for method in ablated:
         if (whole := cast.reference(method.group.role)) is not None:

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from multibodies_jax.reporting import page_figures, pages
+from multibodies_jax.reporting import page_figures, pages, plots
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -71,3 +71,11 @@ def test_a_run_whose_training_is_known_has_a_figure_of_it(checkout):
     ]
     data.write_text("".join(lines), encoding="utf-8")
     assert page_figures.write(checkout) == [other] and page_figures.write(checkout) == []
+
+
+def test_refined_rows_alone_have_their_panel(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(Axes, "set_title", lambda self, title, **style: titles.append((title, self.has_data())))
+    rows = [{"method": "ours, refined", "n": n, "mean": 60.0 - n, "low": 50.0, "high": 70.0} for n in (1, 5)]
+    assert plots.bands({"clean": [[], rows], "ambiguous": [[], rows]}, tmp_path / "figure.png")
+    assert titles == [("all keypoints visible, refined", True), ("limbs hidden, refined", True)]
