@@ -1,23 +1,25 @@
 """Calibration of a quantized set: does the truth fall in cluster k as often as its probability says?"""
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, no_type_check
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from multibodies_jax.evaluation import metrics, set_errors
 from multibodies_jax.hypotheses import quantize, weights
 
-GRID = (0.0, *(round(float(t), 5) for t in np.geomspace(1e-3, 2.0, 34)))
-"""Temperatures among which `fit` chooses; the first, 0, leaves the prior out."""
+GRID = tuple(round(0.1 * k, 1) for k in range(41))
+"""Sharpnesses of probabilities (`quantize.sharpened`) among which `fit` chooses: 0 makes all clusters equal, 1 leaves them."""
 
 BINS = 10
 """Of equal width, of a reliability diagram."""
+
+Masses = tuple[Float[np.ndarray, "_ _"], Int[np.ndarray, "_"]]
+"""The masses (N, n) of n clusters of N examples, and which cluster the truth falls in (N,)."""
 
 _ROUNDING = 1e-4  # Sums of float32 weights end this near to 1.
 _LEAST = 1e-7  # Probability that the log-loss reads instead of a smaller one: a softmax in float32 reaches 0.
@@ -29,54 +31,51 @@ class Calibration(flax.struct.PyTreeNode):
 
     Attributes:
       hit: see `nearest`.
-      prob: under the weights of the quantizer, under equal ones, then under those of the quantizer at each of `GRID`
-        (`at_each`), and last, where there are any, under learned scores.
+      prob: (B, n) by the ending of their scores' names: "" the masses under the weights of the quantizer, "_uniform" under
+        equal ones, "_scores" under learned scores, where there are any; "_fitted" and "_scores_fitted" are sharpened ones
+        (`quantize.sharpened`), where a sharpness was fitted.
     """
 
     hit: Int[Array, "B"]
-    prob: Float[Array, "B T n"]
+    prob: dict[str, Float[Array, "B n"]]
 
 
-@functools.partial(jax.jit, static_argnames="kind")
+@jax.jit
 def measure(
-    kind: str,
-    log_prior: Float[Array, "B M"],
     log_weights: Float[Array, "B M"],
     log_scores: Float[Array, "B M"] | None,
     clusters: Mapping[str, quantize.Quantized],
     truth: set_errors.Truth,
+    sharpness: Mapping[str, Float[Array, ""]],
 ) -> dict[str, Calibration]:
     """The calibration of quantized sets by their n.
 
     Args:
-      kind: of the weights of the quantizer (`weights.KINDS`).
-      log_prior: finite.
       log_weights: of the quantizer.
       log_scores: learned; None without a score head.
       clusters: by n.
       truth: what falls in one of them.
+      sharpness: that was fitted, by the ending of the probabilities that it sharpens: "" and "_scores".
     """
-    uniform, scores = jnp.zeros_like(log_weights), [] if log_scores is None else [log_scores]
-    logs = jnp.stack([log_weights, uniform, *at_each(kind, log_prior, log_scores), *scores], axis=1)
-    return {
-        n: Calibration(
-            nearest(found.centroid, truth.joints24, truth.valid24), probabilities(logs, found.assignment, int(n))
-        )
-        for n, found in clusters.items()
-    }
+    logs = {"": log_weights, "_uniform": jnp.zeros_like(log_weights)}
+    logs |= {} if log_scores is None else {"_scores": log_scores}
+    result = {}
+    for n, found in clusters.items():
+        mass = probabilities(jnp.stack([*logs.values()], axis=1), found.assignment, int(n))
+        prob = {ending: mass[:, place] for place, ending in enumerate(logs)}
+        fitted = {f"{end}_fitted": quantize.sharpened(prob[end], sharpness[end]) for end in logs if end in sharpness}
+        result[n] = Calibration(nearest(found.centroid, truth.joints24, truth.valid24), prob | fitted)
+    return result
+
+
+def masses(found: quantize.Quantized, truth: set_errors.Truth, keep: Bool[np.ndarray, "B"]) -> Masses:
+    """Those of the quantized sets of the examples that are kept."""
+    return np.asarray(found.prob)[keep], np.asarray(_hits(found.centroid, truth))[keep]
 
 
 @jax.jit
-def hits(found: quantize.Quantized, truth: set_errors.Truth) -> Int[Array, "B"]:
-    """`nearest` of quantized sets."""
-    return nearest(found.centroid, truth.joints24, truth.valid24)
-
-
-def at_each(
-    kind: str, log_prior: Float[Array, "B M"], log_scores: Float[Array, "B M"] | None
-) -> list[Float[Array, "B M"]]:
-    """The log-weights of a kind at each temperature of `GRID`."""
-    return [weights.log_weights_of(kind, log_prior, log_scores, jnp.float32(t)) for t in GRID]
+def _hits(centroids: Float[Array, "B n 24 3"], truth: set_errors.Truth) -> Int[Array, "B"]:
+    return nearest(centroids, truth.joints24, truth.valid24)
 
 
 def probabilities(log_weights: Float[Array, "B T M"], assignment: Int[Array, "B M"], n: int) -> Float[Array, "B T n"]:
@@ -126,9 +125,27 @@ def losses(prob: Float[np.ndarray, "N n"], hit: Int[np.ndarray, "N"]) -> Float[n
     return -np.log(np.clip(found[:, 0], _LEAST, 1.0))
 
 
-def fit(prob: Float[np.ndarray, "N T n"], hit: Int[np.ndarray, "N"], temperatures: tuple[float, ...]) -> float:
-    """The temperature with the least log-loss, the first of equal ones."""
-    return temperatures[int(np.argmin([log_loss(prob[:, t], hit) for t in range(len(temperatures))]))]
+def fit(batches: Sequence[Sequence[Masses]], examples: int | None = None) -> float:
+    """The sharpness in `GRID` with the least log-loss in the mean over sets of several sizes n, the first of equal ones.
+
+    Args:
+      batches: those of each size, for each batch.
+      examples: take as many, the first; None takes all.
+
+    Raises:
+      ValueError: as `losses`.
+    """
+    of_each_n = [
+        [np.concatenate(arrays)[:examples] for arrays in zip(*parts, strict=True)]
+        for parts in zip(*batches, strict=True)
+    ]
+    found = [np.mean([log_loss(sharpened(prob, s), hit) for prob, hit in of_each_n]) for s in GRID]
+    return GRID[int(np.argmin(found))]
+
+
+def sharpened(prob: Float[np.ndarray, "N n"], sharpness: float) -> Float[np.ndarray, "N n"]:
+    """`quantize.sharpened`; of 1 the same ones."""
+    return prob if sharpness == 1 else np.asarray(quantize.sharpened(prob, jnp.float32(sharpness)))
 
 
 def outcomes(hit: Int[np.ndarray, "N"], n: int) -> np.ndarray:
@@ -180,7 +197,7 @@ def describe(
 
     Args:
       hit: the cluster in which the truth falls.
-      tuned: under the temperature that the quantizer uses.
+      tuned: under the weights that the quantizer uses.
       uniform: every hypothesis of the same weight.
 
     Returns:

@@ -252,6 +252,7 @@ def tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: s
     """
     config, settings = evaluation.config, evaluation.settings
     kinds = methods.tempered_kinds(evaluation)
+    kinds += tuple(kind for kind in methods.weighted_kinds(evaluation) if kind not in kinds)
     tempered = evaluation.several and not config.quantizer.temperature
     temperatures = tuning.Temperatures(settings, kinds) if tempered else None
     tuned_rows = [row for row in rows if isinstance(row, methods.Tuned)]
@@ -273,11 +274,11 @@ def tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: s
     else:
         collections.deque(observed(), maxlen=0)
     tuned: dict[str, Any] = {}
-    calibrated: dict[str, float] = {}
     if temperatures:
         temperatures.gather()
         chosen, told = temperatures.chosen(), {}
-        settings = dataclasses.replace(settings, temperature=chosen[kinds[0]], temperatures=chosen)
+        its = {"temperature": chosen[kinds[0]], "temperatures": chosen, "sharpness": temperatures.sharpness()}
+        settings = dataclasses.replace(settings, **its)
         for kind, best in chosen.items():
             errors = temperatures.errors(kind).items()
             told[kind] = {
@@ -286,10 +287,10 @@ def tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: s
             }
         tuned["temperature"] = told.pop(kinds[0])
         tuned |= {"temperatures": told} if told else {}
-        calibrated = temperatures.calibrated(chosen[kinds[0]])
+        tuned |= {"sharpness": dict(settings.sharpness)} if settings.sharpness else {}
     for row in tuned_rows:
         tuned |= row.choose()
-    return results.Choices(settings, tuned, calibrated, inspected)
+    return results.Choices(settings, tuned, inspected)
 
 
 def _measure_set(
@@ -364,15 +365,18 @@ def _calibration(
 ) -> dict[str, calibration.Calibration]:
     """The calibration of quantized sets of the hypotheses under their weights, by n; one body has none."""
     several = {n: one for n, one in clusters.items() if n != "1"}
-    its, kind = out.hyps, out.settings.weights
-    return calibration.measure(kind, its.log_prior, out.log_weights, its.log_scores, several, out.truth)
+    fitted = {"": out.settings.sharpness.get(out.settings.weights), "_scores": out.settings.sharpness.get("scores")}
+    sharpness = {ending: jnp.float32(value) for ending, value in fitted.items() if value is not None}
+    return calibration.measure(out.log_weights, out.hyps.log_scores, several, out.truth, sharpness)
 
 
 def _calibration_refined(out: outputs.Outputs, rows: Sequence[methods.Method]) -> dict[str, calibration.Calibration]:
     """That of the row "refined"; nothing without it."""
-    for row in rows:
-        if isinstance(row, fitted.Fitted) and row.key == "refined":
-            found = {n: row.clusters(out, n) for n in out.settings.ns if n > 1}
+    refined = [row for row in rows if isinstance(row, fitted.Fitted) and row.key.startswith("refined")]
+    sharpness = {row.kind: row.sharpness for row in refined if row.sharpness is not None}
+    for row in refined:
+        if row.key == "refined":
+            found = {n: row.clusters(out, n, sharpness=sharpness) for n in out.settings.ns if n > 1}
             if found:
                 its = next(iter(found.values()))[0]
                 return _calibration(its, {str(n): one for n, (_, one) in found.items()})

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from multibodies_jax.evaluation import diagnostics, expected, set_errors, tuning
+from multibodies_jax.evaluation import calibration, diagnostics, expected, set_errors, tuning
 from multibodies_jax.evaluation.outputs import Outputs
 from multibodies_jax.fitting import objective, refine
 from multibodies_jax.geometry import cameras
@@ -51,7 +51,11 @@ class Fitted:
 
     On the validation split it chooses the factors of the prior and of the pull (`CANDIDATES`) and the temperature of the
     weights of eq (2) after the fit, by the mean over n of MPJPE-n. Sigma is not chosen: keypoints of embedded people are
-    exact, those of a photograph are not.
+    exact, those of a photograph are not. Then it fits the sharpness of the probabilities of its sets (`calibration.fit`).
+
+    Attributes:
+      kind: of the weights of the hypotheses after the fit.
+      sharpness: None before, and of a row without sets of several bodies.
     """
 
     compared, reads_others = False, False
@@ -96,10 +100,13 @@ class Fitted:
             for prior, anchor in factors
             for noise in noises_deg
         ]
-        self._kind, self._shared = kind, self if shared is None else shared
+        self.kind, self._shared = kind, self if shared is None else shared
         tempered = not self._in_order and weights.reads_prior(kind)
         self._temperatures = tuning.TEMPERATURES if tempered else (1.0,)
         self._errors: list[np.ndarray] = []
+        # Of each batch, by candidate and temperature: those of each n > 1.
+        self._clusters: list[dict[tuple[int, int], list[calibration.Masses]]] = []
+        self.sharpness: float | None = None
         self._batch = 1  # Of a device.
         self._chosen, self._temperature = self._candidates[0], self._temperatures[0]
 
@@ -107,9 +114,11 @@ class Fitted:
         """Fits under every candidate, on the first batches of the validation split."""
         if sum(errors.shape[-1] for errors in self._errors) >= EXAMPLES:
             return
-        errors = []
-        for candidate in self._candidates:
+        errors, clusters = [], {}
+        for place, candidate in enumerate(self._candidates):
             fitted = self._fitted(out, candidate)
+            for at, t in enumerate(self._temperatures):
+                clusters[place, at] = self._masses(fitted, t)
             mpjpe = {"mpjpe": fitted.errors["mpjpe"]}
             found = [
                 [set_errors.members(mpjpe, self._index(fitted, n, t))["mpjpe"] for n in self._fitted_for]
@@ -117,6 +126,7 @@ class Fitted:
             ]
             errors.append([[np.asarray(x).min(axis=1) for x in of_sets] for of_sets in found])
         self._errors.append(np.array(errors)[..., out.valid])  # (candidate, temperature, n, example)
+        self._clusters.append(clusters)
         self._batch = out.per_device
 
     def choose(self) -> dict[str, Any]:
@@ -124,14 +134,18 @@ class Fitted:
         # The examples are those of one device in one process, which stops at the same place.
         most = -(-EXAMPLES // self._batch) * self._batch
         means = np.concatenate(multihost.in_turns(self._errors), axis=-1)[..., :most].mean(axis=(-2, -1))
-        self._errors = []
-        best, t = np.unravel_index(int(means.argmin()), means.shape)
+        seen = multihost.in_turns(self._clusters)
+        self._errors, self._clusters = [], []
+        best, t = (int(k) for k in np.unravel_index(int(means.argmin()), means.shape))
         self._chosen, self._temperature = self._candidates[best], self._temperatures[t]
         tried = [
             one.described | {"mpjpe_mm": [round(float(x), 2) for x in row]}
             for one, row in zip(self._candidates, means, strict=True)
         ]
         tempered = {"temperature": self._temperature} if self._in_order or len(self._temperatures) > 1 else {}
+        if seen[0][best, t]:
+            self.sharpness = calibration.fit([its[best, t] for its in seen], most)
+            tempered |= {"sharpness": self.sharpness}
         chosen = self._chosen.described | tempered
         return {self.key: {"chosen": chosen, "temperatures": list(self._temperatures), "tried": tried}}
 
@@ -140,14 +154,14 @@ class Fitted:
         fitted = self._fitted(out, self._chosen)
         if self._expects:
             its = fitted.hyps
-            log_weights = weights.log_weights_of(self._kind, its.log_prior, its.log_scores, self._temperature)
+            log_weights = weights.log_weights_of(self.kind, its.log_prior, its.log_scores, self._temperature)
             return fitted.measure(expected.expected_body(its, log_weights, out.networks.scorer.j24))
         return fitted.members(self._index(fitted, n, self._temperature))
 
-    def clusters(self, out: Outputs, n: int) -> tuple[Outputs, quantize.Quantized]:
-        """The batch with the fitted bodies under the weights of the row, and its quantized sets."""
+    def clusters(self, out: Outputs, n: int, **settings: Any) -> tuple[Outputs, quantize.Quantized]:
+        """The batch with the fitted bodies under the weights of the row and other `settings`, and its quantized sets."""
         bodies = self._fitted(out, self._chosen).hyps
-        its = out.with_hypotheses(bodies, weights=self._kind, temperature=self._temperature)
+        its = out.with_hypotheses(bodies, weights=self.kind, temperature=self._temperature, **settings)
         return its, its.quantize(n)
 
     def reprojection_px(self, out: Outputs) -> jax.Array:
@@ -161,7 +175,12 @@ class Fitted:
     def _index(self, fitted: Outputs, n: int, temperature: float) -> jax.Array:
         if self._in_order:
             return fitted.first(n)
-        return fitted.quantize(n, weights=self._kind, temperature=temperature).medoid
+        return fitted.quantize(n, weights=self.kind, temperature=temperature).medoid
+
+    def _masses(self, fitted: Outputs, temperature: float) -> list[calibration.Masses]:
+        ns = () if self._in_order or self._expects else self.ns
+        sets = [fitted.quantize(n, weights=self.kind, temperature=temperature) for n in ns if n > 1]
+        return [calibration.masses(its, fitted.truth, fitted.valid) for its in sets]
 
 
 def refined(bodies: Callable[[Outputs, Candidate], Hypotheses], config: Any) -> Fit:

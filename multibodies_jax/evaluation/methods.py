@@ -163,8 +163,14 @@ def tempered_kinds(evaluation: Evaluation) -> tuple[str, ...]:
     """The kinds of weights that read the prior and stand in the table: first that of the main row, or else the prior."""
     main = evaluation.settings.weights
     kinds = [main if weights.reads_prior(main) else "prior"]
-    listed = [kind for kind in evaluation.config.eval.methods if kind in weights.KINDS and weights.reads_prior(kind)]
-    return (*kinds, *(kind for kind in listed if kind not in kinds and _has_other(evaluation, kind)))
+    listed = [kind for kind in weighted_kinds(evaluation) if weights.reads_prior(kind)]
+    return (*kinds, *(kind for kind in listed if kind not in kinds))
+
+
+def weighted_kinds(evaluation: Evaluation) -> tuple[str, ...]:
+    """The kinds of weights of the main row and of rows of the table."""
+    listed = [kind for kind in evaluation.config.eval.methods if kind in weights.KINDS and _has_other(evaluation, kind)]
+    return (evaluation.settings.weights, *listed)
 
 
 def _has_other(evaluation: Evaluation, kind: str) -> bool:

@@ -16,6 +16,7 @@ from multibodies_jax import devices, io
 from multibodies_jax.data import occlusion, sources
 from multibodies_jax.evaluation import calibration, intervals, methods, metrics, protocols, results_page
 from multibodies_jax.evaluation.outputs import Settings
+from multibodies_jax.hypotheses import weights
 from multibodies_jax.registry import Registry
 from multibodies_jax.training import multihost, provenance
 
@@ -34,13 +35,11 @@ class Choices:
     Attributes:
       settings: with the chosen temperature.
       tuned: what results.json says of the choices.
-      calibrated: n -> the temperature that fits the probabilities of the quantized sets.
       inspected: what the network's own inspection found (`models.build.Network.inspect`), by its part of the config.
     """
 
     settings: Settings
     tuned: dict[str, Any] = dataclasses.field(default_factory=dict)
-    calibrated: dict[str, float] = dataclasses.field(default_factory=dict)
     inspected: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -156,6 +155,8 @@ def add_set(
     result["temperature"] = settings.temperature  # Prediction uses the one of the last set.
     if settings.temperatures:
         result["temperatures"] = dict(settings.temperatures)
+    if settings.sharpness:
+        result["sharpness"] = dict(settings.sharpness)
     if "refined" in choices.tuned:
         result["fitting"] = _of_fits(choices.tuned, settings.weights)  # As the temperature.
     result["datasets"][name] = _dataset(config, name, found.ids.tolist())
@@ -166,10 +167,11 @@ def add_set(
         result.setdefault("cameras", {})[name] = of_cameras(found, timeline)
     result["diagnostics"][name] = diagnose(found, result["num_hypotheses"], settings)
     result["single"][name] = of_single(found, timeline)
-    result["calibration"][name] = of_calibration(found.calibration, settings, choices.calibrated)
+    result["calibration"][name] = of_calibration(found.calibration, settings)
     if found.calibration_refined:
         temperature = choices.tuned["refined"]["chosen"].get("temperature", settings.temperature)
-        refined = of_calibration(found.calibration_refined, dataclasses.replace(settings, temperature=temperature), {})
+        its = dataclasses.replace(settings, temperature=temperature, sharpness=result["fitting"].get("sharpness", {}))
+        refined = of_calibration(found.calibration_refined, its)
         result.setdefault("calibration_refined", {})[name] = refined
     if found.curves:
         result.setdefault("curves", {})[name] = of_curves(found)
@@ -181,11 +183,14 @@ def add_set(
 
 
 def _of_fits(tuned: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """What the refined rows chose: the factors under the main row's weights, and a temperature for each kind of weights."""
-    rows = {kind: "refined", "prior": "refined" if kind == "prior" else "refined_prior"}
-    chosen = {its: tuned[row]["chosen"] for its, row in rows.items() if row in tuned}
-    temperatures = {its: one["temperature"] for its, one in chosen.items() if "temperature" in one}
-    return {**chosen[kind], **({"temperatures": temperatures} if temperatures else {})}
+    """What the refined rows chose: the factors under the main row's weights, temperature and sharpness of each kind of weights."""
+    rows = {f"refined_{its}": its for its in weights.KINDS if its != kind} | {"refined": kind}
+    chosen = {its: tuned[row]["chosen"] for row, its in rows.items() if row in tuned}
+    found = {name: value for name, value in chosen[kind].items() if name != "sharpness"}
+    for name, by_kind in (("temperature", "temperatures"), ("sharpness", "sharpness")):
+        its = {of: one[name] for of, one in chosen.items() if name in one}
+        found |= {by_kind: its} if its else {}
+    return found
 
 
 def write(workdir: pathlib.Path, result: Mapping[str, Any], arrays: Mapping[str, Values]) -> dict[str, Any]:
@@ -239,36 +244,31 @@ def of_single(found: Findings, timeline: intervals.Timeline | None) -> dict[str,
     return ordered_map(intervals.summary if timeline is None else timeline.summary, found.single)
 
 
-def of_calibration(
-    found: Mapping[str, calibration.Calibration], settings: Settings, fitted: Mapping[str, float]
-) -> dict[str, Any]:
-    """n -> `calibration.describe` and the weights in use, and the scores of the temperature `fitted` on validation.
+def of_calibration(found: Mapping[str, calibration.Calibration], settings: Settings) -> dict[str, Any]:
+    """n -> `calibration.describe` and the weights in use, and the same of probabilities of the sharpness fitted on validation.
 
-    Weights that do not read the prior have no temperature to fit. Where there are learned scores, `scores` has the measures of the same clusters under them.
+    Where there are learned scores, `scores` has the measures of the same clusters under them.
     """
     result = {}
     for n, one in found.items():
-        hit, under = np.asarray(one.hit), _weighted(one)
+        hit, under = np.asarray(one.hit), {ending: np.asarray(prob) for ending, prob in one.prob.items()}
         result[n] = {"weights": settings.weights, "temperature": settings.factor}
         result[n] |= calibration.describe(hit, under[""], under["_uniform"])
+        result[n] |= _sharpened(hit, under.get("_fitted"), settings.sharpness.get(settings.weights))
+        if "_fitted" in under:
+            result[n]["bins_fitted"] = calibration.bins(under["_fitted"], calibration.outcomes(hit, int(n)))
         if "_scores" in under:
-            result[n]["scores"] = calibration.scores(hit, under["_scores"])
-        if n in fitted:
-            prob = np.asarray(one.prob)[:, 2 + calibration.GRID.index(fitted[n])]
-            bins = calibration.bins(prob, calibration.outcomes(hit, int(n)))
-            result[n] |= {
-                "temperature_fitted": fitted[n],
-                "ece_fitted": calibration.expected_error(bins),
-                "bins_fitted": bins,
-            }
+            fitted = _sharpened(hit, under.get("_scores_fitted"), settings.sharpness.get("scores"))
+            result[n]["scores"] = calibration.scores(hit, under["_scores"]) | fitted
     return result
 
 
-def _weighted(one: calibration.Calibration) -> dict[str, np.ndarray]:
-    """The probabilities of the clusters (N, n) by the ending of their scores' names: the quantizer's, equal, learned ones."""
-    prob = np.asarray(one.prob)
-    found = {"": prob[:, 0], "_uniform": prob[:, 1]}
-    return found | ({"_scores": prob[:, -1]} if prob.shape[1] > 2 + len(calibration.GRID) else {})
+def _sharpened(hit: np.ndarray, prob: np.ndarray | None, sharpness: float | None) -> dict[str, Any]:
+    """The scores of sharpened probabilities, with `_fitted` at the end of their names, and the sharpness."""
+    if prob is None:
+        return {}
+    found = {f"{name}_fitted": value for name, value in calibration.scores(hit, prob).items()}
+    return {"sharpness": sharpness, **found}
 
 
 def of_curves(found: Findings) -> dict[str, Any]:
@@ -292,8 +292,8 @@ def _arrays_of(name: str, found: Findings) -> dict[str, Values]:
         arrays |= {f"{name}|{word}|{kind}|{k}": v for kind, values in tree.items() for k, v in values.items()}
     for word in CALIBRATIONS:
         for n, one in getattr(found, word).items():
-            for ending, prob in _weighted(one).items():
-                of_each = calibration.per_image(np.asarray(one.hit), prob)
+            for ending, prob in one.prob.items():
+                of_each = calibration.per_image(np.asarray(one.hit), np.asarray(prob))
                 arrays |= {f"{name}|{word}|{n}|{k}{ending}": v for k, v in of_each.items()}
     return arrays
 

@@ -228,6 +228,13 @@ def _diagnostics(values: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+_FITTED = {
+    "sharpness": "sharpness fitted",
+    "top_ece_fitted": "ECE of the most probable with it",
+    "log_loss_fitted": "log loss with it",
+}
+
+
 def _calibration(by_n: Mapping[str, Any], of_what: str) -> list[str]:
     """How far the clusters' probabilities are from how often the truth is in them."""
     if not by_n:
@@ -240,14 +247,19 @@ def _calibration(by_n: Mapping[str, Any], of_what: str) -> list[str]:
         "top_ece_uniform": "ECE of the most probable, uniform weights",
         "log_loss": "log loss",
         "log_loss_uniform": "log loss of uniform weights",
-        "temperature_fitted": "temperature fitted to it",
-        "ece_fitted": "ECE with that",
     }
+    columns |= {name: label for name, label in _FITTED.items() if any(name in scores for scores in by_n.values())}
     if any("scores" in scores for scores in by_n.values()):
         columns |= {
             "scores.top_ece": "ECE of the most probable, learned scores",
             "scores.log_loss": "log loss, learned scores",
         }
+    learned = [scores.get("scores", {}) for scores in by_n.values()]
+    columns |= {
+        f"scores.{name}": f"{label}, learned scores"
+        for name, label in _FITTED.items()
+        if any(name in scores for scores in learned)
+    }
     lines = [
         "",
         f"Calibration of the probabilities{of_what}: the truth's share in each cluster against its probability.",

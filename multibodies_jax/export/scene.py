@@ -5,9 +5,11 @@ the files that other programs read: x right, y up, z towards the viewer, the sam
 side of two axes.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from jaxtyping import Float, Integer
 from multibodies_jax import untrusted
 from multibodies_jax.body import smpl
 from multibodies_jax.geometry import joints, rotations_np
-from multibodies_jax.hypotheses import weights
+from multibodies_jax.hypotheses import quantizer_checks, weights
 
 TO_Y_UP = np.diag([1.0, -1.0, -1.0])
 """The camera frame in the axes of glTF, Blender's importer and Unity's: half a turn about x."""
@@ -350,13 +352,27 @@ def weights_of(record: Mapping[str, np.ndarray]) -> Float[np.ndarray, "M"]:
     """Those under which the prediction's quantizer clusters, which sum to 1."""
     log_scores = record.get("all_log_scores")
     scores = None if log_scores is None else log_scores.astype(np.float32)
-    try:
-        settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
+    with _settings_of(record) as settings:
         kind, temperature = settings["weights"], float(settings["temperature"])
         found = _softmax_of(kind, record["all_log_prior"].astype(np.float32), scores, temperature)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise SceneError(f"The quantizer settings of person {record['person']} are damaged ({error!r}).") from error
     return np.asarray(found, np.float64)
+
+
+def sharpness_of(record: Mapping[str, np.ndarray]) -> float:
+    """That of the probabilities of the prediction's bodies (`quantize.sharpened`); 1 of files that do not say it."""
+    with _settings_of(record) as settings:
+        sharpness = float(settings.get("sharpness", 1.0))
+        quantizer_checks.check_sharpness(sharpness)
+    return sharpness
+
+
+@contextlib.contextmanager
+def _settings_of(record: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    """The settings of a prediction's quantizer, whose reader may fail as on damaged ones."""
+    try:
+        yield untrusted.parse_json(str(record["quantizer"]), "quantizer")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise SceneError(f"The quantizer settings of person {record['person']} are damaged ({error!r}).") from error
 
 
 @functools.partial(jax.jit, static_argnames="kind")

@@ -26,6 +26,14 @@ def check_keys(points: Float[Array, "B M D"], log_weights: Array, keys: Array) -
         )
 
 
+def check_sharpness(sharpness: float) -> None:
+    """Raises where the sharpness of probabilities is below 0, infinite or NaN."""
+    if not 0 <= sharpness < np.inf:
+        raise ValueError(
+            f"The sharpness is {sharpness}; it has to be 0 (all clusters alike) or more, and 1 leaves the masses of the clusters."
+        )
+
+
 def check_temperature(temperature: float | Float[Array, ""]) -> None:
     """Raises where a temperature is below 0 or NaN; one that is traced is unknown, and passes."""
     if not isinstance(temperature, core.Tracer) and not np.all(np.asarray(temperature) >= 0):  # NaN is refused as well.

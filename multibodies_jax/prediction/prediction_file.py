@@ -38,6 +38,7 @@ _STORED = {  # Of the M hypotheses: `load` refuses a file without them.
     "intrinsics": (3, 3), "box_center": (2,), "box_scale": (), "image_size": (2,), "keypoints": (24, 3),
     "joint_names": (24,), "quantizer": (), "image": (), "person": (), "body": (), "body_fingerprint": (),
     "trained_on": (), "commit": (), "refined": (), "format": (), "placed": (24,), "annotation": (), "temperatures": (),
+    "sharpness": (),
 }  # fmt: skip
 _OPTIONAL = {"all_log_scores": ("M",)}  # Absent where the network has no score head.
 _CHOSEN = {"index": ("n",), "probabilities": ("n",), "joints24_camera": ("n", 24, 3), "warnings": ()}
@@ -69,7 +70,7 @@ MEANINGS = {
     **_ABOUT_A_BODY,
     **{f"all_{name}": f"{meaning}; of all M" for name, meaning in _ABOUT_A_BODY.items()},
     "index": "which of the M hypotheses the representatives are",
-    "probabilities": "mass of each representative's cluster under the weights that `quantizer` names; they sum to 1",
+    "probabilities": "mass of each representative's cluster under the weights that `quantizer` names, to the power of its `sharpness`; they sum to 1",
     "joints24_camera": "J24 before the crop's camera: joints24 + midhip + translation",
     "warnings": "what is implausible of the person or the representatives, in sentences (`plausibility`); empty where nothing is",
     "intrinsics": "matrix of the crop's camera in pixels of the whole image, one for each person: with the focal length of the photograph where `refined`, else with a very long lens",
@@ -85,6 +86,7 @@ MEANINGS = {
     "placed": "1 where the user put the joint there (`multibodies view`), 0 elsewhere; optional, without it none was put; J24",
     "quantizer": "settings of `quantize.select`, as JSON; `weights` in it: `prior` (eq (2)), `uniform`, `scores` or `scores_and_prior`",
     "temperatures": "temperature of each kind of weights, as JSON, which `quantizer` gets when they are chosen; optional, without it that of `quantizer` stays",
+    "sharpness": "sharpness of the probabilities under each kind of weights, as JSON, likewise; optional, without it 1",
     "image": "file name of the image",
     "person": "index of the person in the image; of a people file, among all entries of that image",
     "annotation": "id of the person's entry in the people file, empty where there is none; optional",
@@ -95,6 +97,7 @@ MEANINGS = {
     "commit": "the commit that made the file",
     "format": "version of this layout: 2",
 }
+_BY_KIND = ("temperatures", "sharpness")  # JSON: of each kind of weights.
 _TEXTS = (
     "joint_names",
     "quantizer",
@@ -106,6 +109,7 @@ _TEXTS = (
     "focal_source",
     "annotation",
     "temperatures",
+    "sharpness",
 )
 _SINCE_2 = (
     "all_photo_translation",
@@ -150,7 +154,8 @@ def describe(
       person: whose keypoints the hypotheses are compared with.
       box: centre and scale of the crop.
       about: `image`, `image_size` (width, height), `person` (its number in the image), `body`, `body_fingerprint`,
-        `trained_on`, `refined`, `commit`; `placed` where the user put joints; `temperatures` where they are known.
+        `trained_on`, `refined`, `commit`; `placed` where the user put joints; `temperatures` and
+        `sharpness` where they are known.
       lens: of the photograph; None assumes one (`camera.lens`).
       focal: of the crop's camera that `hypotheses.cam` belongs to, in half-sides of the crop.
 
@@ -170,7 +175,7 @@ def describe(
     record |= {"intrinsics": np.asarray(intrinsics), "box_center": np.asarray(center), "box_scale": np.asarray(scale)}
     record |= {"keypoints": person.keypoints, "joint_names": np.array(joints.J24), "format": np.array(_FORMAT)}
     record |= {"placed": np.zeros(24, np.float32), "annotation": np.array(person.annotation)}
-    record |= {"temperatures": np.array("{}")}
+    record |= {name: np.array("{}") for name in _BY_KIND}
     record |= {name: np.asarray(value) for name, value in about.items()}
     return place(record, camera.lens(record["image_size"]) if lens is None else lens)
 
@@ -244,7 +249,7 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     Args:
       record: from `describe` or `load`.
       n: 1 to M.
-      settings: of `quantize.select`: reading, weights, temperature, starts, iterations.
+      settings: of `quantize.select`: reading, weights, temperature, sharpness, starts, iterations.
 
     Raises:
       ValueError: n is not in 1..M, a setting is unknown, or the weights need scores and the record has none.
@@ -276,7 +281,7 @@ def choose_again(record: Record, n: int, weights: str | None = None) -> Record:
       record: from `choose` or `load`.
       n: 1 to M.
       weights: other weights of the hypotheses (`hypotheses.weights.KINDS`), at their temperature if the record knows it
-        (`kept_temperature`); None are those of the record.
+        (`kept_temperature`), and at their sharpness, or 1; None are those of the record.
 
     Raises:
       DamagedSettingsError: they are damaged.
@@ -288,9 +293,9 @@ def choose_again(record: Record, n: int, weights: str | None = None) -> Record:
     try:
         settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
         if weights is not None and weights != settings.get("weights"):
-            known = untrusted.parse_json(str(record.get("temperatures", "{}")), "temperatures")
+            known, sharpness = (untrusted.parse_json(str(record.get(name, "{}")), name) for name in _BY_KIND)
             temperature = known.get(weights, settings.get("temperature"))
-            settings |= {"weights": weights, "temperature": temperature}
+            settings |= {"weights": weights, "temperature": temperature, "sharpness": sharpness.get(weights, 1.0)}
         if max(settings.get("starts", 1), settings.get("iterations", 1)) > _MOST_REPEATED:
             raise TypeError(f"starts and iterations are at most {_MOST_REPEATED}, got {settings}")
         return choose(record, n, settings)
@@ -364,7 +369,7 @@ def load(path: str | os.PathLike) -> Record:
     """Reads a prediction and checks that everything is there in its shape, and finite.
 
     Only predictions of networks with a score head have `log_scores`. A file of format 1 gets the camera of the photograph by assumption, and an empty fingerprint of its body. A file
-    without `placed` gets zeros, one without `annotation` an empty text, one without `temperatures` none.
+    without `placed` gets zeros, one without `annotation` an empty text, one without `temperatures` or `sharpness` none.
 
     Raises:
       PredictionError: the file cannot be read, or is not what `save` writes (`VideoTableError` of a video's table).
@@ -385,7 +390,8 @@ def load(path: str | os.PathLike) -> Record:
     old = np.array_equal(record.get("format", 0), 1)
     record.setdefault("placed", np.zeros(24, np.float32))
     record.setdefault("annotation", np.array(""))
-    record.setdefault("temperatures", np.array("{}"))
+    for name in _BY_KIND:
+        record.setdefault(name, np.array("{}"))
     sizes: dict[str, int] = {}
     for name, shape in (_STORED | _OPTIONAL).items():
         if (old and name in _SINCE_2) or (name in _OPTIONAL and name not in record):

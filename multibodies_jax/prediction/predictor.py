@@ -297,6 +297,7 @@ class Predictor:
             "person": np.array(asked.index),
             "refined": np.array(seen.refine),
             "temperatures": np.array(json.dumps(self.temperatures(seen.refine))),
+            "sharpness": np.array(json.dumps(self.sharpness(seen.refine))),
         }
         try:
             record = prediction_file.describe(hypotheses, seen.person, seen.box, about, asked.lens, seen.focal)
@@ -375,7 +376,7 @@ class Predictor:
         """Settings of `quantize.select`; without a temperature in the config, the one that evaluation tuned on validation.
 
         Args:
-          refined: takes the temperature that was chosen for refined hypotheses, if one was.
+          refined: takes temperature and sharpness that were chosen for refined hypotheses, if they were.
 
         Raises:
           ValueError: the temperature is to be tuned, and no evaluation did so.
@@ -392,6 +393,7 @@ class Predictor:
             "reading": q.reading,
             "weights": kind,
             "temperature": temperature,
+            "sharpness": self.sharpness(refined).get(kind, 1.0),
             "starts": q.starts,
             "iterations": q.iterations,
         }
@@ -404,6 +406,19 @@ class Predictor:
         """
         found = {kind: self._temperature(kind, refined) for kind in weights.KINDS}
         return {kind: temperature for kind, temperature in found.items() if temperature is not None}
+
+    def sharpness(self, refined: bool = False) -> dict[str, float]:
+        """The sharpness of probabilities under each kind of weights for which evaluation fitted one; of others it is 1.
+
+        A temperature that the config gives makes other clusters than those that it was fitted to: none is used then.
+
+        Args:
+          refined: as of `quantizer_settings`; what was fitted before the fit of the bodies does not hold after it.
+        """
+        if self.num_hypotheses == 1 or self.config.quantizer.temperature:
+            return {}
+        chosen = self.tuned.get("fitting", {}) if refined and self.config.fitting.steps else self.tuned
+        return {kind: float(value) for kind, value in chosen.get("sharpness", {}).items()}
 
     def _temperature(self, kind: str, refined: bool) -> float | None:
         """The factor on the log-prior under a kind of weights; None where evaluation was to choose one and did not."""

@@ -241,7 +241,7 @@ class Session:
         one = jax.tree.map(lambda leaf: leaf[0], fitted)
         person = people.Person(keypoints, annotation=str(record["annotation"]))
         described = prediction_file.describe(one, person, box, about, lens, self._focal)
-        settings = {name: record[name] for name in ("quantizer", "temperatures")}
+        settings = {name: record[name] for name in ("quantizer", "temperatures", "sharpness")}
         chosen = prediction_file.choose_again(described | settings, self.n)
         return dataclasses.replace(self.prediction, record=chosen)
 

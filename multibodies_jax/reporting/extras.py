@@ -22,8 +22,18 @@ _PARTS: dict[str, Callable[[str], str]] = dict(zip(results.CALIBRATIONS, (str, m
 """Parts of results.json with the calibration of sets, and what its rows are called."""
 _SCORES = (
     *("temperature", "ece", "ece_uniform", "top_ece", "log_loss", "log_loss_uniform"),
-    *("temperature_fitted", "ece_fitted", "top_ece_uniform", "top_ece_scores", "log_loss_scores"),
+    *("top_ece_uniform", "top_ece_scores", "log_loss_scores"),
+    *("sharpness", "ece_fitted", "top_ece_fitted", "log_loss_fitted"),
+    *("sharpness_scores", "top_ece_scores_fitted", "log_loss_scores_fitted"),
+    "temperature_fitted",  # Of evaluations before sharpness was fitted.
 )
+_ENDINGS = (
+    "",
+    "_uniform",
+    "_scores",
+    "_fitted",
+    "_scores_fitted",
+)  # Of the measures of each image, as `calibration.Calibration`.
 
 
 def single(cast: runs.Cast, dataset: str) -> list[Row]:
@@ -73,14 +83,14 @@ def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
 
     Where the numbers of each image are known, `intervals` has those of the log losses, of the calibration errors of the
     top, and of the differences to the log loss of uniform weights in percent of its mean (`log_loss_less`,
-    `log_loss_scores_less`): name -> `mean`, `low` and `high`.
+    `log_loss_scores_less`, the same with `_fitted` before `_less`): name -> `mean`, `low` and `high`.
     """
     rows = []
     for group, (part, label) in itertools.product(cast.groups, _PARTS.items()):
         found = [runs.dig(run.result, part, dataset) or {} for run in group.runs]
         for n in sorted({n for f in found for n in f}, key=int):
             of_seeds = [
-                f[n] | {f"{name}_scores": value for name, value in f[n].get("scores", {}).items()}
+                f[n] | {_of_scores(name): value for name, value in f[n].get("scores", {}).items()}
                 for f in found
                 if n in f
             ]
@@ -97,10 +107,16 @@ def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
     return rows
 
 
+def _of_scores(name: str) -> str:
+    """What a measure of the probabilities is called under learned scores."""
+    bare = name.removesuffix("_fitted")
+    return f"{bare}_scores{name[len(bare) :]}"
+
+
 def _intervals(group: runs.Group, place: str) -> dict[str, Mapping[str, float]]:
     """Those of `calibration`, from the arrays of per_example.npz whose keys begin with `place`."""
     timeline = group.runs[0].timeline(place.partition("|")[0])
-    endings = [ending for ending in ("", "_uniform", "_scores") if f"{place}|log_loss{ending}" in group.names]
+    endings = [ending for ending in _ENDINGS if f"{place}|log_loss{ending}" in group.names]
     losses = {f"log_loss{ending}": group.stack(f"{place}|log_loss{ending}") for ending in endings}
     found: dict[str, Mapping[str, float]] = dict(statistics.summarize(losses, timeline))
     pairs = {f"{name}_less": (its, losses["log_loss_uniform"]) for name, its in losses.items() if "uniform" not in name}

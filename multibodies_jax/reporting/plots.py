@@ -231,7 +231,7 @@ def training(rows: Sequence[Mapping[str, Any]], path: pathlib.Path, comment: str
 def reliability(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
     """How often the truth falls into a cluster against the probability of that cluster; one panel an n.
 
-    At the temperature fitted on the validation split, where there is one, else at the quantizer's.
+    Of the sharpness fitted on the validation split, where there is one, else the masses of the clusters.
     """
     shown = {group.label for group in _main_groups(cast)}
     rows = [_fitted(row) for row in extras.calibration(cast, dataset) if row["bins"] and row["method"] in shown]

@@ -35,7 +35,9 @@ KINDS = ("single", "diagnostic", "curve", *results.CALIBRATIONS)
 
 _RANGES = {
     **dict.fromkeys(("probability", "frequency", "ece", "ece_uniform", "ece_fitted", "top_ece"), (0.0, 1.0)),
+    **dict.fromkeys(("top_ece_uniform", "top_ece_fitted"), (0.0, 1.0)),
     **dict.fromkeys(("temperature", "temperature_fitted"), (0.0, tuned.MOST_TEMPERATURE)),
+    "sharpness": (0.0, tuned.MOST_SHARPNESS),
     **dict.fromkeys(("count", "examples", "ci95"), (0.0, np.inf)),
 }
 _LOOSE = ("diagnostic", "curve")  # Kinds of arrays that may have NaN, or a column for each n.

@@ -53,6 +53,14 @@ SCORES = {
     "log_loss_scores": "log loss, learned scores",
     "log_loss_less": "log loss, % from uniform",
     "log_loss_scores_less": "log loss, learned scores, % from uniform",
+    "sharpness": "fitted sharpness",
+    "top_ece_fitted": "ECE of the top, fitted",
+    "log_loss_fitted": "log loss, fitted",
+    "log_loss_fitted_less": "log loss, fitted, % from uniform",
+    "sharpness_scores": "fitted sharpness, learned scores",
+    "top_ece_scores_fitted": "ECE of the top, learned scores, fitted",
+    "log_loss_scores_fitted": "log loss, learned scores, fitted",
+    "log_loss_scores_fitted_less": "log loss, learned scores, fitted, % from uniform",
 }
 FAIRNESS = {
     "method": "method",

@@ -1,5 +1,6 @@
 """What an evaluation chose on the validation split, as prediction and tables read it of results.json."""
 
+import itertools
 import math
 import os
 import pathlib
@@ -8,11 +9,12 @@ from typing import Any
 
 from multibodies_jax import io, untrusted
 
-NAMES = ("temperature", "temperatures", "fitting")
+NAMES = ("temperature", "temperatures", "sharpness", "fitting")
 """Keys of results.json that prediction uses."""
 
 SEALED_SINCE = 3  # The first `schema` of results.json whose files all have a checksum (`io.SEAL`).
-MOST_TEMPERATURE, MOST_FACTOR = 100.0, 1e6  # Evaluation chooses temperatures of at most 1, and factors of at most 5.
+# Evaluation chooses temperatures of at most 1, factors of at most 5, and a sharpness of at most 4.
+MOST_TEMPERATURE, MOST_FACTOR, MOST_SHARPNESS = 100.0, 1e6, 100.0
 
 
 def read(workdir: str | os.PathLike) -> dict[str, Any]:
@@ -54,14 +56,20 @@ def problem(chosen: Mapping[str, Any]) -> str:
     fitting = chosen.get("fitting", {})
     if not isinstance(fitting, dict):
         return f"fitting is {fitting!r}, and an object was expected"
-    temperatures = {"temperature": chosen.get("temperature"), "fitting.temperature": fitting.get("temperature")}
-    for name, its in (("temperatures", chosen), ("fitting.temperatures", fitting)):
-        by_kind = its.get("temperatures", {})
+    found = {"temperature": chosen.get("temperature"), "fitting.temperature": fitting.get("temperature")}
+    by_name = {"temperatures": found, "sharpness": {}}
+    for part, (prefix, its) in itertools.product(by_name, (("", chosen), ("fitting.", fitting))):
+        by_kind = its.get(part, {})
         if not isinstance(by_kind, dict):
-            return f"{name} is {by_kind!r}, and an object was expected"
-        temperatures |= {f"{name}.{kind}": value for kind, value in by_kind.items()}
+            return f"{prefix}{part} is {by_kind!r}, and an object was expected"
+        by_name[part] |= {f"{prefix}{part}.{kind}": value for kind, value in by_kind.items()}
     factors = {f"fitting.{name}": fitting.get(name) for name in ("prior", "anchor")}
-    for values, most, may_be_0 in ((temperatures, MOST_TEMPERATURE, False), (factors, MOST_FACTOR, True)):
+    limits = (
+        (by_name["temperatures"], MOST_TEMPERATURE, False),
+        (by_name["sharpness"], MOST_SHARPNESS, True),
+        (factors, MOST_FACTOR, True),
+    )
+    for values, most, may_be_0 in limits:
         for name, value in values.items():
             if value is None:
                 continue

@@ -1,4 +1,4 @@
-"""Calibration of cluster probabilities: constructed cases, a reference of plain loops, and the fit of a temperature."""
+"""Calibration of cluster probabilities: constructed cases, a reference of plain loops, and the fit of a sharpness."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,22 +65,31 @@ def test_the_scores_are_those_of_what_is_kept_of_each_image(drawn):
     }
 
 
-def test_the_temperature_that_made_the_outcomes_is_fitted():
+def test_the_probability_of_a_cluster_is_the_mass_of_its_members():
     rng = np.random.default_rng(1)
-    log_prior = (rng.normal(size=(_N, 12)) * 20).astype(np.float32)
-    assignment = rng.permuted(np.tile(np.arange(12) % 3, (_N, 1)), axis=1).astype(np.int32)
-    true = calibration.GRID[17]
-    grid = jnp.array((*calibration.GRID, true))
-    logs = grid[None, :, None] * jnp.array(log_prior)[:, None]
-    prob = np.asarray(calibration.probabilities(logs, jnp.array(assignment), 3))
+    logs = (rng.normal(size=(2, 3, 12)) * 5).astype(np.float32)
+    assignment = rng.permuted(np.tile(np.arange(12) % 3, (2, 1)), axis=1).astype(np.int32)
+    prob = np.asarray(calibration.probabilities(jnp.array(logs), jnp.array(assignment), 3))
     np.testing.assert_allclose(prob.sum(axis=2), 1, atol=1e-5)
-    np.testing.assert_allclose(prob[:, 0], 1 / 3, atol=1e-6)  # Temperature 0: four of twelve are in each.
-    weights = np.exp(np.float64(true) * (log_prior[0] - log_prior[0].max()))
+    weights = np.exp(np.float64(logs[0, 1]))
     expected = [weights[assignment[0] == k].sum() / weights.sum() for k in range(3)]
-    np.testing.assert_allclose(prob[0, -1], expected, rtol=1e-4)
-    hit = np.array([rng.choice(3, p=p / p.sum()) for p in prob[:, -1].astype(np.float64)])
-    fitted = calibration.fit(prob[:, :-1], hit, calibration.GRID)
-    assert abs(calibration.GRID.index(fitted) - 17) <= 1
+    np.testing.assert_allclose(prob[0, 1], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("true", [0.0, 0.4, 2.0])
+def test_the_sharpness_that_made_the_outcomes_is_fitted(true):
+    rng = np.random.default_rng(1)
+    batches = [[_drawn(rng, n, true) for n in (3, 8)] for _ in range(2)]
+    fitted = calibration.fit(batches)
+    assert fitted == pytest.approx(true, abs=0.15)
+    first, second = calibration.fit(batches[:1]), calibration.fit(batches, examples=_N)
+    assert first == second  # The second batch is left out.
+
+
+def _drawn(rng, n, sharpness):
+    masses = rng.dirichlet(np.ones(n), _N).astype(np.float32)
+    prob = np.float64(masses) ** sharpness
+    return masses, np.array([rng.choice(n, p=p / p.sum()) for p in prob])
 
 
 @pytest.mark.slow
@@ -92,8 +101,7 @@ def test_the_truth_falls_in_the_cluster_of_the_nearest_centroid_by_valid_joints(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["prior", "scores_and_prior"])
-def test_probabilities_are_those_of_the_quantizers_weights_and_of_the_grid(kind):
+def test_probabilities_are_those_of_each_kind_of_weights_and_sharpened_where_a_sharpness_is_known():
     rng = np.random.default_rng(2)
     log_prior = (10 * rng.normal(size=(3, 6))).astype(np.float32)
     assignment = np.array([[0, 1, 0, 1, 1, 0]] * 3, np.int32)
@@ -104,20 +112,25 @@ def test_probabilities_are_those_of_the_quantizers_weights_and_of_the_grid(kind)
     joints24 = jnp.zeros((3, 24, 3)).at[1].set(0.9)
     truth = set_errors.Truth(joints24, {}, joints24, jnp.ones((3, 24)), None)
     scores = rng.normal(size=(3, 6)).astype(np.float32)
-    own = scores if kind == "scores_and_prior" else 0.0
-    arguments = jnp.array(log_prior), jnp.array(own + 0.5 * log_prior), scores, {"2": found}, truth
-    measured = calibration.measure(kind, *arguments)["2"]
-    grid = (own + t * np.float64(log_prior) for t in calibration.GRID)
-    logs = [own + 0.5 * log_prior, 0.0 * log_prior, *grid, scores]
-    assert measured.prob.shape == (3, len(logs), 2)
-    for place, its in enumerate(logs):
+    logs = {"": scores + 0.5 * log_prior, "_uniform": 0.0 * log_prior, "_scores": scores}
+    measured = calibration.measure(
+        jnp.array(logs[""]), jnp.array(scores), {"2": found}, truth, {"": jnp.float32(2.0), "_scores": jnp.float32(0.0)}
+    )["2"]
+    expected = {}
+    for ending, its in logs.items():
         w = np.exp(its - its.max(1, keepdims=True))
-        expected = np.stack([(w * (assignment == k)).sum(1) for k in range(2)], 1) / w.sum(1, keepdims=True)
-        np.testing.assert_allclose(measured.prob[:, place], expected, rtol=1e-4, atol=1e-7)
+        expected[ending] = np.stack([(w * (assignment == k)).sum(1) for k in range(2)], 1) / w.sum(1, keepdims=True)
+    squared = np.float64(expected[""]) ** 2
+    expected |= {"_fitted": squared / squared.sum(1, keepdims=True), "_scores_fitted": np.full((3, 2), 0.5)}
+    assert measured.prob.keys() == expected.keys()
+    for ending, its in expected.items():
+        np.testing.assert_allclose(measured.prob[ending], its, rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(measured.hit, [0, 1, 0])
-    np.testing.assert_array_equal(calibration.hits(found, truth), [0, 1, 0])
-    without = calibration.measure("prior", *arguments[:2], None, {"2": found}, truth)["2"]
-    assert without.prob.shape == (3, len(logs) - 1, 2)
+    masses, hit = calibration.masses(found, truth, np.array([True, True, False]))
+    np.testing.assert_array_equal(hit, [0, 1])
+    np.testing.assert_array_equal(masses, np.full((2, 2), 0.5))
+    without = calibration.measure(jnp.array(logs[""]), None, {"2": found}, truth, {})["2"]
+    assert without.prob.keys() == {"", "_uniform"}
 
 
 def test_what_is_not_finite_falls_in_no_cluster_and_has_no_calibration():
@@ -130,7 +143,7 @@ def test_what_is_not_finite_falls_in_no_cluster_and_has_no_calibration():
     prob[1, 0] = np.nan
     for refuses in (
         lambda: calibration.bins(prob, prob > 0),
-        lambda: calibration.fit(prob[:, None], np.array([0, 0]), (1.0,)),
+        lambda: calibration.fit([[(prob, np.array([0, 0]))]]),
     ):
         with pytest.raises(ValueError, match="nan, of example 1, and not between 0 and 1"):
             refuses()

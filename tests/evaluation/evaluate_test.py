@@ -155,10 +155,10 @@ def test_packed_networks_are_evaluated_as_those_of_the_work_directory(run, tmp_p
         assert found == pytest.approx(its, abs=2)  # Millimetres: half precision, and another temperature.
     assert result["temperature"] == expected["tuned_on_validation"]["synthetic_bodies/clean"]["temperature"]["chosen"]
     plain, refined = (result[key][name]["5"] for key in ("calibration", "calibration_refined"))
-    assert (
-        set(refined) == set(plain) - {"temperature_fitted", "ece_fitted", "bins_fitted"}
-        and refined["scores"]["ece"] > 0
-    )
+    assert set(refined) == set(plain) and refined["scores"]["ece"] > 0
+    kind = plain["weights"]
+    assert refined["sharpness"] == result["fitting"]["sharpness"][kind]
+    assert plain["sharpness"] == result["sharpness"][kind] and plain["log_loss_fitted"] > 0
     px = {key: value["mean"] for key, value in result["diagnostics"][name].items() if key.endswith("reprojection_px")}
     assert px["refined_reprojection_px"] == px["reprojection_px"] and "hmr_refined_reprojection_px" not in px
     assert result["packed"]["commit"] == checkpoints.git_commit() and result["steps"][methods.HMR] == 6
@@ -241,7 +241,7 @@ def test_the_rows_of_one_hypothesis_choose_on_the_validation_split_too(monkeypat
     row = fitted.Fitted("smplify", "SMPLify", (1,), bodies, fields, in_order=True)
     chosen = _tuned(monkeypatch, out, [row])
     assert set(chosen.tuned) == {"smplify"} and len(chosen.tuned["smplify"]["tried"]) == len(fitted.CANDIDATES)
-    assert chosen.settings == out.settings and not chosen.calibrated
+    assert chosen.settings == out.settings and not chosen.settings.sharpness
 
 
 def test_a_network_is_inspected_also_where_the_temperature_is_given(monkeypatch):
@@ -295,10 +295,7 @@ def test_the_config_chooses_the_rows_and_a_tuned_quantizer_reads_no_validation_s
     assert list(result["metrics"]["synthetic_bodies/clean"]) == [controls.RANDOM, methods.OURS]
     assert [row["control"] for row in result["compared"]["synthetic_bodies/clean"]] == [controls.RANDOM] * 2
     assert read == ["test"] and result["tuned_on_validation"]["synthetic_bodies/clean"] == {}
-    assert (
-        result["temperature"] == 0.3
-        and "temperature_fitted" not in result["calibration"]["synthetic_bodies/clean"]["2"]
-    )
+    assert result["temperature"] == 0.3 and "sharpness" not in result["calibration"]["synthetic_bodies/clean"]["2"]
 
 
 def test_a_network_that_answers_nan_is_refused_with_the_name_of_the_example_and_writes_nothing(

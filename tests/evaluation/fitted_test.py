@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from multibodies_jax.evaluation import diagnostics, fitted, lenses, methods, outputs, tuning
+from multibodies_jax.evaluation import calibration, diagnostics, fitted, lenses, methods, outputs, tuning
 from multibodies_jax.fitting import refine
 from multibodies_jax.geometry import cameras
 from tests.helpers import evaluation_fixture as fixture
@@ -50,7 +50,14 @@ def test_the_factors_and_the_temperature_with_the_least_error_on_validation_are_
             assert shown == pytest.approx(expected, abs=0.01)
             if expected < best:
                 best, chosen, temperature = expected, candidate, t
-    assert told["chosen"] == chosen.described | {"temperature": temperature}
+    masses = []
+    for out in parts:
+        its = out.with_hypotheses(swollen(out, chosen))
+        sets = [its.quantize(n, weights="prior", temperature=temperature) for n in NS if n > 1]
+        masses.append([calibration.masses(one, out.truth, out.valid) for one in sets])
+    sharpness = calibration.fit(masses)
+    assert told["chosen"] == chosen.described | {"temperature": temperature, "sharpness": sharpness}
+    assert row.sharpness == sharpness != 1
     assert told["chosen"]["steps"] == 3
     out = fixture.made(seed=2)
     errors = np.array([np.asarray(row.sets(out, n)["mpjpe"]).min(axis=1) for n in NS])
@@ -84,7 +91,7 @@ def test_what_is_chosen_does_not_depend_on_the_devices_that_share_a_batch(monkey
     told = []
     for padding, size in ((2, fixture.B), (0, fixture.B // 2)):
         monkeypatch.setattr(outputs.Outputs, "per_device", size)
-        row = fitted.Fitted("refined", "ours, refined", (1,), swollen, fields())
+        row = fitted.Fitted("refined", "ours, refined", (1, 2), swollen, fields())
         row.observe(fixture.made(padding=padding))
         told.append(row.choose())
     assert told[0] == told[1]

@@ -20,7 +20,7 @@ def _result():
     evaluation = fixture.evaluation(fixture.made())
     found = results.describe(evaluation, {})
     tuned = {"temperature": {"chosen": 0.3}, "noise_deg": {"mpjpe-2": {"root": 2.5, "pose": 4.0}}}
-    choices = results.Choices(evaluation.settings, tuned, {})
+    choices = results.Choices(evaluation.settings, tuned)
     findings = results_test.findings()
     scalars = {name: findings.diagnostics["energy_mm|2"] for name in ("spread_visible_mm", "effective_printed")}
     scalars |= {"effective_tuned": findings.diagnostics["energy_mm|2"]}

@@ -1,5 +1,6 @@
 """What is written of findings: means, pairs, use of hypotheses, calibration, curves, arrays, and the three files."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -22,7 +23,7 @@ def findings(seed=0, **fields):
 
     errors = {name: {n: scores() for n in (("1",) if "shuffled" in name else ("1", "2"))} for name in NAMES}
     gathered: Any = calibration.Calibration  # From the devices: its fields are NumPy's.
-    prob = rng.dirichlet(np.ones(2), (N, 2 + len(calibration.GRID)))
+    prob = dict(zip(("", "_uniform", "_fitted"), rng.dirichlet(np.ones(2), (3, N)), strict=True))
     usual = {
         "ids": np.array([f"image{i}" for i in range(N)]),
         "errors": errors,
@@ -57,7 +58,8 @@ def test_batches_are_joined_in_order_and_rows_keep_theirs(found):
     joined = results.join([first, second])
     assert joined.ids.tolist() == found.ids.tolist() and list(joined.errors) == list(NAMES)
     np.testing.assert_array_equal(joined.errors["ours"]["2"]["vertex"], found.errors["ours"]["2"]["vertex"])
-    np.testing.assert_array_equal(joined.calibration["2"].prob, found.calibration["2"].prob)
+    for ending, prob in found.calibration["2"].prob.items():
+        np.testing.assert_array_equal(joined.calibration["2"].prob[ending], prob)
 
 
 def test_means_and_pairs(found):
@@ -84,45 +86,60 @@ def test_diagnostics_are_means_of_what_was_measured_and_count_the_hypotheses_in_
     assert "hypotheses_in_use" not in results.diagnose(found, M, fixture.settings(exchangeable=True))
 
 
-def test_calibration_has_a_fitted_temperature_only_where_one_was_fitted(found):
-    settings = fixture.settings(temperature=0.3)
-    bare = results.of_calibration(found.calibration, settings, {})["2"]
-    assert (bare["weights"], bare["temperature"]) == ("prior", 0.3) and not {"temperature_fitted", "scores"} & set(bare)
-    fitted = results.of_calibration(found.calibration, settings, {"2": calibration.GRID[5]})["2"]
+def test_calibration_has_the_scores_of_a_sharpness_only_where_one_was_fitted(found):
+    settings = fixture.settings(temperature=0.3, sharpness={"prior": 0.5})
     one = found.calibration["2"]
-    bins = calibration.bins(one.prob[:, 7], calibration.outcomes(one.hit, 2))
-    assert fitted["bins_fitted"] == bins and fitted["ece_fitted"] == calibration.expected_error(bins)
-    assert {name: fitted[name] for name in bare} == bare
+    fitted = results.of_calibration(found.calibration, settings)["2"]
+    assert (fitted["weights"], fitted["temperature"], fitted["sharpness"]) == ("prior", 0.3, 0.5)
+    hit, prob = np.asarray(one.hit), np.asarray(one.prob["_fitted"])
+    assert fitted["bins_fitted"] == calibration.bins(prob, calibration.outcomes(hit, 2))
+    told = calibration.scores(hit, prob)
+    assert told == {name.removesuffix("_fitted"): fitted[name] for name in (f"{own}_fitted" for own in told)}
+    its = one.replace(prob={"": one.prob[""], "_uniform": one.prob["_uniform"], "_scores": prob})
+    bare = results.of_calibration({"2": its}, settings)["2"]
+    assert bare.pop("scores") == told and bare == {name: fitted[name] for name in bare}
+    assert not [name for name in bare if "fitted" in name or name == "sharpness"]
+    its = its.replace(prob=its.prob | {"_scores_fitted": prob})
+    learned = results.of_calibration({"2": its}, fixture.settings(sharpness={"scores": 2.0}))["2"]["scores"]
+    assert learned == told | {"sharpness": 2.0} | {f"{name}_fitted": value for name, value in told.items()}
 
 
 def test_what_prediction_uses_of_the_choices(found, monkeypatch):
     monkeypatch.setattr(results.sources, "source_name", lambda config, name: f"{name}-1")
     evaluation = fixture.evaluation(fixture.made(hmr=False, weights="scores_and_prior", scored=True))
     fits = {
-        row: {"chosen": {"prior": p, "temperature": t}}
-        for row, p, t in (("refined", 0.3, 0.1), ("refined_prior", 0.1, 1.0))
-    }
+        row: {"chosen": {"prior": p, "temperature": t, "sharpness": s}}
+        for row, p, t, s in (("refined", 0.3, 0.1, 0.5), ("refined_prior", 0.1, 1.0, 0.6))
+    } | {"refined_scores": {"chosen": {"prior": 0.2, "sharpness": 0.0}}}
     settings = fixture.settings(weights="scores_and_prior", temperatures={"scores_and_prior": 0.5, "prior": 0.3})
+    settings = dataclasses.replace(settings, sharpness={"scores_and_prior": 0.7, "prior": 1.2})
     result = results.describe(evaluation, {})
     refined = {"2": found.calibration["2"]}
     results.add_set(result, evaluation, "a", findings(calibration_refined=refined), [], results.Choices(settings, fits))
     assert result["calibration_refined"]["a"]["2"]["temperature"] == 0.1
     assert result["calibration"]["a"]["2"]["temperature"] == 0.5
     assert (result["temperature"], result["temperatures"]) == (0.5, {"scores_and_prior": 0.5, "prior": 0.3})
+    assert result["sharpness"] == {"scores_and_prior": 0.7, "prior": 1.2}
+    both = result["calibration"]["a"]["2"], result["calibration_refined"]["a"]["2"]
+    assert [its["sharpness"] for its in both] == [0.7, 0.5]
     assert result["fitting"] == {
         "prior": 0.3,
         "temperature": 0.1,
         "temperatures": {"scores_and_prior": 0.1, "prior": 1.0},
+        "sharpness": {"scores_and_prior": 0.5, "prior": 0.6, "scores": 0.0},
     }
 
 
-def test_learned_scores_are_measured_in_the_clusters_of_the_main_row(found):
+def test_learned_scores_are_measured_in_the_clusters_of_the_main_row():
+    found = findings()
     one = found.calibration["2"]
-    scored = one.replace(prob=np.concatenate([one.prob, one.prob[:, :1, ::-1]], axis=1))
-    its = results.of_calibration({"2": scored}, fixture.settings(weights="scores"), {})["2"]
-    assert its["scores"] == calibration.scores(one.hit, one.prob[:, 0, ::-1])
+    one.prob.pop("_fitted")
+    hit, prob = np.asarray(one.hit), np.asarray(one.prob[""])
+    scored = one.replace(prob=one.prob | {"_scores": prob[:, ::-1]})
+    its = results.of_calibration({"2": scored}, fixture.settings(weights="scores"))["2"]
+    assert its["scores"] == calibration.scores(hit, prob[:, ::-1])
     assert (its["weights"], its["temperature"]) == ("scores", 0.0)
-    assert its["log_loss"] == calibration.log_loss(one.prob[:, 0], one.hit) != its["scores"]["log_loss"]
+    assert its["log_loss"] == calibration.log_loss(prob, hit) != its["scores"]["log_loss"]
     arrays = results.per_example({"a": findings(calibration={"2": scored}, calibration_refined={"2": one})})
     kept = {f"{name}{ending}" for name in ("log_loss", "top_probability", "top_true") for ending in ("", "_uniform")}
     of_scores = {f"{name}_scores" for name in ("log_loss", "top_probability", "top_true")}
@@ -204,7 +221,7 @@ def test_the_head_says_what_was_evaluated_and_the_files_are_replaced_together(tm
     assert list(result["steps"]) == ["ours", methods.HMR] and result["protocol"]["name"] == "strict"
     monkeypatch.setattr(results.sources, "source_name", lambda config, name: f"{name}-1")
     rows = methods.rows(evaluation)
-    choices = results.Choices(evaluation.settings, {"temperature": {"chosen": 0.3}}, {}, {"cvae": {"kl": 1.0}})
+    choices = results.Choices(evaluation.settings, {"temperature": {"chosen": 0.3}}, {"cvae": {"kl": 1.0}})
     results.add_set(result, evaluation, "a", found, rows, choices)
     assert result["tuned_on_validation"]["a"] == choices.tuned and result["cvae"]["a"] == {"kl": 1.0}
     assert result["temperature"] == 0.5 and result["datasets"]["a"]["examples"] == N

@@ -1,6 +1,5 @@
 """The temperatures that one pass over a validation split chooses, against the sets of each batch computed again."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,6 +20,10 @@ def test_each_kind_of_weights_has_a_temperature_of_its_own():
         assert search.chosen()[kind] == min(errors, key=lambda t: errors[t])
 
 
+def test_single_bodies_have_no_sharpness():
+    assert tuning.Temperatures(fixture.settings(ns=(1,))).sharpness() == {}
+
+
 def _mean_error(out, n, kind, temperature):
     medoid = out.quantize(n, weights=kind, temperature=temperature).medoid
     return np.asarray(out.members(medoid)["mpjpe"]).min(axis=1)[out.valid].mean()
@@ -31,7 +34,7 @@ def _mean_error(out, n, kind, temperature):
 def test_errors_and_calibration_are_those_of_the_sets_under_each_temperature(weights):
     parts = [fixture.made(seed=seed, padding=seed, weights=weights, scored="scores" in weights) for seed in (0, 1)]
     kind = weights if weights == "scores_and_prior" else "prior"  # As `methods.tempered_kinds`.
-    search = tuning.Temperatures(parts[0].settings, (kind,))
+    search = tuning.Temperatures(parts[0].settings, tuple(dict.fromkeys((kind, weights))))
     for out in parts:
         search.observe(out)
     errors = search.errors(kind)
@@ -43,16 +46,16 @@ def test_errors_and_calibration_are_those_of_the_sets_under_each_temperature(wei
                 medoid = out.quantize(n, weights=kind, temperature=t).medoid
                 own.append(np.asarray(out.members(medoid)["mpjpe"]).min(axis=1)[out.valid])
             assert means[place] == pytest.approx(np.concatenate(own).mean(), rel=1e-6)
-    for t in (0.003, 1.0):
-        fitted = search.calibrated(t)
-        # A set of one body has no probabilities to calibrate, and weights without the prior no temperature.
-        assert list(fitted) == (["2", "5"] if weights == kind else [])
-        for n, temperature in fitted.items():
-            prob, hit = [], []
-            for out in parts:
-                found = out.quantize(int(n), temperature=t)
-                logs = jnp.array(calibration.GRID)[None, :, None] * out.hyps.log_prior[:, None]
-                logs += out.hyps.log_scores[:, None] if weights == "scores_and_prior" else 0.0
-                prob.append(calibration.probabilities(logs, found.assignment, int(n))[out.valid])
-                hit.append(np.asarray(calibration.hits(found, out.truth))[out.valid])
-            assert temperature == calibration.fit(np.concatenate(prob), np.concatenate(hit), calibration.GRID)
+    sharpness = search.sharpness()
+    assert list(sharpness) == list(dict.fromkeys((kind, weights)))
+    for its, found in sharpness.items():
+        masses = []
+        for n in (2, 5):  # A set of one body has no probabilities to calibrate.
+            sets = [out.quantize(n, weights=its, temperature=search.chosen().get(its, 1.0)) for out in parts]
+            of_parts = [calibration.masses(x, out.truth, out.valid) for x, out in zip(sets, parts, strict=True)]
+            masses.append(tuple(map(np.concatenate, zip(*of_parts, strict=True))))
+        losses = {
+            s: np.mean([calibration.log_loss(p**s / (p**s).sum(1, keepdims=True), hit) for p, hit in masses])
+            for s in calibration.GRID
+        }
+        assert losses[found] == pytest.approx(min(losses.values()), rel=1e-5)

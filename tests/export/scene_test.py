@@ -103,6 +103,18 @@ def test_learned_scores_weigh_the_spread(kind):
         scene.weights_of(record | {"quantizer": settings})
 
 
+def test_the_sharpness_is_that_of_the_quantizer_or_1():
+    record = made_predictions.record()
+    assert scene.sharpness_of(record) == 1
+    for value, refused in ((0.5, False), (-1, True), ("much", True)):
+        changed = record | {"quantizer": np.array(json.dumps(made_predictions.SETTINGS | {"sharpness": value}))}
+        if not refused:
+            assert scene.sharpness_of(changed) == value
+            continue
+        with pytest.raises(scene.SceneError, match="The quantizer settings of person 0 are damaged"):
+            scene.sharpness_of(changed)
+
+
 def test_colours_of_the_spread_go_from_pale_to_dark():
     person = made_predictions.made(vertex_spread=True).people[0]
     colors = scene.spread_colors(person)

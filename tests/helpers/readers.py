@@ -106,6 +106,7 @@ def _prediction(path: pathlib.Path) -> None:
         "focal_px": 50.0,
         "quantizer": "{}",
         "temperatures": "{}",
+        "sharpness": "{}",
         "image_size": [40, 30],
     }
     record = {}

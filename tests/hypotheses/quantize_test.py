@@ -209,6 +209,25 @@ def test_learned_scores_weigh_hypotheses_alone_or_with_the_prior():
         quantize.select(h, 4, keys(3), weights="score")
 
 
+@pytest.mark.parametrize("sharpness", [0.0, 0.5, 3.0])
+def test_sharpness_changes_the_probabilities_and_nothing_else(sharpness):
+    h = make_hypotheses()
+    plain = quantize.select(h, 4, keys(3), temperature=0.3)
+    found = quantize.select(h, 4, keys(3), temperature=0.3, sharpness=sharpness)
+    powers = np.float64(plain.prob) ** sharpness
+    np.testing.assert_allclose(found.prob, powers / powers.sum(1, keepdims=True), rtol=1e-5)
+    for name in ("medoid", "centroid", "assignment", "energy"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+def test_a_cluster_without_mass_keeps_none_and_a_sharpness_below_0_is_refused():
+    found = quantize.sharpened(jnp.array([0.75, 0.25, 0.0]), jnp.float32(0.0))
+    np.testing.assert_allclose(found, [0.5, 0.5, 0.0])
+    for bad in (-0.1, np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"The sharpness is .*; it has to be 0 .all clusters alike. or more"):
+            quantize.select(make_hypotheses(), 4, keys(3), sharpness=bad)
+
+
 @jax.jit
 def select_inside(h, temperature):
     return quantize.select(h, 5, keys(3), temperature=temperature)

@@ -91,6 +91,7 @@ def test_weights_are_those_of_the_config_or_of_the_user_and_are_kept(model, one,
 
 def test_other_weights_have_the_temperature_that_was_chosen_for_them(model, tmp_path, capsys):
     chosen = {"temperatures": {"prior": 0.5, "scores_and_prior": 0.1}, "fitting": {"temperatures": {"prior": 0.02}}}
+    chosen["sharpness"], chosen["fitting"]["sharpness"] = {"prior": 2.0, "scores_and_prior": 3.0}, {"prior": 0.0}
     config = tiny.config(fitting__steps=2)
     tuned = dataclasses.replace(model, config=config, tuned=chosen)
     for refine, temperature in ((True, 0.02), (False, 0.5)):
@@ -101,10 +102,14 @@ def test_other_weights_have_the_temperature_that_was_chosen_for_them(model, tmp_
         assert requantize.main([str(file), "--n=3", f"--out={out}", "--weights=prior"]) == 0
         assert "is kept" not in capsys.readouterr().err
         found = prediction.load(out)
-        assert json.loads(str(found.record["quantizer"]))["temperature"] == temperature
+        settings = json.loads(str(found.record["quantizer"]))
+        assert (settings["temperature"], settings["sharpness"]) == (temperature, 0.0 if refine else 2.0)
         np.testing.assert_array_equal(found.probabilities, expected.probabilities)
         back = json.loads(str(found.requantize(3, "scores_and_prior").record["quantizer"]))
         assert (back["weights"], back["temperature"]) == ("scores_and_prior", 0.1)
+        assert back["sharpness"] == (1.0 if refine else 3.0)
+        if refine:
+            np.testing.assert_allclose(found.probabilities, 1 / 3, rtol=1e-6)
 
 
 def test_predictions_without_temperatures_keep_theirs_and_say_so(one, tmp_path, capsys):

@@ -136,7 +136,8 @@ def test_each_kind_of_weights_has_the_temperature_that_was_chosen_for_it(trained
     chosen = {
         "temperature": 0.25,
         "temperatures": {"scores_and_prior": 0.1},
-        "fitting": {"temperatures": {"prior": 0.03}},
+        "sharpness": {"prior": 1.3, "scores": 0.8},
+        "fitting": {"temperatures": {"prior": 0.03}, "sharpness": {"prior": 0.2}},
     }
     model = dataclasses.replace(model, tuned=chosen)
     both = model.weighted_by("scores_and_prior")
@@ -146,6 +147,15 @@ def test_each_kind_of_weights_has_the_temperature_that_was_chosen_for_it(trained
     ]
     same = {"uniform": 0.25, "scores": 0.25, "scores_and_prior": 0.1}
     assert [model.temperatures(), model.temperatures(True)] == [same | {"prior": 0.25}, same | {"prior": 0.03}]
+    assert [model.sharpness(refined) for refined in (False, True)] == [{"prior": 1.3, "scores": 0.8}, {"prior": 0.2}]
+    assert [its.quantizer_settings(refined)["sharpness"] for its in (model, both) for refined in (False, True)] == [
+        *(1.3, 0.2),
+        *(1.0, 1.0),
+    ]
+    given = dataclasses.replace(model, config=tiny.config(quantizer__temperature=0.5))
+    assert given.quantizer_settings()["sharpness"] == 1.0  # It was fitted to other clusters.
+    off = dataclasses.replace(model, config=tiny.config(fitting__steps=0))
+    assert off.sharpness(True) == model.sharpness()
     assert dataclasses.replace(model, tuned={}).temperatures() == {"uniform": 1.0, "scores": 1.0}  # Have no effect.
     assert dataclasses.replace(model, tuned={}).weighted_by("scores").quantizer_settings()["weights"] == "scores"
 

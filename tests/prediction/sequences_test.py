@@ -67,6 +67,15 @@ def test_a_shape_that_flickers_becomes_one_shape_at_an_even_distance(body, tmp_p
 
 
 @pytest.mark.slow
+def test_probabilities_are_as_sharp_as_those_of_one_photograph(body, tmp_path):
+    record = _record(body)
+    level = prediction_file.choose(record, N, SETTINGS | {"sharpness": 0.0})
+    plain, found = (_follow(body, tmp_path, [one] * 3).rows["probabilities"] for one in (record, level))
+    assert np.ptp(plain, axis=1).min() > 0.05
+    np.testing.assert_allclose(found, 1 / N, rtol=1e-6)
+
+
+@pytest.mark.slow
 def test_gaps_lie_between_their_ends_and_nothing_follows_the_last_prediction(body, tmp_path):
     record = _record(body)
     found = _follow(body, tmp_path, [record, record, None, None, record, record, None, None, None])

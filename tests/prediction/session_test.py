@@ -103,11 +103,14 @@ def test_the_answer_is_scored_by_the_prior_and_weighted_by_eq_2(model, opened):
 
 
 def test_learned_scores_are_those_of_all_keypoints(model, person, opened):
-    its = session.Session(opened.requantize(2, "scores"), model)
+    known = dataclasses.replace(opened, record=opened.record | {"sharpness": np.array('{"scores": 0.3}')})
+    its = session.Session(known.requantize(2, "scores"), model)
     temperatures = opened.record["temperatures"]
     wanted = place_of(opened.record, WRIST, (30, 10))
     its.place("left_wrist", wanted)
     assert its.prediction.record["temperatures"] == temperatures != "{}"
+    assert its.prediction.record["sharpness"] == '{"scores": 0.3}'
+    assert json.loads(str(its.prediction.record["quantizer"]))["sharpness"] == 0.3
     keypoints = person.keypoints.copy()
     keypoints[WRIST] = (*wanted, 1)
     box = opened.record["box_center"], float(opened.record["box_scale"])
@@ -116,7 +119,8 @@ def test_learned_scores_are_those_of_all_keypoints(model, person, opened):
     np.testing.assert_allclose(found, model.infer(inputs).log_scores[0], atol=1e-4)
     assert np.abs(found - before).max() > 1e-3
     every = its.prediction.requantize(6)
-    np.testing.assert_allclose(every.probabilities, np.exp(found)[every.record["index"]], rtol=1e-3)
+    powers = np.exp(0.3 * found)[every.record["index"]]
+    np.testing.assert_allclose(every.probabilities, powers / powers.sum(), rtol=1e-3)
 
 
 def test_a_far_joint_is_followed_where_a_detected_one_would_count_as_an_error(model, opened):

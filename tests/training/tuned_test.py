@@ -8,7 +8,7 @@ from multibodies_jax import io, untrusted
 from multibodies_jax.training import tuned
 
 _GOOD = {"temperature": 0.25, "fitting": {"prior": 0.3, "anchor": 0, "steps": 10, "temperature": 1}, "schema": 2}
-_GOOD |= {"temperatures": {"prior": 0.25, "scores_and_prior": 0.1}}
+_GOOD |= {"temperatures": {"prior": 0.25, "scores_and_prior": 0.1}, "sharpness": {"prior": 0.0, "scores": 1.4}}
 
 
 def _write(folder, results):
@@ -34,6 +34,8 @@ def test_numbers_out_of_range_are_refused(tmp_path, value):
         ("temperatures.prior", {"temperatures": {"prior": value}}),
         ("fitting.temperatures.prior", {"fitting": {"temperatures": {"prior": value}}}),
         *(() if value == 0 else [("fitting.prior", {"fitting": {"prior": value}})]),
+        *(() if value == 0 else [("sharpness.scores", {"sharpness": {"scores": value}})]),
+        *(() if value == 0 else [("fitting.sharpness.prior", {"fitting": {"sharpness": {"prior": value}}})]),
     ):
         with pytest.raises(
             untrusted.FileError, match=rf"results.json: {name} is .*, and a number from .* was expected"
