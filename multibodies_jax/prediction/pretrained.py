@@ -2,6 +2,10 @@ r"""The model that ships with the package: the networks of a trained work direct
 
 make pretrained          trains it; the last of its commands is
 python -m multibodies_jax.prediction.pretrained --workdir=runs/pretrained
+
+What a later evaluation of the file chose on the validation split (temperatures, sharpness, factors of the fit) goes into it with
+python run.py --mode=evaluate --config=configs/eval_pretrained.py --workdir=runs/eval_pretrained
+python -m multibodies_jax.prediction.pretrained --choices=runs/eval_pretrained
 """
 
 import argparse
@@ -13,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from configs import pretrained as trained_by
-from multibodies_jax import devices, programs
+from multibodies_jax import devices, programs, untrusted
 from multibodies_jax.data import sources
 from multibodies_jax.models import folding
 from multibodies_jax.prediction import predictor
@@ -88,17 +92,45 @@ def pack(workdir: str | os.PathLike, out: str | os.PathLike = packed.PATH) -> di
     return packed.write(out, about, parts | {packed.PRIOR: density.variables})
 
 
+def take_choices(workdir: str | os.PathLike, path: str | os.PathLike = packed.PATH) -> dict[str, Any]:
+    """Puts what an evaluation of a file of weights chose on the validation split into that file; its networks stay.
+
+    Args:
+      workdir: of the evaluation (`config.eval.packed`).
+      path: of the file, replaced when the new one is complete.
+
+    Returns:
+      What the file says about itself (`about`).
+
+    Raises:
+      PackedError: there is no evaluation, or it is of other weights.
+      FileError: its results.json is damaged or was changed.
+    """
+    file, results = packed.read(path), pathlib.Path(workdir) / "results.json"
+    chosen = tuned.read(workdir)
+    of = untrusted.read_json(results).get("packed", {}).get("sha256") if chosen else None
+    if of != file.about["sha256"]:
+        what = f"is of the weights {of[:12]}" if of else "is no evaluation of a file of weights"
+        raise packed.PackedError(
+            f"{results} {what}, and {path} has {file.about['sha256'][:12]}: evaluate it with configs/eval_pretrained.py "
+            "(config.eval.packed)."
+        )
+    return packed.rewrite(path, file, {**file.about, "tuned": chosen})
+
+
 @programs.guarded
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program: packs a work directory; returns 0, or 2 for wrong input."""
+    """The program: packs a work directory, or takes choices; returns 0, or 2 for wrong input."""
     parser = argparse.ArgumentParser(
         prog="python -m multibodies_jax.prediction.pretrained", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--workdir", required=True, help="a trained and evaluated work directory")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--workdir", help="a trained and evaluated work directory, to be packed")
+    source.add_argument("--choices", help="a work directory in which the file was evaluated: take what was chosen there")
     parser.add_argument("--out", default=str(packed.PATH), help="the file to write (default: the embedded one)")
     values = parser.parse_args(programs.start(argv))
     try:
-        about = pack(values.workdir, values.out)
+        about = pack(values.workdir, values.out) if values.workdir else take_choices(values.choices, values.out)
     except (ValueError, OSError) as error:
         print(f"error: {programs.words(error)}", file=sys.stderr)
         return 2

@@ -147,8 +147,17 @@ def write(path: str | os.PathLike, about: Mapping[str, Any], parts: Mapping[str,
         values = {f"{name}/{path}": np.asarray(value) for path, value in flat.items()}
         arrays |= {path: x.astype(np.float16) if x.dtype.kind == "f" else x for path, x in values.items()}
     told = {**about, "format": _FORMAT, "sha256": _digest(arrays)}
-    io.write_npz(path, {**arrays, _TEXT: np.array(json.dumps(told))})
-    return told
+    return _write(path, arrays, told)
+
+
+def rewrite(path: str | os.PathLike, file: Packed, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes a file that was read, with the same networks, and something else about them."""
+    return _write(path, file.arrays, {**about, **{name: file.about[name] for name in ("format", "sha256")}})
+
+
+def _write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> dict[str, Any]:
+    io.write_npz(path, {**arrays, _TEXT: np.array(json.dumps(about))})
+    return about
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

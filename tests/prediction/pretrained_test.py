@@ -1,6 +1,7 @@
 """Weights packed from a work directory predict as the work directory does, and damaged files are refused."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -74,6 +75,25 @@ def test_a_file_says_what_it_was_made_from_and_names_no_folder(packed, trained):
     assert str(trained) not in json.dumps(about)
     assert about["config"]["data"]["dir"] == "data" and about["config"]["body"]["dir"] is None
     assert {x.dtype for x in arrays.values() if x.dtype.kind == "f"} == {np.dtype(np.float16)}
+
+
+def test_the_choices_of_an_evaluation_of_the_file_are_taken_and_those_of_another_are_not(packed, tmp_path, capsys):
+    before, out = packed_files.read(packed), tmp_path / "weights.npz"
+    shutil.copy(packed, out)
+    chosen = {"temperature": 0.1, "sharpness": {"prior": 1.5}}
+    arguments = [f"--choices={tmp_path}", f"--out={out}"]
+    for of, message in (
+        ({}, "results.json is no evaluation of a file of weights"),
+        ({"packed": {"sha256": 64 * "0"}}, "results.json is of the weights 000000000000, and .* evaluate it with"),
+    ):
+        io.write_json(tmp_path / "results.json", chosen | of)
+        assert pretrained.main(arguments) == 2
+        assert re.search(message, capsys.readouterr().err) and out.read_bytes() == packed.read_bytes()
+    io.write_json(tmp_path / "results.json", chosen | {"packed": {"sha256": before.about["sha256"]}})
+    assert pretrained.main(arguments) == 0
+    after = packed_files.read(out)
+    assert after.about == {**before.about, "tuned": chosen} and after.arrays.keys() == before.arrays.keys()
+    assert pretrained.load_pretrained(path=out).quantizer_settings()["sharpness"] == 1.5
 
 
 def _rewrite(packed, out, change):
