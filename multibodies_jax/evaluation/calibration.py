@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 from multibodies_jax.evaluation import metrics, set_errors
 from multibodies_jax.hypotheses import quantize, weights
 
-GRID = tuple(round(0.1 * k, 1) for k in range(41))
-"""Sharpnesses of probabilities (`quantize.sharpened`) among which `fit` chooses: 0 makes all clusters equal, 1 leaves them."""
+SHARPNESSES = tuple(round(0.1 * k, 1) for k in range(41))
+"""Of probabilities (`quantize.sharpened`), among which `fit` chooses: 0 makes all clusters equal, 1 leaves them."""
 
 BINS = 10
 """Of equal width, of a reliability diagram."""
@@ -40,13 +40,12 @@ class Calibration(flax.struct.PyTreeNode):
     prob: dict[str, Float[Array, "B n"]]
 
 
-@jax.jit
 def measure(
     log_weights: Float[Array, "B M"],
     log_scores: Float[Array, "B M"] | None,
     clusters: Mapping[str, quantize.Quantized],
     truth: set_errors.Truth,
-    sharpness: Mapping[str, Float[Array, ""]],
+    sharpness: Mapping[str, float],
 ) -> dict[str, Calibration]:
     """The calibration of quantized sets by their n.
 
@@ -55,22 +54,31 @@ def measure(
       log_scores: learned; None without a score head.
       clusters: by n.
       truth: what falls in one of them.
-      sharpness: that was fitted, by the ending of the probabilities that it sharpens: "" and "_scores".
+      sharpness: that was fitted (`fit`).
     """
     logs = {"": log_weights, "_uniform": jnp.zeros_like(log_weights)}
     logs |= {} if log_scores is None else {"_scores": log_scores}
-    result = {}
+    stacked, result = jnp.stack([*logs.values()], axis=1), {}
     for n, found in clusters.items():
-        mass = probabilities(jnp.stack([*logs.values()], axis=1), found.assignment, int(n))
+        mass = _probabilities(stacked, found.assignment, int(n))
         prob = {ending: mass[:, place] for place, ending in enumerate(logs)}
         fitted = {f"{end}_fitted": quantize.sharpened(prob[end], sharpness[end]) for end in logs if end in sharpness}
-        result[n] = Calibration(nearest(found.centroid, truth.joints24, truth.valid24), prob | fitted)
+        result[n] = Calibration(_hits(found.centroid, truth), prob | fitted)
     return result
 
 
-def masses(found: quantize.Quantized, truth: set_errors.Truth, keep: Bool[np.ndarray, "B"]) -> Masses:
-    """Those of the quantized sets of the examples that are kept."""
-    return np.asarray(found.prob)[keep], np.asarray(_hits(found.centroid, truth))[keep]
+def masses(
+    found: quantize.Quantized,
+    truth: set_errors.Truth,
+    keep: Bool[np.ndarray, "B"],
+    log_scores: Float[Array, "B M"] | None = None,
+) -> dict[str, Masses]:
+    """Those of the quantized sets of the examples that are kept, by the endings of `Calibration.prob`: "" and "_scores"."""
+    prob, n = {"": found.prob}, found.prob.shape[1]
+    if log_scores is not None:
+        prob["_scores"] = _probabilities(log_scores[:, None], found.assignment, n)[:, 0]
+    hits = np.asarray(_hits(found.centroid, truth))[keep]
+    return {ending: (np.asarray(its)[keep], hits) for ending, its in prob.items()}
 
 
 @jax.jit
@@ -88,6 +96,9 @@ def probabilities(log_weights: Float[Array, "B T M"], assignment: Int[Array, "B 
     """
     found = weights.posterior_weights(log_weights, 1.0)
     return jnp.einsum("btm,bmk->btk", found, jax.nn.one_hot(assignment, n), precision="highest")
+
+
+_probabilities = jax.jit(probabilities, static_argnames="n")
 
 
 def nearest(
@@ -125,27 +136,33 @@ def losses(prob: Float[np.ndarray, "N n"], hit: Int[np.ndarray, "N"]) -> Float[n
     return -np.log(np.clip(found[:, 0], _LEAST, 1.0))
 
 
-def fit(batches: Sequence[Sequence[Masses]], examples: int | None = None) -> float:
-    """The sharpness in `GRID` with the least log-loss in the mean over sets of several sizes n, the first of equal ones.
+def fit(batches: Sequence[Sequence[Mapping[str, Masses]]], examples: int | None = None) -> dict[str, float]:
+    """The sharpness of least log-loss, in the mean over sets of several sizes n; of equal ones the first in `SHARPNESSES`.
 
     Args:
-      batches: those of each size, for each batch.
+      batches: `masses` of the sets of each size, for each batch.
       examples: take as many, the first; None takes all.
+
+    Returns:
+      It by the ending of the masses; empty where there are no sets.
 
     Raises:
       ValueError: as `losses`.
     """
+    endings = batches[0][0] if batches and batches[0] else ()
+    return {ending: _fit([[its[ending] for its in sets] for sets in batches], examples) for ending in endings}
+
+
+def _fit(batches: Sequence[Sequence[Masses]], examples: int | None) -> float:
     of_each_n = [
         [np.concatenate(arrays)[:examples] for arrays in zip(*parts, strict=True)]
         for parts in zip(*batches, strict=True)
     ]
-    found = [np.mean([log_loss(sharpened(prob, s), hit) for prob, hit in of_each_n]) for s in GRID]
-    return GRID[int(np.argmin(found))]
-
-
-def sharpened(prob: Float[np.ndarray, "N n"], sharpness: float) -> Float[np.ndarray, "N n"]:
-    """`quantize.sharpened`; of 1 the same ones."""
-    return prob if sharpness == 1 else np.asarray(quantize.sharpened(prob, jnp.float32(sharpness)))
+    found = [
+        np.mean([log_loss(np.asarray(quantize.sharpened(prob, s)), hit) for prob, hit in of_each_n])
+        for s in SHARPNESSES
+    ]
+    return SHARPNESSES[int(np.argmin(found))]
 
 
 def outcomes(hit: Int[np.ndarray, "N"], n: int) -> np.ndarray:

@@ -287,7 +287,7 @@ def tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: s
             }
         tuned["temperature"] = told.pop(kinds[0])
         tuned |= {"temperatures": told} if told else {}
-        tuned |= {"sharpness": dict(settings.sharpness)} if settings.sharpness else {}
+        tuned |= results.sharpness_of(settings)
     for row in tuned_rows:
         tuned |= row.choose()
     return results.Choices(settings, tuned, inspected)
@@ -365,18 +365,16 @@ def _calibration(
 ) -> dict[str, calibration.Calibration]:
     """The calibration of quantized sets of the hypotheses under their weights, by n; one body has none."""
     several = {n: one for n, one in clusters.items() if n != "1"}
-    fitted = {"": out.settings.sharpness.get(out.settings.weights), "_scores": out.settings.sharpness.get("scores")}
-    sharpness = {ending: jnp.float32(value) for ending, value in fitted.items() if value is not None}
+    sharpness = out.settings.sharpness.get(out.settings.weights, {})
     return calibration.measure(out.log_weights, out.hyps.log_scores, several, out.truth, sharpness)
 
 
 def _calibration_refined(out: outputs.Outputs, rows: Sequence[methods.Method]) -> dict[str, calibration.Calibration]:
     """That of the row "refined"; nothing without it."""
-    refined = [row for row in rows if isinstance(row, fitted.Fitted) and row.key.startswith("refined")]
-    sharpness = {row.kind: row.sharpness for row in refined if row.sharpness is not None}
-    for row in refined:
-        if row.key == "refined":
-            found = {n: row.clusters(out, n, sharpness=sharpness) for n in out.settings.ns if n > 1}
+    for row in rows:
+        if isinstance(row, fitted.Fitted) and row.key == "refined":
+            its = {"sharpness": {row.kind: row.sharpness}}
+            found = {n: row.clusters(out, n, **its) for n in out.settings.ns if n > 1}
             if found:
                 its = next(iter(found.values()))[0]
                 return _calibration(its, {str(n): one for n, (_, one) in found.items()})

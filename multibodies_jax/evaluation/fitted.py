@@ -55,7 +55,7 @@ class Fitted:
 
     Attributes:
       kind: of the weights of the hypotheses after the fit.
-      sharpness: None before, and of a row without sets of several bodies.
+      sharpness: what `calibration.fit` found; empty before, and of a row without sets of several bodies.
     """
 
     compared, reads_others = False, False
@@ -105,8 +105,8 @@ class Fitted:
         self._temperatures = tuning.TEMPERATURES if tempered else (1.0,)
         self._errors: list[np.ndarray] = []
         # Of each batch, by candidate and temperature: those of each n > 1.
-        self._clusters: list[dict[tuple[int, int], list[calibration.Masses]]] = []
-        self.sharpness: float | None = None
+        self._clusters: list[dict[tuple[int, int], list[dict[str, calibration.Masses]]]] = []
+        self.sharpness: dict[str, float] = {}
         self._batch = 1  # Of a device.
         self._chosen, self._temperature = self._candidates[0], self._temperatures[0]
 
@@ -143,10 +143,9 @@ class Fitted:
             for one, row in zip(self._candidates, means, strict=True)
         ]
         tempered = {"temperature": self._temperature} if self._in_order or len(self._temperatures) > 1 else {}
-        if seen[0][best, t]:
-            self.sharpness = calibration.fit([its[best, t] for its in seen], most)
-            tempered |= {"sharpness": self.sharpness}
-        chosen = self._chosen.described | tempered
+        self.sharpness = calibration.fit([its[best, t] for its in seen], most)
+        sharpness = {f"sharpness{ending}": value for ending, value in self.sharpness.items()}
+        chosen = self._chosen.described | tempered | sharpness
         return {self.key: {"chosen": chosen, "temperatures": list(self._temperatures), "tried": tried}}
 
     def sets(self, out: Outputs, n: int) -> set_errors.Measured:
@@ -177,10 +176,10 @@ class Fitted:
             return fitted.first(n)
         return fitted.quantize(n, weights=self.kind, temperature=temperature).medoid
 
-    def _masses(self, fitted: Outputs, temperature: float) -> list[calibration.Masses]:
-        ns = () if self._in_order or self._expects else self.ns
+    def _masses(self, fitted: Outputs, temperature: float) -> list[dict[str, calibration.Masses]]:
+        ns = () if self._in_order else self.ns
         sets = [fitted.quantize(n, weights=self.kind, temperature=temperature) for n in ns if n > 1]
-        return [calibration.masses(its, fitted.truth, fitted.valid) for its in sets]
+        return [calibration.masses(its, fitted.truth, fitted.valid, fitted.hyps.log_scores) for its in sets]
 
 
 def refined(bodies: Callable[[Outputs, Candidate], Hypotheses], config: Any) -> Fit:

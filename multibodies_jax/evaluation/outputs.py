@@ -54,7 +54,7 @@ class Settings:
       reading, weights, starts, iterations: of the quantizer (`quantize.select`).
       temperature: factor on the log-prior in the weights of eq (2).
       temperatures: those of other kinds of weights, by kind; of a kind that is not there it is `temperature`.
-      sharpness: of the probabilities of clusters under a kind of weights, by kind, where one was fitted.
+      sharpness: what `calibration.fit` found of the clusters under a kind of weights, by kind, where something was fitted.
       curve: the errors of the quantized sets are measured at every n from 1 to this (at most M); None: at none.
     """
 
@@ -69,7 +69,7 @@ class Settings:
     temperature: float
     curve: int | None = None
     temperatures: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    sharpness: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    sharpness: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def factor(self) -> float:

@@ -155,8 +155,7 @@ def add_set(
     result["temperature"] = settings.temperature  # Prediction uses the one of the last set.
     if settings.temperatures:
         result["temperatures"] = dict(settings.temperatures)
-    if settings.sharpness:
-        result["sharpness"] = dict(settings.sharpness)
+    result |= sharpness_of(settings)
     if "refined" in choices.tuned:
         result["fitting"] = _of_fits(choices.tuned, settings.weights)  # As the temperature.
     result["datasets"][name] = _dataset(config, name, found.ids.tolist())
@@ -169,9 +168,11 @@ def add_set(
     result["single"][name] = of_single(found, timeline)
     result["calibration"][name] = of_calibration(found.calibration, settings)
     if found.calibration_refined:
-        temperature = choices.tuned["refined"]["chosen"].get("temperature", settings.temperature)
-        its = dataclasses.replace(settings, temperature=temperature, sharpness=result["fitting"].get("sharpness", {}))
-        refined = of_calibration(found.calibration_refined, its)
+        chosen = choices.tuned["refined"]["chosen"]
+        sharpness = {end: chosen[f"sharpness{end}"] for end in ("", "_scores") if f"sharpness{end}" in chosen}
+        of_row: dict[str, Any] = {"temperature": chosen.get("temperature", settings.temperature)}
+        of_row |= {"sharpness": {settings.weights: sharpness}}
+        refined = of_calibration(found.calibration_refined, dataclasses.replace(settings, **of_row))
         result.setdefault("calibration_refined", {})[name] = refined
     if found.curves:
         result.setdefault("curves", {})[name] = of_curves(found)
@@ -182,11 +183,17 @@ def add_set(
         result.setdefault("published", {})[name] = rows_beside
 
 
+def sharpness_of(settings: Settings) -> dict[str, Any]:
+    """`sharpness` by kind of weights, for results.json; nothing where none was fitted."""
+    found = {kind: its[""] for kind, its in settings.sharpness.items()}
+    return {"sharpness": found} if found else {}
+
+
 def _of_fits(tuned: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """What the refined rows chose: the factors under the main row's weights, temperature and sharpness of each kind of weights."""
     rows = {f"refined_{its}": its for its in weights.KINDS if its != kind} | {"refined": kind}
     chosen = {its: tuned[row]["chosen"] for row, its in rows.items() if row in tuned}
-    found = {name: value for name, value in chosen[kind].items() if name != "sharpness"}
+    found = {name: value for name, value in chosen[kind].items() if not name.startswith("sharpness")}
     for name, by_kind in (("temperature", "temperatures"), ("sharpness", "sharpness")):
         its = {of: one[name] for of, one in chosen.items() if name in one}
         found |= {by_kind: its} if its else {}
@@ -254,16 +261,17 @@ def of_calibration(found: Mapping[str, calibration.Calibration], settings: Setti
         hit, under = np.asarray(one.hit), {ending: np.asarray(prob) for ending, prob in one.prob.items()}
         result[n] = {"weights": settings.weights, "temperature": settings.factor}
         result[n] |= calibration.describe(hit, under[""], under["_uniform"])
-        result[n] |= _sharpened(hit, under.get("_fitted"), settings.sharpness.get(settings.weights))
+        sharpness = settings.sharpness.get(settings.weights, {})
+        result[n] |= _of_sharpened(hit, under.get("_fitted"), sharpness.get(""))
         if "_fitted" in under:
             result[n]["bins_fitted"] = calibration.bins(under["_fitted"], calibration.outcomes(hit, int(n)))
         if "_scores" in under:
-            fitted = _sharpened(hit, under.get("_scores_fitted"), settings.sharpness.get("scores"))
+            fitted = _of_sharpened(hit, under.get("_scores_fitted"), sharpness.get("_scores"))
             result[n]["scores"] = calibration.scores(hit, under["_scores"]) | fitted
     return result
 
 
-def _sharpened(hit: np.ndarray, prob: np.ndarray | None, sharpness: float | None) -> dict[str, Any]:
+def _of_sharpened(hit: np.ndarray, prob: np.ndarray | None, sharpness: float | None) -> dict[str, Any]:
     """The scores of sharpened probabilities, with `_fitted` at the end of their names, and the sharpness."""
     if prob is None:
         return {}

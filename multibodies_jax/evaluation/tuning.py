@@ -21,7 +21,7 @@ class _Seen(flax.struct.PyTreeNode):
     """Of the examples of one batch, by kind and temperature: errors (n, N), and the masses of the sets of each n > 1."""
 
     errors: dict[tuple[str, float], np.ndarray]
-    clusters: dict[tuple[str, float], list[calibration.Masses]]
+    clusters: dict[tuple[str, float], list[dict[str, calibration.Masses]]]
 
 
 class Temperatures:
@@ -52,7 +52,9 @@ class Temperatures:
                 errors = [np.asarray(set_errors.members(mpjpe, its.medoid)["mpjpe"]).min(axis=1) for its in sets]
                 seen.errors[kind, t] = np.stack(errors)[:, keep]
                 seen.clusters[kind, t] = [
-                    calibration.masses(its, outputs.truth, keep) for n, its in zip(ns, sets, strict=True) if n > 1
+                    calibration.masses(its, outputs.truth, keep, outputs.hyps.log_scores)
+                    for n, its in zip(ns, sets, strict=True)
+                    if n > 1
                 ]
         self._seen.append(seen)
 
@@ -72,15 +74,11 @@ class Temperatures:
         errors = {kind: self.errors(kind) for kind in self._temperatures if weights.reads_prior(kind)}
         return {kind: min(its, key=lambda t: its[t].mean()) for kind, its in errors.items()}
 
-    def sharpness(self) -> dict[str, float]:
-        """The sharpness that fits the probabilities of each kind of weights at its chosen temperature (`calibration.fit`).
-
-        Empty where no set has more than one body.
-        """
-        if not any(n > 1 for n in self._settings.ns):
-            return {}
-        chosen = self.chosen()
-        return {
+    def sharpness(self) -> dict[str, dict[str, float]]:
+        """`calibration.fit` of the sets under each kind of weights at its chosen temperature; empty of single bodies."""
+        chosen = self.chosen() if self._seen else {}
+        fits = {
             kind: calibration.fit([seen.clusters[kind, chosen.get(kind, 1.0)] for seen in self._seen])
             for kind in self._temperatures
         }
+        return {kind: its for kind, its in fits.items() if its}

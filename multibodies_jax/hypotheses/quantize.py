@@ -7,6 +7,7 @@ from typing import Protocol, no_type_check
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from multibodies_jax import traced
@@ -24,7 +25,7 @@ class Quantized(flax.struct.PyTreeNode):
     Attributes:
       medoid: index into M of the member nearest to its cluster's centroid; all different under the paper's reading.
       centroid: weighted mean of the cluster, in the shape of one point: (24, 3) from `select`.
-      prob: mass of the cluster under eq (2), to the power of the sharpness (`sharpened`) from `select`; sums to 1.
+      prob: mass of the cluster under eq (2), from `select` sharpened (`sharpened`); sums to 1.
       assignment: the cluster, 0 to n - 1, of each hypothesis.
       energy: eq (3), mean squared distance to the centroid of the cluster; NaN if the input was not finite.
     """
@@ -152,23 +153,27 @@ def select(
         raise ValueError(f"The reading {reading!r} takes no first_rows: it does not start from rows of the points.")
     found = quantizer(points, log_weights, n, keys, starts, iterations, **options)
     found = found.replace(centroid=found.centroid.reshape(batch, n, *joints.shape[2:]))
-    if sharpness != 1:
-        found = found.replace(prob=sharpened(found.prob, jnp.float32(sharpness)))
+    found = found.replace(prob=sharpened(found.prob, sharpness))
     # Last: a GPU has all programs by now, and need not wait for the answer between them.
     quantizer_checks.check_finite(unusable)
     return found
 
 
-@jax.jit
-def sharpened(prob: Float[Array, "*batch n"], sharpness: Float[Array, ""]) -> Float[Array, "*batch n"]:
+def sharpened(prob: Float[Array | np.ndarray, "*batch n"], sharpness: float) -> Float[Array | np.ndarray, "*batch n"]:
     """p_k = m_k^s / sum_j m_j^s of the masses m of clusters: above 1 the sharpness s parts them, below it levels them.
 
     The mass of a cluster counts how many hypotheses a network spent there, which need not be how often the truth lies there.
     This is temperature scaling (Guo et al., ICML 2017), of clusters; evaluation fits s to the validation split. It is not in
-    3D Multi-bodies, where s is 1. Of s = 0 all clusters are equal, except those without any mass, which keep none.
+    3D Multi-bodies, where s is 1, of which the masses are returned. Of s = 0 all clusters are equal, except those without
+    any mass, which keep none.
     """
-    logs = jnp.where(prob > 0, sharpness * jnp.log(jnp.where(prob > 0, prob, 1.0)), -jnp.inf)
-    return jax.nn.softmax(logs, axis=-1)
+    return prob if sharpness == 1 else _sharpened(jnp.asarray(prob, jnp.float32), jnp.float32(sharpness))
+
+
+@jax.jit
+def _sharpened(prob: Float[Array, "*batch n"], sharpness: Float[Array, ""]) -> Float[Array, "*batch n"]:
+    without = prob == 0  # NaN stays NaN.
+    return jax.nn.softmax(jnp.where(without, -jnp.inf, sharpness * jnp.log(jnp.where(without, 1.0, prob))), axis=-1)
 
 
 def random_subset(num: int, n: int, keys: Key[Array, "B"]) -> Int[Array, "B n"]:

@@ -126,7 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", help="a trained and evaluated work directory, to be packed")
-    source.add_argument("--choices", help="a work directory in which the file was evaluated: take what was chosen there")
+    source.add_argument(
+        "--choices", help="a work directory in which the file was evaluated: take what was chosen there"
+    )
     parser.add_argument("--out", default=str(packed.PATH), help="the file to write (default: the embedded one)")
     values = parser.parse_args(programs.start(argv))
     try:

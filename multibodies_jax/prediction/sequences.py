@@ -78,8 +78,7 @@ class Follower:
             return
         centered = np.einsum("ab,mkb->mka", record["photo_rotation"], record["all_joints24"])
         linked = linking.link(self._centers, centered, scene.weights_of(record), record["index"])
-        masses = jnp.asarray(linked.probabilities, jnp.float32)
-        prob = quantize.sharpened(masses, jnp.float32(scene.sharpness_of(record)))
+        prob = quantize.sharpened(linked.probabilities, scene.sharpness_of(record))
         linked = dataclasses.replace(linked, probabilities=np.asarray(prob, np.float64))
         self._centers = linked.centers
         self._chain.push(linked, centered)

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from multibodies_jax import io, untrusted
+from multibodies_jax.hypotheses import quantizer_checks
 
 NAMES = ("temperature", "temperatures", "sharpness", "fitting")
 """Keys of results.json that prediction uses."""
 
 SEALED_SINCE = 3  # The first `schema` of results.json whose files all have a checksum (`io.SEAL`).
-# Evaluation chooses temperatures of at most 1, factors of at most 5, and a sharpness of at most 4.
-MOST_TEMPERATURE, MOST_FACTOR, MOST_SHARPNESS = 100.0, 1e6, 100.0
+MOST_TEMPERATURE, MOST_FACTOR = 100.0, 1e6  # Evaluation chooses temperatures of at most 1, and factors of at most 5.
 
 
 def read(workdir: str | os.PathLike) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def problem(chosen: Mapping[str, Any]) -> str:
     fitting = chosen.get("fitting", {})
     if not isinstance(fitting, dict):
         return f"fitting is {fitting!r}, and an object was expected"
-    found = {"temperature": chosen.get("temperature"), "fitting.temperature": fitting.get("temperature")}
-    by_name = {"temperatures": found, "sharpness": {}}
+    temperatures = {"temperature": chosen.get("temperature"), "fitting.temperature": fitting.get("temperature")}
+    by_name = {"temperatures": temperatures, "sharpness": {}}
     for part, (prefix, its) in itertools.product(by_name, (("", chosen), ("fitting.", fitting))):
         by_kind = its.get(part, {})
         if not isinstance(by_kind, dict):
@@ -66,7 +66,7 @@ def problem(chosen: Mapping[str, Any]) -> str:
     factors = {f"fitting.{name}": fitting.get(name) for name in ("prior", "anchor")}
     limits = (
         (by_name["temperatures"], MOST_TEMPERATURE, False),
-        (by_name["sharpness"], MOST_SHARPNESS, True),
+        (by_name["sharpness"], quantizer_checks.MOST_SHARPNESS, True),
         (factors, MOST_FACTOR, True),
     )
     for values, most, may_be_0 in limits:

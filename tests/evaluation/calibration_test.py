@@ -79,11 +79,9 @@ def test_the_probability_of_a_cluster_is_the_mass_of_its_members():
 @pytest.mark.parametrize("true", [0.0, 0.4, 2.0])
 def test_the_sharpness_that_made_the_outcomes_is_fitted(true):
     rng = np.random.default_rng(1)
-    batches = [[_drawn(rng, n, true) for n in (3, 8)] for _ in range(2)]
-    fitted = calibration.fit(batches)
-    assert fitted == pytest.approx(true, abs=0.15)
-    first, second = calibration.fit(batches[:1]), calibration.fit(batches, examples=_N)
-    assert first == second  # The second batch is left out.
+    first, other = ([{"": _drawn(rng, n, s)} for n in (3, 8)] for s in (true, 3.5))
+    assert calibration.fit([first, first]) == calibration.fit([first]) == {"": pytest.approx(true, abs=0.15)}
+    assert calibration.fit([first, other], examples=_N) == calibration.fit([first]) != calibration.fit([first, other])
 
 
 def _drawn(rng, n, sharpness):
@@ -114,7 +112,7 @@ def test_probabilities_are_those_of_each_kind_of_weights_and_sharpened_where_a_s
     scores = rng.normal(size=(3, 6)).astype(np.float32)
     logs = {"": scores + 0.5 * log_prior, "_uniform": 0.0 * log_prior, "_scores": scores}
     measured = calibration.measure(
-        jnp.array(logs[""]), jnp.array(scores), {"2": found}, truth, {"": jnp.float32(2.0), "_scores": jnp.float32(0.0)}
+        jnp.array(logs[""]), jnp.array(scores), {"2": found}, truth, {"": 2.0, "_scores": 0.0}
     )["2"]
     expected = {}
     for ending, its in logs.items():
@@ -126,9 +124,13 @@ def test_probabilities_are_those_of_each_kind_of_weights_and_sharpened_where_a_s
     for ending, its in expected.items():
         np.testing.assert_allclose(measured.prob[ending], its, rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(measured.hit, [0, 1, 0])
-    masses, hit = calibration.masses(found, truth, np.array([True, True, False]))
-    np.testing.assert_array_equal(hit, [0, 1])
-    np.testing.assert_array_equal(masses, np.full((2, 2), 0.5))
+    seen = calibration.masses(found, truth, np.array([True, True, False]), jnp.array(scores))
+    assert seen.keys() == {"", "_scores"}
+    np.testing.assert_array_equal(seen[""][0], np.full((2, 2), 0.5))
+    np.testing.assert_allclose(seen["_scores"][0], expected["_scores"][:2], rtol=1e-4)
+    for _, hit in seen.values():
+        np.testing.assert_array_equal(hit, [0, 1])
+    assert calibration.masses(found, truth, np.array([True, True, False])).keys() == {""}
     without = calibration.measure(jnp.array(logs[""]), None, {"2": found}, truth, {})["2"]
     assert without.prob.keys() == {"", "_uniform"}
 
@@ -143,7 +145,7 @@ def test_what_is_not_finite_falls_in_no_cluster_and_has_no_calibration():
     prob[1, 0] = np.nan
     for refuses in (
         lambda: calibration.bins(prob, prob > 0),
-        lambda: calibration.fit([[(prob, np.array([0, 0]))]]),
+        lambda: calibration.fit([[{"": (prob, np.array([0, 0]))}]]),
     ):
         with pytest.raises(ValueError, match="nan, of example 1, and not between 0 and 1"):
             refuses()

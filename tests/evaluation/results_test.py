@@ -87,7 +87,7 @@ def test_diagnostics_are_means_of_what_was_measured_and_count_the_hypotheses_in_
 
 
 def test_calibration_has_the_scores_of_a_sharpness_only_where_one_was_fitted(found):
-    settings = fixture.settings(temperature=0.3, sharpness={"prior": 0.5})
+    settings = fixture.settings(temperature=0.3, sharpness={"prior": {"": 0.5}})
     one = found.calibration["2"]
     fitted = results.of_calibration(found.calibration, settings)["2"]
     assert (fitted["weights"], fitted["temperature"], fitted["sharpness"]) == ("prior", 0.3, 0.5)
@@ -100,7 +100,8 @@ def test_calibration_has_the_scores_of_a_sharpness_only_where_one_was_fitted(fou
     assert bare.pop("scores") == told and bare == {name: fitted[name] for name in bare}
     assert not [name for name in bare if "fitted" in name or name == "sharpness"]
     its = its.replace(prob=its.prob | {"_scores_fitted": prob})
-    learned = results.of_calibration({"2": its}, fixture.settings(sharpness={"scores": 2.0}))["2"]["scores"]
+    settings = fixture.settings(sharpness={"prior": {"": 0.5, "_scores": 2.0}})
+    learned = results.of_calibration({"2": its}, settings)["2"]["scores"]
     assert learned == told | {"sharpness": 2.0} | {f"{name}_fitted": value for name, value in told.items()}
 
 
@@ -108,11 +109,13 @@ def test_what_prediction_uses_of_the_choices(found, monkeypatch):
     monkeypatch.setattr(results.sources, "source_name", lambda config, name: f"{name}-1")
     evaluation = fixture.evaluation(fixture.made(hmr=False, weights="scores_and_prior", scored=True))
     fits = {
-        row: {"chosen": {"prior": p, "temperature": t, "sharpness": s}}
+        row: {"chosen": {"prior": p, "temperature": t, "sharpness": s, "sharpness_scores": 0.9}}
         for row, p, t, s in (("refined", 0.3, 0.1, 0.5), ("refined_prior", 0.1, 1.0, 0.6))
     } | {"refined_scores": {"chosen": {"prior": 0.2, "sharpness": 0.0}}}
     settings = fixture.settings(weights="scores_and_prior", temperatures={"scores_and_prior": 0.5, "prior": 0.3})
-    settings = dataclasses.replace(settings, sharpness={"scores_and_prior": 0.7, "prior": 1.2})
+    settings = dataclasses.replace(
+        settings, sharpness={"scores_and_prior": {"": 0.7, "_scores": 0.8}, "prior": {"": 1.2}}
+    )
     result = results.describe(evaluation, {})
     refined = {"2": found.calibration["2"]}
     results.add_set(result, evaluation, "a", findings(calibration_refined=refined), [], results.Choices(settings, fits))

@@ -106,7 +106,7 @@ def test_learned_scores_weigh_the_spread(kind):
 def test_the_sharpness_is_that_of_the_quantizer_or_1():
     record = made_predictions.record()
     assert scene.sharpness_of(record) == 1
-    for value, refused in ((0.5, False), (-1, True), ("much", True)):
+    for value, refused in ((0.5, False), (-1, True), (1e300, True), ("much", True)):
         changed = record | {"quantizer": np.array(json.dumps(made_predictions.SETTINGS | {"sharpness": value}))}
         if not refused:
             assert scene.sharpness_of(changed) == value

@@ -221,10 +221,11 @@ def test_sharpness_changes_the_probabilities_and_nothing_else(sharpness):
 
 
 def test_a_cluster_without_mass_keeps_none_and_a_sharpness_below_0_is_refused():
-    found = quantize.sharpened(jnp.array([0.75, 0.25, 0.0]), jnp.float32(0.0))
+    found = quantize.sharpened(jnp.array([0.75, 0.25, 0.0]), 0.0)
     np.testing.assert_allclose(found, [0.5, 0.5, 0.0])
-    for bad in (-0.1, np.nan, np.inf):
-        with pytest.raises(ValueError, match=r"The sharpness is .*; it has to be 0 .all clusters alike. or more"):
+    assert np.isnan(quantize.sharpened(jnp.array([0.75, np.nan]), 0.5)).all()
+    for bad in (-0.1, np.nan, np.inf, 1e300):
+        with pytest.raises(ValueError, match=r"The sharpness is .*; it has to be from 0 .all clusters alike. to 100"):
             quantize.select(make_hypotheses(), 4, keys(3), sharpness=bad)
 
 
