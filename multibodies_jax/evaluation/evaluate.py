@@ -246,7 +246,8 @@ def settings_of(config: Any, num_hypotheses: int) -> outputs.Settings:
 
 
 def tune(evaluation: methods.Evaluation, rows: Sequence[methods.Method], name: str) -> results.Choices:
-    """Chooses on the validation split of the set that `name` is, in one pass: temperatures of the weights, and what rows choose.
+    """Chooses on the validation split of the set that `name` is, in one pass: temperatures of the weights, sharpness
+    of the probabilities, and what rows choose.
 
     The split is read only if something is to be chosen, or the network has an inspection of its own, a part of the pass.
     """

@@ -33,7 +33,7 @@ class Choices:
     """What was chosen on the validation split of one set.
 
     Attributes:
-      settings: with the chosen temperature.
+      settings: with the chosen temperatures and sharpnesses.
       tuned: what results.json says of the choices.
       inspected: what the network's own inspection found (`models.build.Network.inspect`), by its part of the config.
     """

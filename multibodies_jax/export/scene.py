@@ -102,8 +102,8 @@ class Person:
       chosen: the n that files show.
       crop_intrinsics: of the crop's camera in pixels of the photograph: a very long lens at the crop's centre.
       keypoints: J24: x, y in pixels of the photograph, and 1 where the joint is known.
-      joint_spread: of J24: mean distance to the mean over all M, under the weights of eq (2)
-        (eq (2) at the quantizer's temperature), metres; bodies are centred on the mid-hip.
+      joint_spread: of J24: mean distance to the mean over all M, under the weights that the
+        prediction's quantizer names (`weights_of`), metres; bodies are centred on the mid-hip.
       bone_spread: the same of the 24 bones' joints.
       vertex_spread: the same of the vertices; None if it was not asked for.
     """

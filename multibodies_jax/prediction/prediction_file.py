@@ -70,7 +70,7 @@ MEANINGS = {
     **_ABOUT_A_BODY,
     **{f"all_{name}": f"{meaning}; of all M" for name, meaning in _ABOUT_A_BODY.items()},
     "index": "which of the M hypotheses the representatives are",
-    "probabilities": "mass of each representative's cluster under the weights that `quantizer` names, to the power of its `sharpness`; they sum to 1",
+    "probabilities": "mass of each representative's cluster under the weights that `quantizer` names, to the power of its `sharpness`, over the sum of these; they sum to 1",
     "joints24_camera": "J24 before the crop's camera: joints24 + midhip + translation",
     "warnings": "what is implausible of the person or the representatives, in sentences (`plausibility`); empty where nothing is",
     "intrinsics": "matrix of the crop's camera in pixels of the whole image, one for each person: with the focal length of the photograph where `refined`, else with a very long lens",
@@ -266,6 +266,16 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     quantizer = np.array(json.dumps(dict(settings)))
     record = record | picked | {"index": index, "probabilities": np.asarray(chosen.prob)[0], "quantizer": quantizer}
     return record | {"warnings": np.array(" ".join(plausibility.warnings(record)))}
+
+
+def without_sharpness(settings: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The settings of a record with a sharpness of 1 for all weights; damaged ones as they are, for `choose_again` to say so."""
+    try:
+        quantizer = untrusted.parse_json(str(settings["quantizer"]), "quantizer")
+    except untrusted.FileError:
+        return dict(settings)
+    level = {"quantizer": np.array(json.dumps(quantizer | {"sharpness": 1.0})), "sharpness": np.array("{}")}
+    return {**settings, **level}
 
 
 def _check_n(record: Record, n: int) -> None:

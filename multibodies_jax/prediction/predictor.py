@@ -353,19 +353,20 @@ class Predictor:
         stretch = default.optional(self.config, "data.contrast_stretch")
         return evidence(image, person, box, name, self.crop_size, default.optional(self.config, "data.crop"), stretch)
 
-    def quantize(self, hypotheses: Hypotheses, n: int, seed: int = 0) -> quantize.Quantized:
+    def quantize(self, hypotheses: Hypotheses, n: int, seed: int = 0, refined: bool = False) -> quantize.Quantized:
         """Chooses n representatives with their probabilities (eqs (2), (3)), with the quantizer of the config.
 
         Args:
           hypotheses: leading axes (B, M), scored.
           n: 1 to M.
           seed: of the quantizer's starts.
+          refined: whether the hypotheses were fitted to keypoints (`infer_refined`), for which other settings were chosen.
 
         Raises:
           ValueError: n is not in 1..M, or the temperature is to be the one that evaluation chose and none is stored.
         """
         keys = jax.random.split(jax.random.key(seed), hypotheses.log_prior.shape[0])
-        return quantize.select(hypotheses, n, keys, **self.quantizer_settings())
+        return quantize.select(hypotheses, n, keys, **self.quantizer_settings(refined))
 
     def mesh(self, hypotheses: Hypotheses) -> Float[Array, "*batch V 3"]:
         """The vertices of bodies, metres, in the frame of `joints24` (mid-hip centred)."""
@@ -410,7 +411,7 @@ class Predictor:
     def sharpness(self, refined: bool = False) -> dict[str, float]:
         """The sharpness of probabilities under each kind of weights for which evaluation fitted one; of others it is 1.
 
-        A temperature that the config gives makes other clusters than those that it was fitted to: none is used then.
+        Where the config gives a temperature, none is used: it was fitted to clusters under the chosen one.
 
         Args:
           refined: as of `quantizer_settings`; what was fitted before the fit of the bodies does not hold after it.

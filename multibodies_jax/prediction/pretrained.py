@@ -103,17 +103,24 @@ def take_choices(workdir: str | os.PathLike, path: str | os.PathLike = packed.PA
       What the file says about itself (`about`).
 
     Raises:
-      PackedError: there is no evaluation, or it is of other weights.
-      FileError: its results.json is damaged or was changed.
+      PackedError: there is no evaluation, it is of other weights, its temperature was given, or it chose less than the
+        file knows.
+      FileError: its results.json is damaged or was changed, or a number in it is out of range.
     """
-    file, results = packed.read(path), pathlib.Path(workdir) / "results.json"
-    chosen = tuned.read(workdir)
-    of = untrusted.read_json(results).get("packed", {}).get("sha256") if chosen else None
-    if of != file.about["sha256"]:
-        what = f"is of the weights {of[:12]}" if of else "is no evaluation of a file of weights"
+    file, path_of_results = packed.read(path), pathlib.Path(workdir) / "results.json"
+    chosen, advice = tuned.read(workdir), "evaluate the file with configs/eval_pretrained.py (config.eval.packed)"
+    results = untrusted.read_json(path_of_results) if chosen else {}
+    of = results.get("packed")
+    if not isinstance(of, dict) or of.get("sha256") != file.about["sha256"]:
         raise packed.PackedError(
-            f"{results} {what}, and {path} has {file.about['sha256'][:12]}: evaluate it with configs/eval_pretrained.py "
-            "(config.eval.packed)."
+            f"{path_of_results} is no evaluation of the weights {file.about['sha256'][:12]}, which {path} has: {advice}."
+        )
+    lost = sorted(file.about["tuned"].keys() - chosen.keys())
+    if lost or "sharpness" not in chosen:
+        what = ", ".join(lost) if lost else "sharpness"
+        raise packed.PackedError(
+            f"{path_of_results} does not say {what}, so that it was not chosen there: {advice}, without a temperature of "
+            "one's own, and with its rows."
         )
     return packed.rewrite(path, file, {**file.about, "tuned": chosen})
 

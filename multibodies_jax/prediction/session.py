@@ -242,6 +242,8 @@ class Session:
         person = people.Person(keypoints, annotation=str(record["annotation"]))
         described = prediction_file.describe(one, person, box, about, lens, self._focal)
         settings = {name: record[name] for name in ("quantizer", "temperatures", "sharpness")}
+        if not record["refined"]:
+            settings = prediction_file.without_sharpness(settings)  # It does not hold of fitted bodies.
         chosen = prediction_file.choose_again(described | settings, self.n)
         return dataclasses.replace(self.prediction, record=chosen)
 

@@ -94,6 +94,8 @@ def calibration(cast: runs.Cast, dataset: str) -> list[Row]:
                 for f in found
                 if n in f
             ]
+            if len({"sharpness" in f for f in of_seeds}) > 1:  # Of some seeds a temperature was fitted, long ago.
+                of_seeds = [{name: value for name, value in f.items() if "fitted" not in name} for f in of_seeds]
             scores = {
                 name: float(np.mean([f[name] for f in of_seeds]))
                 for name in _SCORES
@@ -217,9 +219,9 @@ def _best_mm(workdir: pathlib.Path) -> np.ndarray:
         points = [
             (line["step"] * batch, line["best_mm"]) for line in lines if line.get("best_mm") is not None and batch
         ]
+        return np.array(points, float).reshape(-1, 2)
     except (OSError, ValueError, KeyError, TypeError):
-        points = []
-    return np.array(points, float).reshape(-1, 2)
+        return np.zeros((0, 2))
 
 
 def _stretches(method: str, of_seeds: Sequence[np.ndarray], before: float) -> list[Row]:

@@ -41,6 +41,7 @@ STYLES = ("mean", "interval", "seeds", "verdict", "outcome", "aim")
 KEYS = ("set", "method", "against", "n", "metric")
 
 _NOTE = "<!-- Made by `multibodies report pages` from {source}: change that file, not this one. -->"
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _DIRECTIVE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _PART = re.compile(r"(<!-- begin ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _RELATIVE = re.compile(r"\]\((?!https?:|#)([^)]+)\)")
@@ -165,6 +166,8 @@ def _replaced(directive: str, data: Data, runs: Mapping[str, Mapping[str, str]],
     style, wanted, rows, columns, aim = (options.pop(name, "") for name in ("style", "is", "rows", "columns", "aim"))
     if (style or "mean") not in STYLES:
         raise PageError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
+    if (style == "aim") != bool(aim) or (aim and (verb != "value" or not _NUMBER.fullmatch(aim))):
+        raise PageError("style=aim is of a value and needs a number: aim=8")
     lines = _selected(data(names[0]), names[1], options)
     if verb == "value":
         if len(lines) != 1:
@@ -208,8 +211,6 @@ def sign(line: Row) -> str:
 
 
 def _aim(line: Row, aim: str) -> str:
-    if not aim:
-        raise PageError("style=aim needs the number: aim=8")
     return ", met" if float(line["mean"]) <= float(aim) else ", missed"
 
 

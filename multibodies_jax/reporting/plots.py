@@ -231,7 +231,8 @@ def training(rows: Sequence[Mapping[str, Any]], path: pathlib.Path, comment: str
 def reliability(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
     """How often the truth falls into a cluster against the probability of that cluster; one panel an n.
 
-    Of the sharpness fitted on the validation split, where there is one, else the masses of the clusters.
+    Of the sharpness fitted on the validation split (of older results: the temperature), where there is one, else of the
+    masses of the clusters.
     """
     shown = {group.label for group in _main_groups(cast)}
     rows = [_fitted(row) for row in extras.calibration(cast, dataset) if row["bins"] and row["method"] in shown]
@@ -255,7 +256,7 @@ def reliability(cast: runs.Cast, dataset: str, path: pathlib.Path) -> bool:
 
 
 def _fitted(row: tables.Row) -> tables.Row:
-    if not row["bins_fitted"]:
+    if not row["bins_fitted"] or "ece_fitted" not in row:
         return row
     return row | {"bins": row["bins_fitted"], "ece": row["ece_fitted"]}
 

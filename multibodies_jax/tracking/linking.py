@@ -35,7 +35,7 @@ class Linked:
       index: which hypotheses represent them, all different.
       centers: weighted mean of each cluster, metres.
       labels: the cluster of each hypothesis.
-      probabilities: of each cluster, from `link` its mass; they sum to 1.
+      probabilities: mass of each cluster; they sum to 1 (`Follower.push` sharpens them).
       taken_over: whether the frame's own representatives replaced clusters that no longer described it.
     """
 

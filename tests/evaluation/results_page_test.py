@@ -1,5 +1,7 @@
 """The page of one evaluation: a row for each method, what was chosen, and what an inspection found."""
 
+import dataclasses
+
 import pytest
 
 from multibodies_jax.evaluation import methods, results, results_page
@@ -20,7 +22,8 @@ def _result():
     evaluation = fixture.evaluation(fixture.made())
     found = results.describe(evaluation, {})
     tuned = {"temperature": {"chosen": 0.3}, "noise_deg": {"mpjpe-2": {"root": 2.5, "pose": 4.0}}}
-    choices = results.Choices(evaluation.settings, tuned)
+    settings = dataclasses.replace(evaluation.settings, sharpness={"prior": {"": 0.7}})
+    choices = results.Choices(settings, tuned)
     findings = results_test.findings()
     scalars = {name: findings.diagnostics["energy_mm|2"] for name in ("spread_visible_mm", "effective_printed")}
     scalars |= {"effective_tuned": findings.diagnostics["energy_mm|2"]}
@@ -71,11 +74,13 @@ def test_uniform_weights_have_no_temperature(result):
 @pytest.mark.slow
 def test_learned_scores_are_named_and_have_columns_of_their_own(result):
     config = result["config"] | {"quantizer": result["config"]["quantizer"] | {"weights": "scores"}}
-    its = {"temperature": 0.0, "weights": "scores", "scores": {"ece": 0.1, "top_ece": 0.125, "log_loss": 1.5}}
+    learned = {"ece": 0.1, "top_ece": 0.125, "log_loss": 1.5, "sharpness": 1.3, "top_ece_fitted": 0.011}
+    its = {"temperature": 0.0, "weights": "scores", "scores": learned | {"log_loss_fitted": 1.45}}
     calibration = {n: scores | its for n, scores in result["calibration"]["a"].items()}
     text = results_page.markdown(result | {"config": config, "calibration": {"a": calibration}})
     assert "Not the usual setting: quantized with learned scores." in text
-    assert "| 2 | learned scores | " in text and "| 0.125 | 1.500 |" in text and "log loss, learned scores |" in text
+    assert "| 2 | learned scores | " in text and "log loss, learned scores | sharpness fitted, learned scores |" in text
+    assert "| 0.125 | 1.500 | 1.300 | 0.011 | 1.450 |" in text and "| 0.700 | " in text
 
 
 @pytest.mark.slow

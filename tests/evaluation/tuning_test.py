@@ -1,4 +1,5 @@
-"""The temperatures that one pass over a validation split chooses, against the sets of each batch computed again."""
+"""The temperatures and the sharpness that one pass over a validation split chooses, against the sets of each batch computed
+again."""
 
 import numpy as np
 import pytest

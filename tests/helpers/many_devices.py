@@ -88,7 +88,7 @@ def _measured(rows: dict[str, np.ndarray]) -> dict[str, Any]:
             "clusters": clusters,
             "diagnostics": diagnostics.diagnose(out.hyps, out.batch, out.truth, jnp.float32(0.5)),
             "calibration": calibration.measure(
-                out.settings.weights, out.hyps.log_prior, out.log_weights, out.hyps.log_scores, clusters, out.truth
+                out.log_weights, out.hyps.log_scores, clusters, out.truth, {"": 2.0, "_scores": 0.5}
             ),
         }
     )

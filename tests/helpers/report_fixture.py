@@ -124,12 +124,14 @@ def _arrays(model: str, m: int, level: float, seed: int) -> dict[str, np.ndarray
 
 
 def _probabilities(seed: int) -> dict[str, np.ndarray]:
-    """What is kept of the probabilities of each image: those in use say 0.1 nats more than equal ones, those of scores 0.3."""
+    """What is kept of the probabilities of each image: those in use say 0.1 nats more than equal ones, those of scores 0.3,
+    sharpened ones another 0.1."""
     rng = np.random.default_rng(seed)
     loss = rng.uniform(1.0, 2.0, IMAGES).astype(np.float32)
-    found = {"log_loss_uniform": loss, "log_loss": loss - np.float32(0.1), "log_loss_scores": loss - np.float32(0.3)}
-    for ending in ("", "_uniform", "_scores"):
-        found[f"top_probability{ending}"] = np.full(IMAGES, 0.45, np.float32)
+    less = {"_uniform": 0.0, "": 0.1, "_scores": 0.3, "_fitted": 0.2, "_scores_fitted": 0.4}
+    found = {f"log_loss{ending}": loss - np.float32(nats) for ending, nats in less.items()}
+    for ending in less:
+        found[f"top_probability{ending}"] = np.full(IMAGES, 0.25 if "fitted" in ending else 0.45, np.float32)
         found[f"top_true{ending}"] = (np.arange(IMAGES) % 4 == 0).astype(np.float32)
     return found
 
@@ -142,7 +144,9 @@ def _result(model: str, m: int, seed: int, config: dict, arrays: dict[str, np.nd
             tree = metrics.setdefault(dataset, {}).setdefault(rest[0], {}).setdefault(rest[1], {})
             tree[rest[2]] = intervals.summary(values)
     bins = [{"probability": 0.25, "frequency": 0.2, "count": 30}, {"probability": 0.75, "frequency": 0.5, "count": 10}]
-    scores = {"ece": 0.1, "temperature": 0.3, "bins": bins, "log_loss": 1.4, "scores": {"log_loss": 1.2}}
+    learned = {"log_loss": 1.2, "sharpness": 1.4 + seed, "top_ece_fitted": 0.02}
+    scores = {"ece": 0.1, "temperature": 0.3, "bins": bins, "log_loss": 1.4, "scores": learned}
+    scores |= {"sharpness": 0.5, "ece_fitted": 0.05, "bins_fitted": bins[:1]}
     seen = {label: STEP * BATCH} | ({"HMR (M = 1)": STEP * BATCH} if model == "multibodies" else {})
     return {
         "schema": 2,

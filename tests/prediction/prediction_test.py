@@ -113,15 +113,18 @@ def test_other_weights_have_the_temperature_that_was_chosen_for_them(model, tmp_
 
 
 def test_predictions_without_temperatures_keep_theirs_and_say_so(one, tmp_path, capsys):
-    old = {name: value for name, value in one.record.items() if name != "temperatures"}
+    old = {name: value for name, value in one.record.items() if name not in ("temperatures", "sharpness")}
     file, out = tmp_path / "old.npz", tmp_path / "out.npz"
     prediction_file.save(file, old)
     for kind, note in (("prior", False), ("uniform", False), ("scores", False), ("scores_and_prior", True)):
         assert requantize.main([str(file), "--n=2", f"--out={out}", f"--weights={kind}"]) == 0
         assert ("temperature of the weights 'scores_and_prior': that of 'prior', 0.5, is kept" in _err(capsys)) == note
-    prediction_file.save(file, old | {"temperatures": np.array('{"scores_and_prior": -1}')})
-    assert requantize.main([str(file), "--n=2", f"--out={out}", "--weights=scores_and_prior"]) == 2
-    assert "old.npz: the quantizer's settings are damaged" in _err(capsys)
+    assert json.loads(str(prediction.load(out).record["quantizer"]))["sharpness"] == 1
+    for damaged in ("temperatures", "sharpness"):
+        for text in ('{"scores_and_prior": -1}', '{"scores_and_prior": "much"}', '{"scores_and_prior": 1e300', "[]"):
+            prediction_file.save(file, old | {damaged: np.array(text)})
+            assert requantize.main([str(file), "--n=2", f"--out={out}", "--weights=scores_and_prior"]) == 2
+            assert "old.npz: the quantizer's settings are damaged" in _err(capsys)
 
 
 def _err(capsys):

@@ -80,16 +80,22 @@ def test_a_file_says_what_it_was_made_from_and_names_no_folder(packed, trained):
 def test_the_choices_of_an_evaluation_of_the_file_are_taken_and_those_of_another_are_not(packed, tmp_path, capsys):
     before, out = packed_files.read(packed), tmp_path / "weights.npz"
     shutil.copy(packed, out)
-    chosen = {"temperature": 0.1, "sharpness": {"prior": 1.5}}
+    chosen, own = {"temperature": 0.1, "sharpness": {"prior": 1.5}}, {"packed": {"sha256": before.about["sha256"]}}
     arguments = [f"--choices={tmp_path}", f"--out={out}"]
-    for of, message in (
-        ({}, "results.json is no evaluation of a file of weights"),
-        ({"packed": {"sha256": 64 * "0"}}, "results.json is of the weights 000000000000, and .* evaluate it with"),
+    for results, message in (
+        (chosen, "results.json is no evaluation of the weights"),
+        (chosen | {"packed": 3}, "results.json is no evaluation of the weights"),
+        (
+            chosen | {"packed": {"sha256": 64 * "0"}},
+            r"results.json is no evaluation of the weights .* evaluate the file",
+        ),
+        ({"temperature": 0.1} | own, "results.json does not say sharpness, so that it was not chosen there"),
+        ({"sharpness": {"prior": 1.5}} | own, "results.json does not say temperature"),
     ):
-        io.write_json(tmp_path / "results.json", chosen | of)
+        io.write_json(tmp_path / "results.json", results)
         assert pretrained.main(arguments) == 2
         assert re.search(message, capsys.readouterr().err) and out.read_bytes() == packed.read_bytes()
-    io.write_json(tmp_path / "results.json", chosen | {"packed": {"sha256": before.about["sha256"]}})
+    io.write_json(tmp_path / "results.json", chosen | own)
     assert pretrained.main(arguments) == 0
     after = packed_files.read(out)
     assert after.about == {**before.about, "tuned": chosen} and after.arrays.keys() == before.arrays.keys()

@@ -111,6 +111,11 @@ def test_learned_scores_are_those_of_all_keypoints(model, person, opened):
     assert its.prediction.record["temperatures"] == temperatures != "{}"
     assert its.prediction.record["sharpness"] == '{"scores": 0.3}'
     assert json.loads(str(its.prediction.record["quantizer"]))["sharpness"] == 0.3
+    plain = dataclasses.replace(known, record=known.record | {"refined": np.array(False)})
+    other = session.Session(plain.requantize(2, "scores"), model)
+    other.place("left_wrist", wanted)
+    changed = other.prediction.record
+    assert json.loads(str(changed["quantizer"]))["sharpness"] == 1 and changed["sharpness"] == "{}"
     keypoints = person.keypoints.copy()
     keypoints[WRIST] = (*wanted, 1)
     box = opened.record["box_center"], float(opened.record["box_scale"])

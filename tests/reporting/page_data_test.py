@@ -46,6 +46,8 @@ def test_every_number_of_a_report_is_a_line_that_pages_read(workdirs):
     assert of_top["ECE of the top"]["mean"] == "0.200" and float(of_top["ECE of the top"]["high"]) < 0.35
     less, loss = of_top["log loss, learned scores, % from uniform"], float(of_top["log loss, uniform"]["mean"])
     assert less["mean"] == less["low"] == less["high"] == f"{-30 / loss:+.1f}"
+    assert of_top["log loss, learned scores, fitted, % from uniform"]["mean"] == f"{-40 / loss:+.1f}"
+    assert (of_top["ECE of the top, fitted"]["mean"], of_top["fitted sharpness"]["mean"]) == ("0.000", "0.500")
     assert float(of_top["log loss"]["low"]) < float(of_top["log loss"]["mean"]) < float(of_top["log loss"]["high"])
 
 

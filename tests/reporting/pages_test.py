@@ -104,7 +104,15 @@ def test_a_mean_is_checked_against_a_limit_and_an_aim(checkout):
 @pytest.mark.parametrize(
     "directive, message",
     [
-        ("value tiny errors set=hard style=aim", "style=aim needs the number"),
+        *(
+            (f"{verb} tiny errors set=hard {aim}", "style=aim is of a value and needs a number: aim=8")
+            for verb, aim in (
+                ("value", "style=aim"),
+                ("value", "style=aim aim=x"),
+                ("value", "aim=8"),
+                ("table", "style=aim aim=8"),
+            )
+        ),
         ("check tiny errors is='below none'", "needs a number"),
         ("value tiny errors set=clean", "selects 3 lines"),
         ("value tiny errors method=nobody", "no data with method=nobody"),

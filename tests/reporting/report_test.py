@@ -282,6 +282,25 @@ def test_uniform_weights_have_no_temperature(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_fitted_temperature_and_a_fitted_sharpness_are_not_averaged(tmp_path):
+    def older(result):
+        for part in ("calibration", "calibration_refined"):
+            for by_n in result[part].values():
+                for scores in by_n.values():
+                    del scores["sharpness"]
+
+    for seed in (0, 1):
+        report_fixture.make(tmp_path / f"ours{seed}", "multibodies", seed, 1.0)
+    cast = runs.cast([tmp_path / "ours0", tmp_path / "ours1"])
+    (row, *_) = extras.calibration(cast, CLEAN)
+    assert (row["sharpness"], row["sharpness_scores"], row["ece_fitted"]) == (0.5, pytest.approx(1.9), 0.05)
+    assert row["top_ece_scores_fitted"] == 0.02 and row["bins_fitted"][0]["count"] == 60
+    report_fixture.edit(tmp_path / "ours1", older)
+    (row, *_) = extras.calibration(runs.cast([tmp_path / "ours0", tmp_path / "ours1"]), CLEAN)
+    assert not {"sharpness", "ece_fitted"} & row.keys() and not row["bins_fitted"] and "ece" in row
+
+
+@pytest.mark.slow
 def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
@@ -309,7 +328,7 @@ def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, 
     (found,) = [line for line in page.splitlines() if line.startswith("| SMPL-MDN, refined | 5 |")][:1]
     less = doc["sets"][CLEAN]["calibration"][0]["intervals"]["log_loss_scores_less"]["mean"]
     assert less == pytest.approx(-30 / 1.5, rel=0.05) and f"| {less:+.1f} [{less:+.1f}, {less:+.1f}] |" in page
-    assert found.count("[") == 8  # Three log losses, two differences, three calibration errors.
+    assert found.count("[") == 14  # Five log losses, four differences, five calibration errors.
     bins = doc["sets"][CLEAN]["calibration"][0]["bins"]
     assert bins[0] == {"probability": pytest.approx(0.25), "frequency": pytest.approx(0.2), "count": 60}
     figures = {
