@@ -62,8 +62,9 @@ def measure(
     for n, found in clusters.items():
         mass = _probabilities(stacked, found.assignment, int(n))
         prob = {ending: mass[:, place] for place, ending in enumerate(logs)}
-        fitted = {f"{end}_fitted": quantize.sharpened(prob[end], sharpness[end]) for end in logs if end in sharpness}
-        result[n] = Calibration(_hits(found.centroid, truth), prob | fitted)
+        for ending in (one for one in logs if one in sharpness):
+            prob[f"{ending}_fitted"] = jnp.asarray(quantize.sharpened(prob[ending], sharpness[ending]))
+        result[n] = Calibration(_hits(found.centroid, truth), prob)
     return result
 
 
