@@ -12,7 +12,7 @@ from multibodies_jax.body import smpl
 from multibodies_jax.data import crops, occlusion, pipeline, sources
 from multibodies_jax.evaluation import batches, intervals, methods, outputs
 from multibodies_jax.geometry import boxes
-from multibodies_jax.hypotheses import hypotheses
+from multibodies_jax.hypotheses import hypotheses, quantize
 from multibodies_jax.training import logs
 from multibodies_jax.vis import figures
 
@@ -55,6 +55,8 @@ def _draw_examples(config: Any, folder: pathlib.Path, networks: outputs.Networks
     records, rows = _choose(config, name, split)
     out = outputs.Outputs(networks, settings, batches.stacked(pipeline.collate(rows)))
     chosen = out.quantize(min(_BODIES, networks.main.num_hypotheses))
+    sharpness = settings.sharpness.get(settings.weights, {}).get("", 1.0)
+    prob = np.asarray(quantize.sharpened(chosen.prob, sharpness))  # As `predict` says them.
     picked = hypotheses.pick(out.hyps, chosen.medoid)
     bodies = networks.main.bodies
     errors = out.measure(picked)["mpjpe"]
@@ -62,13 +64,10 @@ def _draw_examples(config: Any, folder: pathlib.Path, networks: outputs.Networks
     true_meshes = np.asarray(smpl.mesh(bodies.smpl, out.batch.target.rotmats, out.batch.target.betas))
     annotated = [mesh if row["smpl_valid"] else None for mesh, row in zip(true_meshes, rows, strict=True)]
     best = np.argmin(np.asarray(errors), axis=1)
-    _store(folder / "examples.npz", records, rows, picked, np.asarray(chosen.prob), best)
+    _store(folder / "examples.npz", records, rows, picked, prob, best)
     faces = np.asarray(bodies.smpl.faces)
     evidence = [_evidence(record, row) for record, row in zip(records, rows, strict=True)]
-    examples = [
-        figures.Example(evidence[i], meshes[i], np.asarray(chosen.prob[i]), int(best[i]), annotated[i])
-        for i in range(len(rows))
-    ]
+    examples = [figures.Example(evidence[i], meshes[i], prob[i], int(best[i]), annotated[i]) for i in range(len(rows))]
     figures.figure6(folder / "figure6_hypotheses.png", examples, faces)
     hidden = int(np.argmin([row["kp2d_input"].sum() for row in rows]))  # The most ambiguous of them.
     if networks.hmr is not None:

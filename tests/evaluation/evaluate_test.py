@@ -13,7 +13,17 @@ from ml_collections import ConfigDict
 from multibodies_jax import io
 from multibodies_jax.baselines import controls
 from multibodies_jax.data import sources
-from multibodies_jax.evaluation import batches, evaluate, fitted, methods, pictures, protocols, results_page, tuning
+from multibodies_jax.evaluation import (
+    batches,
+    calibration,
+    evaluate,
+    fitted,
+    methods,
+    pictures,
+    protocols,
+    results_page,
+    tuning,
+)
 from multibodies_jax.fitting import refine
 from multibodies_jax.models import build
 from multibodies_jax.prediction import pretrained
@@ -296,6 +306,18 @@ def test_the_config_chooses_the_rows_and_a_tuned_quantizer_reads_no_validation_s
     assert [row["control"] for row in result["compared"]["synthetic_bodies/clean"]] == [controls.RANDOM] * 2
     assert read == ["test"] and result["tuned_on_validation"]["synthetic_bodies/clean"] == {}
     assert result["temperature"] == 0.3 and "sharpness" not in result["calibration"]["synthetic_bodies/clean"]["2"]
+
+
+def test_the_bodies_of_the_pictures_have_the_probabilities_that_prediction_says(run, tmp_path, monkeypatch):
+    for name in ("error_curve", "loss_curves", "figure2", "figure4", "figure5", "figure6"):
+        monkeypatch.setattr(pictures.figures, name, lambda *arguments, **options: None)
+    monkeypatch.setattr(calibration, "SHARPNESSES", (0.0,))
+    shutil.copytree(run[1], tmp_path / "copy")
+    fields = {"eval__methods": ("main",), "eval__ns": (2,), "eval__sets": ("synthetic_bodies/clean",)}
+    result = evaluate.evaluate(_config(pathlib.Path(run[0].data.dir), **fields), tmp_path / "copy")
+    assert result["sharpness"] == {"prior": 0.0}
+    prob = np.load(tmp_path / "copy" / "figures" / "examples.npz")["prob"]
+    np.testing.assert_allclose(prob, np.full(prob.shape, 1 / prob.shape[1]), rtol=1e-6)
 
 
 def test_a_network_that_answers_nan_is_refused_with_the_name_of_the_example_and_writes_nothing(
