@@ -1,5 +1,6 @@
 """Calibration of a quantized set: does the truth fall in cluster k as often as its probability says?"""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, no_type_check
 
@@ -60,10 +61,11 @@ def measure(
     logs |= {} if log_scores is None else {"_scores": log_scores}
     stacked, result = jnp.stack([*logs.values()], axis=1), {}
     for n, found in clusters.items():
-        mass = _probabilities(stacked, found.assignment, int(n))
+        mass = probabilities(stacked, found.assignment, int(n))
         prob = {ending: mass[:, place] for place, ending in enumerate(logs)}
-        for ending in (one for one in logs if one in sharpness):
-            prob[f"{ending}_fitted"] = jnp.asarray(quantize.sharpened(prob[ending], sharpness[ending]))
+        for ending in logs:
+            if ending in sharpness:
+                prob[f"{ending}_fitted"] = jnp.asarray(quantize.sharpened(prob[ending], sharpness[ending]))
         result[n] = Calibration(_hits(found.centroid, truth), prob)
     return result
 
@@ -77,7 +79,7 @@ def masses(
     """Those of the quantized sets of the examples that are kept, by the endings of `Calibration.prob`: "" and "_scores"."""
     prob, n = {"": found.prob}, found.prob.shape[1]
     if log_scores is not None:
-        prob["_scores"] = _probabilities(log_scores[:, None], found.assignment, n)[:, 0]
+        prob["_scores"] = probabilities(log_scores[:, None], found.assignment, n)[:, 0]
     hits = np.asarray(_hits(found.centroid, truth))[keep]
     return {ending: (np.asarray(its)[keep], hits) for ending, its in prob.items()}
 
@@ -87,6 +89,7 @@ def _hits(centroids: Float[Array, "B n 24 3"], truth: set_errors.Truth) -> Int[A
     return nearest(centroids, truth.joints24, truth.valid24)
 
 
+@functools.partial(jax.jit, static_argnames="n")
 def probabilities(log_weights: Float[Array, "B T M"], assignment: Int[Array, "B M"], n: int) -> Float[Array, "B T n"]:
     """Mass of each cluster: the sum of the weights of eq (2) over its members.
 
@@ -97,9 +100,6 @@ def probabilities(log_weights: Float[Array, "B T M"], assignment: Int[Array, "B 
     """
     found = weights.posterior_weights(log_weights, 1.0)
     return jnp.einsum("btm,bmk->btk", found, jax.nn.one_hot(assignment, n), precision="highest")
-
-
-_probabilities = jax.jit(probabilities, static_argnames="n")
 
 
 def nearest(

@@ -9,6 +9,7 @@ python -m multibodies_jax.prediction.pretrained --choices=runs/eval_pretrained
 """
 
 import argparse
+import dataclasses
 import functools
 import os
 import pathlib
@@ -122,7 +123,7 @@ def take_choices(workdir: str | os.PathLike, path: str | os.PathLike = packed.PA
             f"{path_of_results} does not say {what}, so that it was not chosen there: {advice}, without a temperature of "
             "one's own, and with its rows."
         )
-    return packed.rewrite(path, file, {**file.about, "tuned": chosen})
+    return packed.store(path, dataclasses.replace(file, about={**file.about, "tuned": chosen}))
 
 
 @programs.guarded

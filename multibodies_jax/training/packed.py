@@ -147,17 +147,13 @@ def write(path: str | os.PathLike, about: Mapping[str, Any], parts: Mapping[str,
         values = {f"{name}/{path}": np.asarray(value) for path, value in flat.items()}
         arrays |= {path: x.astype(np.float16) if x.dtype.kind == "f" else x for path, x in values.items()}
     told = {**about, "format": _FORMAT, "sha256": _digest(arrays)}
-    return _write(path, arrays, told)
+    return store(path, Packed(pathlib.Path(path), told, arrays))
 
 
-def rewrite(path: str | os.PathLike, file: Packed, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes a file that was read, with the same networks, and other words about them (`Packed.about`)."""
-    return _write(path, file.arrays, dict(about))
-
-
-def _write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> dict[str, Any]:
-    io.write_npz(path, {**arrays, _TEXT: np.array(json.dumps(about))})
-    return about
+def store(path: str | os.PathLike, file: Packed) -> dict[str, Any]:
+    """Writes what `read` gives, as it is; returns its `about`. A file that is there stays until the new one is complete."""
+    io.write_npz(path, {**file.arrays, _TEXT: np.array(json.dumps(file.about))})
+    return dict(file.about)
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
