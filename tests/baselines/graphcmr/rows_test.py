@@ -8,7 +8,7 @@ import pytest
 
 from multibodies_jax.baselines.graphcmr import rows
 from multibodies_jax.data import sources
-from multibodies_jax.evaluation import evaluate, methods
+from multibodies_jax.evaluation import evaluate, methods, pictures
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, config_checks, initialization, logs, loop, setup
 from tests.helpers import batches, evaluation_fixture, small_sets, sphere_body, tiny
@@ -31,6 +31,7 @@ def test_it_is_trained_and_has_two_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "dataset_options", lambda config: small_sets.OPTIONS)
     monkeypatch.setattr(sources, "load_people", tiny.load_people)
     monkeypatch.setattr(setup, "load_bodies", lambda config: sphere_body.bodies())
+    monkeypatch.setattr(pictures, "draw", lambda *arguments: None)
     config = _config(train__steps=2, loss__vertices=0.5)
     loop.train(config, tmp_path / "run")
     lines = logs.read(tmp_path / "run" / "checkpoints")
