@@ -53,7 +53,7 @@ lint: $(VENV)/installed-dev  ## Formatting, lint and types.
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/installed-docs  ## The documentation site, into site/; stops at a broken link.
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock: $(VENV)/installed-dev  ## Renew requirements{,-dev,-docs,-beam}.txt from pyproject.toml.
 	$(BIN)/python -m pip install --quiet uv

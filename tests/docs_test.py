@@ -85,6 +85,15 @@ def test_links_and_images_of_documents_lead_to_files():
     assert not broken
 
 
+def test_the_site_is_built_so_that_a_broken_link_fails():
+    commands = re.findall(r"mkdocs build.*", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert commands and all("--strict" in command for command in commands)
+    assert not re.search(r"--quiet|\s-q\b", " ".join(commands)), "mkdocs counts no warnings with --quiet"
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nvalidation:\n")[2]
+    links = settings.partition("  links:\n")[2]
+    assert {"not_found: warn", "anchors: warn"} <= {line.strip() for line in links.splitlines()}
+
+
 def test_config_fields_that_documents_name_exist():
     known = {field for name in _CONFIGS for field in config_versions.flatten(default.of(name).to_dict())}
     groups = "|".join({field.partition(".")[0] for field in known if "." in field})
