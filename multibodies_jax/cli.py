@@ -98,6 +98,8 @@ def run(argv: Sequence[str], mode: str | None = None) -> int:
         return _tell(str(error))
     chosen: str = mode or values.mode
     workdir = pathlib.Path(values.workdir or pathlib.Path("runs") / pathlib.Path(cli_flags.config_file(values)).stem)
+    # A prediction with the embedded weights has no work directory: its traceback does not belong to runs/demo.
+    report_folder = None if chosen == "predict" and not (values.workdir or _names_config(argv)) else workdir
     try:
         with compile_time.measured() as spent:
             predicts = chosen == "predict"
@@ -118,9 +120,9 @@ def run(argv: Sequence[str], mode: str | None = None) -> int:
         _end_soon(values, FAILED if status is None else status)
         if status is None:
             fits = _what_fits(chosen, values.config, workdir) if programs.is_full(error) else ""
-            print(programs.unexpected(error, workdir, fits), file=sys.stderr, flush=True)
+            print(programs.unexpected(error, report_folder, fits), file=sys.stderr, flush=True)
             return FAILED
-        return _tell(f"{others or programs.words(error)}{programs.keep_traceback(workdir)}", status)
+        return _tell(f"{others or programs.words(error)}{programs.keep_traceback(report_folder)}", status)
 
 
 def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
@@ -166,7 +168,7 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
     setup.enable_compilation_cache()
     if values.distributed:
         _join()
-    named = any(argument.lstrip("-").partition("=")[0].partition(".")[0] == "config" for argument in argv)
+    named = _names_config(argv)
     config = _checked(values.config) if named else None
     if named or values.workdir:
         model, out = predictor.load(workdir, config, values.onnx), workdir / "predictions"
@@ -181,6 +183,11 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
         model = model.weighted_by(values.weights)
     people, n, focal, refine = values.people, values.n, values.focal, values.refine
     return FAILED if predict.predict(model, paths, people, n, values.out or out, focal, refine) else OK
+
+
+def _names_config(argv: Sequence[str]) -> bool:
+    """Whether the arguments have --config or a field of it."""
+    return any(argument.lstrip("-").partition("=")[0].partition(".")[0] == "config" for argument in argv)
 
 
 def _join() -> None:
@@ -217,7 +224,7 @@ def _tell_time(spent: compile_time.Spent) -> None:
 
 
 def _what_fits(mode: str, config: Any, workdir: pathlib.Path) -> str:
-    """What to ask for where the memory of the device was full, in a sentence; empty where nobody knows."""
+    """What to ask for where the memory of the device was full, in a sentence; empty where that is unknown."""
     if mode == "predict":
         return "Each device predicts one person at a time, so that nothing smaller can be asked for; JAX_PLATFORMS=cpu takes no device."
     if mode == "evaluate" or (mode == "all" and _is_trained(config, workdir)):

@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 import jax
 import numpy as np
@@ -328,6 +329,26 @@ def test_a_fault_of_the_program_has_status_1_and_an_interruption_130(called, mon
 
     monkeypatch.setattr(loop, "train", interrupt)
     assert cli.main(["train"]) == 130 and "continues from the last checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), ZeroDivisionError("bad")])
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [([], "temporary"), (["--config=configs/demo.py"], "runs/demo"), (["--workdir=runs/mine"], "runs/mine")],
+)
+def test_a_prediction_with_the_embedded_weights_leaves_its_traceback_in_no_work_directory(
+    arguments, folder, error, called, monkeypatch, tmp_path, capsys
+):
+    def fail(*_):
+        raise error
+
+    for place in ("temporary", "runs/demo", "runs/mine"):
+        (tmp_path / place).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(predict, "predict", fail)
+    assert cli.main(["predict", "photo.jpg", *arguments]) in (1, 2) and "bad" in capsys.readouterr().err
+    assert [path.parent for path in tmp_path.rglob("multibodies_jax_error.log")] == [tmp_path / folder]
 
 
 def test_all_says_what_evaluation_lacks_before_it_trains(called, monkeypatch, tmp_path, capsys):
