@@ -158,7 +158,7 @@ def _module(file: str) -> Any:
 
 
 def _limit(memory: int | None) -> None:
-    """Bounds the address space to what it is now and so many bytes more; None lifts the bound."""
+    """Bounds the address space to its present size plus `memory` bytes; None lifts the bound."""
     with contextlib.suppress(ImportError, OSError, ValueError):  # Where the system has no such limits.
         import resource
 

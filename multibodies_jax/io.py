@@ -247,7 +247,7 @@ def cache_folder() -> pathlib.Path:
 
 
 def _own_temporary_folder() -> pathlib.Path:
-    """A folder among the temporary files that nobody else can write: compiled programs are read from it."""
+    """A folder among the temporary files that no other user can write to: compiled programs are read from it."""
     folder = pathlib.Path(tempfile.gettempdir()) / f"multibodies_jax-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()

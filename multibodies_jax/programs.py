@@ -86,8 +86,8 @@ def unexpected(error: Exception, folder: pathlib.Path | None = None, fits: str =
         return f"error: {explained}{keep_traceback(folder)}"
     what = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
     return (
-        f"error: {what}\nThis error is not one that was thought of: it is a fault of the program, or an input is damaged in "
-        "a way that it does not know. Try the same command with an input that worked before; if that stops too, report the "
+        f"error: {what}\nThis error was not expected: it is a fault of the program, or an input is damaged in a way that the "
+        "program does not recognise. Try the same command with an input that worked before; if that stops too, report the "
         f"fault with the file of the traceback.{keep_traceback(folder)}"
     )
 
@@ -180,7 +180,7 @@ def expanded(argument: str) -> str:
 
 
 def home(path: str) -> str:
-    """A path with the home folder in place of a `~` or `~name` at its beginning; `~name` of nobody stays as it is.
+    """A path with the home folder in place of a `~` or `~name` at its beginning; `~name` of an unknown user stays as it is.
 
     Raises:
       ValueError: `~` stands for a home folder that the system does not know.

@@ -237,7 +237,7 @@ def open_npz(
     raises: type[ValueError] = FileError,
     largest: int = LARGEST_ARRAY,
 ) -> Iterator[Npz]:
-    """Opens an .npz; its arrays are read when they are asked for, so that members that nobody needs cost nothing.
+    """Opens an .npz; its arrays are read on access, so that members that are not needed cost nothing.
 
     Args:
       path: the file.

@@ -117,7 +117,7 @@ def test_what_is_wrong_with_a_config_file_is_said(content, message, tmp_path, ca
     path.write_text(content, encoding="utf-8")
     assert cli.main(["train", f"--config={path}", f"--workdir={tmp_path / 'run'}"]) == 2
     told = capsys.readouterr().err
-    assert re.search(message, told) and "not one that was thought of" not in told
+    assert re.search(message, told) and "This error was not expected" not in told
     assert not called and not (tmp_path / "run").exists()
 
 

@@ -112,7 +112,7 @@ class AmbiguousBuilder(archives.ArchiveBuilder, skip_registration=True):
         return {split: known[split] for split in _SPLITS[self.base] if split in known}
 
     def occlusion_shares(self) -> tuple[float, ...] | None:
-        """How often each strategy should be found, None where nobody knows."""
+        """How often each strategy should be found, None where that is unknown."""
         return None if self.base == RELEASED_CROPS else occlusion.PROBABILITIES
 
     def feature_dictionary(self) -> tfds.features.FeaturesDict:

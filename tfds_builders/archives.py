@@ -101,7 +101,7 @@ class ArchiveBuilder(building.BaseBuilder, skip_registration=True):
     beam_options: str = ""
 
     def expected(self) -> dict[str, int | None]:
-        """The splits, with the number of examples that the complete archive gives, None where nobody knows."""
+        """The splits, with the number of examples that the complete archive gives, None where that is unknown."""
         raise NotImplementedError
 
     def tasks(self, split: str) -> Sequence[Any]:

@@ -85,7 +85,7 @@ class BaseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return next((known for known in cls.BUILDER_CONFIGS if known.name == config.name), config)
 
     def expected(self) -> dict[str, int | None]:
-        """The splits and how many examples each should have, None where nobody knows."""
+        """The splits and how many examples each should have, None where that is unknown."""
         raise NotImplementedError
 
     @classmethod
@@ -267,7 +267,7 @@ def _lock(directory: pathlib.Path) -> Iterator[None]:
 
 
 def _remove_remains(directory: pathlib.Path) -> None:
-    """Deletes what a killed build left. Only under the lock: nobody is writing there."""
+    """Deletes what a killed build left. Only under the lock: no other process is writing there."""
     for remains in directory.glob(f"{constants.INCOMPLETE_PREFIX}*"):
         shutil.rmtree(remains, ignore_errors=True)
 
@@ -294,7 +294,7 @@ def _errors_explained(builder: BaseBuilder) -> Iterator[None]:
 @contextlib.contextmanager
 def _kept_in_memory() -> Iterator[None]:
     """Splits are in memory until they are written. Above 1,000 MiB TFDS would put them into files that TensorFlow opens,
-    which nobody needs to install, and would read them back whole, too."""
+    which need not be installed, and would read them back whole, too."""
     most, shuffle.MAX_MEM_BUFFER_SIZE = shuffle.MAX_MEM_BUFFER_SIZE, sys.maxsize
     try:
         yield

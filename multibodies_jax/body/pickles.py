@@ -446,7 +446,7 @@ def _checked(matrix: Sparse) -> Sparse:
 
 
 def _from_triplets(state: dict[str, Any]) -> np.ndarray:
-    """The matrix of SciPy's `data` at `coords`, of before 1.11 at `row` and `col`; elements of one place add up."""
+    """The matrix of SciPy's `data` at `coords` (before SciPy 1.11, `row` and `col`); elements of one place add up."""
     dense = np.zeros(_sparse_shape(state), state["data"].dtype)
     _fill(dense, _coordinates(state), state["data"])
     return dense

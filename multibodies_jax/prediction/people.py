@@ -22,7 +22,8 @@ MIN_CONFIDENCE = people_keypoints.MIN_CONFIDENCE
 _NAMED = 5  # Entries that cannot be used, and belong to no image or to frames.
 # Boxes of top-down estimators are padded by a quarter, so that their joints lie up to an eighth of a box outside of it.
 _OUTSIDE = 1 / 8
-_FRACTION, _LARGE_PX = 2.0, 32  # Numbers of an image of at least so many pixels that are all smaller are no pixels.
+# In an image of 32 pixels or more, coordinates that all lie within -2 and 2 are fractions.
+_FRACTION, _LARGE_PX = 2.0, 32
 _NUMBER = re.compile("(?:COCO_[0-9A-Za-z]+_)?([0-9]{1,18})")  # 000000000785, COCO_val2014_000000000785
 
 

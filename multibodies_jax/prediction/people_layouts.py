@@ -221,7 +221,7 @@ def _annotations(content: Any, stem: str) -> Listing:
 def _images(entries: list) -> tuple[dict[str, str], dict[str | int, tuple[int, int] | None], list[str]]:
     """(id -> file name, file name -> size or None) of all images, and what is wrong with those that cannot be used.
 
-    Images with one id, or one file name, are all left out: nobody can tell whose annotations are whose.
+    Images with one id, or one file name, are all left out: it is unknown which annotations belong to which.
     """
     names: dict[str, str] = {}
     sizes: dict[str | int, tuple[int, int] | None] = {}

@@ -1,4 +1,4 @@
-"""What is implausible of a prediction: it is written all the same, and says so (docs/usage.md)."""
+"""Finds what is implausible in a prediction, which is written all the same, with a warning (docs/usage.md)."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ import numpy as np
 from multibodies_jax.geometry import boxes
 
 MUCH_LARGER = 3.0
-"""A body that spans so many sides of its crop does not belong to the person in it."""
+"""A body that spans more sides of its crop than this does not belong to the person in it."""
 
 _NEAREST = 1e-3  # Metres.
 _ONE_PLACE_PX = 1.0

@@ -91,7 +91,7 @@ def predict_video(
       listed: what `people.read_people` read there, if it did; its `problems` without an image are the caller's to tell.
 
     Returns:
-      How many entries of the people file cannot be used, and people were seen in too few frames, or 1 if nobody is left;
+      How many entries of the people file cannot be used, and people were seen in too few frames, or 1 if no person is left;
       each was named on the way, or counted after the first few.
 
     Raises:

@@ -92,7 +92,7 @@ def refined(cast: runs.Cast, dataset: str) -> list[Method]:
 
 
 def table2(cast: runs.Cast) -> list[tuple[bool, bool, Method]]:
-    """Its rows: (hypothesis re-projection loss, flow weights, whose numbers); without those that nobody trained.
+    """Its rows: (hypothesis re-projection loss, flow weights, whose numbers); without those that were not trained.
 
     Raises:
       RefusedError: there is no group of ours, or it was not quantized with the prior's weights.

@@ -72,7 +72,7 @@ def test_the_outline_of_the_true_body_is_its_own_and_that_of_a_moved_one_is_not(
     translation = jnp.tile(jnp.asarray([0.05, -0.02, 2.5 * cameras.FOCAL]), (fixture.B, 1))
     hyps, target = bodies_at(out, translation)
     surface, j24 = out.networks.scorer.neutral.surface, out.networks.scorer.j24
-    assert (silhouettes.iou(surface, j24, hyps, target, None) > 0.9).all()  # But for cells at the edge.
+    assert (silhouettes.iou(surface, j24, hyps, target, None) > 0.9).all()  # Except for cells at the edge.
     beside = hyps.replace(cam=hyps.cam.at[..., 1].add(10.0))
     np.testing.assert_array_equal(silhouettes.iou(surface, j24, beside, target, None), 0.0)
     m = hyps.cam.shape[1]

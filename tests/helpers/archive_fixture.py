@@ -60,7 +60,7 @@ class Builder(archives.ArchiveBuilder, skip_registration=True):
         with (task.root / "log").open("a", encoding="utf-8") as log:
             log.write(f"{task.sequence}\n")
         if (kill := task.root / "kill").exists() and task.sequence == kill.read_text(encoding="utf-8"):
-            os._exit(9)  # As a process that is killed: nothing is closed, nobody is told.
+            os._exit(9)  # As a process that is killed: nothing is closed or reported.
         if (wrong := task.root / "wrong").exists() and task.sequence == wrong.read_text(encoding="utf-8"):
             raise ValueError("the poses are of the other version")
         for path in sorted((task.root / "images" / task.sequence).glob("*.png")):

@@ -23,7 +23,7 @@ def in_process(num_processes=None):
 
 @functools.cache
 def data_dir() -> pathlib.Path:
-    """A folder with `synthetic_poses` and `synthetic_bodies`, clean and ambiguous, of `OPTIONS`, which nobody may change."""
+    """A folder with `synthetic_poses` and `synthetic_bodies`, clean and ambiguous, of `OPTIONS`, which tests must not change."""
     folder = pathlib.Path(tempfile.gettempdir()) / "small_sets" / "data"  # Of this run of the tests; see `scratch`.
     with io.lock(folder.with_name("lock")):
         if not folder.exists():

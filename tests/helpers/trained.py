@@ -14,7 +14,7 @@ from tests.helpers import tiny
 
 @functools.cache
 def workdir() -> pathlib.Path:
-    """A finished work directory of `tiny.config()` with all stages, which nobody may change; it has no results."""
+    """A finished work directory of `tiny.config()` with all stages, which tests must not change; it has no results."""
     folder = pathlib.Path(tempfile.gettempdir()) / "trained" / "tiny"  # Of this run of the tests; see `scratch`.
     with io.lock(folder.with_name("lock")):
         if not folder.exists():

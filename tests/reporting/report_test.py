@@ -129,7 +129,7 @@ def test_tests_are_paired_and_the_order_follows(cast):
     difference = np.mean([report_fixture.errors(6.0, s) - report_fixture.errors(12.0, s) for s in (0, 1)])
     assert row["mean"] == pytest.approx(difference, rel=1e-5)
     assert row["verdict"] == "better" and row["same_sign"] == 2 and row["p"] < 1e-6 and row["high"] - row["low"] < 3
-    assert ("HMR (M = 1)", 5, "mpjpe") not in at  # Nobody measured it.
+    assert ("HMR (M = 1)", 5, "mpjpe") not in at  # It was not measured.
     assert next(r["against"] for r in tested if r["method"] == "ours, all M = 50") == "SMPL-MDN, all M = 50"
     order = tables.order(cast, HARD, tested, tables.against_reference(cast, HARD))
     claims = {(r["claim"], r["n"], r["metric"]): r["outcome"] for r in order}
@@ -180,7 +180,7 @@ def test_diagnostics_and_dead_hypotheses_are_told_and_seeds_that_differ(cast):
     hidden = [np.arange(report_fixture.IMAGES) % 2 == 1, [20.0 + report_fixture.errors(0, seed) for seed in (0, 1)]]
     assert spread["ours"] == pytest.approx(np.mean([values[hidden[0]] for values in hidden[1]]), rel=1e-5)
     dead = {r["method"]: r["mean"] for r in extras.numbers(cast, HARD) if r["name"] == "hypotheses_never_best"}
-    assert dead["ours"] == 7.5 and "SMPL-MDN" not in dead  # Whose k-th hypothesis is nobody's.
+    assert dead["ours"] == 7.5 and "SMPL-MDN" not in dead  # Its hypotheses are exchangeable.
     assert any("Not all methods have the same seeds" in note for note in document.build(cast, "all", [])["notes"])
 
 

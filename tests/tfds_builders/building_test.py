@@ -436,7 +436,7 @@ def wait_until(condition, seconds=30):
 
 
 def alive(pid):
-    """Running, and not a zombie that nobody has waited for."""
+    """Running, and not a zombie that its parent has yet to wait for."""
     status = pathlib.Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text(encoding="utf-8").rsplit(")")[-1].split()[0] != "Z"
 

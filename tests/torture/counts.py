@@ -4,7 +4,7 @@ import collections
 import dataclasses
 
 FAULTS = ("bare", "silent", "hang", "crash", "executed")
-"""A traceback that nobody declared; damage that was taken for good; no end in time; the interpreter died; a program ran."""
+"""A traceback that no reader declares; damage that was taken for good; no end in time; the interpreter died; a program ran."""
 
 _SHOWN = 5  # Cases of each fault that are named.
 

@@ -23,7 +23,7 @@ from tests.helpers import moving_people, tiny
 from tests.torture import counts
 
 _FORK = multiprocessing.get_context("fork")
-_LONGEST = 600.0  # Seconds that a process may take which nobody kills.
+_LONGEST = 600.0  # Seconds that a process may take if it is not killed.
 _PEOPLE: dict[str, Any] = {"num_people": 70, "num_validation": 3, "num_test": 5}
 
 
@@ -220,7 +220,7 @@ def _building(place: pathlib.Path, shared: pathlib.Path, rng: np.random.Generato
     """A build with worker processes that dies continues to the same examples.
 
     Files are not compared: the order of the fields of a stored example, and with it the bytes of an embedded set, differs
-    between processes that nobody kills, too.
+    between processes that are not killed, too.
     """
     reference = shared / "reference"
     if not reference.exists() and not _whole(found, lambda: _build(reference), place / "log.txt"):

@@ -49,7 +49,7 @@ def box_of(files: Files, builder: Any, record: dict[str, Any]) -> tuple[Float[np
       record: the example, as stored.
 
     Raises:
-      ValueError: a file cannot be used, or the list has the image but nobody with this pose in it.
+      ValueError: a file cannot be used, or the list has the image but no person with this pose in it.
     """
     rows, center, scale, by_image = _read(files, builder)
     name = record["example_id"].decode()

@@ -1,7 +1,7 @@
 """Frames of a video by their number, decoded once and in order.
 
 Nothing seeks: to show one frame a decoder must decode all since the last key frame, and what OpenCV lands on when it
-seeks depends on the file. Frames that nobody wants are decoded (others are predicted from them) but not converted.
+seeks depends on the file. Frames that are not asked for are decoded (others are predicted from them) but not converted.
 """
 
 import itertools

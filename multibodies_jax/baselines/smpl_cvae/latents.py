@@ -1,4 +1,4 @@
-"""What the latent of an SMPL-CVAE says, on held-out examples: its information, and the errors that tell its two failures."""
+"""Measures the latent of an SMPL-CVAE on held-out examples: its information, and the errors that reveal its two failures."""
 
 import math
 from collections.abc import Iterable, Mapping
