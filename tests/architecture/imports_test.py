@@ -133,3 +133,14 @@ def test_the_core_does_not_name_its_extensions():
 @pytest.mark.parametrize("text, found", [("_MDN_HEAD", True), ("smpl_mdn", True), ("unreleased", False)])
 def test_names_are_found_as_whole_parts(text, found):
     assert bool(NAMES.search(text)) == found
+
+
+def test_the_document_names_the_modules_that_all_may_import():
+    document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = {f"{name}.py" for name in BELOW_EVERYTHING}
+    (sentence,) = re.findall(r"^Every module may import (.*?)\. ", document, flags=re.MULTILINE)
+    assert set(re.findall(r"`([^`]+)`", sentence)) == modules
+    table = "\n".join(
+        line.partition("|")[2].partition("|")[0] for line in document.splitlines() if line.startswith("|")
+    )
+    assert {name for name in modules if f"{name}`" not in table} == set()
