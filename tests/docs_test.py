@@ -9,7 +9,7 @@ import tokenize
 import pytest
 
 from configs import default
-from multibodies_jax.training import config_versions
+from multibodies_jax.training import config_versions, provenance
 
 ROOT = pathlib.Path(__file__).parents[1]
 FORBIDDEN = {
@@ -96,6 +96,25 @@ def test_the_site_is_built_so_that_a_broken_link_fails():
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nvalidation:\n")[2]
     links = settings.partition("  links:\n")[2]
     assert {"not_found: warn", "anchors: warn"} <= {line.strip() for line in links.splitlines()}
+
+
+def test_commits_stand_in_tables_of_sources_and_not_in_sentences():
+    commit = re.compile(r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*[0-9])[0-9a-f]{7,40}\b")
+    found = []
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        found += [
+            (path.name, hash_) for hash_ in commit.findall(path.read_text("utf-8").partition("\n## Sources\n")[0])
+        ]
+    assert not found
+
+
+def test_file_formats_name_every_field_that_may_differ_from_the_training():
+    document = (ROOT / "docs" / "interfaces.md").read_text(encoding="utf-8")
+    table = document.partition("| field | when |\n")[2].partition("\n\n")[0]
+    named = set()
+    for prefix, names in re.findall(r"`([a-z0-9_]+)\.([^`]+)`", table):
+        named |= {f"{prefix}.{name}" for name in names.strip("{}").split(",")}
+    assert {field if "." in field else f"{field}.*" for field in provenance._FREE_FIELDS} <= named
 
 
 def test_config_fields_that_documents_name_exist():
