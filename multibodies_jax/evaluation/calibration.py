@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from multibodies_jax.evaluation import metrics, set_errors
-from multibodies_jax.hypotheses import quantize, weights
+from multibodies_jax.hypotheses import quantize, sharpening, weights
 
 SHARPNESSES = tuple(round(0.1 * k, 1) for k in range(41))
-"""Of probabilities (`quantize.sharpened`), among which `fit` chooses: 0 makes all clusters equal, 1 leaves them."""
+"""Of probabilities (`sharpening.sharpened`), among which `fit` chooses: 0 makes all clusters equal, 1 leaves them."""
 
 BINS = 10
 """Of equal width, of a reliability diagram."""
@@ -34,7 +34,7 @@ class Calibration(flax.struct.PyTreeNode):
       hit: see `nearest`.
       prob: (B, n) by the ending of their scores' names: "" the masses under the weights of the quantizer, "_uniform" under
         equal ones, "_scores" under learned scores, where there are any; "_fitted" and "_scores_fitted" are sharpened ones
-        (`quantize.sharpened`), where a sharpness was fitted.
+        (`sharpening.sharpened`), where a sharpness was fitted.
     """
 
     hit: Int[Array, "B"]
@@ -65,7 +65,7 @@ def measure(
         prob = {ending: mass[:, place] for place, ending in enumerate(logs)}
         for ending in logs:
             if ending in sharpness:
-                prob[f"{ending}_fitted"] = jnp.asarray(quantize.sharpened(prob[ending], sharpness[ending]))
+                prob[f"{ending}_fitted"] = jnp.asarray(sharpening.sharpened(prob[ending], sharpness[ending]))
         result[n] = Calibration(_hits(found.centroid, truth), prob)
     return result
 
@@ -160,7 +160,7 @@ def _fit(batches: Sequence[Sequence[Masses]], examples: int | None) -> float:
         for parts in zip(*batches, strict=True)
     ]
     found = [
-        np.mean([log_loss(np.asarray(quantize.sharpened(prob, s)), hit) for prob, hit in of_each_n])
+        np.mean([log_loss(np.asarray(sharpening.sharpened(prob, s)), hit) for prob, hit in of_each_n])
         for s in SHARPNESSES
     ]
     return SHARPNESSES[int(np.argmin(found))]

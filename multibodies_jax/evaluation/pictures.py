@@ -12,7 +12,7 @@ from multibodies_jax.body import smpl
 from multibodies_jax.data import crops, occlusion, pipeline, sources
 from multibodies_jax.evaluation import batches, intervals, methods, outputs
 from multibodies_jax.geometry import boxes
-from multibodies_jax.hypotheses import hypotheses, quantize
+from multibodies_jax.hypotheses import hypotheses, sharpening
 from multibodies_jax.training import logs
 from multibodies_jax.vis import figures
 
@@ -56,7 +56,7 @@ def _draw_examples(config: Any, folder: pathlib.Path, networks: outputs.Networks
     out = outputs.Outputs(networks, settings, batches.stacked(pipeline.collate(rows)))
     chosen = out.quantize(min(_BODIES, networks.main.num_hypotheses))
     sharpness = settings.sharpness.get(settings.weights, {}).get("", 1.0)
-    prob = np.asarray(quantize.sharpened(chosen.prob, sharpness))  # As `predict` says them.
+    prob = np.asarray(sharpening.sharpened(chosen.prob, sharpness))  # As `predict` says them.
     picked = hypotheses.pick(out.hyps, chosen.medoid)
     bodies = networks.main.bodies
     errors = out.measure(picked)["mpjpe"]

@@ -19,7 +19,7 @@ from jaxtyping import Float, Integer
 from multibodies_jax import untrusted
 from multibodies_jax.body import smpl
 from multibodies_jax.geometry import joints, rotations_np
-from multibodies_jax.hypotheses import quantizer_checks, weights
+from multibodies_jax.hypotheses import sharpening, weights
 
 TO_Y_UP = np.diag([1.0, -1.0, -1.0])
 """The camera frame in the axes of glTF, Blender's importer and Unity's: half a turn about x."""
@@ -359,10 +359,10 @@ def weights_of(record: Mapping[str, np.ndarray]) -> Float[np.ndarray, "M"]:
 
 
 def sharpness_of(record: Mapping[str, np.ndarray]) -> float:
-    """That of the probabilities of the prediction's bodies (`quantize.sharpened`); 1 of files that do not say it."""
+    """That of the probabilities of the prediction's bodies (`sharpening.sharpened`); 1 of files that do not say it."""
     with _settings_of(record) as settings:
         sharpness = float(settings.get("sharpness", 1.0))
-        quantizer_checks.check_sharpness(sharpness)
+        sharpening.check_sharpness(sharpness)
     return sharpness
 
 

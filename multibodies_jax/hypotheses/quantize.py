@@ -7,11 +7,10 @@ from typing import Protocol, no_type_check
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from multibodies_jax import traced
-from multibodies_jax.hypotheses import kmeans, quantizer_checks
+from multibodies_jax.hypotheses import kmeans, quantizer_checks, sharpening
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.hypotheses.weights import floored, log_weights_of
 from multibodies_jax.registry import Registry
@@ -25,7 +24,7 @@ class Quantized(flax.struct.PyTreeNode):
     Attributes:
       medoid: index into M of the member nearest to its cluster's centroid; all different under the paper's reading.
       centroid: weighted mean of the cluster, in the shape of one point: (24, 3) from `select`.
-      prob: mass of the cluster under eq (2), from `select` sharpened (`sharpened`); sums to 1.
+      prob: mass of the cluster under eq (2), from `select` sharpened (`sharpening.sharpened`); sums to 1.
       assignment: the cluster, 0 to n - 1, of each hypothesis.
       energy: eq (3), mean squared distance to the centroid of the cluster; NaN if the input was not finite.
     """
@@ -128,7 +127,7 @@ def select(
       reading: a name in `QUANTIZERS`; "paper" clusters all M.
       weights: one of `hypotheses.weights.KINDS`.
       temperature: factor on the log-prior, at least 0; 1 is eq (2) as printed.
-      sharpness: of the probabilities (`sharpened`), at least 0; it does not change the clusters, and 1 leaves their masses.
+      sharpness: of the probabilities (`sharpening.sharpened`), at least 0; it does not change the clusters, and 1 leaves their masses.
       starts: see `quantize`.
       iterations: see `quantize`.
       first_rows: of a reading that starts from rows of its points: those rows, instead of drawn ones.
@@ -143,7 +142,7 @@ def select(
     batch, num = joints.shape[:2]
     quantizer_checks.check_counts(n, num, starts, iterations)
     quantizer_checks.check_temperature(temperature)
-    quantizer_checks.check_sharpness(sharpness)
+    sharpening.check_sharpness(sharpness)
     quantizer = QUANTIZERS[reading]
     log_prior, log_scores = hypotheses.log_prior, hypotheses.log_scores
     points, log_weights, unusable = _weighted_points(joints, log_prior, log_scores, temperature, weights)
@@ -153,27 +152,10 @@ def select(
         raise ValueError(f"The reading {reading!r} takes no first_rows: it does not start from rows of the points.")
     found = quantizer(points, log_weights, n, keys, starts, iterations, **options)
     found = found.replace(centroid=found.centroid.reshape(batch, n, *joints.shape[2:]))
-    found = found.replace(prob=sharpened(found.prob, sharpness))
+    found = found.replace(prob=sharpening.sharpened(found.prob, sharpness))
     # Last: a GPU has all programs by now, and need not wait for the answer between them.
     quantizer_checks.check_finite(unusable)
     return found
-
-
-def sharpened(prob: Float[Array | np.ndarray, "*batch n"], sharpness: float) -> Float[Array | np.ndarray, "*batch n"]:
-    """p_k = m_k^s / sum_j m_j^s of the masses m of clusters: above 1 the sharpness s parts them, below it levels them.
-
-    The mass of a cluster counts how many hypotheses a network spent there, which need not be how often the truth lies there.
-    This is temperature scaling (Guo et al., ICML 2017), of clusters; evaluation fits s to the validation split. It is not in
-    3D Multi-bodies, where s is 1, of which the masses are returned. Of s = 0 all clusters are equal, except those without
-    any mass, which keep none.
-    """
-    return prob if sharpness == 1 else _sharpened(jnp.asarray(prob, jnp.float32), jnp.float32(sharpness))
-
-
-@jax.jit
-def _sharpened(prob: Float[Array, "*batch n"], sharpness: Float[Array, ""]) -> Float[Array, "*batch n"]:
-    without = prob == 0  # NaN stays NaN.
-    return jax.nn.softmax(jnp.where(without, -jnp.inf, sharpness * jnp.log(jnp.where(without, 1.0, prob))), axis=-1)
 
 
 def random_subset(num: int, n: int, keys: Key[Array, "B"]) -> Int[Array, "B n"]:

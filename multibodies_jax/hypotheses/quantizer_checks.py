@@ -4,8 +4,6 @@ import numpy as np
 from jax import core
 from jaxtyping import Array, Bool, Float
 
-MOST_SHARPNESS = 100.0  # A fitted one is at most 4.
-
 
 def check_counts(n: int, num: int, starts: int = 1, iterations: int = 1) -> None:
     """Raises where n of num hypotheses cannot be chosen, or a count is below 1."""
@@ -25,15 +23,6 @@ def check_keys(points: Float[Array, "B M D"], log_weights: Array, keys: Array) -
             f"Expected one key per example and one log-weight per hypothesis, {(batch,)} and {(batch, num)}; "
             f"got {keys.shape} and {log_weights.shape}. Make keys with jax.vmap(jax.random.fold_in, (None, 0)), from one "
             "key and a number of each example."
-        )
-
-
-def check_sharpness(sharpness: float) -> None:
-    """Raises where the sharpness of probabilities is not from 0 to `MOST_SHARPNESS`."""
-    if not 0 <= sharpness <= MOST_SHARPNESS:
-        raise ValueError(
-            f"The sharpness is {sharpness}; it has to be from 0 (all clusters alike) to {MOST_SHARPNESS:g}, and 1 leaves the "
-            "masses of the clusters."
         )
 
 

@@ -26,24 +26,6 @@ def nearest_hypothesis(
     return jnp.argmin(jax.lax.stop_gradient(jnp.where(has_joints, error, fallback)), axis=1)
 
 
-def winner_loss(
-    log_scores: Float[Array, "B M"], best: Int[Array, "B"], joints3d_valid: Float[Array, "B J"]
-) -> Float[Array, "B"]:
-    """Cross-entropy of the scores with the winner of eq (1), -log of the probability that they gave it, nats.
-
-    What trains the score head (`models.scores`). The scoring loss of resilient multiple-choice learning (Letzelter et al.,
-    NeurIPS 2023) has one independent binary probability for each hypothesis; these exclude each other and sum to 1, because
-    eq (1) has one winner.
-
-    Args:
-      log_scores: normalised over M.
-      best: the winner, as `nearest_hypothesis` found it.
-      joints3d_valid: which 3D joints are annotated; an example without any has no winner in 3D, and its loss is 0.
-    """
-    given = jnp.take_along_axis(log_scores, best[:, None], axis=1)[:, 0]
-    return jnp.where(jnp.any(joints3d_valid > 0, axis=1), -given, 0.0)
-
-
 def pick(hyps: Hypotheses, best: Int[Array, "B"], mode0: bool) -> Hypotheses:
     """Eq (1): X_m*, the hypothesis that is trained, as the first of C = 1.
 

@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from multibodies_jax.batch import Inputs
 from multibodies_jax.geometry import cameras
@@ -88,6 +88,24 @@ def offsets_of(hyps: Hypotheses, inputs: Inputs) -> Float[Array, "B M 24 2"]:
     projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
     seen = (inputs.kp2d_input > 0)[:, None, :, None]
     return jnp.where(seen, projected - inputs.evidence[:, None], 0.0)
+
+
+def winner_loss(
+    log_scores: Float[Array, "B M"], best: Int[Array, "B"], joints3d_valid: Float[Array, "B J"]
+) -> Float[Array, "B"]:
+    """Cross-entropy of the scores with the winner of eq (1), -log of the probability that they gave it, nats.
+
+    What trains the score head. The scoring loss of resilient multiple-choice learning (Letzelter et al.,
+    NeurIPS 2023) has one independent binary probability for each hypothesis; these exclude each other and sum to 1, because
+    eq (1) has one winner.
+
+    Args:
+      log_scores: normalised over M.
+      best: the winner, as `losses.best_of_m.nearest_hypothesis` found it.
+      joints3d_valid: which 3D joints are annotated; an example without any has no winner in 3D, and its loss is 0.
+    """
+    given = jnp.take_along_axis(log_scores, best[:, None], axis=1)[:, 0]
+    return jnp.where(jnp.any(joints3d_valid > 0, axis=1), -given, 0.0)
 
 
 def sow_feature(network: nn.Module, feature: Float[Array, "B F"]) -> None:

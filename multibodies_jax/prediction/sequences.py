@@ -18,7 +18,7 @@ from jaxtyping import Float
 from multibodies_jax.body import smpl
 from multibodies_jax.export import scene
 from multibodies_jax.geometry import joints
-from multibodies_jax.hypotheses import quantize
+from multibodies_jax.hypotheses import sharpening
 from multibodies_jax.tracking import linking, smoothing, spool
 
 Record = Mapping[str, np.ndarray]
@@ -78,7 +78,7 @@ class Follower:
             return
         centered = np.einsum("ab,mkb->mka", record["photo_rotation"], record["all_joints24"])
         linked = linking.link(self._centers, centered, scene.weights_of(record), record["index"])
-        prob = quantize.sharpened(linked.probabilities, scene.sharpness_of(record))
+        prob = sharpening.sharpened(linked.probabilities, scene.sharpness_of(record))
         linked = dataclasses.replace(linked, probabilities=np.asarray(prob, np.float64))
         self._centers = linked.centers
         self._chain.push(linked, centered)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from multibodies_jax import io, untrusted
 from multibodies_jax.evaluation import ablations, intervals, metrics, protocols, results
-from multibodies_jax.hypotheses import quantizer_checks
+from multibodies_jax.hypotheses import sharpening
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, provenance, tuned
 
@@ -38,7 +38,7 @@ _RANGES = {
     **dict.fromkeys(("probability", "frequency", "ece", "ece_uniform", "ece_fitted", "top_ece"), (0.0, 1.0)),
     **dict.fromkeys(("top_ece_uniform", "top_ece_fitted"), (0.0, 1.0)),
     **dict.fromkeys(("temperature", "temperature_fitted"), (0.0, tuned.MOST_TEMPERATURE)),
-    "sharpness": (0.0, quantizer_checks.MOST_SHARPNESS),
+    "sharpness": (0.0, sharpening.MOST_SHARPNESS),
     **dict.fromkeys(("count", "examples", "ci95"), (0.0, np.inf)),
 }
 _LOOSE = ("diagnostic", "curve")  # Kinds of arrays that may have NaN, or a column for each n.

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 
 from multibodies_jax.batch import Batch
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.losses import best_of_m, objective, total
+from multibodies_jax.losses import objective, total
 from multibodies_jax.models import build, scores
 from multibodies_jax.training import accumulation, setup, step_metrics
 
@@ -97,7 +97,7 @@ def make_train_step(
             if score_head is not None:  # No gradient of it reaches another parameter, nor does it count in the loss.
                 own_params, feature = params[scores.NAME], extras[scores.FEATURE]
                 log_scores = scores.score(score_head, own_params, feature, hyps, batch.inputs)
-                foreseen = best_of_m.winner_loss(log_scores, best, batch.target.joints3d_valid)
+                foreseen = scores.winner_loss(log_scores, best, batch.target.joints3d_valid)
                 metrics["loss_scores"] = jnp.mean(foreseen)
                 loss = loss + foreseen
             return jnp.mean(loss), ((changed.get("batch_stats", {}), memory), metrics)

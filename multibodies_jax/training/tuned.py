@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multibodies_jax import io, untrusted
-from multibodies_jax.hypotheses import quantizer_checks
+from multibodies_jax.hypotheses import sharpening
 
 NAMES = ("temperature", "temperatures", "sharpness", "fitting")
 """Keys of results.json that prediction uses."""
@@ -66,7 +66,7 @@ def problem(chosen: Mapping[str, Any]) -> str:
     factors = {f"fitting.{name}": fitting.get(name) for name in ("prior", "anchor")}
     limits = (
         (by_name["temperatures"], MOST_TEMPERATURE, False),
-        (by_name["sharpness"], quantizer_checks.MOST_SHARPNESS, True),
+        (by_name["sharpness"], sharpening.MOST_SHARPNESS, True),
         (factors, MOST_FACTOR, True),
     )
     for values, most, may_be_0 in limits:

@@ -220,15 +220,6 @@ def test_sharpness_changes_the_probabilities_and_nothing_else(sharpness):
         np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
 
 
-def test_a_cluster_without_mass_keeps_none_and_a_sharpness_below_0_is_refused():
-    found = quantize.sharpened(jnp.array([0.75, 0.25, 0.0]), 0.0)
-    np.testing.assert_allclose(found, [0.5, 0.5, 0.0])
-    assert np.isnan(quantize.sharpened(jnp.array([0.75, np.nan]), 0.5)).all()
-    for bad in (-0.1, np.nan, np.inf, 1e300):
-        with pytest.raises(ValueError, match=r"The sharpness is .*; it has to be from 0 .all clusters alike. to 100"):
-            quantize.select(make_hypotheses(), 4, keys(3), sharpness=bad)
-
-
 @jax.jit
 def select_inside(h, temperature):
     return quantize.select(h, 5, keys(3), temperature=temperature)

@@ -17,12 +17,6 @@ def test_one_valid_joint_decides_then_the_fallback_then_the_first():
     assert best_of_m.nearest_hypothesis(ERROR, FALLBACK, VALID).tolist() == [1, 2, 0]
 
 
-def test_scores_are_compared_with_the_winner_where_joints_decide_it():
-    scores = jnp.log(jnp.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1]]))
-    found = best_of_m.winner_loss(scores, jnp.array([1, 2, 0]), jnp.array([[0.0, 0.2], [1.0, 1.0], [0.0, 0.0]]))
-    np.testing.assert_allclose(found, [-np.log(0.3), -np.log(0.7), 0.0], rtol=1e-6)
-
-
 @pytest.mark.slow
 def test_the_best_comes_first_and_hypothesis_0_second():
     hyps = Hypotheses(**losses.floats(losses.make()[0]))

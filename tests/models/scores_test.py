@@ -66,6 +66,12 @@ def test_offsets_lead_from_visible_keypoints_to_projected_joints():
     assert np.abs(found).max() > 0.1
 
 
+def test_scores_are_compared_with_the_winner_where_joints_decide_it():
+    log_scores = jnp.log(jnp.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1]]))
+    found = scores.winner_loss(log_scores, jnp.array([1, 2, 0]), jnp.array([[0.0, 0.2], [1.0, 1.0], [0.0, 0.0]]))
+    np.testing.assert_allclose(found, [-np.log(0.3), -np.log(0.7), 0.0], rtol=1e-6)
+
+
 def test_parameters_fit_the_feature_of_a_network_that_has_none_of_them_itself():
     fields = {"trunk": "keypoints", "width": 8, "hidden": 8, "num_hypotheses": M}
     model = build.build(mean_state=random_network.MEAN, **fields)
