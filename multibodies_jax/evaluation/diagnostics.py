@@ -88,7 +88,7 @@ def _reprojection(
     focal: Focal = cameras.FOCAL,
 ) -> Float[Array, "B"]:
     of_each = jnp.asarray(focal) if jnp.ndim(focal) == 0 else jnp.asarray(focal)[:, None]
-    projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam, of_each)
+    projected = hypotheses.projected_joints(hyps, of_each)
     return jnp.mean(reprojection_px(projected, batch.target.kp2d, where), axis=1)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from multibodies_jax import traced
 from multibodies_jax.body import smpl
-from multibodies_jax.geometry import centring, rotations
+from multibodies_jax.geometry import cameras, centring, rotations
 
 STATE_SIZE = 157
 """Numbers that describe one body: 144 of 24 six-dimensional rotations, 10 of shape, 3 of the crop camera."""
@@ -85,6 +85,19 @@ def split_state(
 ) -> tuple[Float[Array, "*batch 144"], Float[Array, "*batch 10"], Float[Array, "*batch 3"]]:
     """Views the state as pose (six-dimensional rotations), shape and camera."""
     return state[..., :144], state[..., 144:154], state[..., 154:]
+
+
+def projected_joints(
+    hypotheses: Hypotheses, focal: Float[Array, "*#batch"] | float = cameras.FOCAL
+) -> Float[Array, "*batch 24 2"]:
+    """pi(X_m) of eqs (5) and (7): the joints of every hypothesis through its own camera, in [-1, 1] of the crop.
+
+    Args:
+      hypotheses: with their cameras.
+      focal: of these cameras, in half-sides of the crop.
+    """
+    points = hypotheses.joints24 + hypotheses.midhip[..., None, :]
+    return cameras.project_crop(points, hypotheses.cam, focal)
 
 
 @functools.partial(jax.jit, inline=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from multibodies_jax.geometry import cameras, distances
+from multibodies_jax.geometry import distances
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 
 
@@ -76,11 +76,6 @@ def camera_loss(cam: Float[Array, "B M 3"]) -> Float[Array, "B"]:
     tangent = jnp.exp(20.0) * (exponent - 19.0)
     loss = jnp.mean(jnp.where(exponent > 20.0, tangent, jnp.exp(jnp.minimum(exponent, 20.0))), axis=1)
     return jnp.where(jnp.all(jnp.isfinite(cam), axis=(1, 2)), loss, jnp.nan)  # An infinite scale would cost nothing.
-
-
-def projected_joints(hyps: Hypotheses) -> Float[Array, "B M 24 2"]:
-    """pi(X_m): the joints of every hypothesis through its own camera, in [-1, 1] of the crop."""
-    return cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
 
 
 def meshes(

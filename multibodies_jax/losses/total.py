@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from multibodies_jax.batch import Batch
-from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.hypotheses.hypotheses import Hypotheses, projected_joints
 from multibodies_jax.losses import best_of_m, terms
 
 BEST_TERMS = ("best", "pose", "betas", "vertices", "reprojection_best")
@@ -45,7 +45,7 @@ def total_loss(
     check_options(weights, vertices)
     target, kp2d_input = batch.target, batch.inputs.kp2d_input
 
-    projected = terms.projected_joints(hyps)
+    projected = projected_joints(hyps)
     best = best_of_m.nearest_hypothesis(
         terms.joint_error(hyps.joints24, target.joints3d, target.joints3d_valid),
         terms.reprojection_error(projected, target.kp2d, target.kp2d_valid),
@@ -56,7 +56,7 @@ def total_loss(
         "camera": terms.camera_loss(hyps.cam),
     }
     chosen = best_of_m.pick(hyps, best, mode0)
-    chosen_projected = terms.projected_joints(chosen)
+    chosen_projected = projected_joints(chosen)
     of_chosen = {
         "best": terms.joint_error(chosen.joints24, target.joints3d, target.joints3d_valid),
         "reprojection_best": terms.reprojection_error(chosen_projected, target.kp2d, target.kp2d_valid),

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from multibodies_jax.batch import Inputs
-from multibodies_jax.geometry import cameras
-from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.hypotheses.hypotheses import Hypotheses, projected_joints
 
 NAME = "scores"
 """The head's name among the parameters of a regressor, beside those of its network: "params/scores"."""
@@ -85,9 +84,8 @@ def score(
 
 def offsets_of(hyps: Hypotheses, inputs: Inputs) -> Float[Array, "B M 24 2"]:
     """From each visible keypoint to where each hypothesis (B, M) projects its joint, crop units; 0 where hidden."""
-    projected = cameras.project_crop(hyps.joints24 + hyps.midhip[..., None, :], hyps.cam)
     seen = (inputs.kp2d_input > 0)[:, None, :, None]
-    return jnp.where(seen, projected - inputs.evidence[:, None], 0.0)
+    return jnp.where(seen, projected_joints(hyps) - inputs.evidence[:, None], 0.0)
 
 
 def winner_loss(

@@ -21,7 +21,7 @@ from multibodies_jax import io, untrusted
 from multibodies_jax.export import camera
 from multibodies_jax.geometry import boxes, cameras, image_cameras, joints
 from multibodies_jax.hypotheses import quantize
-from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.hypotheses.hypotheses import Hypotheses, projected_joints
 from multibodies_jax.hypotheses.weights import KINDS, reads_prior, reads_scores
 from multibodies_jax.prediction import plausibility
 from multibodies_jax.prediction.people import Person
@@ -461,8 +461,7 @@ def keypoint_error_px(
     Returns:
       NaN where no keypoint is known.
     """
-    crop = cameras.project_crop(hypotheses.joints24 + hypotheses.midhip[:, None], hypotheses.cam, focal)
-    projected = image_cameras.crop_to_image(crop, center, scale)
+    projected = image_cameras.crop_to_image(projected_joints(hypotheses, focal), center, scale)
     known = keypoints_px[:, 2] > 0
     distance = jnp.linalg.norm(projected - keypoints_px[None, :, :2], axis=-1)
     return jnp.mean(distance, axis=1, where=known[None])

@@ -27,8 +27,8 @@ from jaxtyping import Float
 
 from multibodies_jax.export import camera
 from multibodies_jax.fitting import objective, refine
-from multibodies_jax.geometry import boxes, cameras, joints
-from multibodies_jax.hypotheses.hypotheses import Hypotheses, zero_root_joints
+from multibodies_jax.geometry import boxes, joints
+from multibodies_jax.hypotheses.hypotheses import Hypotheses, projected_joints, zero_root_joints
 from multibodies_jax.prediction import people, prediction_file
 from multibodies_jax.prediction.evidence import evidence
 from multibodies_jax.prediction.prediction import Prediction
@@ -220,7 +220,7 @@ class Session:
     def _trust(self, sigma: float) -> Float[np.ndarray, "24"]:
         """Weight of each keypoint of the start in the robust term, at the median of the hypotheses' distances."""
         start = self._start
-        shown = cameras.project_crop(start.joints24 + start.midhip[..., None, :], start.cam, self._start_focal)
+        shown = projected_joints(start, self._start_focal)
         error = np.linalg.norm(np.asarray(shown[0]) - self._to_crop(self._start_keypoints), axis=2) / sigma
         return np.where(self._placed_before, 1.0, 1 / (1 + np.median(error, axis=0) ** 2 / objective.CUT) ** 2)
 

@@ -1,8 +1,8 @@
 """The losses of the authors' released code: squares in place of the norms that the paper prints in eqs (1) and (5) to (7).
 
-Source: `losses.py` and `model.py` of the release. They differ from the paper also in the choice of the best hypothesis,
-by 3D joints alone, and in hidden keypoints, which have no part in any loss. Terms, weights and masks are those of the
-paper's reading (`multibodies_jax.losses`).
+Source: `losses.py` and `model.py` of the release; `losses.squares` has the terms that they share with SPIN. They differ
+from the paper also in the choice of the best hypothesis, by 3D joints alone, and in hidden keypoints, which have no part in
+any loss. Terms, weights and masks are those of the paper's reading (`multibodies_jax.losses`).
 """
 
 import functools
@@ -12,11 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from multibodies_jax.batch import Batch
-from multibodies_jax.hypotheses.hypotheses import Hypotheses
-from multibodies_jax.losses import best_of_m, terms, total
+from multibodies_jax.hypotheses.hypotheses import Hypotheses, projected_joints
+from multibodies_jax.losses import best_of_m, squares, terms, total
 from multibodies_jax.losses.objective import OBJECTIVES, Objective, Settings
-
-_JOINTS = 49  # The authors average over their 49 joints, of which only the 24 of J24 have a weight.
 
 
 def total_loss(
@@ -46,46 +44,30 @@ def total_loss(
     target, kp2d_input = batch.target, batch.inputs.kp2d_input
 
     all_smpl_joints = jnp.repeat(target.smpl_valid[:, None], 24, axis=1)
-    projected = terms.projected_joints(hyps)
+    projected = projected_joints(hyps)
     best = best_of_m.nearest_hypothesis(
-        joint_error(hyps.joints24, target.joints3d, target.joints3d_valid),
-        joint_error(hyps.joints24, joints(target.rotmats, target.betas), all_smpl_joints),
+        squares.joint_error(hyps.joints24, target.joints3d, target.joints3d_valid),
+        squares.joint_error(hyps.joints24, joints(target.rotmats, target.betas), all_smpl_joints),
         target.joints3d_valid,
     )
     of_all = {
-        "reprojection_all": jnp.mean(reprojection_error(projected, target.kp2d, kp2d_input), axis=1),
+        "reprojection_all": jnp.mean(squares.reprojection_error(projected, target.kp2d, kp2d_input), axis=1),
         "camera": terms.camera_loss(hyps.cam),
     }
     chosen = best_of_m.pick(hyps, best, mode0)
-    chosen_projected = terms.projected_joints(chosen)
+    chosen_projected = projected_joints(chosen)
     of_chosen = {
-        "best": joint_error(chosen.joints24, target.joints3d, target.joints3d_valid),
-        "reprojection_best": reprojection_error(chosen_projected, target.kp2d, kp2d_input),
+        "best": squares.joint_error(chosen.joints24, target.joints3d, target.joints3d_valid),
+        "reprojection_best": squares.reprojection_error(chosen_projected, target.kp2d, kp2d_input),
         "pose": pose_error(chosen.rotmats, target.rotmats, target.smpl_valid),
-        "betas": betas_error(chosen.betas, target.betas, target.smpl_valid),
+        "betas": squares.betas_error(chosen.betas, target.betas, target.smpl_valid),
     }
     if weights["vertices"] and vertices is not None:
-        of_chosen["vertices"] = vertex_error(
+        of_chosen["vertices"] = squares.vertex_error(
             *terms.meshes(chosen, target.rotmats, target.betas, vertices), target.smpl_valid
         )
     values = of_all | total.named_terms(of_chosen)
     return total.weighted_sum(weights, values), values, best
-
-
-def joint_error(
-    pred: Float[Array, "B M J 3"], target: Float[Array, "B J 3"], valid: Float[Array, "B J"]
-) -> Float[Array, "B M"]:
-    """In place of the distance of eq (1): sum_j v_j |x_j - x_mj|^2 / 3J, square metres (`keypoint_3d_loss`)."""
-    difference = terms.masked_difference(pred, target, valid)
-    return jnp.mean(valid[:, None, :, None] * jnp.square(difference), axis=(2, 3))
-
-
-def reprojection_error(
-    pred: Float[Array, "B M K 2"], target: Float[Array, "B K 2"], valid: Float[Array, "B K"]
-) -> Float[Array, "B M"]:
-    """In place of the distance of eqs (5) and (7): sum_k v_k |y_k - pi(x_mk)|^2 / (2 x 49) (`keypoint_loss`)."""
-    difference = terms.masked_difference(pred, target, valid)
-    return jnp.sum(valid[:, None, :, None] * jnp.square(difference), axis=(2, 3)) / (2 * _JOINTS)
 
 
 def pose_error(
@@ -93,20 +75,6 @@ def pose_error(
 ) -> Float[Array, "B M"]:
     """In place of L_theta of eq (6): mean_j |R_j - R_mj|_F^2 / 9 (`smpl_losses`)."""
     return jnp.mean(jnp.square(terms.masked_difference(pred, target, valid)), axis=(2, 3, 4))
-
-
-def vertex_error(
-    pred: Float[Array, "B M V 3"], target: Float[Array, "B V 3"], valid: Float[Array, "B"]
-) -> Float[Array, "B M"]:
-    """In place of L_V of eq (6): mean_v |s_v - s_mv|_1 / 3, metres (`shape_loss`)."""
-    return jnp.mean(jnp.abs(terms.masked_difference(pred, target, valid)), axis=(2, 3))
-
-
-def betas_error(
-    pred: Float[Array, "B M S"], target: Float[Array, "B S"], valid: Float[Array, "B"]
-) -> Float[Array, "B M"]:
-    """In place of L_beta of eq (7): |beta - beta_m|^2 / S (`smpl_losses`)."""
-    return jnp.mean(jnp.square(terms.masked_difference(pred, target, valid)), axis=2)
 
 
 def released(settings: Settings) -> Objective:

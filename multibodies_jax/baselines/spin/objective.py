@@ -1,6 +1,6 @@
 """The losses of SPIN (Kolotouros et al., 2019), `loss.reading=spin`: means of squares, each over the examples that have it.
 
-Source: `trainer.py` of its public code. In the names of this project its weights are best 5 (3D joints), reprojection_best 5
+Source: `trainer.py` of its public code; `losses.squares` has most terms. In the names of this project its weights are best 5 (3D joints), reprojection_best 5
 (2D keypoints), pose 1, betas 0.001, vertices 0 and camera 1, all times 60; the factor matters for Adam's epsilon alone.
 """
 
@@ -11,11 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from multibodies_jax.batch import Batch
-from multibodies_jax.hypotheses.hypotheses import Hypotheses
-from multibodies_jax.losses import best_of_m, terms, total
+from multibodies_jax.hypotheses.hypotheses import Hypotheses, projected_joints
+from multibodies_jax.losses import best_of_m, squares, terms, total
 from multibodies_jax.losses.objective import Objective, Settings
-
-_JOINTS = 49  # The mean is over their 49 keypoints; the first 25, OpenPose's, have the weight 0.
 
 
 def total_loss(
@@ -43,47 +41,32 @@ def total_loss(
     """
     total.check_options(weights, vertices)
     target = batch.target
-    projected = terms.projected_joints(hyps)
+    projected = projected_joints(hyps)
     best = best_of_m.nearest_hypothesis(
-        joint_error(hyps.joints24, target.joints3d, target.joints3d_valid),
-        reprojection_error(projected, target.kp2d, target.kp2d_valid),
+        squares.joint_error(hyps.joints24, target.joints3d, target.joints3d_valid),
+        squares.reprojection_error(projected, target.kp2d, target.kp2d_valid),
         target.joints3d_valid,
     )
     chosen = best_of_m.pick(hyps, best, mode0)
     has_joints = jnp.any(target.joints3d_valid > 0, axis=1)
     has_smpl = target.smpl_valid > 0
     of_all = {
-        "reprojection_all": jnp.mean(reprojection_error(projected, target.kp2d, batch.inputs.kp2d_input), axis=1),
+        "reprojection_all": jnp.mean(
+            squares.reprojection_error(projected, target.kp2d, batch.inputs.kp2d_input), axis=1
+        ),
         "camera": terms.camera_loss(hyps.cam),
     }
     of_chosen = {
-        "best": _over(joint_error(chosen.joints24, target.joints3d, target.joints3d_valid), has_joints),
-        "reprojection_best": reprojection_error(terms.projected_joints(chosen), target.kp2d, target.kp2d_valid),
-        "pose": _over(_mean_square(chosen.rotmats, target.rotmats, target.smpl_valid), has_smpl),
-        "betas": _over(_mean_square(chosen.betas, target.betas, target.smpl_valid), has_smpl),
+        "best": _over(squares.joint_error(chosen.joints24, target.joints3d, target.joints3d_valid), has_joints),
+        "reprojection_best": squares.reprojection_error(projected_joints(chosen), target.kp2d, target.kp2d_valid),
+        "pose": _over(_pose_error(chosen.rotmats, target.rotmats, target.smpl_valid), has_smpl),
+        "betas": _over(squares.betas_error(chosen.betas, target.betas, target.smpl_valid), has_smpl),
     }
     if weights["vertices"] and vertices is not None:
         meshes = terms.meshes(chosen, target.rotmats, target.betas, vertices)
-        away = jnp.abs(terms.masked_difference(*meshes, target.smpl_valid))
-        of_chosen["vertices"] = _over(jnp.mean(away, axis=(2, 3)), has_smpl)
+        of_chosen["vertices"] = _over(squares.vertex_error(*meshes, target.smpl_valid), has_smpl)
     values = of_all | total.named_terms(of_chosen)
     return total.weighted_sum(weights, values), values, best
-
-
-def joint_error(
-    pred: Float[Array, "B M J 3"], target: Float[Array, "B J 3"], valid: Float[Array, "B J"]
-) -> Float[Array, "B M"]:
-    """sum_j v_j |x_j - x_mj|^2 / 3J of mid-hip centred joints, square metres."""
-    difference = terms.masked_difference(pred, target, valid)
-    return jnp.mean(valid[:, None, :, None] * difference**2, axis=(2, 3))
-
-
-def reprojection_error(
-    pred: Float[Array, "B M K 2"], target: Float[Array, "B K 2"], valid: Float[Array, "B K"]
-) -> Float[Array, "B M"]:
-    """sum_k v_k |y_k - pi(x_mk)|^2 / (2 x 49), in [-1, 1] of the crop; the confidence is not squared."""
-    difference = terms.masked_difference(pred, target, valid)
-    return jnp.sum(valid[:, None, :, None] * difference**2, axis=(2, 3)) / (2 * _JOINTS)
 
 
 def spin(settings: Settings) -> Objective:
@@ -96,9 +79,10 @@ def spin(settings: Settings) -> Objective:
     return functools.partial(total_loss, weights=settings.weights, mode0=settings.mode0, vertices=settings.vertices)
 
 
-def _mean_square(
-    pred: Float[Array, "B M *x"], target: Float[Array, "B *x"], valid: Float[Array, "B"]
+def _pose_error(
+    pred: Float[Array, "B M J 3 3"], target: Float[Array, "B J 3 3"], valid: Float[Array, "B"]
 ) -> Float[Array, "B M"]:
+    """In place of L_theta of eq (6): mean_j |R_j - R_mj|_F^2 / 9 (`smpl_losses`)."""
     difference = terms.masked_difference(pred, target, valid)
     return jnp.mean(difference.reshape(*difference.shape[:2], -1) ** 2, axis=2)
 

@@ -20,15 +20,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 from tqdm import tqdm
 
-from multibodies_jax.baselines.spin import objective
 from multibodies_jax.batch import Batch, Origin
 from multibodies_jax.body import smpl
 from multibodies_jax.data import augment, fit_files, pipeline, sources
 from multibodies_jax.fitting import pose_mixture, smplify
 from multibodies_jax.geometry import joints, rotations
 from multibodies_jax.hypotheses import hypotheses
-from multibodies_jax.hypotheses.hypotheses import Hypotheses
-from multibodies_jax.losses import terms
+from multibodies_jax.hypotheses.hypotheses import Hypotheses, projected_joints
+from multibodies_jax.losses import squares
 from multibodies_jax.training import fit_order, multihost, setup, training_data
 
 LARGEST_BETA = 3.0
@@ -273,8 +272,8 @@ def make(config: Any, bodies: setup.Bodies, workdir: pathlib.Path) -> Loop:
 
 def _start(hyps: Hypotheses, batch: Batch) -> smplify.Body:
     """The hypothesis of each example that is the nearest to its 2D keypoints, as the start of a fit."""
-    projected = terms.projected_joints(hyps)
-    error = objective.reprojection_error(projected, batch.target.kp2d, batch.target.kp2d_valid)
+    projected = projected_joints(hyps)
+    error = squares.reprojection_error(projected, batch.target.kp2d, batch.target.kp2d_valid)
     nearest = hypotheses.pick(hyps, jnp.argmin(error, axis=1)[:, None])
     return smplify.start_from(nearest.rotmats[:, 0], nearest.betas[:, 0], nearest.cam[:, 0])
 
