@@ -19,7 +19,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -164,6 +164,27 @@ def sync(path: str | os.PathLike) -> None:
 def sha256(content: bytes) -> str:
     """The SHA-256 of bytes, as 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of the names, types, shapes and contents of arrays, as 64 hex digits; their order does not count."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])  # A number becomes an array of one.
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def number_of(text: str, size: int, byteorder: Literal["big", "little"]) -> int:
+    """A whole number that depends on a text alone, for seeds and draws that no order of calls may change.
+
+    Args:
+      text: a name.
+      size: bytes of its SHA-256 that are read, from the first on; the number is below 256^size.
+      byteorder: of these bytes. Callers differ in it and in `size`, and stay so: other ones would draw other numbers.
+    """
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:size], byteorder)
 
 
 def seal(content: Mapping[str, Any]) -> str:

@@ -115,7 +115,7 @@ def _program(
 ) -> jax.export.Exported:
     """The kept program of a function, or else the program that is traced now, and kept if the folder can be written."""
     platform = jax.default_backend()
-    digest = hashlib.sha256(f"{name} {key} {platform}".encode()).hexdigest()[:24]
+    digest = io.sha256(f"{name} {key} {platform}".encode())[:24]
     path = folder / _version() / f"{name.rpartition('.')[2].strip('_')}-{digest}.bin"
     if (kept := _read(path)) is not None:
         return kept

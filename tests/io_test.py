@@ -170,6 +170,19 @@ def test_sha256_of_bytes_and_of_a_file(tmp_path):
     assert io.sha256(content) == io.sha256_of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
+def test_the_number_of_a_text_is_the_start_of_its_sha256():
+    assert hashlib.sha256(b"test/0").hexdigest().startswith("582fa647")
+    assert io.number_of("test/0", 4, "big") == 0x582FA647
+    assert io.number_of("test/0", 3, "little") == 0xA62F58
+
+
+def test_sha256_of_arrays_reads_names_types_shapes_and_contents_in_any_order():
+    arrays = {"b": np.arange(6, dtype=np.int32).reshape(2, 3).T, "a": np.float32([0.5])}
+    expected = b"a <f4 (1,)\n" + np.float32(0.5).tobytes() + b"b <i4 (3, 2)\n" + np.int32([0, 3, 1, 4, 2, 5]).tobytes()
+    assert io.sha256_of_arrays(arrays) == hashlib.sha256(expected).hexdigest()
+    assert io.sha256_of_arrays(dict(sorted(arrays.items()))) == io.sha256_of_arrays(arrays)
+
+
 def _hold(path: pathlib.Path, seconds: float) -> subprocess.Popen:
     """A process that holds a lock; returns once it has it."""
     code = f"import time\nfrom multibodies_jax import io\nwith io.lock({str(path)!r}):\n    time.sleep({seconds})\n"

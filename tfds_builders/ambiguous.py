@@ -243,7 +243,7 @@ def ambiguous_example(record: dict[str, Any], task: Task) -> Iterator[dict[str, 
         if strategy != drawn:
             yield Skip("the strategy would hide everything: kept, nothing hidden", name)
     center, scale = (record["box_center_full"], record["box_scale_full"]) if box is None else box
-    half = boxes.SIDE / 2 * scale
+    half = boxes.half_side(scale)
     low, high = np.asarray(center) - half, np.asarray(center) + half
     if np.any(high <= 0) or np.any(low >= record["image_size"]):
         yield Skip("a box outside the image", name)

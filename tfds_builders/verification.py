@@ -135,7 +135,7 @@ class Statistics:
         low, size = record["window"][:2], record["window"][2:]
         fits = np.all(low >= 0) and np.all(low + size <= record["image_size"])
         self.bad_windows += not (fits and tuple(size) == record["image"].shape[1::-1])
-        half = boxes.SIDE / 2 * record["box_scale"]
+        half = boxes.half_side(record["box_scale"])
         apart = np.maximum(record["box_center"] - record["image_size"], -record["box_center"])
         self.bad_boxes += bool(np.any(apart >= half))
         self.sides.append(2 * half)
@@ -252,7 +252,7 @@ def _tile(record: dict[str, Any]) -> np.ndarray:
         return int(x), int(y)
 
     for suffix, colour in (("_full", _FULL_BOX), ("", _BOX)):
-        center, half = record[f"box_center{suffix}"], boxes.SIDE / 2 * record[f"box_scale{suffix}"]
+        center, half = record[f"box_center{suffix}"], boxes.half_side(record[f"box_scale{suffix}"])
         cv2.rectangle(tile, corner(center - half), corner(center + half), colour)
     for point, valid, visible in zip(record["kp2d"], record["kp2d_valid"], record["kp2d_input"], strict=True):
         if valid > 0:

@@ -1,7 +1,6 @@
 """The body and what belongs to it: regressors and mean parameters, embedded or from a folder of licensed files."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -184,11 +183,7 @@ def _fingerprint(model: SmplModel, arrays: dict[str, np.ndarray]) -> str:
     fields = ("v_template", "shapedirs", "posedirs", "weights", "J_regressor", "faces")
     everything = {name: np.asarray(getattr(model, name)) for name in fields}
     everything |= {"parents": np.array(model.parents, np.int32)} | arrays
-    digest = hashlib.sha256()
-    for name, array in sorted(everything.items()):
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return io.sha256_of_arrays(everything)
 
 
 def _find_model(folder: Path, gender: str) -> Path | None:

@@ -4,7 +4,6 @@ Image, 2D keypoints, 3D joints and body parameters move together. Features and u
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from multibodies_jax import io
 from multibodies_jax.data import crops, occlusion, spin_crops
 from multibodies_jax.geometry import boxes, centring, joints
 
@@ -92,7 +92,7 @@ def training_example(
     visible, center, scale = _view(record, rng, occlusion)
     angle, flip = 0.0, False
     if augment:
-        half_side = boxes.SIDE / 2 * scale
+        half_side = boxes.half_side(scale)
         scale = scale * np.clip(rng.normal(1.0, strength.scale), 1 - strength.scale, 1 + strength.scale)
         center = center + half_side * strength.shift * np.clip(rng.normal(size=2), -2.0, 2.0)
         if rng.random() < strength.rotate:
@@ -178,7 +178,7 @@ def drop_keypoints(visible: Float[np.ndarray, "24"], rng: np.random.Generator) -
 
 def example_hash(name: str) -> np.uint32:
     """The first four bytes (little-endian) of the SHA-256 of an example's id: seeds all that is drawn for it."""
-    return np.uint32(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little"))
+    return np.uint32(io.number_of(name, 4, "little"))
 
 
 def example_id(record: Record) -> str:

@@ -3,12 +3,12 @@
 Pixels are never painted: hiding is the crop and the keypoints. Works on NumPy and on JAX arrays (also under `jit`).
 """
 
-import hashlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from multibodies_jax import io
 
 Array = np.ndarray | jax.Array
 
@@ -62,8 +62,7 @@ def strategy_for(example_id: str, seed: int) -> int:
     Returns:
       An index into `STRATEGIES`, distributed as `PROBABILITIES` over ids.
     """
-    digest = hashlib.sha256(f"{seed}/{example_id}".encode()).digest()
-    return int(_from_uniform(int.from_bytes(digest[:6], "big") / 2**48))
+    return int(_from_uniform(io.number_of(f"{seed}/{example_id}", 6, "big") / 2**48))
 
 
 def hide(

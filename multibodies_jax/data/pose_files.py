@@ -1,7 +1,6 @@
 """Real poses from files: glitches dropped, headings removed, recordings reweighted, subjects split by name."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Bool, Float, Int
 
+from multibodies_jax import io
 from multibodies_jax.data import pose_readers
 from multibodies_jax.geometry import joints
 from multibodies_jax.geometry.rotations_np import about, axis_angle_to_matrix, matrix_to_axis_angle
@@ -153,7 +153,7 @@ def hold_out(units: list[str], mass: Float[np.ndarray, "U"]) -> Int[np.ndarray, 
       units: distinct names of subjects or recordings.
       mass: share of all frames that each unit has.
     """
-    by_hash = sorted(range(len(units)), key=lambda u: hashlib.sha256(units[u].encode()).digest())
+    by_hash = sorted(range(len(units)), key=lambda u: io.sha256(units[u].encode()))
     queue = sorted(by_hash, key=lambda u: max(mass[u], _TOO_LARGE_TO_HOLD_OUT))  # Stable: large ones go last.
     result = np.full(len(units), SPLITS.index("train"))
     for name, still_needed in (("test", 2), ("validation", 1)):

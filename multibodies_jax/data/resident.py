@@ -185,7 +185,7 @@ def draw_view(row: Any, key: Key[Array, ""], settings: Settings) -> View:
     angle, flip, gain = jnp.zeros(()), jnp.zeros((), bool), jnp.ones(3)
     if settings.augment:
         its, normal = settings.strength, jax.random.normal(k_box, (4,))
-        half_side = boxes.SIDE / 2 * scale
+        half_side = boxes.half_side(scale)
         scale = scale * jnp.clip(1 + its.scale * normal[0], 1 - its.scale, 1 + its.scale)
         center = center + half_side * its.shift * jnp.clip(normal[1:3], -2.0, 2.0)
         turned = jnp.deg2rad(its.angle_deg) * jnp.clip(normal[3], -2.0, 2.0)
@@ -199,7 +199,7 @@ def see(row: Any, view: View, crop_size: int) -> Batch:
     """The example, without a batch axis, as it is drawn: image, keypoints, joints and body move together."""
     turn = rotations.axis_angle_to_matrix(jnp.zeros(3).at[2].set(view.angle))
     rotmats = row.rotmats.at[0].set(_matmul(turn, row.rotmats[0]))
-    half_side = boxes.SIDE / 2 * view.scale
+    half_side = boxes.half_side(view.scale)
     kp2d = _matmul(row.kp2d - view.center[None], turn[:2, :2].T) / half_side
     kp2d = jnp.where(row.kp2d_valid[:, None] > 0, kp2d, 0.0)
     joints3d = _matmul(row.joints3d, turn.T)

@@ -280,7 +280,7 @@ def _crop(
     center, scale = boxes.visible_box(kp2d_px, visible)
     jitter = jnp.clip(jax.random.normal(key, (3,)), -2.0, 2.0)
     zoom, shift = 1 + variety.box_scale * jitter[0], variety.box_shift * jitter[1:]
-    return ((kp2d_px - center[None]) / (boxes.SIDE / 2 * scale) - shift[None]) / zoom
+    return ((kp2d_px - center[None]) / boxes.half_side(scale) - shift[None]) / zoom
 
 
 def _detect(kp2d: Float[Array, "24 2"], key: Key[Array, ""], detector: Detector) -> Float[Array, "24 2"]:

@@ -24,7 +24,6 @@ and the largest of one that is hidden (0.24); ears under hair count as visible t
 import concurrent.futures
 import dataclasses
 import functools
-import hashlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -33,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from multibodies_jax import traced
+from multibodies_jax import io, traced
 from multibodies_jax.data import crops
 from multibodies_jax.detection import detections, graph_files, layers, weights
 from multibodies_jax.geometry import boxes, joints
@@ -231,7 +230,7 @@ def _compiled(network: graph_files.Network, decode: Callable[..., Array]) -> Cal
     """
     arrays = jax.device_put(dict(network.weights))
     described = repr((network.layers, network.outputs, decode.__qualname__))
-    graph = hashlib.sha256(described.encode()).hexdigest()
+    graph = io.sha256(described.encode())
 
     @functools.partial(traced.jit, static_argnames="graph")
     def program(arrays: Mapping[str, Array], image: Array, more: tuple, graph: str) -> Array:

@@ -45,6 +45,6 @@ def of_rows(rows: pipeline.Rows) -> Lens | None:
     focal = np.where(known, image_cameras.crop_focal(focal_px, rows["box_scale"]), cameras.FOCAL)
     turn = np.asarray(image_cameras.rotation_to_ray(jnp.asarray(rows["box_center"]), jnp.asarray(K)))
     turn = np.where(known[:, None, None], turn, np.eye(3, dtype=np.float32))
-    offset = (K[:, :2, 2] - rows["box_center"]) / (boxes.SIDE / 2 * np.asarray(rows["box_scale"])[:, None])
+    offset = (K[:, :2, 2] - rows["box_center"]) / boxes.half_side(np.asarray(rows["box_scale"])[:, None])
     offset = np.where(known[:, None], offset, 0)
     return Lens(focal.astype(np.float32), turn.astype(np.float32), offset.astype(np.float32))

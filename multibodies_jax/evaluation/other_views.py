@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from multibodies_jax.data import augment, pipeline
-from multibodies_jax.geometry import boxes, cameras, joints
+from multibodies_jax.geometry import boxes, cameras, centring, joints
 
 METRIC = "other_views_px"
 
@@ -56,7 +56,7 @@ def row(record: augment.Record) -> dict[str, np.ndarray]:
     valid = record["views_kp2d_valid"] * _LIMBS
     valid[own] = 0
     values = {
-        "midhip": np.asarray(record["joints3d"])[list(joints.MIDHIP_J24)].mean(axis=0),
+        "midhip": centring.midhip(np.asarray(record["joints3d"])),
         "rotation": rotation,
         "translation": t - rotation @ t[own],
         "intrinsics": record["views_intrinsics"],

@@ -4,7 +4,6 @@ Means over examples, paired differences, use of hypotheses, calibration and curv
 """
 
 import dataclasses
-import hashlib
 import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, no_type_check
@@ -216,7 +215,7 @@ def write(workdir: pathlib.Path, result: Mapping[str, Any], arrays: Mapping[str,
 def _dataset(config: Any, name: str, ids: Sequence[str]) -> dict[str, Any]:
     """What tells a set from every other one: its name with all its options, and its examples."""
     built = sources.source_name(config, name)
-    digest = hashlib.sha256("\n".join([built, *ids]).encode()).hexdigest()
+    digest = io.sha256("\n".join([built, *ids]).encode())
     return {"name": built, "examples": len(ids), "fingerprint": digest}
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from multibodies_jax import io
 from multibodies_jax.export import camera
 from multibodies_jax.export import scene as scenes
-from multibodies_jax.geometry import joints
+from multibodies_jax.geometry import centring, joints
 from multibodies_jax.vis import render
 
 _LONGEST_PX = 1280  # Of the photograph in the page; coordinates stay those of the original.
@@ -166,7 +166,7 @@ def _person(scene: scenes.Scene, person: scenes.Person) -> dict[str, Any]:
 
 def _body(scene: scenes.Scene, person: scenes.Person, body: scenes.Body) -> dict[str, Any]:
     packed, low, step = quantize(scene.vertices(body))
-    hips = body.joints24[list(joints.MIDHIP_J24)].mean(axis=0)
+    hips = centring.midhip(body.joints24)
     return {
         "index": body.index,
         "vertices": _base64(packed.astype("<u2").tobytes()),

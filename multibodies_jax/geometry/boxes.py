@@ -5,6 +5,8 @@ SPIN). Coordinates are continuous: the centre of the top-left pixel is (0.5, 0.5
 crop spans [-1, 1] in its own coordinates, x right and y down.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,15 @@ Array = np.ndarray | jax.Array
 SIDE = 200.0  # Pixels of the original image; the side of a box of scale 1.
 PADDING = 1.1  # "Slightly padded" (appendix B); the paper gives no number, the authors' implementation pads nothing.
 MIN_SIDE = 16.0  # Pixels, so that a single visible joint still has a crop.
+
+
+def half_side(scale: Any) -> Any:
+    """Half the side of a box, pixels of the original image: the unit of a crop's coordinates.
+
+    Args:
+      scale: of the box, or of many: a number or an array of any shape, of NumPy or JAX.
+    """
+    return SIDE / 2 * scale
 
 
 def visible_box(

@@ -70,7 +70,7 @@ def crop_focal(
     It is kept between `SHORTEST_CROP_FOCAL`, with which the camera still is in front of a whole body, and that of the
     networks (`cameras.FOCAL`).
     """
-    return np.clip(focal_px / (boxes.SIDE / 2 * box_scale), SHORTEST_CROP_FOCAL, cameras.FOCAL)
+    return np.clip(focal_px / boxes.half_side(box_scale), SHORTEST_CROP_FOCAL, cameras.FOCAL)
 
 
 def rotation_to_ray(pixel: Float[Array, "*b 2"], intrinsics: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3 3"]:
@@ -90,7 +90,7 @@ def crop_to_image(
     points: Float[Array, "*b K 2"], box_center: Float[Array, "*b 2"], box_scale: Float[Array, "*b"]
 ) -> Float[Array, "*b K 2"]:
     """Pixels of the original image of points in a crop's [-1, 1]."""
-    return box_center[..., None, :] + points * (boxes.SIDE / 2 * box_scale)[..., None, None]
+    return box_center[..., None, :] + points * boxes.half_side(box_scale)[..., None, None]
 
 
 def project(p: Float[Array, "*b K 3"], intrinsics: Float[Array, "*b 3 3"]) -> Float[Array, "*b K 2"]:

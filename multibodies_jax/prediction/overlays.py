@@ -62,7 +62,7 @@ def region(record: Mapping[str, np.ndarray]) -> tuple[Float[np.ndarray, "2"], fl
     Returns:
       (2,) centre in pixels of the image, and scale: the side in units of `boxes.SIDE` (200 px).
     """
-    half = boxes.SIDE / 2 * float(record["box_scale"])
+    half = boxes.half_side(float(record["box_scale"]))
     box_center = record["box_center"].astype(np.float64)
     joints_camera = record["joints24_camera"].reshape(-1, 3).astype(np.float64)
     points = render.project(joints_camera[joints_camera[:, 2] > render.NEAR], record["intrinsics"])
@@ -81,7 +81,7 @@ def _evidence(background, record: Mapping[str, np.ndarray], transform) -> UInt8[
     """The image with the crop and the known keypoints."""
     picture = Image.fromarray(background)
     pen = ImageDraw.Draw(picture)
-    half = boxes.SIDE / 2 * float(record["box_scale"])
+    half = boxes.half_side(float(record["box_scale"]))
     corners = np.stack([record["box_center"] - half, record["box_center"] + half])
     (x0, y0), (x1, y1) = corners @ transform[:, :2].T + transform[:, 2]
     pen.rectangle((x0, y0, x1, y1), outline=BOX_COLOR, width=2)

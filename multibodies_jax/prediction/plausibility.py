@@ -35,7 +35,7 @@ def _whole_outside(record: Mapping[str, np.ndarray]) -> str:
         points = record["keypoints"][known, :2]
         outside = not np.any(np.all((points >= 0) & (points <= size), axis=1))
     else:
-        half = boxes.SIDE / 2 * record["box_scale"]
+        half = boxes.half_side(record["box_scale"])
         outside = bool(np.any((record["box_center"] + half <= 0) | (record["box_center"] - half >= size)))
     return f"The person is wholly outside the image of {size[0]} x {size[1]} pixels." if outside else ""
 

@@ -6,7 +6,6 @@ Metres; the camera frame is x right, y down, z forward; pixels are those of the 
 describe every array.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -219,7 +218,7 @@ def weights_in_words(record: Record) -> str:
 
 def crop_focal(record: Record) -> float:
     """The focal length of the crop's camera that `cam`, `translation` and `intrinsics` belong to, in half-sides of the crop."""
-    return float(record["intrinsics"][0, 0]) / (boxes.SIDE / 2 * float(record["box_scale"]))
+    return float(record["intrinsics"][0, 0]) / boxes.half_side(float(record["box_scale"]))
 
 
 _place = jax.jit(camera.place)
@@ -258,7 +257,7 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     everything = hypotheses_of(record)
     # The name alone is the seed: the same person gets the same representatives, whatever else is predicted.
     name = f"{record['image']}/{record['person']}"
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    seed = io.number_of(name, 4, "big")
     chosen = quantize.select(everything, n, jax.random.key(seed)[None], **settings)
     index = np.asarray(chosen.medoid)[0]
     picked = {name: record[f"all_{name}"][index] for name in _FIELDS if f"all_{name}" in record}

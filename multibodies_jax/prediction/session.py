@@ -227,7 +227,7 @@ class Session:
     def _to_crop(self, keypoints: Float[np.ndarray, "24 3"]) -> Float[np.ndarray, "24 2"]:
         """Pixels of the photograph in the crop's [-1, 1]."""
         record = self.prediction.record
-        return (keypoints[:, :2] - record["box_center"]) / (boxes.SIDE / 2 * record["box_scale"])
+        return (keypoints[:, :2] - record["box_center"]) / boxes.half_side(record["box_scale"])
 
     def _describe(
         self, fitted: Hypotheses, keypoints: Float[np.ndarray, "24 3"], placed: Float[np.ndarray, "24"]

@@ -1,6 +1,5 @@
 """Figures of the documentation's pages that are drawn from the same data as their tables."""
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from multibodies_jax import io
 from multibodies_jax.baselines import controls
 from multibodies_jax.evaluation import methods
 from multibodies_jax.reporting import pages, plots
@@ -40,7 +40,7 @@ def write(root: pathlib.Path, check: bool = False) -> list[pathlib.Path]:
         jobs = [("error_against_n", plots.bands, _panels(lines)), ("training", plots.training, steps)]
         for name, draw, shown in jobs:
             path = pathlib.Path(f"docs/images/{run}_{name}.png")
-            checksum = hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+            checksum = io.sha256(json.dumps(shown).encode())
             if shown and _comment(root / path) != checksum:
                 differing.append(path)
                 if not check:

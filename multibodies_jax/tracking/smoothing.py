@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial import transform
 
+from multibodies_jax.geometry import rotations_np
+
 WIDTH_S = 0.1
 """Seconds: the standard deviation of the Gaussian weights for joints and places."""
 WEIGHT_WIDTH_S = 0.3
@@ -109,8 +111,7 @@ def _agreed(flat: Float[np.ndarray, "W K 3 3"], weight: Float[np.ndarray, "W"]) 
 
 def _relative(base: Float[np.ndarray, "K 3 3"], flat: Float[np.ndarray, "W K 3 3"]) -> Float[np.ndarray, "W K 3"]:
     """Rotation vectors from a base to samples."""
-    turns = np.swapaxes(base, -1, -2) @ flat
-    return transform.Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_rotvec().reshape(flat.shape[:-1])
+    return rotations_np.matrix_to_axis_angle(np.swapaxes(base, -1, -2) @ flat)
 
 
 def _exp(vectors: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3 3"]:
@@ -128,8 +129,7 @@ def between_rotations(
       share: of the way.
     """
     start = first.reshape(-1, 3, 3).astype(np.float64)
-    relative = np.swapaxes(start, 1, 2) @ second.reshape(-1, 3, 3)
-    way = transform.Rotation.from_matrix(relative).as_rotvec()
+    way = rotations_np.matrix_to_axis_angle(np.swapaxes(start, 1, 2) @ second.reshape(-1, 3, 3))
     return (start @ transform.Rotation.from_rotvec(share * way).as_matrix()).reshape(first.shape)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from configs import default
-from multibodies_jax import devices
+from multibodies_jax import devices, io
 from multibodies_jax.data import sources
 from multibodies_jax.losses import objective
 from multibodies_jax.models import build
@@ -186,7 +185,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
     if start >= stage.steps:
         return
     # Every stage draws its own views, order and augmentation.
-    seed = config.seed + int.from_bytes(hashlib.sha256(stage.folder.encode()).digest()[:3], "little")
+    seed = config.seed + io.number_of(stage.folder, 3, "little")
     key = jax.random.key(seed)
     source = initialization.restore(config, bodies, stage.source) if stage.source else None
     data = training_data.open_data(config, bodies, stage.batch, seed, source)

@@ -6,7 +6,6 @@ makes one of a work directory.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -123,7 +122,7 @@ def read(path: str | os.PathLike | None = None) -> Packed:
     version, digest = about.get("format"), about.get("sha256")
     if version != _FORMAT:
         raise PackedError(f"{path} has format {version}, and this version reads {_FORMAT}: {again}.")
-    if digest != _digest(arrays):
+    if digest != io.sha256_of_arrays(arrays):
         raise PackedError(f"{path} is damaged (its checksum differs): {again}.")
     if wrong := tuned.problem(about["tuned"]):
         raise PackedError(f"{path} is damaged: {wrong}.")
@@ -146,7 +145,7 @@ def write(path: str | os.PathLike, about: Mapping[str, Any], parts: Mapping[str,
         flat = flax.traverse_util.flatten_dict(dict(tree), sep="/")
         values = {f"{name}/{path}": np.asarray(value) for path, value in flat.items()}
         arrays |= {path: x.astype(np.float16) if x.dtype.kind == "f" else x for path, x in values.items()}
-    told = {**about, "format": _FORMAT, "sha256": _digest(arrays)}
+    told = {**about, "format": _FORMAT, "sha256": io.sha256_of_arrays(arrays)}
     return store(path, Packed(pathlib.Path(path), told, arrays))
 
 
@@ -154,13 +153,3 @@ def store(path: str | os.PathLike, file: Packed) -> dict[str, Any]:
     """Writes what `read` gives, as it is; returns its `about`. A file that is there stays until the new one is complete."""
     io.write_npz(path, {**file.arrays, _TEXT: np.array(json.dumps(file.about))})
     return dict(file.about)
-
-
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """The SHA-256 of the names, types, shapes and contents of arrays."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        x = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {x.dtype.str} {x.shape}\n".encode())
-        digest.update(x.tobytes())
-    return digest.hexdigest()

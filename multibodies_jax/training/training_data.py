@@ -1,7 +1,6 @@
 """The training data of a config as batches: people seen by virtual cameras, image sets, also on the device, or features."""
 
 import functools
-import hashlib
 import json
 import pathlib
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from configs import default
+from multibodies_jax import io
 from multibodies_jax.batch import Batch, Inputs, batch_of, inputs_of
 from multibodies_jax.body import smpl
 from multibodies_jax.data import augment, fit_files, labels, pipeline, resident, sources, virtual_views
@@ -236,7 +236,7 @@ def _cached(config: Any, bodies: setup.Bodies, batch_size: int, source: initiali
     if build.NETWORKS[config.model.name].targets is not None:
         description["data"]["origin"] = True
     description = json.loads(json.dumps(description))
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+    digest = io.sha256(json.dumps(description, sort_keys=True).encode())[:16]
     apply = jax.jit(lambda variables, inputs: model.apply(variables, inputs, method="read"))
     folder = pathlib.Path(config.data.dir) / "features" / digest
     rows = feature_cache.open_cache(

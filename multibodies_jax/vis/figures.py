@@ -179,7 +179,7 @@ def figure5(
     left, right = figure.subplots(1, 2)
     left.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
     for box, color, style in ((full_box, _FULL_BOX, "--"), (crop_box, _CROP_BOX, "-")):
-        corner, side = np.asarray(box[0]) - boxes.SIDE / 2 * box[1], boxes.SIDE * box[1]
+        corner, side = np.asarray(box[0]) - boxes.half_side(box[1]), boxes.SIDE * box[1]
         left.add_patch(Rectangle(tuple(corner), side, side, fill=False, color=color, linestyle=style, linewidth=1.8))
     seen, hidden = (valid > 0) & (visible > 0), (valid > 0) & (visible <= 0)
     _draw_edges(left, keypoints_px, valid)

@@ -11,11 +11,11 @@ held to the edge, and all weights sum to 1.
 
 import dataclasses
 import functools
-import hashlib
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from multibodies_jax import io
 from multibodies_jax.baselines.graphcmr import decimation
 from multibodies_jax.body import smpl
 
@@ -35,10 +35,7 @@ class _ByContent:
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hex digits of a SHA-256 over the names, types, shapes and numbers of the arrays."""
-        digest = hashlib.sha256()
-        for name, array in sorted(self.arrays().items()):
-            digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()[:16]
+        return io.sha256_of_arrays(self.arrays())[:16]
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and isinstance(other, _ByContent) and other.fingerprint == self.fingerprint
