@@ -1,12 +1,18 @@
 """Writes a report into a folder: everything is made beside it first, then moved into its place."""
 
+import contextlib
 import json
 import pathlib
+import shutil
 import tempfile
+import time
 from typing import Any
 
 from multibodies_jax import io
 from multibodies_jax.reporting import plots, runs, text
+
+_MAKING = ".making-"  # Begins the names of the folders in which reports are made.
+_LEFT_S = 24 * 3600.0  # A report takes minutes: a folder that was not written for a day is what a killed process left.
 
 
 def write(out: pathlib.Path, cast: runs.Cast, doc: dict[str, Any]) -> tuple[list[str], str]:
@@ -24,7 +30,8 @@ def write(out: pathlib.Path, cast: runs.Cast, doc: dict[str, Any]) -> tuple[list
       OSError: the folder cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".making-") as temporary:
+    remove_left(out)
+    with tempfile.TemporaryDirectory(dir=out, prefix=_MAKING) as temporary:
         folder = pathlib.Path(temporary)
         drawn = plots.draw(cast, doc, folder)
         doc = doc | {"figures": drawn}
@@ -37,3 +44,11 @@ def write(out: pathlib.Path, cast: runs.Cast, doc: dict[str, Any]) -> tuple[list
             io.sync(folder / name)
             io.rename(folder / name, out / name)
     return names, shown
+
+
+def remove_left(out: pathlib.Path) -> None:
+    """Removes folders in which killed processes made reports; one of the last day may be that of a process at work."""
+    for folder in out.glob(f"{_MAKING}*"):
+        with contextlib.suppress(FileNotFoundError):  # Its process, or another report, was faster.
+            if time.time() - folder.stat().st_mtime > _LEFT_S:
+                shutil.rmtree(folder, ignore_errors=True)

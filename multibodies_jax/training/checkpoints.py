@@ -276,8 +276,7 @@ def _write_manifest(folder: pathlib.Path, manifest: dict) -> None:
 def _publish(temporary: pathlib.Path, final: pathlib.Path) -> None:
     if final.exists():  # No manifest, or `save` had refused: the remains of something that is no checkpoint.
         shutil.rmtree(final)
-    os.rename(temporary, final)
-    io.sync(final.parent)
+    io.rename(temporary, final)
 
 
 def _steps(directory: pathlib.Path) -> list[int]:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from multibodies_jax import io
 from multibodies_jax.body import body_files
 from multibodies_jax.evaluation import results_page
 from multibodies_jax.reporting import __main__ as command
-from multibodies_jax.reporting import document, extras, page_data, plots, runs, tables, text
+from multibodies_jax.reporting import document, extras, files, page_data, plots, runs, tables, text
 from tests.helpers import report_fixture, tiny
 
 CLEAN, HARD = report_fixture.SETS
@@ -346,6 +348,16 @@ def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, 
         "spread.png",
     } | figures
     assert {path.name for path in out.iterdir()} == expected
+
+
+def test_what_killed_reports_left_is_removed_after_a_day_and_no_other_folder(tmp_path):
+    for name, hours in ((".making-old", 25), (".making-new", 1), ("mine", 25)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "all.md").touch()
+        written = time.time() - 3600 * hours
+        os.utime(tmp_path / name, (written, written))
+    files.remove_left(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".making-new", "mine"}
 
 
 @pytest.mark.slow
