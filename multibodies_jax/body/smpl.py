@@ -234,8 +234,8 @@ def joints(
     """Regressed joints of posed bodies: equal to the regressor times `mesh`, without building the mesh."""
     E, _, Q = joint_model.vectors.shape
     features = jnp.concatenate([jnp.ones_like(betas[..., :1]), betas, pose_features(rotmats)], axis=-1)
-    # The vectors lie along the last axis, and gathers are products with zeros and ones: several times faster on CPU
-    # than 3 x 3 products of gathered bones.
+    # The vectors lie along the last axis, and gathers are products with zeros and ones: a few large products in place of
+    # one of 3 x 3 for each vector.
     local = _dot(features, joint_model.vectors.reshape(E, 3 * Q)).reshape((*features.shape[:-1], 1, 3, Q))
     bone_of_vector = jax.nn.one_hot(
         jnp.array(joint_model.bones, jnp.int32), len(joint_model.parents), axis=0, dtype=local.dtype

@@ -62,7 +62,8 @@ def _best_rotation(covariance: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3 3"]
 def _square(entries: tuple[Array, ...]) -> tuple[Array, ...]:
     """(S / trace S)^2 of symmetric 4 x 4 matrices S, all given by their upper triangles.
 
-    One array per entry: on a CPU many times faster than products of small matrices.
+    One array per entry, so that the product of all sets is a few sums over long arrays, where a CPU would multiply small
+    matrices one by one.
     """
     trace = entries[0] + entries[4] + entries[7] + entries[9]
     s = {pair: entries[place] / trace for pair, place in _TRIANGLE.items()}

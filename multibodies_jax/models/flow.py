@@ -89,7 +89,7 @@ class Flow(nn.Module):
 
 
 class Conditioner(nn.Module):
-    """Networks of one coupling: (tanh-bounded log-scale, shift) from the coordinates that stay (original.md, B.5)."""
+    """Networks of one coupling: (tanh-bounded log-scale, shift) from the coordinates that stay, as in the authors' code."""
 
     width: int
     dropout: float

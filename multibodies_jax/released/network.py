@@ -2,7 +2,7 @@
 
 The trunk ends after layer3. `modes` is what their code calls layer5: torchvision's layer4 by other names, but that
 `layer5_2/conv3` and `bn3` have 2048 M channels, those of a hypothesis side by side, and its shortcut is repeated for
-each (docs/original.md, B.4). Their slot 0, plain SPIN, is not here: it feeds no loss and no metric.
+each (`model.py` of the released code). Their slot 0, plain SPIN, is not here: it feeds no loss and no metric.
 """
 
 import dataclasses

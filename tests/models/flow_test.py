@@ -27,7 +27,7 @@ def random_points(seed, num, size):
 
 
 class Authors:
-    """The flow as the authors compute it, coupling by coupling in float64 (original.md, B.5)."""
+    """The flow as the authors compute it, coupling by coupling in float64."""
 
     def __init__(self, variables):
         self.params = jax.tree.map(np.float64, variables["params"]["couplings"])

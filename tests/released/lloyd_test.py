@@ -58,7 +58,7 @@ def test_the_steps_of_a_loop_with_weights_that_exp_cannot_hold(iterations):
 
 
 def test_a_cluster_far_below_the_others_keeps_its_own_mean():
-    """The original's floor would pull it to the origin: its weights do not reach exp(-128) (B.12, bug 2)."""
+    """The original's floor would pull it to the origin: its weights do not reach exp(-128)."""
     points = jnp.array([[[0.0], [1.0], [50.0], [52.0]]])
     _, centroids = lloyd.lloyd(points, jnp.array([[0.0, 0.0, -300.0, -300.0]]), jnp.array([[0, 2]], jnp.int32))
     np.testing.assert_allclose(centroids[0, :, 0], [0.5, 51.0])

@@ -1,4 +1,4 @@
-"""The released losses through a tiny network, against PyTorch and its gradients, from the description (B.3, B.7)."""
+"""The released losses through a tiny network, against PyTorch and its gradients, as the released code computes them."""
 
 from typing import Any
 

@@ -36,7 +36,7 @@ def several():
 
 
 class Torch:
-    """The authors' encoder from its description (original.md, B.4)."""
+    """The authors' encoder of the released code."""
 
     def __init__(self, torch, variables, training=False):
         self.torch, self.f, self.training = torch, torch.nn.functional, training

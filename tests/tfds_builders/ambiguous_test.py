@@ -24,7 +24,7 @@ from tfds_builders.threedpw import threedpw_dataset_builder
 
 no_workers = pytest.fixture(training_checks.no_workers)
 
-# original.md, B.9: what the authors' training code removes, type by type.
+# What the training code of the authors removes, type by type.
 RELEASED = {0: set(), 1: {0, 1, 2, 3, 4, 5}, 2: {*range(6, 14), *range(17, 24)}, 3: {6, 7, 8, 9, 10, 11}}
 
 
