@@ -26,7 +26,7 @@ from absl import app, flags
 from jaxtyping import Float
 
 from multibodies_jax.hypotheses import quantize
-from multibodies_jax.hypotheses.weights import posterior_weights
+from multibodies_jax.hypotheses.weights import normalized
 
 KMeans: Any = sklearn.cluster.KMeans  # Not annotated: the type checker takes the types of its defaults.
 _BATCH = flags.DEFINE_integer("batch", 64, "Problems.")
@@ -70,7 +70,7 @@ def compare(points: np.ndarray, log_weights: np.ndarray, n: int, repeats: int) -
         jax.block_until_ready(quantize.quantize(*on_device, n, keys))
         seconds.append(time.perf_counter() - start)
     ours = float(np.median(seconds))
-    weights = np.asarray(posterior_weights(on_device[1]))
+    weights = np.asarray(normalized(on_device[1]))
     fits = {starts: fit_loop(points, weights, n, starts) for starts in (1, 3, 10, 30)}
     ratio = {starts: np.median(energy / reference) for starts, (reference, _) in fits.items()}
     equal = min((took for starts, (_, took) in fits.items() if ratio[starts] >= 1 / 1.02), default=None)

@@ -177,8 +177,13 @@ def test_the_number_of_a_text_is_the_start_of_its_sha256():
 
 
 def test_sha256_of_arrays_reads_names_types_shapes_and_contents_in_any_order():
-    arrays = {"b": np.arange(6, dtype=np.int32).reshape(2, 3).T, "a": np.float32([0.5])}
-    expected = b"a <f4 (1,)\n" + np.float32(0.5).tobytes() + b"b <i4 (3, 2)\n" + np.int32([0, 3, 1, 4, 2, 5]).tobytes()
+    arrays = {"b": np.arange(6, dtype=np.int32).reshape(2, 3).T, "a": np.array([0.5], np.float32)}
+    expected = (
+        b"a <f4 (1,)\n"
+        + np.array([0.5], np.float32).tobytes()
+        + b"b <i4 (3, 2)\n"
+        + np.array([0, 3, 1, 4, 2, 5], np.int32).tobytes()
+    )
     assert io.sha256_of_arrays(arrays) == hashlib.sha256(expected).hexdigest()
     assert io.sha256_of_arrays(dict(sorted(arrays.items()))) == io.sha256_of_arrays(arrays)
 

@@ -98,8 +98,7 @@ def probabilities(log_weights: Float[Array, "B T M"], assignment: Int[Array, "B 
       assignment: the cluster, 0 to n - 1, of each hypothesis.
       n: number of clusters.
     """
-    found = weights.posterior_weights(log_weights, 1.0)
-    return jnp.einsum("btm,bmk->btk", found, jax.nn.one_hot(assignment, n), precision="highest")
+    return weights.of_clusters(weights.normalized(log_weights), assignment, n)
 
 
 def nearest(

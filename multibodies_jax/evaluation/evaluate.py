@@ -34,7 +34,7 @@ from multibodies_jax.evaluation import (
     silhouettes,
     tuning,
 )
-from multibodies_jax.hypotheses import hypotheses, quantize, weights
+from multibodies_jax.hypotheses import hypotheses, quantize, weight_kinds
 from multibodies_jax.models import build
 from multibodies_jax.training import checkpoints, inference, multihost, packed, prior, provenance, setup
 
@@ -157,7 +157,7 @@ def _open(config: Any, workdir: pathlib.Path, file: packed.Packed | None, onnx: 
         main = inference.restore(config, workdir / "checkpoints", bodies)
     else:
         main = file.regressor("multibodies", config, bodies)
-    if weights.reads_scores(config.quantizer.weights) and main.score_head is None and main.num_hypotheses > 1:
+    if weight_kinds.reads_scores(config.quantizer.weights) and main.score_head is None and main.num_hypotheses > 1:
         raise ValueError(
             f"config.quantizer.weights={config.quantizer.weights!r} needs learned scores, and the network has no score "
             f"head ({workdir if file is None else file.path}): train with model.scores, or set config.quantizer.weights='prior'."

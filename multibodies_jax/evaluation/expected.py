@@ -25,7 +25,7 @@ def expected_body(hyps: Hypotheses, log_weights: Float[Array, "B M"], joint_mode
     Returns:
       One body for each example, (B, 1), not scored.
     """
-    share = weights.posterior_weights(log_weights)
+    share = weights.normalized(log_weights)
     mean = jnp.einsum("bm,bmjac->bjac", share, hyps.rotmats, precision="highest")
     rotmats = nearest_rotation.to_rotation(mean)[:, None]
     betas, cam = (jnp.einsum("bm,bmi->bi", share, x, precision="highest")[:, None] for x in (hyps.betas, hyps.cam))

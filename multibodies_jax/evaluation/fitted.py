@@ -12,7 +12,7 @@ from multibodies_jax.evaluation import calibration, diagnostics, expected, set_e
 from multibodies_jax.evaluation.outputs import Outputs
 from multibodies_jax.fitting import objective, refine
 from multibodies_jax.geometry import cameras
-from multibodies_jax.hypotheses import quantize, weights
+from multibodies_jax.hypotheses import quantize, weight_kinds
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.training import multihost
 
@@ -81,7 +81,7 @@ class Fitted:
         fit: makes the bodies (B, M), of which a set is quantized.
         config: `config.fitting`; a factor that it gives is not chosen.
         noises_deg: among which the row chooses as well.
-        kind: of the weights of the hypotheses after the fit (`hypotheses.weights.KINDS`).
+        kind: of the weights of the hypotheses after the fit (`hypotheses.weight_kinds.KINDS`).
         shared: rows of one name here have one `fit`, whose bodies each batch computes once; None shares them with no row.
         expects: measure the expected body alone, fitted as sets of `ns` are.
         in_order: the first n bodies are the set; nothing is quantized, and no weights are read.
@@ -101,7 +101,7 @@ class Fitted:
             for noise in noises_deg
         ]
         self.kind, self._shared = kind, self if shared is None else shared
-        tempered = not self._in_order and weights.reads_prior(kind)
+        tempered = not self._in_order and weight_kinds.reads_prior(kind)
         self._temperatures = tuning.TEMPERATURES if tempered else (1.0,)
         self._errors: list[np.ndarray] = []
         # Of each batch, by candidate and temperature: those of each n > 1.
@@ -153,7 +153,7 @@ class Fitted:
         fitted = self._fitted(out, self._chosen)
         if self._expects:
             its = fitted.hyps
-            log_weights = weights.log_weights_of(self.kind, its.log_prior, its.log_scores, self._temperature)
+            log_weights = weight_kinds.log_weights_of(self.kind, its.log_prior, its.log_scores, self._temperature)
             return fitted.measure(expected.expected_body(its, log_weights, out.networks.scorer.j24))
         return fitted.members(self._index(fitted, n, self._temperature))
 

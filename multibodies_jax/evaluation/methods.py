@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from multibodies_jax.evaluation import expected, fitted, set_errors
 from multibodies_jax.evaluation.outputs import Networks, Outputs, Settings
-from multibodies_jax.hypotheses import weights
+from multibodies_jax.hypotheses import weight_kinds
 from multibodies_jax.registry import Registry
 
 MAIN = "main"
@@ -162,21 +162,23 @@ def weighted(name: str, kind: str) -> Maker:
 def tempered_kinds(evaluation: Evaluation) -> tuple[str, ...]:
     """The kinds of weights that read the prior and stand in the table: first that of the main row, or else the prior."""
     main = evaluation.settings.weights
-    kinds = [main if weights.reads_prior(main) else "prior"]
-    listed = [kind for kind in weighted_kinds(evaluation) if weights.reads_prior(kind)]
+    kinds = [main if weight_kinds.reads_prior(main) else "prior"]
+    listed = [kind for kind in weighted_kinds(evaluation) if weight_kinds.reads_prior(kind)]
     return (*kinds, *(kind for kind in listed if kind not in kinds))
 
 
 def weighted_kinds(evaluation: Evaluation) -> tuple[str, ...]:
     """The kinds of weights of the main row and of rows of the table."""
-    listed = [kind for kind in evaluation.config.eval.methods if kind in weights.KINDS and _has_other(evaluation, kind)]
+    listed = [
+        kind for kind in evaluation.config.eval.methods if kind in weight_kinds.KINDS and _has_other(evaluation, kind)
+    ]
     return (evaluation.settings.weights, *listed)
 
 
 def _has_other(evaluation: Evaluation, kind: str) -> bool:
     """Whether hypotheses can be weighted so, and are not in the main row."""
     scored = evaluation.networks.main.score_head is not None
-    return kind != evaluation.settings.weights and (scored or not weights.reads_scores(kind))
+    return kind != evaluation.settings.weights and (scored or not weight_kinds.reads_scores(kind))
 
 
 def centroids(evaluation: Evaluation) -> Method | None:
@@ -226,7 +228,7 @@ def refined_under(name: str, kind: str) -> Maker:
     def make(evaluation: Evaluation) -> Method | None:
         if not evaluation.several or not _has_other(evaluation, kind):
             return None
-        return _refined(evaluation, name, kind, f", {weights.KINDS[kind]}")
+        return _refined(evaluation, name, kind, f", {weight_kinds.KINDS[kind]}")
 
     return make
 

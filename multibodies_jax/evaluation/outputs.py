@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from multibodies_jax import devices
 from multibodies_jax.batch import Inputs
 from multibodies_jax.evaluation import batches, protocols, set_errors
-from multibodies_jax.hypotheses import hypotheses, quantize, weights
+from multibodies_jax.hypotheses import hypotheses, quantize, weight_kinds
 from multibodies_jax.training import inference, prior
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class Settings:
     @property
     def factor(self) -> float:
         """The factor on the log-prior in the weights under which the quantizer clusters; 0 where they do not read it."""
-        return self.temperature if weights.reads_prior(self.weights) else 0.0
+        return self.temperature if weight_kinds.reads_prior(self.weights) else 0.0
 
 
 class Outputs:
@@ -153,7 +153,7 @@ class Outputs:
     def log_weights(self) -> Float[Array, "B M"]:
         """The weights under which the quantizer clusters, unnormalised, as logarithms."""
         its, settings = self.hyps, self.settings
-        return weights.log_weights_of(
+        return weight_kinds.log_weights_of(
             settings.weights, its.log_prior, its.log_scores, jnp.float32(settings.temperature)
         )
 
@@ -186,7 +186,7 @@ class Outputs:
         } | other
         if "weights" in other and "temperature" not in other:
             fields["temperature"] = settings.temperatures.get(fields["weights"], settings.temperature)
-        if not weights.reads_prior(fields["weights"]):
+        if not weight_kinds.reads_prior(fields["weights"]):
             fields["temperature"] = 1.0  # Has no effect.
         place = (n, *fields.values())
         if place not in self._quantized:

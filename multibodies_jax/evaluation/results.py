@@ -15,7 +15,7 @@ from multibodies_jax import devices, io
 from multibodies_jax.data import occlusion, sources
 from multibodies_jax.evaluation import calibration, intervals, methods, metrics, protocols, results_page
 from multibodies_jax.evaluation.outputs import Settings
-from multibodies_jax.hypotheses import weights
+from multibodies_jax.hypotheses import weight_kinds
 from multibodies_jax.registry import Registry
 from multibodies_jax.training import multihost, provenance
 
@@ -190,7 +190,7 @@ def sharpness_of(settings: Settings) -> dict[str, Any]:
 
 def _of_fits(tuned: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """What the refined rows chose: the factors under the main row's weights, temperature and sharpness of each kind of weights."""
-    rows = {f"refined_{its}": its for its in weights.KINDS if its != kind} | {"refined": kind}
+    rows = {f"refined_{its}": its for its in weight_kinds.KINDS if its != kind} | {"refined": kind}
     chosen = {its: tuned[row]["chosen"] for row, its in rows.items() if row in tuned}
     found = {name: value for name, value in chosen[kind].items() if not name.startswith("sharpness")}
     for name, by_kind in (("temperature", "temperatures"), ("sharpness", "sharpness")):

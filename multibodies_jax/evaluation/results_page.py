@@ -6,7 +6,7 @@ from typing import Any
 from configs import default
 from multibodies_jax.evaluation import ablations, intervals, protocols
 from multibodies_jax.evaluation.methods import HMR
-from multibodies_jax.hypotheses import weights
+from multibodies_jax.hypotheses import weight_kinds
 from multibodies_jax.models import build
 from multibodies_jax.training import provenance
 
@@ -50,7 +50,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     if held_out is not None:
         lines.append(f"- Held-out log-likelihood of the prior: {held_out:.1f} nats at {noise:g} mm noise.")
     for name, tuned in result["tuned_on_validation"].items():
-        if "temperature" in tuned and weights.reads_prior(result["config"]["quantizer"]["weights"]):
+        if "temperature" in tuned and weight_kinds.reads_prior(result["config"]["quantizer"]["weights"]):
             lines.append(f"- {name}: temperature {tuned['temperature']['chosen']:g}.")
         if "noise_deg" in tuned:
             noises = ", ".join(f"{k} {v['root']:g}/{v['pose']:g}" for k, v in tuned["noise_deg"].items())
@@ -89,7 +89,7 @@ def unusual_settings(result: Mapping[str, Any]) -> list[str]:
     told = ablations.known_words(fields)
     kind = config["quantizer"]["weights"]
     if kind != "prior" and result["num_hypotheses"] > 1:
-        told.append(f"quantized with {weights.KINDS[kind]}")
+        told.append(f"quantized with {weight_kinds.KINDS[kind]}")
     told += [
         f"trained on at step {plan['at_step']}, after a schedule of {plan['planned_steps']} steps"
         for plan in result.get("extended", [])
@@ -270,7 +270,7 @@ def _calibration(by_n: Mapping[str, Any], of_what: str) -> list[str]:
         scores = {**its, **{f"scores.{name}": value for name, value in its.get("scores", {}).items()}}
         cells = [f"{scores[name]:.3f}" if scores.get(name) is not None else "" for name in columns]
         if scores.get("temperature") == 0:  # The factor 0 on the log-prior: there is no temperature.
-            cells[0] = weights.KINDS[scores.get("weights", "uniform")]
+            cells[0] = weight_kinds.KINDS[scores.get("weights", "uniform")]
         lines.append(f"| {n} | " + " | ".join(cells) + " |")
     return lines
 

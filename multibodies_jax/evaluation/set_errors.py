@@ -273,7 +273,7 @@ def single(errors: Measured, log_weights: Float[Array, "B M"]) -> dict[str, dict
       For each of `SINGLE` metric -> (B,): hypothesis 0; the one of the largest weight (the first of equal ones); the
       mean error under the weights; the mean over bodies drawn with equal chances.
     """
-    share = weights.posterior_weights(log_weights)
+    share = weights.normalized(log_weights)
     known, likeliest = jnp.all(jnp.isfinite(share), axis=1), jnp.argmax(share, axis=1)[:, None]
     found: dict[str, dict[str, Array]] = {name: {} for name in SINGLE}
     for metric, error in errors.items():

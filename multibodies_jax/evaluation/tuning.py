@@ -9,7 +9,7 @@ import numpy as np
 
 from multibodies_jax.evaluation import calibration, set_errors
 from multibodies_jax.evaluation.outputs import Outputs, Settings
-from multibodies_jax.hypotheses import weights
+from multibodies_jax.hypotheses import weight_kinds
 from multibodies_jax.training import multihost
 
 TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -38,7 +38,7 @@ class Temperatures:
         kinds: of weights: a sharpness is fitted for each of them, and a temperature chosen for those that read the prior.
         """
         self._settings = settings
-        self._temperatures = {kind: TEMPERATURES if weights.reads_prior(kind) else (1.0,) for kind in kinds}
+        self._temperatures = {kind: TEMPERATURES if weight_kinds.reads_prior(kind) else (1.0,) for kind in kinds}
         self._seen: list[_Seen] = []
 
     def observe(self, outputs: Outputs) -> None:
@@ -71,7 +71,7 @@ class Temperatures:
 
     def chosen(self) -> dict[str, float]:
         """The temperature with the least mean error over n, for each kind of weights that reads the prior."""
-        errors = {kind: self.errors(kind) for kind in self._temperatures if weights.reads_prior(kind)}
+        errors = {kind: self.errors(kind) for kind in self._temperatures if weight_kinds.reads_prior(kind)}
         return {kind: min(its, key=lambda t: its[t].mean()) for kind, its in errors.items()}
 
     def sharpness(self) -> dict[str, dict[str, float]]:

@@ -19,7 +19,7 @@ from jaxtyping import Float, Integer
 from multibodies_jax import untrusted
 from multibodies_jax.body import smpl
 from multibodies_jax.geometry import joints, rotations_np
-from multibodies_jax.hypotheses import sharpening, weights
+from multibodies_jax.hypotheses import sharpening, weight_kinds, weights
 
 TO_Y_UP = np.diag([1.0, -1.0, -1.0])
 """The camera frame in the axes of glTF, Blender's importer and Unity's: half a turn about x."""
@@ -377,7 +377,7 @@ def _settings_of(record: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
 
 @functools.partial(jax.jit, static_argnames="kind")
 def _softmax_of(kind, log_prior, log_scores, temperature):
-    return weights.posterior_weights(weights.log_weights_of(kind, log_prior, log_scores, temperature))
+    return weights.normalized(weight_kinds.log_weights_of(kind, log_prior, log_scores, temperature))
 
 
 _mesh = jax.jit(smpl.mesh)

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from multibodies_jax import traced
 from multibodies_jax.hypotheses import kmeans, quantizer_checks, sharpening
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
-from multibodies_jax.hypotheses.weights import floored, log_weights_of
+from multibodies_jax.hypotheses.weight_kinds import log_weights_of
+from multibodies_jax.hypotheses.weights import floored
 from multibodies_jax.registry import Registry
 
 
@@ -100,7 +101,10 @@ def quantize(
 QUANTIZERS.register("paper", quantize)
 
 ROOMS = (10, 25, 50)
-"""One compiled program serves all n up to each of these, and one all others; n of the paper's tables waste no room."""
+"""One compiled program serves all n up to each of these, and one all others; n of the paper's tables waste no room.
+
+A program for an n of its own takes 6 to 8 s of CPU to compile, and each run of 64 images with room for more clusters some
+tens of milliseconds more (docs/benchmarks.md, `python -m benchmarks quantizer`)."""
 
 
 def select(
@@ -125,7 +129,7 @@ def select(
       n: number of representatives, 1 to M; n = M keeps every hypothesis.
       keys: one random key per example.
       reading: a name in `QUANTIZERS`; "paper" clusters all M.
-      weights: one of `hypotheses.weights.KINDS`.
+      weights: one of `hypotheses.weight_kinds.KINDS`.
       temperature: factor on the log-prior, at least 0; 1 is eq (2) as printed.
       sharpness: of the probabilities (`sharpening.sharpened`), at least 0; it does not change the clusters, and 1 leaves their masses.
       starts: see `quantize`.
@@ -204,7 +208,7 @@ def likeliest_first(found: Quantized) -> Quantized:
     per_example=("points", "log_weights", "keys"),
 )
 def _quantize(points, log_weights, keys, n: Int[Array, ""], room: int, starts: int, iterations: int) -> Quantized:
-    """`quantize` with room for `room` clusters, those from n on empty: one compiled program serves every n up to it."""
+    """`quantize` with room for `room` clusters, those from n on empty: one program serves every n up to it (`ROOMS`)."""
 
     def one(points, log_weights, key):
         log_w, excluded = floored(log_weights)

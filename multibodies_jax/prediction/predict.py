@@ -30,7 +30,7 @@ from multibodies_jax import detection, devices, io
 from multibodies_jax.data import images
 from multibodies_jax.export import camera, glb, page
 from multibodies_jax.geometry import boxes
-from multibodies_jax.hypotheses import weights
+from multibodies_jax.hypotheses import weight_kinds
 from multibodies_jax.prediction import detected, export_files, people, prediction, prediction_file, result_files
 from multibodies_jax.prediction.predictor import Asked, Predictor
 from multibodies_jax.tracking import frames
@@ -160,7 +160,7 @@ def predict(
         page.write_index(entries, out / result_files.INDEX)
     told = f"; {failures} skipped (named above)" if failures else ""
     told += f"; {empty} without known keypoints left out" if empty else ""
-    told += f"; weights of the hypotheses: {weights.KINDS[model.quantizer_settings()['weights']]}" if done else ""
+    told += f"; weights of the hypotheses: {weight_kinds.KINDS[model.quantizer_settings()['weights']]}" if done else ""
     print(f"{done} people written to {out}{told}")
     if entries:
         print(f"Open {out / result_files.INDEX} in a browser, or the .glb files in Blender.")

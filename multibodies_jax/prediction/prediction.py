@@ -95,7 +95,7 @@ class Prediction:
 
         Args:
           n: 1 to M.
-          weights: of the hypotheses (`hypotheses.weights.KINDS`), at their temperature if the prediction knows it
+          weights: of the hypotheses (`hypotheses.weight_kinds.KINDS`), at their temperature if the prediction knows it
             (`prediction_file.kept_temperature`); None are those that the prediction has.
 
         Raises:

@@ -21,7 +21,7 @@ from multibodies_jax.export import camera
 from multibodies_jax.geometry import boxes, cameras, image_cameras, joints
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses, projected_joints
-from multibodies_jax.hypotheses.weights import KINDS, reads_prior, reads_scores
+from multibodies_jax.hypotheses.weight_kinds import KINDS, reads_prior, reads_scores
 from multibodies_jax.prediction import plausibility
 from multibodies_jax.prediction.people import Person
 
@@ -208,7 +208,7 @@ def place(record: Record, lens: camera.Lens) -> Record:
 
 
 def weights_in_words(record: Record) -> str:
-    """Which weights the hypotheses have, for people: `hypotheses.weights.KINDS`; empty where the settings are damaged."""
+    """Which weights the hypotheses have, for people: `hypotheses.weight_kinds.KINDS`; empty where the settings are damaged."""
     try:
         settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
     except untrusted.FileError:
@@ -289,7 +289,7 @@ def choose_again(record: Record, n: int, weights: str | None = None) -> Record:
     Args:
       record: from `choose` or `load`.
       n: 1 to M.
-      weights: other weights of the hypotheses (`hypotheses.weights.KINDS`), at their temperature if the record knows it
+      weights: other weights of the hypotheses (`hypotheses.weight_kinds.KINDS`), at their temperature if the record knows it
         (`kept_temperature`), and at their sharpness, or 1; None are those of the record.
 
     Raises:

@@ -29,7 +29,7 @@ from multibodies_jax.export import camera
 from multibodies_jax.fitting import objective
 from multibodies_jax.fitting import refine as refine_lib
 from multibodies_jax.geometry import cameras
-from multibodies_jax.hypotheses import quantize, weights
+from multibodies_jax.hypotheses import quantize, weight_kinds
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.models import build
 from multibodies_jax.prediction import detected, prediction, prediction_file
@@ -115,14 +115,14 @@ class Predictor:
         """The same model, whose hypotheses are weighted otherwise than its config says (`config.quantizer.weights`).
 
         Args:
-          kind: one of `hypotheses.weights.KINDS`.
+          kind: one of `hypotheses.weight_kinds.KINDS`.
 
         Raises:
           ValueError: there is no such kind, or it needs learned scores and the model has none.
         """
-        if kind not in weights.KINDS:
-            raise ValueError(f"There are no weights {kind!r}: choose one of {', '.join(weights.KINDS)}.")
-        if weights.reads_scores(kind) and not self.has_scores:
+        if kind not in weight_kinds.KINDS:
+            raise ValueError(f"There are no weights {kind!r}: choose one of {', '.join(weight_kinds.KINDS)}.")
+        if weight_kinds.reads_scores(kind) and not self.has_scores:
             raise ValueError(
                 f"The weights {kind!r} need learned scores, and this model has no score head: train one with a config "
                 "that has model.scores (configs/demo.py, or those built upon it), or take the weights 'prior'."
@@ -405,7 +405,7 @@ class Predictor:
         Args:
           refined: as of `quantizer_settings`.
         """
-        found = {kind: self._temperature(kind, refined) for kind in weights.KINDS}
+        found = {kind: self._temperature(kind, refined) for kind in weight_kinds.KINDS}
         return {kind: temperature for kind, temperature in found.items() if temperature is not None}
 
     def sharpness(self, refined: bool = False) -> dict[str, float]:
@@ -430,7 +430,7 @@ class Predictor:
         temperature = _temperature_of(self.tuned, kind, None)
         if refined and self.config.fitting.steps:
             temperature = _temperature_of(self.tuned.get("fitting", {}), kind, temperature)
-        if temperature is None and not weights.reads_prior(kind):
+        if temperature is None and not weight_kinds.reads_prior(kind):
             return 1.0  # Has no effect.
         return None if temperature is None else float(temperature)
 

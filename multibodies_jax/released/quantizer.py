@@ -17,7 +17,7 @@ from multibodies_jax.hypotheses.quantize import (
     quantize,
     random_subset,
 )
-from multibodies_jax.hypotheses.weights import posterior_weights
+from multibodies_jax.hypotheses.weights import normalized, of_clusters
 from multibodies_jax.released import lloyd
 
 
@@ -49,7 +49,7 @@ def released(
     iterations: int = 30,
     first_rows: Int[Array, "B rows"] | None = None,
 ) -> Quantized:
-    """The authors' choice (original code, A.5 and B.6): hypothesis 0 and n - 1 medoids of hypotheses 1 to M - 1.
+    """The choice of the authors' released code: hypothesis 0 and n - 1 medoids of hypotheses 1 to M - 1.
 
     Medoids are the hypotheses nearest to the centroids of plain Lloyd steps, whichever cluster they are in, so that
     one of them may stand for two clusters. With n = M every hypothesis is kept. Each example draws its own first rows
@@ -85,7 +85,7 @@ def first_alone(points, log_weights) -> Quantized:
     """Hypothesis 0 stands for all."""
     batch, num, _ = points.shape
     squared = jnp.sum(jnp.square(points - points[:, :1]), axis=2)
-    energy = jnp.sum(posterior_weights(log_weights) * squared, axis=1)
+    energy = jnp.sum(normalized(log_weights) * squared, axis=1)
     first, everything = jnp.zeros((batch, 1), jnp.int32), jnp.zeros((batch, num), jnp.int32)
     return Quantized(first, points[:, :1], jnp.ones((batch, 1)), everything, energy)
 
@@ -102,10 +102,9 @@ def _lloyd_medoids(points, log_weights, n: int, keys, first_rows, iterations: in
         first_rows = random_subset(num - 1, n - 1, keys) if first_rows is None else first_rows
         assignment, centroid = lloyd.lloyd(rest, weights, first_rows, iterations)
         medoid = lloyd.nearest_points(rest, centroid)
-    share = posterior_weights(weights)
-    own = jax.nn.one_hot(assignment, n - 1)
+    share = normalized(weights)
     squared = jnp.sum(jnp.square(rest - jnp.take_along_axis(centroid, assignment[..., None], axis=1)), axis=2)
-    prob = jnp.einsum("bm,bmk->bk", share, own, precision="highest")
+    prob = of_clusters(share, assignment, n - 1)
     found = Quantized(medoid, centroid, prob, assignment, jnp.sum(share * squared, axis=1))
     return with_first(points, log_weights, found)
 
@@ -118,7 +117,7 @@ def _without_first(points, log_weights):
 @jax.jit
 def with_first(points, log_weights, others: Quantized) -> Quantized:
     """Hypothesis 0, a cluster of its own, beside the clusters of hypotheses 1 to M - 1."""
-    weights = posterior_weights(log_weights)
+    weights = normalized(log_weights)
     rest = jnp.sum(weights[:, 1:], axis=1)
     first = jnp.zeros((len(points), 1), jnp.int32)
     medoid = jnp.concatenate([first, others.medoid + 1], axis=1)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 from multibodies_jax.data import augment
-from multibodies_jax.hypotheses import quantize, weights
+from multibodies_jax.hypotheses import quantize, weight_kinds
 from multibodies_jax.losses import objective
 from multibodies_jax.models import build
 from multibodies_jax.training import config_rules, config_versions, setup
@@ -67,7 +67,7 @@ RULES: dict[str, config_rules.Rule] = {
     "flow.steps": config_rules.whole(0),
     "flow.learning_rate": config_rules.positive(1000),
     "quantizer.reading": config_rules.Choice(tuple(quantize.QUANTIZERS)),
-    "quantizer.weights": config_rules.Choice(tuple(weights.KINDS)),
+    "quantizer.weights": config_rules.Choice(tuple(weight_kinds.KINDS)),
     "quantizer.temperature": config_rules.OrNone(config_rules.positive()),
     "quantizer.starts": config_rules.whole(1, 10_000),
     "quantizer.iterations": config_rules.whole(1, 100_000),
@@ -234,7 +234,7 @@ def _check_network(config: Any) -> None:
 def _check_weights(config: Any) -> None:
     """Learned scores are there to weigh the hypotheses; of a checkpoint with an unknown M that is seen when it is restored."""
     m, kind = config.model.num_hypotheses, config.quantizer.weights
-    if m in (None, 1) or not weights.reads_scores(kind) or setup.score_head(config, m) is not None:
+    if m in (None, 1) or not weight_kinds.reads_scores(kind) or setup.score_head(config, m) is not None:
         return
     raise ValueError(
         f"config.quantizer.weights={kind!r} needs learned scores, and config.model.name={config.model.name!r} has none "

@@ -12,7 +12,7 @@ SECTION = _PAGE.partition("## Reading the method\n")[2].partition("\n## ")[0]
 
 def test_the_method_is_as_short_to_read_as_the_document_says():
     (command,) = re.findall(r"^cd multibodies_jax && wc -l .+$", SECTION, re.MULTILINE)
-    (said,) = re.findall(r"([\d,]+) lines; the command", SECTION)
+    (said,) = re.findall(r"([\d,]+) lines in all; the command", SECTION)
     run = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     counted = int(run.stdout.splitlines()[-1].removesuffix("total"))
     assert counted == int(said.replace(",", ""))

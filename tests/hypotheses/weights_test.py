@@ -18,7 +18,7 @@ def test_weights_are_the_powers_of_the_density_normalised(temperature):
     log_prior = np.float32(np.random.default_rng(0).normal(size=(2, 3, 7)) * 5)
     found = weights.posterior_weights(jnp.array(log_prior), temperature)
     np.testing.assert_allclose(found, powers(log_prior, temperature), rtol=1e-5)
-    logs = weights.log_posterior_weights(jnp.array(log_prior), temperature)
+    logs = weights.log_normalized(weights.tempered(jnp.array(log_prior), temperature))
     np.testing.assert_allclose(logs, np.log(powers(log_prior, temperature)), rtol=1e-5, atol=1e-5)
 
 
@@ -37,7 +37,7 @@ def test_weights_that_exp_cannot_hold_and_excluded_ones():
     np.testing.assert_allclose(
         weights.posterior_weights(log_prior), expected / expected.sum(axis=1, keepdims=True), rtol=1e-6
     )
-    logs = np.asarray(weights.log_posterior_weights(log_prior))
+    logs = np.asarray(weights.log_normalized(log_prior))
     assert logs[0, 2] == -np.inf and logs[1, 1] == pytest.approx(-1000 - np.log(1 + 1 / np.e), rel=1e-6)
 
 
@@ -57,3 +57,16 @@ def test_effective_number_counts_equal_weights_and_falls_to_1():
     log_prior = np.float32(np.random.default_rng(1).normal(size=(3, 9)))
     expected = 1 / (powers(log_prior, 2.0) ** 2).sum(axis=1)
     np.testing.assert_allclose(weights.effective_number(jnp.array(log_prior), 2.0), expected, rtol=1e-5)
+
+
+def test_masses_of_clusters_are_sums_of_one_kind_of_weights_or_of_several():
+    weight = np.random.default_rng(2).random((2, 3, 7), np.float32)
+    assignment = np.array([[0, 1, 1, 3, 0, 0, 3], [2, 2, 2, 2, 2, 1, 0]])
+    expected = np.zeros((2, 3, 4))
+    for b, k, m in np.ndindex(weight.shape):
+        expected[b, k, assignment[b, m]] += weight[b, k, m]
+    found = weights.of_clusters(jnp.array(weight), jnp.array(assignment), 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        weights.of_clusters(jnp.array(weight[:, 1]), jnp.array(assignment), 4), expected[:, 1], rtol=1e-6
+    )
