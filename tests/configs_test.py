@@ -10,7 +10,7 @@ from multibodies_jax.training import config_checks, config_versions
 _NAMES = sorted(path.stem for path in pathlib.Path(default.__file__).parent.glob("[!_]*.py"))
 
 
-def test_default_has_at_most_73_fields():
+def test_default_has_at_most_70_fields():
     assert len(config_versions.flatten(default.get_config().to_dict())) <= 70
 
 
