@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from tfds_builders import training_sets
 from tfds_builders.archives import Skip
 from tfds_builders.options import option
-from tfds_builders.sources import mpi_inf_3dhp, mpi_inf_3dhp_test, rows, trees
+from tfds_builders.sources import mpi_inf_3dhp, mpi_inf_3dhp_test_set, rows, trees
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Options(training_sets.Options):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, choices in (("mpi_cameras", mpi_inf_3dhp.CAMERAS), ("mpi_skeleton", mpi_inf_3dhp_test.SKELETONS)):
+        for name, choices in (("mpi_cameras", mpi_inf_3dhp.CAMERAS), ("mpi_skeleton", mpi_inf_3dhp_test_set.SKELETONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}.")
         if self.mpi_step < 1:
@@ -97,7 +97,7 @@ class Builder(training_sets.TrainingSet):
         )
         if found is None:
             return None
-        return found.parents[1], mpi_inf_3dhp_test.read(found.parents[1], self.options.mpi_skeleton)
+        return found.parents[1], mpi_inf_3dhp_test_set.read(found.parents[1], self.options.mpi_skeleton)
 
     @staticmethod
     def make(task: Any) -> Iterable[dict[str, Any] | Skip]:
