@@ -40,7 +40,7 @@ lowering.share_contexts()
 
 _SCRATCH = None  # Of the whole run; the workers of pytest-xdist are children and write into it.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    _SCRATCH = scratch.Scratch(pathlib.Path(__file__).parents[1] / ".cache" / "tests")
+    _SCRATCH = scratch.Scratch(scratch.FOLDER)
 
 # Byte code is kept whatever the environment says: each worker, and each of the processes that tests start, would compile
 # all modules anew.

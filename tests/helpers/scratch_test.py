@@ -1,9 +1,13 @@
 """The temporary folder of a test run: children write into it, and the next run removes what a killed one left."""
 
+import fcntl
 import pathlib
 import subprocess
 import sys
 import tempfile
+import threading
+
+from tests.helpers import scratch
 
 ROOT = pathlib.Path(__file__).parents[2]
 _RUN = """
@@ -37,8 +41,37 @@ def test_a_killed_run_is_cleared_by_the_next_and_a_running_one_is_left_alone(tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_starts_while_another_makes_its_folder_leaves_that_alone(tmp_path, monkeypatch):
+    """The other one starts between the making of the first folder and its lock, and goes on until it waits for a lock."""
+    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
+    mkdtemp, flock, made, waits = tempfile.mkdtemp, fcntl.flock, [], threading.Event()
+    other = threading.Thread(target=lambda: made.append(scratch.Scratch(tmp_path / "tests")))
+
+    def interrupted(**arguments):
+        path = mkdtemp(**arguments)
+        if threading.current_thread() is not other:
+            other.start()
+            assert waits.wait(60)
+        return path
+
+    def noticed(file, how):
+        if threading.current_thread() is other and how == fcntl.LOCK_EX:
+            waits.set()
+        flock(file, how)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", interrupted)
+    monkeypatch.setattr(fcntl, "flock", noticed)
+    first = scratch.Scratch(tmp_path / "tests")
+    other.join(60)
+    assert sorted((tmp_path / "tests").iterdir()) == sorted([first.path, made[0].path])
+    first.remove()
+    made[0].remove()
+    assert list((tmp_path / "tests").iterdir()) == []
+
+
 def test_this_run_has_its_temporary_files_below_the_checkout(tmp_path):
-    assert pathlib.Path(tempfile.gettempdir()).is_relative_to(ROOT / ".cache" / "tests")
+    assert pathlib.Path(tempfile.gettempdir()).is_relative_to(scratch.FOLDER)
     code = "import tempfile; print(tempfile.gettempdir())"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     assert child.stdout.strip() == tempfile.gettempdir()
