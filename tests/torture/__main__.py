@@ -7,6 +7,7 @@ import time
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from tests.helpers import scratch
 from tests.torture import counts, files, kills
 from tfds_builders.sources import cdf
 
@@ -22,8 +23,10 @@ def main() -> int:
     chosen = [values.campaign] if values.campaign else list(CAMPAIGNS)
     cdf.SECONDS = 10.0  # Damaged ones whose reading never ends are frequent.
     began, found = time.monotonic(), []
+    folder = scratch.Scratch(scratch.FOLDER)  # Of the temporary files; after a kill the next run removes it.
     for name in chosen:
         found += CAMPAIGNS[name](60 * values.minutes / len(chosen), values.seed)
+    folder.remove()
     print(counts.table(found))
     for campaign in found:
         for case in campaign.cases:

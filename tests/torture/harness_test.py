@@ -4,13 +4,17 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
+import tempfile
 import time
 
 import numpy as np
 import pytest
 
-from tests.helpers import readers
+from tests.helpers import readers, scratch
+from tests.torture import __main__ as program
 from tests.torture import counts, files, kills, mutations
+from tfds_builders.sources import cdf
 
 
 def _reader(read, kind="other", checked=False):
@@ -117,3 +121,22 @@ def test_a_writer_that_is_not_atomic_loses_results_to_kills(monkeypatch, tmp_pat
         (tmp_path / name).mkdir()
         kills.results_under_kills(tmp_path / name, tmp_path, np.random.default_rng(0), found)
         assert (found.bad > 0) == expected, found.cases
+
+
+def test_the_program_has_its_temporary_files_in_a_folder_below_the_checkout_which_it_removes(
+    tmp_path, monkeypatch, capsys
+):
+    used = []
+
+    def campaign(seconds, seed):
+        used.append(pathlib.Path(tempfile.mkdtemp()))
+        return [counts.Counts("made up")]
+
+    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir)
+    monkeypatch.setattr(cdf, "SECONDS", cdf.SECONDS)
+    monkeypatch.setattr(sys, "argv", ["torture", "--campaign=files"])
+    monkeypatch.setattr(scratch, "FOLDER", tmp_path / "tests")
+    monkeypatch.setitem(program.CAMPAIGNS, "files", campaign)
+    assert program.main() == 0 and "made up" in capsys.readouterr().out
+    assert used[0].is_relative_to(tmp_path / "tests") and list((tmp_path / "tests").iterdir()) == []
