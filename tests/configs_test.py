@@ -1,9 +1,11 @@
 """The configs: few fields, each with a comment or a plain name, and every file builds."""
 
 import pathlib
+import re
 
 import pytest
 
+import multibodies_jax
 from configs import default
 from multibodies_jax.training import config_checks, config_versions
 
@@ -62,6 +64,14 @@ def test_a_field_that_only_some_configs_have_holds_in_all():
         "spin",
         5e-4,
     ]
+
+
+def test_fields_that_only_some_configs_have_are_read_by_the_one_reader_that_knows_what_holds_without_them():
+    leaves = {path.rpartition(".")[2] for path in default.optional_fields()}
+    pattern = re.compile(rf"\bconfig(?:\.\w+)*\.get\(\"(?:{'|'.join(leaves)})\"")
+    library = pathlib.Path(multibodies_jax.__file__).parent
+    found = {str(path): pattern.findall(path.read_text(encoding="utf-8")) for path in library.rglob("*.py")}
+    assert {name: reads for name, reads in found.items() if reads} == {}
 
 
 def test_the_authors_training_is_a_config_of_its_own():

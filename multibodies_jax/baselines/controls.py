@@ -178,8 +178,8 @@ def noisy_hmr_refined(evaluation: methods.Evaluation) -> methods.Method | None:
         sigma = jnp.array(np.deg2rad(candidate.noise_deg or (0.0, 0.0)), jnp.float32)
         return _perturb(out.hmr, max(ns), out.keys(outputs.NOISE), sigma, out.networks.scorer.j24)
 
-    fit, config = fitted.refined(bodies, evaluation.config), evaluation.config.fitting
-    name = methods.refined_of(NOISE)
+    config, name = evaluation.config, methods.refined_of(NOISE)
+    fit = fitted.refined(bodies, config)
     return fitted.Fitted("hmr_noise_refined", name, ns, fit, config, _REFINED_NOISES_DEG, in_order=True)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from configs import default
 from multibodies_jax.data import spin_lists
 
 
@@ -46,7 +47,7 @@ def open_source(config: Any, name: str, split: str) -> Any:
 
         return pipeline.Concatenated([open_source(config, one.strip(), split) for one in name.split(",")])
     if name.startswith(spin_lists.PREFIX):
-        return spin_lists.open_set(name, split, config.data.get("npz_dir"), config.data.get("image_dir"))
+        return spin_lists.open_set(name, split, _lists(config), default.optional(config, "data.image_dir"))
     import tfds_builders
 
     return tfds_builders.source(name, split, config.data.dir, **dataset_options(config))
@@ -85,13 +86,18 @@ def open_first(config: Any, splits: Mapping[str, Sequence[str]]) -> None:
 def check_boxes(config: Any, names: Sequence[str]) -> None:
     """Refuses sets together whose boxes were made in different ways (`spin_lists.check_same_boxes`)."""
     every = [one.strip() for name in names for one in name.split(",")]
-    spin_lists.check_same_boxes(every, config.data.get("npz_dir"))
+    spin_lists.check_same_boxes(every, _lists(config))
+
+
+def _lists(config: Any) -> str | None:
+    """The folder of SPIN-format lists."""
+    return default.optional(config, "data.npz_dir")
 
 
 def source_name(config: Any, name: str) -> str:
     """The full name of a set, with its version and every option not at its default, or its files' fingerprints."""
     if name.startswith(spin_lists.PREFIX):
-        return spin_lists.describe(name, config.data.get("npz_dir"))
+        return spin_lists.describe(name, _lists(config))
     import tfds_builders
 
     return tfds_builders.make_builder(name, config.data.dir, **dataset_options(config)).info.full_name

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs import default
 from multibodies_jax.evaluation import calibration, diagnostics, expected, set_errors, tuning
 from multibodies_jax.evaluation.outputs import Outputs
 from multibodies_jax.fitting import objective, refine
@@ -79,7 +80,7 @@ class Fitted:
         name: of the row.
         ns: sizes of its sets.
         fit: makes the bodies (B, M), of which a set is quantized.
-        config: `config.fitting`; a factor that it gives is not chosen.
+        config: of the experiment; a factor that `config.fitting` gives is not chosen.
         noises_deg: among which the row chooses as well.
         kind: of the weights of the hypotheses after the fit (`hypotheses.weight_kinds.KINDS`).
         shared: rows of one name here have one `fit`, whose bodies each batch computes once; None shares them with no row.
@@ -88,15 +89,15 @@ class Fitted:
         """
         self.key, self.name, self.ns = key, name, (1,) if expects else ns
         self._fit, self._fitted_for, self._expects = fit, ns, expects
-        self._lens = config.get("lens")
+        self._lens = default.optional(config, "fitting.lens")
         self._in_order = in_order
-        given = config.get("prior"), config.get("anchor")
+        given = default.optional(config, "fitting.prior"), default.optional(config, "fitting.anchor")
         factors = {
             tuple(candidate if own is None else own for own, candidate in zip(given, pair, strict=True)): None
             for pair in CANDIDATES
         }
         self._candidates = [
-            Candidate(refine.Settings(objective.Weights(prior=prior, anchor=anchor), config.steps), noise)
+            Candidate(refine.Settings(objective.Weights(prior=prior, anchor=anchor), config.fitting.steps), noise)
             for prior, anchor in factors
             for noise in noises_deg
         ]
@@ -184,7 +185,7 @@ class Fitted:
 
 def refined(bodies: Callable[[Outputs, Candidate], Hypotheses], config: Any) -> Fit:
     """Refines the bodies that a function makes, under the camera that `config.fitting.lens` names."""
-    its = config.fitting.get("lens")
+    its = default.optional(config, "fitting.lens")
 
     def fit(out: Outputs, candidate: Candidate) -> Hypotheses:
         keypoints, j24, focal = _keypoints(out), out.networks.scorer.j24, _focal(out, its)
@@ -202,7 +203,7 @@ def from_mean_pose(out: Outputs, candidate: Candidate) -> Hypotheses:
     return refine.fit_from_mean_pose(points, visible, mean, out.networks.scorer.j24, _log_prob(out), settings)
 
 
-def _focal(out: Outputs, lens: str | None) -> diagnostics.Focal:
+def _focal(out: Outputs, lens: str) -> diagnostics.Focal:
     """The focal length of fitted bodies' cameras, in half-sides of the crop, under `config.fitting.lens`."""
     its = out.examples.lens
     return its.focal if lens == "image" and its is not None else cameras.FOCAL

@@ -234,8 +234,8 @@ def refined_under(name: str, kind: str) -> Maker:
 
 
 def _refined(evaluation: Evaluation, key: str, kind: str, words: str = "", expects: bool = False) -> Method:
-    name, config = refined_of(evaluation.settings.label) + words, evaluation.config.fitting
-    fit = fitted.refined(lambda out, _: out.hyps, evaluation.config)
+    name, config = refined_of(evaluation.settings.label) + words, evaluation.config
+    fit = fitted.refined(lambda out, _: out.hyps, config)
     return fitted.Fitted(key, name, evaluation.settings.ns, fit, config, kind=kind, shared="refined", expects=expects)
 
 
@@ -244,12 +244,12 @@ def hmr_refined(evaluation: Evaluation) -> Method | None:
     if evaluation.networks.hmr is None:
         return None
     fit = fitted.refined(lambda out, _: out.hmr, evaluation.config)
-    return fitted.Fitted("hmr_refined", refined_of(HMR), (1,), fit, evaluation.config.fitting, in_order=True)
+    return fitted.Fitted("hmr_refined", refined_of(HMR), (1,), fit, evaluation.config, in_order=True)
 
 
 def smplify(evaluation: Evaluation) -> Method:
     """One body fitted from the mean pose, without a network."""
-    return fitted.Fitted("smplify", "SMPLify", (1,), fitted.from_mean_pose, evaluation.config.fitting, in_order=True)
+    return fitted.Fitted("smplify", "SMPLify", (1,), fitted.from_mean_pose, evaluation.config, in_order=True)
 
 
 def _quantized(out: Outputs, n: int) -> set_errors.Measured:

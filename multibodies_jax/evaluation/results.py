@@ -11,6 +11,7 @@ from typing import Any, no_type_check
 import jax
 import numpy as np
 
+from configs import default
 from multibodies_jax import devices, io
 from multibodies_jax.data import occlusion, sources
 from multibodies_jax.evaluation import calibration, intervals, methods, metrics, protocols, results_page
@@ -177,7 +178,7 @@ def add_set(
         result.setdefault("curves", {})[name] = of_curves(found)
     for part, inspected in choices.inspected.items():
         result.setdefault(part, {})[name] = inspected
-    if published := config.eval.get("published"):
+    if published := default.optional(config, "eval.published"):
         rows_beside = PUBLISHED[published](result["metrics"][name][settings.label])
         result.setdefault("published", {})[name] = rows_beside
 

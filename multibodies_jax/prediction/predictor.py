@@ -326,10 +326,11 @@ class Predictor:
     @property
     def fitting_settings(self) -> refine_lib.Settings:
         """How this model's hypotheses are fitted to keypoints (`infer_refined`)."""
-        chosen, fields = self.tuned.get("fitting", {}), self.config.fitting
-        factors = {name: chosen.get(name) if fields.get(name) is None else fields[name] for name in ("prior", "anchor")}
+        chosen = self.tuned.get("fitting", {})
+        given = {name: default.optional(self.config, f"fitting.{name}") for name in ("prior", "anchor")}
+        factors = {name: chosen.get(name) if factor is None else factor for name, factor in given.items()}
         weights = objective.Weights(**{name: factor for name, factor in factors.items() if factor is not None})
-        return refine_lib.Settings(weights, fields.steps)
+        return refine_lib.Settings(weights, self.config.fitting.steps)
 
     @property
     def log_prob(self) -> jax.tree_util.Partial:

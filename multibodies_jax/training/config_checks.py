@@ -160,7 +160,7 @@ def validate(config: Any) -> None:
     if default.optional(config, "data.resident") and (
         config.data.sets is None
         or config.model.trunk == "keypoints"
-        or config.data.get("cached_passes")
+        or default.optional(config, "data.cached_passes")
         or crop == "spin"
     ):
         raise ValueError(
@@ -250,7 +250,7 @@ def _check_frozen_trunk(config: Any) -> None:
             f"config.model.trunk={trunk!r} has published weights, which do not learn: it needs config.freeze='trunk', got "
             f"config.freeze={config.freeze!r}."
         )
-    if config.data.get("cached_passes") and (
+    if default.optional(config, "data.cached_passes") and (
         config.freeze != "trunk"
         or not default.optional(config, "freeze_statistics")
         or not (config.init or published)

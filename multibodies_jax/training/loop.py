@@ -138,7 +138,7 @@ def stages(config: Any, workdir: pathlib.Path) -> list[Stage]:
     Returns the trainings of a config in their order. The baseline follows the two stages: it is stage one, trained on
     for as many steps, of the same batch size and learning rate, as stage two.
     """
-    if config.data.get("cached_passes") and jax.process_count() > 1:
+    if default.optional(config, "data.cached_passes") and jax.process_count() > 1:
         raise ValueError(
             f"config.data.cached_passes={config.data.cached_passes} works with one process, and there are "
             f"{jax.process_count()}: set it to 0, and every process reads its share of the images."

@@ -19,6 +19,7 @@ import numpy as np
 from jax.extend import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from configs import default
 from multibodies_jax import devices
 from multibodies_jax.batch import Batch, Inputs
 from multibodies_jax.data import virtual_views
@@ -111,7 +112,7 @@ def plan(config: Any, workdir: pathlib.Path, number: int, compiled: bool = False
         "compiled programs need less (--compiled compiles it for the device of this machine)."
     )
     lines += ["", f"Memory is per device. {how}"]
-    if config.data.get("resident"):
+    if default.optional(config, "data.resident"):
         lines.append("The images of config.data.sets, which config.data.resident keeps on every device, come on top.")
     if setup.network(config, config.model.num_hypotheses or 1).targets is not None:
         lines.append("The labels that this network keeps of every example come on top.")

@@ -11,6 +11,7 @@ import optax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 
+from configs import default
 from multibodies_jax.batch import Batch
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.losses import objective, total
@@ -56,7 +57,8 @@ def make_train_step(
     inputs_of, own_config = setup.training_inputs(config, num_hypotheses, bodies), network.own(config)
     score_head = setup.score_head(config, num_hypotheses)
     mode0 = config.loss.mode0 and num_hypotheses > 1 and not network.exchangeable
-    resident = config.data.sets is None or config.data.get("cached_passes") or config.data.get("resident")
+    held = default.optional(config, "data.cached_passes") or default.optional(config, "data.resident")
+    resident = config.data.sets is None or held
 
     def train_step(
         state: TrainState, batch: Any, key: Array, bodies: setup.Bodies

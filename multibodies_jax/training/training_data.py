@@ -49,7 +49,7 @@ def open_data(
     They are people seen by virtual cameras, a mixture of image sets, which `data.resident` keeps on the device, or, with
     `data.cached_passes`, what a trunk makes of that mixture: the one of the stage's `source` or, without, a published one.
     """
-    if config.data.get("cached_passes"):
+    if default.optional(config, "data.cached_passes"):
         return _cached(config, bodies, batch_size, source)
     if config.data.sets is None:
         return virtual(config, bodies, batch_size, *sources.load_people(config, "train"))

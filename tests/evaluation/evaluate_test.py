@@ -247,8 +247,8 @@ def _tuned(monkeypatch, out, rows, **overrides):
 
 def test_the_rows_of_one_hypothesis_choose_on_the_validation_split_too(monkeypatch):
     out, bodies = fixture.made(m=1, hmr=False), lambda out, candidate: out.hyps
-    fields = ConfigDict({"steps": 1, "prior": None, "anchor": None})
-    row = fitted.Fitted("smplify", "SMPLify", (1,), bodies, fields, in_order=True)
+    config = ConfigDict({"fitting": {"steps": 1}})
+    row = fitted.Fitted("smplify", "SMPLify", (1,), bodies, config, in_order=True)
     chosen = _tuned(monkeypatch, out, [row])
     assert set(chosen.tuned) == {"smplify"} and len(chosen.tuned["smplify"]["tried"]) == len(fitted.CANDIDATES)
     assert chosen.settings == out.settings and not chosen.settings.sharpness

@@ -16,7 +16,7 @@ NS = (1, 2, 5)
 
 
 def fields(steps=1, prior=None, anchor=None):
-    return ConfigDict({"steps": steps, "prior": prior, "anchor": anchor})
+    return ConfigDict({"fitting": {"steps": steps, "prior": prior, "anchor": anchor}})
 
 
 def swollen(out, candidate):
