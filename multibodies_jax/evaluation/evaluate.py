@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import copy
 import dataclasses
 import functools
 import pathlib
@@ -45,8 +46,8 @@ EMBEDDED = "embedded"
 def evaluate(config: Any, workdir: pathlib.Path, onnx: bool = False) -> dict[str, Any]:
     """Evaluates the regressor of a work directory and writes results.json, results.md, per_example.npz and figures.
 
-    Temperature and noise are chosen on the validation split of each set, errors are reported on `eval.split`. Each
-    split is read once, and the network runs once for each of its batches: `eval.batch` examples on every device at once. Of
+    Temperature and noise are chosen on the validation split of each set, or of the one that `eval.chosen_on` names for
+    it; errors are reported on `eval.split`. Each split is read once, and the network runs once for each of its batches: `eval.batch` examples on every device at once. Of
     several processes each takes its share of the batches, and the first one writes.
 
     Args:
@@ -134,10 +135,14 @@ def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None, on
     if file is not None:
         result["packed"] = {name: file.about[name] for name in ("sha256", "commit", "people")}
     found: dict[str, results.Findings] = {}
+    tuned: dict[str, tuple[results.Choices, list[methods.Method]]] = {}
     for name, chosen_on in zip(config.eval.sets, _chosen_on(config), strict=True):
-        choices = tune(evaluation, rows, chosen_on)
-        found[name] = _measure_set(evaluation, choices.settings, rows, name)
-        results.add_set(result, evaluation, name, found[name], rows, choices)
+        if chosen_on not in tuned:
+            # Rows keep what they chose until they choose again: copies of them have it for the next set of this one.
+            tuned[chosen_on] = tune(evaluation, rows, chosen_on), [copy.copy(row) for row in rows]
+        choices, its = tuned[chosen_on]
+        found[name] = _measure_set(evaluation, choices.settings, its, name)
+        results.add_set(result, evaluation, name, found[name], its, choices)
     result["same_people"] = results.same_people(found, evaluation.settings.label, evaluation.settings.protocol)
     if multihost.is_first():
         result = results.write(workdir, result, results.per_example(found))  # First: what follows is made of it.

@@ -293,6 +293,47 @@ def test_each_split_is_read_once_and_the_network_runs_once_for_each_of_its_batch
     assert result["metrics"] == before["metrics"] and result["calibration"] == before["calibration"]
 
 
+class _Remembering:
+    """A row that chooses the set that was read last, and notes under which choice it is measured on which set."""
+
+    name, ns, compared, reads_others = "remembering", (1,), False, False
+
+    def __init__(self, read):
+        self._read, self.chosen, self.measured = read, None, []
+
+    def observe(self, out):
+        pass
+
+    def choose(self):
+        self.chosen = self._read[-1][0]
+        return {"remembering": self.chosen}
+
+    def sets(self, out, n):
+        self.measured.append((self._read[-1][0], self.chosen))
+        return out.members(out.first(n))
+
+
+def test_sets_that_are_chosen_on_the_same_one_read_its_validation_split_once(run, tmp_path, monkeypatch):
+    """Another choice between them does not replace theirs."""
+    examples, main, read = batches.examples, methods.main, []
+    row, names = _Remembering(read), ("synthetic_bodies/clean", "synthetic_bodies/ambiguous")
+    monkeypatch.setattr(batches, "examples", lambda *its: read.append(its[1:3]) or examples(*its))
+    monkeypatch.setattr(methods, "rows", lambda evaluation: [main(evaluation), row])
+    monkeypatch.setattr(pictures, "draw", lambda *arguments: None)
+    shutil.copytree(run[1], tmp_path / "copy")
+    fields = {"eval__sets": (*names, names[0]), "eval__chosen_on": (names[1], names[0], names[1]), "eval__ns": (2,)}
+    result = evaluate.evaluate(_config(pathlib.Path(run[0].data.dir), **fields), tmp_path / "copy")
+    assert read == [
+        *((names[1], "validation"), (names[0], "test"), (names[0], "validation"), (names[1], "test")),
+        (names[0], "test"),
+    ]
+    assert set(row.measured[:4]) == {(names[0], names[1]), (names[1], names[0])}
+    assert set(row.measured[4:]) == {(names[0], names[1])}
+    told = result["tuned_on_validation"]
+    assert [told[name]["remembering"] for name in names] == [names[1], names[0]]
+    assert result["temperature"] == told[names[0]]["temperature"]["chosen"]
+
+
 def test_the_config_chooses_the_rows_and_a_tuned_quantizer_reads_no_validation_split(run, tmp_path, monkeypatch):
     read = []
     examples = batches.examples
