@@ -94,7 +94,7 @@ class Outputs:
         self.networks, self.settings = networks, settings
         self.examples = examples
         self.batch = jax.tree.map(jnp.asarray, devices.split(examples.batch))
-        self._quantized: dict[tuple, quantize.Quantized] = {}
+        self._quantized: dict[tuple[int, str, str, float], quantize.Quantized] = {}
         self._others: dict[Any, Any] = {}
 
     @property
@@ -175,23 +175,32 @@ class Outputs:
         """One random key (B,) per example, from its hash alone: no result depends on the batch or its order."""
         return _example_keys(self.batch.inputs.example_hash, purpose)
 
-    def quantize(self, n: int, **other: Any) -> quantize.Quantized:
-        """`quantize.select` of the hypotheses under the settings; `other` replaces `reading`, `weights`, `temperature`.
+    def quantize(
+        self, n: int, *, reading: str | None = None, weights: str | None = None, temperature: float | None = None
+    ) -> quantize.Quantized:
+        """`quantize.select` of the hypotheses under the settings, of which `reading`, `weights` and `temperature` replace some.
 
-        Other weights have the temperature of `settings.temperatures`, unless `other` says one.
+        Other weights have the temperature of `settings.temperatures`, unless one is given.
         """
         settings = self.settings
-        fields: dict[str, Any] = {
-            name: getattr(settings, name) for name in ("reading", "weights", "temperature")
-        } | other
-        if "weights" in other and "temperature" not in other:
-            fields["temperature"] = settings.temperatures.get(fields["weights"], settings.temperature)
-        if not weight_kinds.reads_prior(fields["weights"]):
-            fields["temperature"] = 1.0  # Has no effect.
-        place = (n, *fields.values())
+        if temperature is None:
+            usual = settings.temperature
+            temperature = usual if weights is None else settings.temperatures.get(weights, usual)
+        reading, weights = reading or settings.reading, weights or settings.weights
+        if not weight_kinds.reads_prior(weights):
+            temperature = 1.0  # Has no effect.
+        place = (n, reading, weights, temperature)
         if place not in self._quantized:
-            steps: dict[str, Any] = {"starts": settings.starts, "iterations": settings.iterations}
-            self._quantized[place] = quantize.select(self.hyps, n, self.keys(QUANTIZER), **fields, **steps)
+            self._quantized[place] = quantize.select(
+                self.hyps,
+                n,
+                self.keys(QUANTIZER),
+                reading=reading,
+                weights=weights,
+                temperature=temperature,
+                starts=settings.starts,
+                iterations=settings.iterations,
+            )
         return self._quantized[place]
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
