@@ -9,8 +9,8 @@
     chosen = model.quantize(hyps, n=5)                       # the n that stand for them, with probabilities
     vertices = model.mesh(mb.pick(hyps, chosen.medoid))      # (1, 5, V, 3), metres
 
-The names in `__all__` are public and imported at their first use, so that `import multibodies_jax` costs nothing. What
-is not among them is internal and may move.
+The names in `__all__` are public (docs/reference/api.md) and imported at their first use, so that `import multibodies_jax`
+costs nothing. What is not among them is internal and may move.
 """
 
 import importlib
@@ -22,15 +22,8 @@ if TYPE_CHECKING:
     from multibodies_jax.evaluation.evaluate import evaluate
     from multibodies_jax.evaluation.metrics import mpjpe_mm, pa_mpjpe_mm, vertex_error_mm
     from multibodies_jax.fitting.refine import refine
-    from multibodies_jax.geometry.cameras import project_crop
-    from multibodies_jax.geometry.procrustes import align
-    from multibodies_jax.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle, rot6d_to_matrix
     from multibodies_jax.hypotheses.hypotheses import Hypotheses, decode, pick
     from multibodies_jax.hypotheses.quantize import Quantized, select
-    from multibodies_jax.hypotheses.weights import posterior_weights
-    from multibodies_jax.losses.total import total_loss
-    from multibodies_jax.models.flow import Flow
-    from multibodies_jax.models.hmr import HMR
     from multibodies_jax.prediction.predict import predict
     from multibodies_jax.prediction.prediction import Prediction
     from multibodies_jax.prediction.prediction import load as load_prediction
@@ -41,15 +34,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "HMR",
-    "Flow",
     "Hypotheses",
     "Prediction",
     "Predictor",
     "Quantized",
     "SmplModel",
-    "align",
-    "axis_angle_to_matrix",
     "contract",
     "decode",
     "evaluate",
@@ -58,33 +47,24 @@ __all__ = [
     "load_body",
     "load_prediction",
     "load_pretrained",
-    "matrix_to_axis_angle",
     "mesh",
     "mpjpe_mm",
     "pa_mpjpe_mm",
     "pick",
-    "posterior_weights",
     "predict",
-    "project_crop",
     "refine",
-    "rot6d_to_matrix",
     "select",
-    "total_loss",
     "train",
     "vertex_error_mm",
 ]
 
 # Public name -> module below this package and the name in it; as the imports for type checkers above.
 _PLACES = {
-    "HMR": "models.hmr:HMR",
-    "Flow": "models.flow:Flow",
     "Hypotheses": "hypotheses.hypotheses:Hypotheses",
     "Prediction": "prediction.prediction:Prediction",
     "Predictor": "prediction.predictor:Predictor",
     "Quantized": "hypotheses.quantize:Quantized",
     "SmplModel": "body.smpl:SmplModel",
-    "align": "geometry.procrustes:align",
-    "axis_angle_to_matrix": "geometry.rotations:axis_angle_to_matrix",
     "contract": "body.smpl:contract",
     "decode": "hypotheses.hypotheses:decode",
     "evaluate": "evaluation.evaluate:evaluate",
@@ -93,18 +73,13 @@ _PLACES = {
     "load_body": "body.body_files:load",
     "load_prediction": "prediction.prediction:load",
     "load_pretrained": "prediction.pretrained:load_pretrained",
-    "matrix_to_axis_angle": "geometry.rotations:matrix_to_axis_angle",
     "mesh": "body.smpl:mesh",
     "mpjpe_mm": "evaluation.metrics:mpjpe_mm",
     "pa_mpjpe_mm": "evaluation.metrics:pa_mpjpe_mm",
     "pick": "hypotheses.hypotheses:pick",
-    "posterior_weights": "hypotheses.weights:posterior_weights",
     "predict": "prediction.predict:predict",
-    "project_crop": "geometry.cameras:project_crop",
     "refine": "fitting.refine:refine",
-    "rot6d_to_matrix": "geometry.rotations:rot6d_to_matrix",
     "select": "hypotheses.quantize:select",
-    "total_loss": "losses.total:total_loss",
     "train": "training.loop:train",
     "vertex_error_mm": "evaluation.metrics:vertex_error_mm",
 }

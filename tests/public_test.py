@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -37,8 +38,15 @@ def test_a_public_name_is_the_object_at_its_place(name):
     assert getattr(multibodies_jax, name).__doc__
 
 
+def test_the_api_reference_says_what_each_public_name_is_for():
+    text = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    table = text.partition("## Public names\n")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(multibodies_jax.__all__)
+
+
 def test_names_are_sorted_and_an_unknown_one_lists_them():
     capitals_first = sorted(multibodies_jax.__all__, key=lambda name: (not name.isupper(), name.islower(), name))
     assert multibodies_jax.__all__ == capitals_first
-    with pytest.raises(AttributeError, match=r"no attribute 'quantise'; its public names: HMR, .*select"):
+    with pytest.raises(AttributeError, match=r"no attribute 'quantise'; its public names: Hypotheses, .*select"):
         _ = multibodies_jax.quantise  # pyright: ignore[reportAttributeAccessIssue]
