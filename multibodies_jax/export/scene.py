@@ -5,21 +5,17 @@ the files that other programs read: x right, y up, z towards the viewer, the sam
 side of two axes.
 """
 
-import contextlib
 import dataclasses
-import functools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Integer
 
-from multibodies_jax import untrusted
 from multibodies_jax.body import smpl
+from multibodies_jax.export.weighting import SceneError, weights_of
 from multibodies_jax.geometry import joints, rotations_np
-from multibodies_jax.hypotheses import sharpening, weight_kinds, weights
 
 TO_Y_UP = np.diag([1.0, -1.0, -1.0])
 """The camera frame in the axes of glTF, Blender's importer and Unity's: half a turn about x."""
@@ -36,10 +32,6 @@ MOST_SPREAD = 0.3
 """Metres: vertices with this much spread over the hypotheses, and with more, get the last colour."""
 SPREAD_COLORS = ((0.95, 0.95, 0.95), (1.0, 0.9, 0.55), (0.98, 0.6, 0.24), (0.86, 0.2, 0.13), (0.45, 0.0, 0.1))
 _INFLUENCES = 4  # Bones that move a vertex, of glTF and of game engines.
-
-
-class SceneError(ValueError):
-    """Predictions that make no scene; the message says which and why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +95,7 @@ class Person:
       crop_intrinsics: of the crop's camera in pixels of the photograph: a very long lens at the crop's centre.
       keypoints: J24: x, y in pixels of the photograph, and 1 where the joint is known.
       joint_spread: of J24: mean distance to the mean over all M, under the weights that the
-        prediction's quantizer names (`weights_of`), metres; bodies are centred on the mid-hip.
+        prediction's quantizer names (`weighting.weights_of`), metres; bodies are centred on the mid-hip.
       bone_spread: the same of the 24 bones' joints.
       vertex_spread: the same of the vertices; None if it was not asked for.
     """
@@ -346,38 +338,6 @@ def _spreads(
     mesh = np.asarray(_mesh(model, rotmats, betas), np.float64) - center if vertices else None
     joint_spread = spread(record["all_joints24"].astype(np.float64), weight)
     return joint_spread, spread(bones, weight), None if mesh is None else spread(mesh, weight)
-
-
-def weights_of(record: Mapping[str, np.ndarray]) -> Float[np.ndarray, "M"]:
-    """Those under which the prediction's quantizer clusters, which sum to 1."""
-    log_scores = record.get("all_log_scores")
-    scores = None if log_scores is None else log_scores.astype(np.float32)
-    with _settings_of(record) as settings:
-        kind, temperature = settings["weights"], float(settings["temperature"])
-        found = _softmax_of(kind, record["all_log_prior"].astype(np.float32), scores, temperature)
-    return np.asarray(found, np.float64)
-
-
-def sharpness_of(record: Mapping[str, np.ndarray]) -> float:
-    """That of the probabilities of the prediction's bodies (`sharpening.sharpened`); 1 of files that do not say it."""
-    with _settings_of(record) as settings:
-        sharpness = float(settings.get("sharpness", 1.0))
-        sharpening.check_sharpness(sharpness)
-    return sharpness
-
-
-@contextlib.contextmanager
-def _settings_of(record: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    """The settings of a prediction's quantizer, whose reader may fail as on damaged ones."""
-    try:
-        yield untrusted.parse_json(str(record["quantizer"]), "quantizer")
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise SceneError(f"The quantizer settings of person {record['person']} are damaged ({error!r}).") from error
-
-
-@functools.partial(jax.jit, static_argnames="kind")
-def _softmax_of(kind, log_prior, log_scores, temperature):
-    return weights.normalized(weight_kinds.log_weights_of(kind, log_prior, log_scores, temperature))
 
 
 _mesh = jax.jit(smpl.mesh)

@@ -96,7 +96,7 @@ class Prediction:
         Args:
           n: 1 to M.
           weights: of the hypotheses (`hypotheses.weight_kinds.KINDS`), at their temperature if the prediction knows it
-            (`prediction_file.kept_temperature`); None are those that the prediction has.
+            (`weighting.kept_temperature`); None are those that the prediction has.
 
         Raises:
           ValueError: n is not in 1..M, there are no such weights, or they need learned scores and there are none.

@@ -17,11 +17,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from multibodies_jax import io, untrusted
-from multibodies_jax.export import camera
+from multibodies_jax.export import camera, weighting
 from multibodies_jax.geometry import boxes, cameras, image_cameras, joints
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.hypotheses import Hypotheses, projected_joints
-from multibodies_jax.hypotheses.weight_kinds import KINDS, reads_prior, reads_scores
 from multibodies_jax.prediction import plausibility
 from multibodies_jax.prediction.people import Person
 
@@ -96,7 +95,6 @@ MEANINGS = {
     "commit": "the commit that made the file",
     "format": "version of this layout: 2",
 }
-_BY_KIND = ("temperatures", "sharpness")  # JSON: of each kind of weights.
 _TEXTS = (
     "joint_names",
     "quantizer",
@@ -174,7 +172,7 @@ def describe(
     record |= {"intrinsics": np.asarray(intrinsics), "box_center": np.asarray(center), "box_scale": np.asarray(scale)}
     record |= {"keypoints": person.keypoints, "joint_names": np.array(joints.J24), "format": np.array(_FORMAT)}
     record |= {"placed": np.zeros(24, np.float32), "annotation": np.array(person.annotation)}
-    record |= {name: np.array("{}") for name in _BY_KIND}
+    record |= {name: np.array("{}") for name in weighting.BY_KIND}
     record |= {name: np.asarray(value) for name, value in about.items()}
     return place(record, camera.lens(record["image_size"]) if lens is None else lens)
 
@@ -205,15 +203,6 @@ def place(record: Record, lens: camera.Lens) -> Record:
     if "index" in record:
         record["photo_translation"] = record["all_photo_translation"][record["index"]]
     return record
-
-
-def weights_in_words(record: Record) -> str:
-    """Which weights the hypotheses have, for people: `hypotheses.weight_kinds.KINDS`; empty where the settings are damaged."""
-    try:
-        settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
-    except untrusted.FileError:
-        return ""
-    return KINDS.get(str(settings.get("weights")), "")
 
 
 def crop_focal(record: Record) -> float:
@@ -267,16 +256,6 @@ def choose(record: Record, n: int, settings: Mapping[str, Any]) -> Record:
     return record | {"warnings": np.array(" ".join(plausibility.warnings(record)))}
 
 
-def without_sharpness(settings: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The settings of a record with a sharpness of 1 for all weights; damaged ones as they are, for `choose_again` to say so."""
-    try:
-        quantizer = untrusted.parse_json(str(settings["quantizer"]), "quantizer")
-    except untrusted.FileError:
-        return dict(settings)
-    level = {"quantizer": np.array(json.dumps(quantizer | {"sharpness": 1.0})), "sharpness": np.array("{}")}
-    return {**settings, **level}
-
-
 def _check_n(record: Record, n: int) -> None:
     num = len(record["all_log_prior"])
     if n != int(n) or not 1 <= n <= num:
@@ -289,8 +268,7 @@ def choose_again(record: Record, n: int, weights: str | None = None) -> Record:
     Args:
       record: from `choose` or `load`.
       n: 1 to M.
-      weights: other weights of the hypotheses (`hypotheses.weight_kinds.KINDS`), at their temperature if the record knows it
-        (`kept_temperature`), and at their sharpness, or 1; None are those of the record.
+      weights: other weights of the hypotheses (`weighting.settings_under`); None are those of the record.
 
     Raises:
       DamagedSettingsError: they are damaged.
@@ -298,13 +276,9 @@ def choose_again(record: Record, n: int, weights: str | None = None) -> Record:
     """
     _check_n(record, n)
     if weights is not None:
-        _check_weights(record, weights)
+        weighting.check_kind(record, weights)
     try:
-        settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
-        if weights is not None and weights != settings.get("weights"):
-            known, sharpness = (untrusted.parse_json(str(record.get(name, "{}")), name) for name in _BY_KIND)
-            temperature = known.get(weights, settings.get("temperature"))
-            settings |= {"weights": weights, "temperature": temperature, "sharpness": sharpness.get(weights, 1.0)}
+        settings = weighting.settings_under(record, weights)
         if max(settings.get("starts", 1), settings.get("iterations", 1)) > _MOST_REPEATED:
             raise TypeError(f"starts and iterations are at most {_MOST_REPEATED}, got {settings}")
         return choose(record, n, settings)
@@ -312,37 +286,6 @@ def choose_again(record: Record, n: int, weights: str | None = None) -> Record:
         raise DamagedSettingsError(
             f"the quantizer's settings are damaged: person {record['person']} of {record['image']} ({error})."
         ) from error
-
-
-def _check_weights(record: Record, kind: str) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"There are no weights {kind!r}: choose one of {', '.join(KINDS)}.")
-    if reads_scores(kind) and "all_log_scores" not in record:
-        raise ValueError(
-            f"The weights {kind!r} need learned scores, and the prediction of person {record['person']} of {record['image']} "
-            "has none: it is of a model without a score head. Take the weights 'prior' or 'uniform'."
-        )
-
-
-def kept_temperature(record: Record, kind: str | None) -> str:
-    """A sentence where `choose_again` keeps the temperature of other weights, as the record does not know theirs; else "".
-
-    Args:
-      record: before it.
-      kind: of the weights that are to be chosen; None are those of the record.
-    """
-    try:
-        settings = untrusted.parse_json(str(record["quantizer"]), "quantizer")
-        known = untrusted.parse_json(str(record.get("temperatures", "{}")), "temperatures")
-    except untrusted.FileError:
-        return ""  # `choose_again` says it.
-    old = settings.get("weights")
-    if kind is None or kind == old or kind in known or not reads_prior(kind):
-        return ""
-    return (
-        f"The prediction does not say the temperature of the weights {kind!r}: that of {old!r}, "
-        f"{settings.get('temperature')}, is kept. `multibodies predict --weights={kind}` takes theirs."
-    )
 
 
 def requantize(path: str | os.PathLike, n: int, out: str | os.PathLike, weights: str | None = None) -> Record:
@@ -399,7 +342,7 @@ def load(path: str | os.PathLike) -> Record:
     old = np.array_equal(record.get("format", 0), 1)
     record.setdefault("placed", np.zeros(24, np.float32))
     record.setdefault("annotation", np.array(""))
-    for name in _BY_KIND:
+    for name in weighting.BY_KIND:
         record.setdefault(name, np.array("{}"))
     sizes: dict[str, int] = {}
     for name, shape in (_STORED | _OPTIONAL).items():

@@ -24,10 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--weights", help="of the hypotheses: prior, uniform, scores or scores_and_prior (default: as in the file)"
     )
     values = parser.parse_args(programs.start(argv))
-    from multibodies_jax.prediction import predict, prediction_file  # Late: --help answers at once.
+    from multibodies_jax.export import weighting  # Late: --help answers at once.
+    from multibodies_jax.prediction import predict, prediction_file
 
     try:
-        note = prediction_file.kept_temperature(prediction_file.load(values.file), values.weights)
+        note = weighting.kept_temperature(prediction_file.load(values.file), values.weights)
         record = prediction_file.requantize(values.file, values.n, values.out, values.weights)
     except (ValueError, OSError) as error:
         print(f"error: {programs.words(error)}", file=sys.stderr)
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if note:
         print(note, file=sys.stderr)
     print(f"{predict.HEADER}\n{predict.row(pathlib.Path(values.out).stem, record)}")
-    print(f"Weights of the hypotheses: {prediction_file.weights_in_words(record)}. Written to {values.out}.")
+    print(f"Weights of the hypotheses: {weighting.in_words(record)}. Written to {values.out}.")
     return 0
 
 

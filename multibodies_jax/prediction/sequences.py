@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from multibodies_jax.body import smpl
-from multibodies_jax.export import scene
+from multibodies_jax.export import scene, weighting
 from multibodies_jax.geometry import joints
 from multibodies_jax.hypotheses import sharpening
 from multibodies_jax.tracking import linking, smoothing, spool
@@ -77,8 +77,8 @@ class Follower:
             self._pending.append((frame, seconds, None))
             return
         centered = np.einsum("ab,mkb->mka", record["photo_rotation"], record["all_joints24"])
-        linked = linking.link(self._centers, centered, scene.weights_of(record), record["index"])
-        prob = sharpening.sharpened(linked.probabilities, scene.sharpness_of(record))
+        linked = linking.link(self._centers, centered, weighting.weights_of(record), record["index"])
+        prob = sharpening.sharpened(linked.probabilities, weighting.sharpness_of(record))
         linked = dataclasses.replace(linked, probabilities=np.asarray(prob, np.float64))
         self._centers = linked.centers
         self._chain.push(linked, centered)

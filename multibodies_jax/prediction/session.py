@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax.export import camera
+from multibodies_jax.export import camera, weighting
 from multibodies_jax.fitting import objective, refine
 from multibodies_jax.geometry import boxes, joints
 from multibodies_jax.hypotheses.hypotheses import Hypotheses, projected_joints, zero_root_joints
@@ -243,7 +243,7 @@ class Session:
         described = prediction_file.describe(one, person, box, about, lens, self._focal)
         settings = {name: record[name] for name in ("quantizer", "temperatures", "sharpness")}
         if not record["refined"]:
-            settings = prediction_file.without_sharpness(settings)  # It does not hold of fitted bodies.
+            settings = weighting.without_sharpness(settings)  # It does not hold of fitted bodies.
         chosen = prediction_file.choose_again(described | settings, self.n)
         return dataclasses.replace(self.prediction, record=chosen)
 

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from multibodies_jax import detection, devices
-from multibodies_jax.export import camera
+from multibodies_jax.export import camera, weighting
 from multibodies_jax.prediction import (
     detected,
     people,
@@ -251,7 +251,7 @@ def _write(found: _Analysis, out: pathlib.Path, earlier: Sequence[pathlib.Path])
         old = f" {overlay.name} is of an earlier prediction." if overlay.exists() else ""
         name = found.video.path.name
         print(f"The people of {name} are written; only the overlay is missing: {error}{old}", file=sys.stderr)
-    told = f"; weights of the hypotheses: {prediction_file.weights_in_words(dict(found.about))}"
+    told = f"; weights of the hypotheses: {weighting.in_words(dict(found.about))}"
     print(f"{found.video.path.name}: {found.lens.sentence(found.video.size)}{told}.")
     print(f"{len(used)} people in {found.count} frames written to {out}; see {see}.")
     return failures

@@ -80,6 +80,7 @@ def _open(
     """The photograph and a session; without usable embedded weights, a session that places no joints."""
     from multibodies_jax.body import body_files
     from multibodies_jax.data import images
+    from multibodies_jax.export import weighting
     from multibodies_jax.prediction import export_files, prediction, prediction_file, predictor, pretrained, session
     from multibodies_jax.training import packed
 
@@ -96,7 +97,7 @@ def _open(
     if "index" not in opened.record:
         raise prediction_file.PredictionError(f"{file} has no representatives; `multibodies requantize` chooses some.")
     if weights is not None:
-        note = prediction_file.kept_temperature(opened.record, weights)
+        note = weighting.kept_temperature(opened.record, weights)
         opened = opened.requantize(opened.n, weights)
         if note:
             print(note, file=sys.stderr)

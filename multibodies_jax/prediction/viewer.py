@@ -23,9 +23,8 @@ import viser
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from multibodies_jax.export import scene
+from multibodies_jax.export import scene, weighting
 from multibodies_jax.geometry import joints
-from multibodies_jax.prediction import prediction_file
 from multibodies_jax.prediction.export_files import MOST_BODIES
 from multibodies_jax.prediction.session import Session
 from multibodies_jax.vis import stick_figure
@@ -361,7 +360,7 @@ class Page:
         record = prediction.record
         about = (
             f"Body: {record['body']}. Trained on: {record['trained_on']}. Focal length: {float(record['focal_px']):.0f} px "
-            f"({record['focal_source']}). Weights of the hypotheses: {prediction_file.weights_in_words(record)}."
+            f"({record['focal_source']}). Weights of the hypotheses: {weighting.in_words(record)}."
         )
         self._about.content = _text(f"<b>{html.escape(prediction.name)}</b><br><small>{html.escape(about)}</small>")
         rows = []

@@ -91,30 +91,6 @@ def test_spread_equals_a_loop_over_hypotheses():
     assert person.vertex_spread is None
 
 
-@pytest.mark.parametrize("kind", ["scores", "scores_and_prior"])
-def test_learned_scores_weigh_the_spread(kind):
-    record = made_predictions.record()
-    logs = np.linspace(-3, 0, made_predictions.M).astype(np.float32)
-    settings = np.array(json.dumps(made_predictions.SETTINGS | {"weights": kind, "temperature": 0.5}))
-    scored = record | {"quantizer": settings, "all_log_scores": logs}
-    expected = np.exp(logs + (0.5 * record["all_log_prior"] if kind == "scores_and_prior" else 0))
-    np.testing.assert_allclose(scene.weights_of(scored), expected / expected.sum(), rtol=1e-5)
-    with pytest.raises(scene.SceneError, match=r"settings of person 0 are damaged.*need learned scores"):
-        scene.weights_of(record | {"quantizer": settings})
-
-
-def test_the_sharpness_is_that_of_the_quantizer_or_1():
-    record = made_predictions.record()
-    assert scene.sharpness_of(record) == 1
-    for value, refused in ((0.5, False), (-1, True), (1e300, True), ("much", True)):
-        changed = record | {"quantizer": np.array(json.dumps(made_predictions.SETTINGS | {"sharpness": value}))}
-        if not refused:
-            assert scene.sharpness_of(changed) == value
-            continue
-        with pytest.raises(scene.SceneError, match="The quantizer settings of person 0 are damaged"):
-            scene.sharpness_of(changed)
-
-
 def test_colours_of_the_spread_go_from_pale_to_dark():
     person = made_predictions.made(vertex_spread=True).people[0]
     colors = scene.spread_colors(person)

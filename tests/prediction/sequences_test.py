@@ -1,4 +1,4 @@
-"""The bodies of one person over time: one shape, an even distance, weights of eq (2), and a window that does not grow."""
+"""The bodies of one person over time: one shape, an even distance, and a window that does not grow."""
 
 import dataclasses
 import gc
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from multibodies_jax.body import smpl
-from multibodies_jax.export import scene
 from multibodies_jax.geometry import joints
 from multibodies_jax.hypotheses import hypotheses
 from multibodies_jax.prediction import people, prediction_file, sequences
@@ -29,7 +28,7 @@ def body():
     return model, smpl.contract(model, random_body.make()[1])
 
 
-def _record(body, size=0.0, seed=0, weights="prior"):
+def _record(body, size=0.0, seed=0):
     """A prediction of somebody in the middle of the picture; the bodies fill the same part of it, whatever their size."""
     rng = np.random.default_rng(seed)
     state = np.concatenate([np.tile([1.0, 0, 0, 1, 0, 0], 24), [size], np.zeros(9), [0.9 / (1 + 0.1 * size), 0.0, 0.0]])
@@ -43,7 +42,7 @@ def _record(body, size=0.0, seed=0, weights="prior"):
     }
     person = people.Person(np.zeros((24, 3), np.float32))
     record = prediction_file.describe(found, person, (np.array([160, 120], np.float32), 1.0), about)
-    return prediction_file.choose(record, N, SETTINGS | {"weights": weights})
+    return prediction_file.choose(record, N, SETTINGS)
 
 
 def _follow(body, folder, records):
@@ -102,12 +101,6 @@ def test_the_memory_is_that_of_a_window(body, tmp_path):
             gc.collect()
             assert sum(one() is not None for one in alive) <= linking.LAG + 1
     assert follower.observed == 30 and len(follower.finish().rows) == 30
-
-
-@pytest.mark.parametrize("weights, expected", [("prior", np.exp(np.linspace(-2, 0, M))), ("uniform", np.ones(M))])
-def test_weights_are_those_of_eq_2(body, weights, expected):
-    found = scene.weights_of(_record(body, weights=weights))
-    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-5)
 
 
 @pytest.mark.slow
