@@ -1,5 +1,6 @@
 """A baseline in a folder of its own is found, built, trained and checked without a change of any other file."""
 
+import shutil
 import textwrap
 
 import numpy as np
@@ -10,7 +11,7 @@ from multibodies_jax import baselines, registry
 from multibodies_jax.data import sources
 from multibodies_jax.models import build
 from multibodies_jax.training import config_checks, logs, loop, provenance
-from tests.helpers import tiny
+from tests.helpers import tiny, trained
 
 SOURCE = """
     import dataclasses
@@ -62,6 +63,7 @@ def test_it_trains_two_steps(tmp_path, monkeypatch):
     config.model.name = "made_up"
     config.made_up = ConfigDict({"weight": 2.0, "spread": 0.2})
     config_checks.validate(config.lock())
+    shutil.copytree(trained.workdir() / "prior", tmp_path / "run" / "prior")  # The one that it would train.
     loop.train(config, tmp_path / "run")
     lines = logs.read(tmp_path / "run" / "checkpoints")
     assert len(lines) == 2 and all(np.isfinite(line["loss"]) and line["loss_size"] > 0 for line in lines)
