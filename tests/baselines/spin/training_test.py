@@ -28,7 +28,7 @@ def small():
 
 def _config(**overrides):
     fields = {"data__dir": str(small_sets.data_dir()), "data__sets": (_SET,), "train__baseline": False}
-    spin = {"model__name": "spin", "spin__steps": 3, "spin__threshold": 1000.0}
+    spin = {"model__name": "spin", "flow__steps": 0, "spin__steps": 3, "spin__threshold": 1000.0}
     return tiny.config(model__num_hypotheses=1, eval__ns=(1,), **spin | fields | overrides)
 
 
