@@ -66,9 +66,9 @@ def test_inputs_are_read_for_the_main_network_alone():
 
 def test_other_weights_have_the_temperature_that_was_chosen_for_them():
     out = fixture.made(scored=True, weights="scores_and_prior", temperatures={"prior": 0.01})
-    found, expected = (out.quantize(5, weights="prior", **other) for other in ({}, {"temperature": 0.01}))
+    found, expected = out.quantize(5, weights="prior"), out.quantize(5, weights="prior", temperature=0.01)
     np.testing.assert_array_equal(found.prob, expected.prob)
-    both, own = (out.quantize(5, **other) for other in ({"weights": "scores_and_prior"}, {}))
+    both, own = out.quantize(5, weights="scores_and_prior"), out.quantize(5)
     np.testing.assert_array_equal(both.prob, own.prob)
     warmer = out.quantize(5, weights="prior", temperature=0.5)
     assert np.abs(np.asarray(found.prob) - np.asarray(warmer.prob)).max() > 1e-3
