@@ -13,12 +13,12 @@ configs/eval_pretrained.py evaluates the packed weights), MPJPE of the best of n
 |---|---|---|---|---|
 | clean, as predicted | 44.6 | 38.6 | 35.4 | 32.5 |
 | clean, as predicted, weights of the prior | 44.7 | 40.5 | 37.7 | 34.8 |
-| clean, refined | 38.8 | 32.7 | 31.5 | 30.0 |
-| clean, HMR refined / HMR + noise refined | 39.0 | 34.8 | 32.4 | 29.9 |
+| clean, refined | 38.9 | 32.7 | 31.5 | 30.1 |
+| clean, HMR refined / HMR + noise refined | 39.0 | 34.8 | 32.4 | 29.8 |
 | ambiguous, as predicted | 69.8 | 57.2 | 53.7 | 48.1 |
 | ambiguous, as predicted, weights of the prior | 70.3 | 58.9 | 55.6 | 49.9 |
-| ambiguous, refined | 65.0 | 53.4 | 49.3 | 45.2 |
-| ambiguous, HMR refined / HMR + noise refined | 65.1 | 60.0 | 58.1 | 55.4 |
+| ambiguous, refined | 65.0 | 53.5 | 49.3 | 45.1 |
+| ambiguous, HMR refined / HMR + noise refined | 65.1 | 60.0 | 58.1 | 55.5 |
 
 Hypotheses are weighted by learned scores and the prior (docs/method.md says why). On 200 test people of parametric poses
 alone, under the weights of the prior (evaluated in a copy of the work directory whose config.json says

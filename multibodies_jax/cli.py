@@ -187,7 +187,8 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
 
 def _names_config(argv: Sequence[str]) -> bool:
     """Whether the arguments have --config or a field of it."""
-    return any(argument.lstrip("-").partition("=")[0].partition(".")[0] == "config" for argument in argv)
+    flags = (argument.lstrip("-") for argument in argv if argument.startswith("-"))
+    return any(flag.partition("=")[0].partition(".")[0] == "config" for flag in flags)
 
 
 def _join() -> None:

@@ -90,7 +90,16 @@ _OF_A_DEVICE = (
         "fitting.objective",
     ),
     *("fitting.solver", "geometry.boxes", "geometry.distances", "geometry.rotations", "hypotheses.hypotheses"),
-    *("hypotheses.kmeans", "hypotheses.quantize", "hypotheses.weights", "losses.best_of_m", "losses.objective"),
+    *(
+        "hypotheses.kmeans",
+        "hypotheses.quantize",
+        "hypotheses.sharpening",
+        "hypotheses.weight_kinds",
+        "hypotheses.weights",
+        "losses.best_of_m",
+        "losses.objective",
+        "losses.squares",
+    ),
     *("losses.terms", "losses.total", "models.flow", "models.folding", "models.hmr", "models.scores", "released.lloyd"),
     *("released.losses", "released.network", "released.quantizer"),
 )

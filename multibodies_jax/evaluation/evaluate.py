@@ -138,7 +138,7 @@ def _evaluate(config: Any, workdir: pathlib.Path, file: packed.Packed | None, on
     tuned: dict[str, tuple[results.Choices, list[methods.Method]]] = {}
     for name, chosen_on in zip(config.eval.sets, _chosen_on(config), strict=True):
         if chosen_on not in tuned:
-            # Rows keep what they chose until they choose again: copies of them have it for the next set of this one.
+            # A copy of each row keeps this choice for later sets that are chosen on the same one.
             tuned[chosen_on] = tune(evaluation, rows, chosen_on), [copy.copy(row) for row in rows]
         choices, its = tuned[chosen_on]
         found[name] = _measure_set(evaluation, choices.settings, its, name)

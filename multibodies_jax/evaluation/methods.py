@@ -60,7 +60,10 @@ class Tuned(Protocol):
         ...
 
     def choose(self) -> dict[str, Any]:
-        """Ends the split: chooses from all batches since the last choice, and returns what results.json says of it."""
+        """Ends the split: chooses from all batches since the last choice, and returns what results.json says of it.
+
+        What was chosen is bound anew, not changed in place: copies of the row keep earlier choices.
+        """
         ...
 
 

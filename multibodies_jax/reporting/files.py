@@ -48,7 +48,7 @@ def write(out: pathlib.Path, cast: runs.Cast, doc: dict[str, Any]) -> tuple[list
 
 def remove_left(out: pathlib.Path) -> None:
     """Removes folders in which killed processes made reports; one of the last day may be that of a process at work."""
-    for folder in out.glob(f"{_MAKING}*"):
+    for folder in out.glob(_MAKING + 8 * "[a-z0-9_]"):  # The names that `tempfile` gives.
         with contextlib.suppress(FileNotFoundError):  # Its process, or another report, was faster.
             if time.time() - folder.stat().st_mtime > _LEFT_S:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -108,9 +108,8 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
     evaluate = jax.jit(lambda params: jnp.mean(flow.apply({"params": params, **fixed}, held_out, method="log_prob")))
 
     def save(step: int) -> None:
-        held_out_log_prob = float(
-            evaluate(params)
-        )  # Of the parameters to be saved: the last loss is of those before the last update.
+        # Of the parameters to be saved: the last loss is of those before the last update.
+        held_out_log_prob = float(evaluate(params))
         if not np.isfinite(held_out_log_prob):
             raise _not_finite("held-out log-likelihood", held_out_log_prob, step)
         metadata = provenance.metadata(config, bodies) | {

@@ -351,13 +351,13 @@ def test_the_command_writes_every_form_and_keeps_what_it_does_not_replace(root, 
 
 
 def test_what_killed_reports_left_is_removed_after_a_day_and_no_other_folder(tmp_path):
-    for name, hours in ((".making-old", 25), (".making-new", 1), ("mine", 25)):
+    for name, hours in ((".making-0_oldest", 25), (".making-newest_0", 1), ("mine", 25), (".making-of", 25)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "all.md").touch()
         written = time.time() - 3600 * hours
         os.utime(tmp_path / name, (written, written))
     files.remove_left(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {".making-new", "mine"}
+    assert {path.name for path in tmp_path.iterdir()} == {".making-newest_0", "mine", ".making-of"}
 
 
 @pytest.mark.slow
