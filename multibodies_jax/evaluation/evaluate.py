@@ -46,9 +46,10 @@ EMBEDDED = "embedded"
 def evaluate(config: Any, workdir: pathlib.Path, onnx: bool = False) -> dict[str, Any]:
     """Evaluates the regressor of a work directory and writes results.json, results.md, per_example.npz and figures.
 
-    Temperature and noise are chosen on the validation split of each set, or of the one that `eval.chosen_on` names for
-    it; errors are reported on `eval.split`. Each split is read once, and the network runs once for each of its batches: `eval.batch` examples on every device at once. Of
-    several processes each takes its share of the batches, and the first one writes.
+    Temperature and noise are chosen on the validation split of each set, or of the one that `eval.chosen_on` names for it;
+    errors are reported on `eval.split`. Each split is read once, and the network runs once for each of its batches:
+    `eval.batch` examples on every device at once. Of several processes each takes its share of the batches, and the first
+    one writes.
 
     Args:
       config: of the experiment.

@@ -46,7 +46,7 @@ def half_width(summary: Mapping[str, float | int]) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """Examples that are frames of videos: neighbours in time are alike, so N frames carry less information than N independent examples.
+    """Examples that are frames of videos: neighbours in time are alike, so N of them say less than N independent examples.
 
     Attributes:
       frame: of each example; several cameras may have the same one.

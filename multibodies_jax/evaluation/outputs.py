@@ -178,7 +178,7 @@ class Outputs:
     def quantize(
         self, n: int, *, reading: str | None = None, weights: str | None = None, temperature: float | None = None
     ) -> quantize.Quantized:
-        """`quantize.select` of the hypotheses under the settings, of which `reading`, `weights` and `temperature` replace some.
+        """`quantize.select` of the hypotheses under the settings; what is given replaces that of the settings.
 
         Other weights have the temperature of `settings.temperatures`, unless one is given.
         """

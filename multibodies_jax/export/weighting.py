@@ -32,7 +32,7 @@ def settings_of(record: Mapping[str, np.ndarray]) -> dict[str, Any]:
     Raises:
       FileError: they are damaged.
     """
-    return _read(record["quantizer"], "quantizer")
+    return untrusted.parse_json(str(record["quantizer"]), "quantizer")
 
 
 def settings_under(record: Mapping[str, np.ndarray], kind: str | None) -> dict[str, Any]:
@@ -56,8 +56,7 @@ def settings_under(record: Mapping[str, np.ndarray], kind: str | None) -> dict[s
 
 
 def without_sharpness(settings: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The settings of a record with a sharpness of 1 for all weights; damaged ones as they are, for whoever chooses by them
-    to say so."""
+    """The settings of a record with a sharpness of 1 for all weights; damaged ones stay, and choosing by them says so."""
     try:
         quantizer = settings_of(settings)
     except untrusted.FileError:
@@ -147,11 +146,7 @@ def _settings_in_use(record: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any
 
 def _of_kinds(record: Mapping[str, np.ndarray], name: str) -> dict[str, Any]:
     """What one of `BY_KIND` has; nothing without it."""
-    return _read(record.get(name, "{}"), name)
-
-
-def _read(text: np.ndarray | str, name: str) -> dict[str, Any]:
-    return untrusted.parse_json(str(text), name)
+    return untrusted.parse_json(str(record.get(name, "{}")), name)
 
 
 @functools.partial(jax.jit, static_argnames="kind")

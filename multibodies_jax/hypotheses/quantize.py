@@ -131,7 +131,8 @@ def select(
       reading: a name in `QUANTIZERS`; "paper" clusters all M.
       weights: one of `hypotheses.weight_kinds.KINDS`.
       temperature: factor on the log-prior, at least 0; 1 is eq (2) as printed.
-      sharpness: of the probabilities (`sharpening.sharpened`), at least 0; it does not change the clusters, and 1 leaves their masses.
+      sharpness: of the probabilities (`sharpening.sharpened`), at least 0; it does not change the clusters, and 1 leaves
+        their masses.
       starts: see `quantize`.
       iterations: see `quantize`.
       first_rows: of a reading that starts from rows of its points: those rows, instead of drawn ones.

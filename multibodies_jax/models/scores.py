@@ -93,9 +93,8 @@ def winner_loss(
 ) -> Float[Array, "B"]:
     """Cross-entropy of the scores with the winner of eq (1), -log of the probability that they gave it, nats.
 
-    What trains the score head. The scoring loss of resilient multiple-choice learning (Letzelter et al.,
-    NeurIPS 2023) has one independent binary probability for each hypothesis; these exclude each other and sum to 1, because
-    eq (1) has one winner.
+    It trains the score head. The scoring loss of resilient multiple-choice learning (Letzelter et al., NeurIPS 2023) has one
+    independent binary probability for each hypothesis; these exclude each other and sum to 1, because eq (1) has one winner.
 
     Args:
       log_scores: normalised over M.

@@ -48,7 +48,7 @@ class Prediction:
 
     @property
     def probabilities(self) -> Float[np.ndarray, "n"]:
-        """Of each body; they sum to 1 (eq (3), under the weights of the model, `Predictor.weighted_by`; `sharpening.sharpened`)."""
+        """Of each body; they sum to 1 (eq (3), under the weights of `Predictor.weighted_by`; `sharpening.sharpened`)."""
         return self.record["probabilities"]
 
     @property

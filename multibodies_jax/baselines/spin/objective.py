@@ -1,7 +1,8 @@
 """The losses of SPIN (Kolotouros et al., 2019), `loss.reading=spin`: means of squares, each over the examples that have it.
 
-Source: `trainer.py` of its public code; `losses.squares` has most terms. In the names of this project its weights are best 5 (3D joints), reprojection_best 5
-(2D keypoints), pose 1, betas 0.001, vertices 0 and camera 1, all times 60; the factor matters for Adam's epsilon alone.
+Source: `trainer.py` of its public code; `losses.squares` has most terms. In the names of this project its weights are best 5
+(3D joints), reprojection_best 5 (2D keypoints), pose 1, betas 0.001, vertices 0 and camera 1, all times 60; the factor
+matters for Adam's epsilon alone.
 """
 
 import functools
