@@ -1,14 +1,19 @@
-r"""What each stage of a full inference pass costs, the quantizer above all: its share should stay below 5 %.
+r"""What each stage of a full inference pass costs, and how much of the device's arithmetic it uses.
 
-    python -m benchmarks.inference [--batch 1 8] [--repeats=20]
+    python -m benchmarks.inference [--batch 1 8] [--hypotheses 100] [--head=paper] [--dtype float32] [--repeats=20]
+    python -m benchmarks.inference --head=released --hypotheses 1 25 100 --batch 1 8 64 256 --dtype float32 bfloat16   # a GPU
 
-The paper's setting: ResNet-50 on crops of 224 pixels, M = 100, a prior of 20 couplings 512 wide; weights are random. A
-pass is a crop on the device -> states -> bodies with joints -> log p(X) -> n representatives -> their meshes. Every
-stage is compiled on its own and timed until its result is there; the stages take turns, medians count, and a pass is
-their sum.
+The paper's setting: ResNet-50 on crops of 224 pixels, M = 100, a prior of 20 couplings 512 wide, all folded as prediction
+runs them; weights are random. A pass is a crop on the device -> states -> bodies with joints -> log p(X) -> n
+representatives -> their meshes; n is 10 and 25 where M is larger. Every stage is compiled on its own and timed until its
+result is there; the stages take turns, medians count. "in one" is network, bodies and log p(X) in one program, as
+prediction runs them: a pass is this, the choice and the meshes. Its share is what its products and convolutions are of
+those that a large product reaches in the same run, in the type of the trunk (float32 takes TF32 on a GPU); its memory is
+that of its arguments, results and temporaries, as XLA plans it; and "ready" is tracing and compiling it alone.
 """
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,60 +22,95 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import roofline
+from configs import default
 from multibodies_jax.batch import Inputs
-from multibodies_jax.body import body_files, smpl
+from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import hypotheses, quantize
 from multibodies_jax.models import build, flow, folded_flow
-from multibodies_jax.training import inference, prior
+from multibodies_jax.training import inference, prior, setup
 
 NS = (10, 25)
+IN_ONE = "in one"
 Stages = dict[str, Callable[[], Any]]
 
 
-def prepare(batch: int, *, flow_width: int = 512, **fields: Any) -> Stages:
-    """The stages of `batch` crops by name, each on the results of those before it; all are compiled.
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What is known of the network with its bodies and log p(X), in one program.
+
+    Attributes:
+      operations: multiplications and additions of its products and convolutions.
+      bytes: of its arguments, results and temporaries.
+      seconds: of tracing and compiling it.
+    """
+
+    operations: int
+    bytes: int
+    seconds: float
+
+
+def prepare(batch: int, *, flow_width: int = 512, **fields: Any) -> tuple[Stages, Program]:
+    """The stages of `batch` crops by name, each on the results of those before it, compiled; and the program of the pass.
 
     Args:
       batch: crops at once.
       flow_width: of the prior's networks.
       **fields: of the model, where they differ from the paper's.
     """
-    files = body_files.load()
-    joint_model = smpl.contract(files.smpl, files.j24_regressor)
+    regressor, density, inputs = _random(batch, flow_width, fields)
+    start = time.perf_counter()
+    compiled = inference.hypothesize.lower(regressor, density, inputs).compile()
+    seconds, needs = time.perf_counter() - start, compiled.memory_analysis()
+    program = Program(
+        operations=roofline.operations(_hypothesize, regressor, density, inputs),
+        bytes=needs.argument_size_in_bytes + needs.output_size_in_bytes + needs.temp_size_in_bytes,
+        seconds=seconds,
+    )
+    network = jax.jit(lambda regressor, inputs: regressor.model.apply(regressor.variables, inputs, train=False))
+    decode, score, pick = jax.jit(hypotheses.decode), jax.jit(inference.score), jax.jit(hypotheses.pick)
+    meshes = jax.jit(lambda body, chosen: smpl.mesh(body, chosen.rotmats, chosen.betas))
+    states, body = network(regressor, inputs), regressor.bodies
+    scored = score(decode(states, body.j24), density)
+    stages: Stages = {
+        IN_ONE: lambda: compiled(regressor, density, inputs),
+        "network": lambda: network(regressor, inputs),
+        "bodies and joints": lambda: decode(states, body.j24),
+        "log p(X)": lambda: score(scored, density),
+    }
+    keys = jax.random.split(jax.random.key(2), batch)
+    for n in NS:
+        if n >= regressor.num_hypotheses:
+            continue
+        medoids = quantize.select(scored, n, keys).medoid
+        stages[f"quantizer, n={n}"] = lambda n=n: quantize.select(scored, n, keys)
+        stages[f"meshes, n={n}"] = lambda medoids=medoids: meshes(body.files.smpl, pick(scored, medoids))
+    for stage in stages.values():
+        jax.block_until_ready(stage())
+    return stages, program
+
+
+def _hypothesize(regressor: inference.Regressor, density: prior.Prior, inputs: Inputs) -> hypotheses.Hypotheses:
+    return inference.score(regressor(inputs), density)
+
+
+def _random(batch: int, flow_width: int, fields: Mapping[str, Any]) -> tuple[inference.Regressor, prior.Prior, Inputs]:
+    """The folded network and prior with random weights, and random crops."""
+    bodies = setup.load_bodies(default.get_config())
+    files = bodies.files
     mean_state = np.concatenate([files.mean_rot6d, files.mean_betas, files.mean_cam])
     model = build.build(mean_state=mean_state, **fields)
     side = fields.get("crop_size", 224)
     crops = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
-    example = Inputs(jnp.zeros((batch, 24, 2)), jnp.ones((batch, 24)), jnp.zeros(batch, jnp.uint32), jnp.asarray(crops))
-    variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, example, train=False))(
-        jax.random.key(0)
-    )
-    network = jax.jit(lambda variables, example: model.apply(variables, example, train=False))
-    decode = jax.jit(hypotheses.decode)
-    states = jax.block_until_ready(network(variables, example))
-    bodies = decode(states, joint_model)
-
+    inputs = Inputs(jnp.zeros((batch, 24, 2)), jnp.ones((batch, 24)), jnp.zeros(batch, jnp.uint32), jnp.asarray(crops))
+    start = jax.jit(lambda key: model.init({"params": key, "dropout": key}, inputs, train=False))
+    folded, variables = build.HEADS[fields.get("head", "paper")].fold(model, start(jax.random.key(0)))
+    variables = jax.tree.map(jnp.asarray, variables)
+    regressor = inference.Regressor(variables, bodies, folded, fields.get("num_hypotheses", 100), 0, 0, None)
     density_net = flow.Flow(width=flow_width)
-    start = jax.jit(lambda key: density_net.init(key, jnp.zeros((2, 72)), method="log_prob"))(jax.random.key(1))
-    folded, folded_variables = folded_flow.fold(start)
-    density = prior.Prior(jax.tree.map(jnp.asarray, folded_variables), folded, 0.0)
-    score = jax.jit(inference.score)
-    scored = score(bodies, density)
-    stages: Stages = {
-        "network": lambda: network(variables, example),
-        "bodies and joints": lambda: decode(states, joint_model),
-        "log p(X)": lambda: score(bodies, density),
-    }
-    keys = jax.random.split(jax.random.key(2), batch)
-    meshes = jax.jit(lambda body, chosen: smpl.mesh(body, chosen.rotmats, chosen.betas))
-    pick = jax.jit(hypotheses.pick)
-    for n in NS:
-        medoids = quantize.select(scored, n, keys).medoid
-        stages[f"quantizer, n={n}"] = lambda n=n: quantize.select(scored, n, keys)
-        stages[f"meshes, n={n}"] = lambda medoids=medoids: meshes(files.smpl, pick(scored, medoids))
-    for stage in stages.values():
-        jax.block_until_ready(stage())
-    return stages
+    start = jax.jit(lambda key: density_net.init(key, jnp.zeros((2, 72)), method="log_prob"))
+    folded_density, density = folded_flow.fold(start(jax.random.key(1)))
+    return regressor, prior.Prior(jax.tree.map(jnp.asarray, density), folded_density, 0.0), inputs
 
 
 def measure(stages: Stages, repeats: int) -> dict[str, float]:
@@ -85,30 +125,60 @@ def measure(stages: Stages, repeats: int) -> dict[str, float]:
 
 
 def passes(seconds: Mapping[str, float]) -> dict[int, dict[str, float]]:
-    """The stages of the pass with each n: those of all passes and its own."""
-    return {n: {k: v for k, v in seconds.items() if "n=" not in k or k.endswith(f"n={n}")} for n in NS}
+    """The stages of the pass with each n that was chosen: those of all passes and its own; without a choice, n is 0."""
+    ns = [n for n in NS if f"quantizer, n={n}" in seconds] or [0]
+    return {n: {k: v for k, v in seconds.items() if "n=" not in k or k.endswith(f"n={n}")} for n in ns}
 
 
-def table(batch: int, seconds: Mapping[str, float]) -> str:
-    """Milliseconds per image and share of each stage, one block per n."""
-    lines = []
+def table(about: str, batch: int, seconds: Mapping[str, float], program: Program, peak: float) -> str:
+    """Milliseconds per image and share of each stage, one block per n, and what is known of the program of the pass.
+
+    Args:
+      about: what was measured.
+      batch: crops at once.
+      seconds: of each stage.
+      program: of the pass.
+      peak: operations per second of a large product.
+    """
+    share = program.operations / seconds[IN_ONE] / peak
+    lines = [
+        f"{about}, batch {batch}: in one {1e3 * seconds[IN_ONE] / batch:.3f} ms per image, {100 * share:.1f} % of "
+        f"{peak / 1e12:.2f} Tflop/s, {program.bytes / 2**20:.0f} MiB, ready after {program.seconds:.0f} s"
+    ]
     for n, stages in passes(seconds).items():
-        total = sum(stages.values())
-        lines.append(f"batch {batch}, n={n}: {1e3 * total / batch:.2f} ms per image")
-        for name, value in stages.items():
-            lines.append(f"  {name:20s}{1e3 * value / batch:10.3f} ms {100 * value / total:6.2f} %")
+        apart = {name: value for name, value in stages.items() if name != IN_ONE}
+        after = sum(value for name, value in apart.items() if "n=" in name)
+        total = sum(apart.values())
+        end = f", n={n}" * bool(n)
+        lines.append(
+            f"pass{end}: {1e3 * (seconds[IN_ONE] + after) / batch:.2f} ms per image, stages apart "
+            f"{1e3 * total / batch:.2f}"
+        )
+        lines += [
+            f"  {name:20s}{1e3 * value / batch:10.3f} ms {100 * value / total:6.2f} %" for name, value in apart.items()
+        ]
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.inference", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="crops at once")
+    parser.add_argument("--hypotheses", type=int, nargs="+", default=[100], help="M")
+    parser.add_argument("--head", choices=tuple(build.HEADS), default="paper")
+    parser.add_argument("--dtype", nargs="+", choices=tuple(build.DTYPES), default=["float32"], help="of the trunk")
     parser.add_argument("--repeats", type=int, default=20, help="timed rounds of all stages")
-    args = parser.parse_args()
-    if min(*args.batch, args.repeats, 1) < 1:
-        parser.error("--batch and --repeats must be at least 1.")
-    for batch in args.batch:
-        print(table(batch, measure(prepare(batch), args.repeats)), flush=True)
+    args = parser.parse_args(argv)
+    if min(*args.batch, *args.hypotheses, args.repeats) < 1:
+        parser.error("--batch, --hypotheses and --repeats must be at least 1.")
+    for dtype in args.dtype:
+        peak = roofline.peak(dtype)
+        for m in args.hypotheses:
+            for batch in args.batch:
+                stages, program = prepare(batch, head=args.head, num_hypotheses=m, dtype=dtype)
+                about = f"{args.head}, M = {m}, {dtype}"
+                print(table(about, batch, measure(stages, args.repeats), program, peak), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ quantizer's reading "released"; a body is its rotations, shape, camera and 24 jo
 the authors' code, "live path" is what of it matters, written well (`torch_programs`). All have the same random weights.
 "ours, onnx" is ours with the trunk in ONNX Runtime (`models.onnx_trunk`; on the CPU in float32, with the extra `onnx`).
 Each program is a process of its own; they take turns, medians count. Memory is the peak of a pass above what the process
-held before the weights came; on a GPU it is the most that the process ever held there, preparation included. The stages
-of ours are compiled on their own, as in `benchmarks.inference`, and timed on their own as well. A program that needs more
+held before the weights came; on a GPU it is the most that the process ever held there, preparation included. "ready" is
+the first pass, with weights, tracing and compiling. The stages of ours are compiled and timed on their own, as in
+`benchmarks.inference`. A program that needs more
 than --memory GiB, or more than is free, or that fails, is left out with a line that says so. With --one_core all share one
 core and CPU time counts, which other work on the machine disturbs less; how well they share several cores is not in it.
 """
@@ -75,8 +76,8 @@ def crops(batch: int, side: int = 224) -> np.ndarray:
 
 def prepare_ours(
     num_hypotheses: int, image: np.ndarray, n: int, precision: str = "float32", onnx: bool = False
-) -> tuple[Callable[[], Any], dict[str, Callable]]:
-    """The pass and its stages (each on the results of those before it), compiled; the pass gives (chosen, scored).
+) -> tuple[Callable[[], Any], Callable[[], dict[str, Callable]]]:
+    """The pass as prediction runs it, which gives (chosen, scored), and what compiles its stages, each on those before it.
 
     Args:
       num_hypotheses: M.
@@ -89,24 +90,29 @@ def prepare_ours(
     import jax
     import jax.numpy as jnp
 
+    from configs import default
     from multibodies_jax.batch import Inputs
-    from multibodies_jax.body import body_files, smpl
     from multibodies_jax.hypotheses import hypotheses, quantize
-    from multibodies_jax.models import folded_flow, onnx_trunk
-    from multibodies_jax.training import inference, prior
+    from multibodies_jax.models import folded_flow
+    from multibodies_jax.training import inference, prior, setup
 
-    files = body_files.load()
-    joint_model = smpl.contract(files.smpl, files.j24_regressor)
+    bodies = setup.load_bodies(default.get_config())
     (model, variables), density_variables = _folded(num_hypotheses, precision)
     density_net, density_variables = folded_flow.fold(density_variables)
     density = prior.Prior(jax.tree.map(jnp.asarray, density_variables), density_net, None)
-    params, read = variables["params"], lambda inputs: inputs
+    regressor, read = inference.Regressor(variables, bodies, model, num_hypotheses, 0, 0, None), lambda inputs: inputs
     if onnx:
-        read, params = onnx_trunk.take_over(model, params)
-    params, size = jax.tree.map(jnp.asarray, params), len(image)
+        regressor, read = inference.with_onnx_trunk(regressor)
+    regressor, size = jax.tree.map(jnp.asarray, regressor), len(image)
     inputs = Inputs(jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32), jnp.asarray(image))
-    keys = jax.random.split(jax.random.key(0), len(image))
-    dense = nn.Dense(157, precision="highest")
+    keys, pick = jax.random.split(jax.random.key(0), size), jax.jit(hypotheses.pick)
+
+    def choose(scored):
+        return pick(scored, quantize.select(scored, n, keys, reading="released").medoid)
+
+    def run():
+        scored = inference.hypothesize(regressor, density, read(inputs))
+        return jax.block_until_ready((choose(scored), scored))
 
     def features(params, inputs):
         feature = inputs.feature
@@ -114,30 +120,25 @@ def prepare_ours(
             feature = model.trunk.apply({"params": params["trunk"]}, inputs, False)
         return model.modes.apply({"params": params["modes"]}, feature, False)
 
-    features, score, decode = jax.jit(features), jax.jit(inference.score), jax.jit(hypotheses.decode)
-    head, pick = jax.jit(lambda layer, x: dense.apply({"params": layer}, x)), jax.jit(hypotheses.pick)
+    def stages():
+        dense, params = nn.Dense(157, precision="highest"), regressor.variables["params"]
+        network, score, decode = jax.jit(features), jax.jit(inference.score), jax.jit(hypotheses.decode)
+        head = jax.jit(lambda layer, x: dense.apply({"params": layer}, x))
+        feature = network(params, read(inputs))
+        states = head(params["map_0"], feature)
+        scored = score(decode(states, bodies.j24), density)
+        found = {
+            "trunk and modes": lambda: network(params, read(inputs)),
+            "head": lambda: head(params["map_0"], feature),
+            "bodies and joints": lambda: decode(states, bodies.j24),
+            "log p(X)": lambda: score(scored, density),
+            f"quantizer, n={n}": lambda: choose(scored),
+        }
+        for stage in found.values():
+            jax.block_until_ready(stage())
+        return {name: lambda stage=stage: jax.block_until_ready(stage()) for name, stage in found.items()}
 
-    def choose(scored):
-        return pick(scored, quantize.select(scored, n, keys, reading="released").medoid)
-
-    def run():
-        states = head(params["map_0"], features(params, read(inputs)))
-        scored = score(decode(states, joint_model), density)
-        return jax.block_until_ready((choose(scored), scored))
-
-    feature = features(params, read(inputs))
-    states = head(params["map_0"], feature)
-    scored = score(decode(states, joint_model), density)
-    stages = {
-        "trunk and modes": lambda: features(params, read(inputs)),
-        "head": lambda: head(params["map_0"], feature),
-        "bodies and joints": lambda: decode(states, joint_model),
-        "log p(X)": lambda: score(scored, density),
-        f"quantizer, n={n}": lambda: choose(scored),
-    }
-    for stage in stages.values():
-        jax.block_until_ready(stage())
-    return run, {name: lambda stage=stage: jax.block_until_ready(stage()) for name, stage in stages.items()}
+    return run, stages
 
 
 def _folded(num_hypotheses: int, precision: str) -> tuple[Any, dict]:
@@ -187,18 +188,19 @@ def work(program: str, setting: "Setting", memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     from benchmarks import torch_programs  # noqa: F401  All processes import the same.
 
-    image, stages = crops(setting.batch), {}
+    image, compiled = crops(setting.batch), dict[str, Callable]
     before = _bytes_before(setting.device)
     start = time.perf_counter()
     if program in ("ours", ONNX):
         its = setting.num_hypotheses, image, REPRESENTATIVES, setting.precision
-        run, stages = prepare_ours(*its, onnx=program == ONNX)
+        run, compiled = prepare_ours(*its, onnx=program == ONNX)
     else:
         device = "cpu" if setting.device == "cpu" else "cuda"
         run = prepare_torch(program, setting.num_hypotheses, image, REPRESENTATIVES, device, setting.precision)
     run()
     prepared = time.perf_counter() - start
     peak = _peak_bytes(run, program, setting.device, before)
+    stages = compiled()
     print("ready", flush=True)
     for _ in sys.stdin:
         seconds = _seconds(run, setting.clock)

@@ -223,7 +223,7 @@ def most_alive(jaxpr: core.Jaxpr) -> int:
     alive: dict[core.Var, int] = {}
     total = most = 0
     for place, line in enumerate(jaxpr.eqns):
-        inside = max((most_alive(inner) for inner in _inner(line.params)), default=0)
+        inside = max((most_alive(program) for program in programs_inside(line.params)), default=0)
         made = {var: _bytes(var.aval) for var in line.outvars if var in last}
         most = max(most, total + max(inside, sum(made.values())))
         alive |= made
@@ -232,6 +232,16 @@ def most_alive(jaxpr: core.Jaxpr) -> int:
             if last[var] == place:
                 total -= alive.pop(var, 0)
     return most
+
+
+def programs_inside(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
+    """The programs inside an instruction."""
+    for value in params.values():
+        for one in value if isinstance(value, Sequence) and not isinstance(value, str) else (value,):
+            if isinstance(one, core.ClosedJaxpr):
+                yield one.jaxpr
+            elif isinstance(one, core.Jaxpr):
+                yield one
 
 
 def measured() -> list[Measured]:
@@ -310,13 +320,3 @@ def _bytes(shaped: Any) -> int:
     """Of an array or an abstract value; a random key has 8."""
     shape, kind = np.shape(shaped), shaped.dtype
     return int(np.prod(shape, dtype=np.int64)) * (8 if jnp.issubdtype(kind, jax.dtypes.prng_key) else kind.itemsize)
-
-
-def _inner(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
-    """The programs inside an instruction."""
-    for value in params.values():
-        for one in value if isinstance(value, Sequence) and not isinstance(value, str) else (value,):
-            if isinstance(one, core.ClosedJaxpr):
-                yield one.jaxpr
-            elif isinstance(one, core.Jaxpr):
-                yield one

@@ -3,36 +3,66 @@
 import functools
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as all_of_them
-from benchmarks import fitting, inference, photographs, training
+from benchmarks import fitting, inference, photographs, roofline, training
 from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people
 
 
 @pytest.mark.slow
 def test_stages_of_a_tiny_model_run_and_their_shares_sum_to_one():
-    stages = inference.prepare(2, flow_width=8, trunk="resnet_small", crop_size=32, hidden=16, num_hypotheses=26)
+    its = {"trunk": "resnet_small", "crop_size": 32, "hidden": 16, "num_hypotheses": 26}
+    stages, program = inference.prepare(2, flow_width=8, **its)
     assert stages["quantizer, n=25"]().medoid.shape == (2, 25)
     assert stages["meshes, n=10"]().shape == (2, 10, 6890, 3)
+    apart, together = stages["log p(X)"](), stages[inference.IN_ONE]()
+    np.testing.assert_allclose(together.log_prior, apart.log_prior, rtol=1e-4)
     seconds = inference.measure(stages, 1)
     passes = inference.passes(seconds)
     assert [list(stages) for stages in passes.values()] == [
-        ["network", "bodies and joints", "log p(X)", f"quantizer, n={n}", f"meshes, n={n}"] for n in (10, 25)
+        [inference.IN_ONE, "network", "bodies and joints", "log p(X)", f"quantizer, n={n}", f"meshes, n={n}"]
+        for n in (10, 25)
     ]
-    printed = inference.table(2, seconds)
+    printed = inference.table("tiny", 2, seconds, program, 1e12)
     shares = [float(line.split()[-2]) for line in printed.splitlines() if line.endswith("%")]
     assert sum(shares) == pytest.approx(200, abs=0.1)
 
 
-def test_shares_and_times_are_per_image_and_per_pass():
-    seconds = {"network": 0.7, "quantizer, n=10": 0.1, "meshes, n=10": 0.2, "quantizer, n=25": 0.3, "meshes, n=25": 1.0}
-    lines = inference.table(4, seconds).splitlines()
-    assert lines[0] == "batch 4, n=10: 250.00 ms per image" and lines[4] == "batch 4, n=25: 500.00 ms per image"
-    assert lines[2].split() == ["quantizer,", "n=10", "25.000", "ms", "10.00", "%"]
-    assert lines[6].split() == ["quantizer,", "n=25", "75.000", "ms", "15.00", "%"]
+def test_times_are_per_image_and_per_pass_and_operations_a_share_of_the_peak():
+    seconds = {"in one": 0.8, "network": 0.7, "quantizer, n=10": 0.1, "meshes, n=10": 0.2}
+    program = inference.Program(operations=2 * 10**11, bytes=3 * 2**20, seconds=7.4)
+    lines = inference.table("M = 20", 4, seconds, program, 1e12).splitlines()
+    assert lines[0] == "M = 20, batch 4: in one 200.000 ms per image, 25.0 % of 1.00 Tflop/s, 3 MiB, ready after 7 s"
+    assert lines[1] == "pass, n=10: 275.00 ms per image, stages apart 250.00"
+    assert lines[3].split() == ["quantizer,", "n=10", "25.000", "ms", "10.00", "%"]
+    assert inference.table("M = 1", 1, {"in one": 0.5, "network": 0.4}, program, 1e12).splitlines()[1:] == [
+        "pass: 500.00 ms per image, stages apart 400.00",
+        "  network                400.000 ms 100.00 %",
+    ]
+
+
+def test_operations_are_those_of_products_and_convolutions_as_often_as_they_run():
+    image, kernel, matrix = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 5)), jnp.zeros((4, 6))
+
+    def layer(image, kernel):
+        return jax.lax.conv_general_dilated(image, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def repeated(x, matrix):
+        return jax.lax.scan(lambda x, _: (jnp.tanh(x @ matrix) @ matrix.T, None), x, length=7)[0]
+
+    assert roofline.operations(layer, image, kernel) == 2 * (2 * 4 * 4 * 5) * (3 * 3 * 3)
+    assert roofline.operations(jax.jit(repeated), jnp.zeros((2, 4)), matrix) == 7 * 2 * 2 * (2 * 6 * 4)
+    assert roofline.operations(jnp.sin, matrix) == 0
+
+
+def test_the_peak_is_that_of_a_large_product(monkeypatch):
+    monkeypatch.setitem(roofline.SIDES, "cpu", 64)
+    assert 1e6 < roofline.peak("float32") < 1e14
 
 
 def test_a_section_holds_machine_command_and_output_and_says_what_failed():

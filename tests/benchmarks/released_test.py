@@ -22,7 +22,7 @@ def test_both_pytorch_programs_agree_with_ours():
     network, flow = released.random_tensors(M, dead=True)
     joints = np.asarray(scored.joints24).reshape(2, M, 72)
     assert joints.std(axis=1).max() > 0.01 and joints.std(axis=0).max() > 0.01  # Neither hypotheses nor images agree.
-    assert next(iter(stages)) == "trunk and modes" and chosen.betas.shape == (2, N, 10)
+    assert next(iter(stages())) == "trunk and modes" and chosen.betas.shape == (2, N, 10)
     for program in torch_programs.PROGRAMS:
         other = torch_programs.prepare(program, network, flow, body_files.load())(image, N, np.zeros((2, 1), int))
         states, size = other["states"], np.abs(other["states"]).max()
