@@ -7,8 +7,8 @@ pip install -e .[cuda12]. What it starts is then counted in the compiled text: f
 of a loop as often as it runs. A loop that does not know how often it runs makes the GPU wait for the host before each round:
 these are the rounds of the quantizer's best start, or of Lloyd's, and --steps of them are counted. Batch 1, crops of 224
 pixels, a flow of 20 couplings 512 wide; the network with its bodies and log p(X) is one program, as in prediction, and so
-is a choice of n bodies here, which prediction makes in three. Autotuning is off: on a GPU it may choose other kernels for a
-product, and their number may differ by a few. Prints a table, and a JSON line for each program.
+is a choice of n bodies here, which prediction makes in three. Autotuning and Triton's products are off: on a GPU it may
+choose other kernels for a product, and their number may differ by a few. Prints a table, and a JSON line for each program.
 """
 
 import argparse
@@ -49,6 +49,9 @@ dnn_version_info { major: 9 minor: 7 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
 """The device that is compiled for, as XLA describes it (stream_executor.GpuTargetConfigProto)."""
+
+OPTIONS = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
+"""Of XLA: autotuning would run kernels, and Triton's have no settings without it, so that compiling fails."""
 
 UNROLLED = 4
 """Couplings in a round of the flow's loop, as `folded_flow.fold` chooses on a GPU."""
@@ -227,14 +230,18 @@ def _zeros(shapes: Any) -> Any:
     return jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes)
 
 
+def device() -> jax.Device:
+    """An H100 that is not there, to compile for."""
+    return topologies.get_topology_desc("h100", "cuda", target_config=H100, topology="1x1x1").devices[0]
+
+
 def compiler() -> Callable[[Any, tuple], str]:
     """Compiles a jitted function with arguments of some shapes for one H100; gives the compiled text."""
-    described = topologies.get_topology_desc("h100", "cuda", target_config=H100, topology="1x1x1")
-    place = NamedSharding(Mesh(np.array(described.devices[:1]), ("one",)), PartitionSpec())
+    place = NamedSharding(Mesh(np.array([device()]), ("one",)), PartitionSpec())
 
     def compile_text(function: Any, arguments: tuple) -> str:
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), arguments)
-        return function.lower(*shapes).compile({"xla_gpu_autotune_level": 0}).as_text()
+        return function.lower(*shapes).compile(OPTIONS).as_text()
 
     return compile_text
 
@@ -260,6 +267,19 @@ def is_plugin_installed() -> bool:
         return False
 
 
+def can_compile() -> bool:
+    """Whether programs can be compiled for a GPU here; says what is missing. Keeps JAX from a GPU, if there is one."""
+    if not is_plugin_installed():
+        print(
+            "Compiling for a GPU needs JAX's CUDA plugin, which needs no GPU and is missing: pip install -e .[cuda12] "
+            "(without a copy of the repository: pip install multibodies_jax[cuda12]).",
+            file=sys.stderr,
+        )
+        return False
+    jax.config.update("jax_platforms", "cpu")  # Nothing runs on a GPU.
+    return True
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.launches", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -269,14 +289,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.hypotheses <= 25 or args.steps < 0:
         parser.error("--hypotheses must be more than 25, --steps at least 0.")
-    if not is_plugin_installed():
-        print(
-            "Compiling for a GPU needs JAX's CUDA plugin, which needs no GPU and is missing: pip install -e .[cuda12] "
-            "(without a copy of the repository: pip install multibodies_jax[cuda12]).",
-            file=sys.stderr,
-        )
+    if not can_compile():
         return 2
-    jax.config.update("jax_platforms", "cpu")  # Nothing runs on a GPU, if there is one.
     found = []
     for row in rows(args.hypotheses, args.steps):
         found.append(row)

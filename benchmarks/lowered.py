@@ -1,12 +1,16 @@
-r"""How large the program of a training step is that XLA has to compile for a GPU; nothing is compiled, no GPU is needed.
+r"""How large the program of a training step is that XLA has to compile for a GPU, which is not needed.
 
-    python -m benchmarks.lowered
+    python -m benchmarks.lowered [--compile]
 
 Counts what the steps of configs/demo.py and configs/multibodies.py (ResNet-50 at 224 pixels, M = 100, batch 64) are lowered
 to: instructions, products, how many of those read arrays of 3 x 3 matrices, convolutions, bodies of loops, and the bytes of
 arrays that are a part of the program. Compiling takes longer the more there are of each; products and convolutions are tuned
 one by one on a GPU. In both the people of a batch are drawn and seen by virtual cameras in the step, as the demo trains; the
 images of the second, which it reads, are noise. Prints a table, and a JSON line for each step.
+
+With --compile each step is compiled as well, for an H100 that need not be there, as in `benchmarks.launches` (JAX's CUDA
+plugin, without autotuning): kernels that a step starts, and the seconds of this machine for tracing and for compiling,
+which uses all its cores. On a GPU autotuning comes on top.
 """
 
 import argparse
@@ -15,6 +19,8 @@ import dataclasses
 import json
 import pathlib
 import re
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import launches
 from configs import demo, multibodies
 from multibodies_jax.batch import Batch
 from multibodies_jax.training import loop, plan, setup, training_data
@@ -57,12 +64,13 @@ class Size:
     largest_bytes: int
 
 
-def lowered(module: Any, place: int) -> str:
-    """The text of a training step, lowered for a GPU.
+def step(module: Any, place: int, device: jax.Device | None = None) -> tuple[Any, tuple]:
+    """A training step, jitted, and the shapes of its arguments.
 
     Args:
       module: of the config.
       place: of the stage in the training.
+      device: which it is for; None is the first one here.
     """
     config = module.get_config()
     config.data.sets = None
@@ -82,8 +90,42 @@ def lowered(module: Any, place: int) -> str:
     if config.model.trunk != "keypoints":
         prepare = with_noise
         example = dataclasses.replace(example, image=jnp.zeros((2, side, side, 3), jnp.uint8))
-    step, arguments = plan.traceable_step(config, bodies, stage, example, data.resident, prepare)
-    return jax.jit(step, donate_argnums=0).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    function, arguments = plan.traceable_step(config, bodies, stage, example, data.resident, prepare, device)
+    return jax.jit(function, donate_argnums=0), arguments
+
+
+def lowered(module: Any, place: int) -> str:
+    """The text of a training step, lowered for a GPU; `module` and `place` as for `step`."""
+    function, arguments = step(module, place)
+    return function.trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What compiling a step for a GPU takes.
+
+    Attributes:
+      kernels: that a step starts; a loop that does not know how often it runs counts once.
+      traced: seconds until it is lowered.
+      compiled: seconds from there.
+    """
+
+    kernels: int
+    traced: float
+    compiled: float
+
+
+def compile_step(module: Any, place: int) -> Compiled:
+    """Compiles a training step for an H100 that need not be there; `module` and `place` as for `step`."""
+    device = launches.device()
+    function, arguments = step(module, place, device)
+    where = jax.sharding.SingleDeviceSharding(device)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), arguments)
+    start = time.perf_counter()
+    program = function.lower(*shapes)
+    traced = time.perf_counter()
+    text = program.compile(launches.OPTIONS).as_text()
+    return Compiled(launches.count(text, 1).kernels, traced - start, time.perf_counter() - traced)
 
 
 def size(text: str) -> Size:
@@ -112,16 +154,25 @@ def table(sizes: Mapping[str, Size]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.lowered", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.parse_args(argv)
+    parser.add_argument("--compile", action="store_true", help="for an H100 that need not be there, too")
+    args = parser.parse_args(argv)
+    if args.compile and not launches.can_compile():
+        return 2
     sizes = {name: size(lowered(module, place)) for name, (module, place) in STEPS.items()}
     print(table(sizes) + "\n")
     for name, its in sizes.items():
         print(json.dumps({"step": name, **dataclasses.asdict(its)}))
+    if args.compile:
+        print("\n| step | kernels | traced in, s | compiled in, s |\n" + "|---" * 4 + "|")
+        for name, (module, place) in STEPS.items():
+            its = compile_step(module, place)
+            print(f"| {name} | {its.kernels} | {its.traced:.1f} | {its.compiled:.1f} |", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -244,7 +245,7 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
         metadata |= {} if targets is None else {"targets": dict(targets.about)}
         checkpoints.save(directory, done, {"state": state}, metadata)
 
-    stop = stopping.StopOnTerm()
+    begun, stop = time.monotonic(), stopping.StopOnTerm()
     bar = tqdm(
         total=stage.steps, initial=start, desc=stage.title, unit="step", mininterval=1, disable=not multihost.is_first()
     )
@@ -255,6 +256,9 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
             state, metrics = step(state, batch, key, loss_bodies)
             if pending is not None:
                 _check_finite(pending, done - 1)
+            if pending is None and multihost.is_first():
+                jax.block_until_ready(metrics)
+                tqdm.write(f"{stage.title}: first step after {time.monotonic() - begun:.1f} s.", file=sys.stderr)
             pending = metrics
             bar.update()
             stopped = stop.requested or multihost.asked_to_stop(done)

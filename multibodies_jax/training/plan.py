@@ -156,6 +156,7 @@ def traceable_step(
     example: Inputs,
     batch: Any,
     prepare: Callable[[Any, jax.Array], Batch],
+    device: jax.Device | None = None,
 ) -> tuple[Callable[..., Any], tuple[train_step.TrainState, Any, Any, setup.Bodies]]:
     """The step of a stage on one device, to be traced with shapes; nothing is computed.
 
@@ -166,6 +167,7 @@ def traceable_step(
       example: two inputs (`training_data.Data.example`).
       batch: arrays, or shapes, of what `prepare` takes.
       prepare: as of `train_step.make_train_step`.
+      device: which it is for; None is the first of this process.
 
     Returns:
       The step, and its arguments: the shapes of the state, `batch`, the shape of a key, and the bodies of the loss.
@@ -174,7 +176,9 @@ def traceable_step(
     start = functools.partial(_start, config, model, stage, example)
     state, key = jax.eval_shape(start, jax.random.key(0)), jax.eval_shape(jax.random.key, 0)
     adam = _optimizer(config, stage, state.params)
-    one = NamedSharding(Mesh(np.array(jax.local_devices()[:1]), (devices.EXAMPLES,)), PartitionSpec(devices.EXAMPLES))
+    one = NamedSharding(
+        Mesh(np.array([device or jax.local_devices()[0]]), (devices.EXAMPLES,)), PartitionSpec(devices.EXAMPLES)
+    )
     step = train_step.make_train_step(config, model, bodies, adam, stage.num_hypotheses, prepare, one)
     return step, (state, batch, key, setup.loss_bodies(config, bodies))
 

@@ -1,11 +1,14 @@
 """The demo's step stays as small as it is: what makes a step large makes its start slow on a GPU (docs/benchmarks.md)."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import lowered
+from benchmarks import launches, lowered
+from tests.helpers import tiny
 
 # What the step had when this was written.
 PRODUCTS, SMALL, LOOPS = 80, 6, 2
@@ -42,3 +45,17 @@ def test_what_is_in_a_program_is_counted():
     assert its.constant_bytes == its.largest_bytes == table.nbytes
     row = lowered.table({"step": its}).splitlines()[-1]
     assert row == f"| step | {its.instructions} | 2 | 1 | 1 | 1 | 1.2 |" and its.instructions > 5
+
+
+@pytest.mark.slow
+def test_a_step_is_compiled_for_the_device_that_it_is_said_to_be_for(monkeypatch):
+    """This one; an H100 needs JAX's CUDA plugin."""
+    monkeypatch.setattr(launches, "device", lambda: jax.devices()[0])
+    monkeypatch.setattr(launches, "OPTIONS", {})
+    its = lowered.compile_step(types.SimpleNamespace(get_config=tiny.config), 0)
+    assert its.kernels > 10 and its.traced > 0 and its.compiled > 0
+
+
+def test_without_the_plugin_the_message_gives_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(launches, "is_plugin_installed", lambda: False)
+    assert lowered.main(["--compile"]) == 2 and "pip install -e .[cuda12]" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -135,6 +136,7 @@ def test_more_steps_train_a_finished_run_on(trained, tmp_path, capsys):
         assert checkpoints.latest_step(tmp_path / "w" / folder) == 8
         assert metadata["extended"] == [{"at_step": 6, "planned_steps": 6}]
     assert [line["step"] for line in logs.read(tmp_path / "w" / "checkpoints")] == list(range(1, 9))
+    assert re.findall(r"(M = \d+|HMR): first step after \d+\.\d s\.", capsys.readouterr().err) == ["M = 6", "HMR"]
     assert json.loads((tmp_path / "w" / "config.json").read_text(encoding="utf-8"))["train"]["steps"] == 8
     with pytest.raises(ValueError, match=r"(?s)train.steps: 8 there, 6 now.*More steps than 8 train it on"):
         loop.train(tiny.config(), tmp_path / "w")
