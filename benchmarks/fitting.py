@@ -109,9 +109,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name}: {1000 * one:.0f} ms, mean objective {objective:.0f}")
     print(f"second order is {seconds[0] / seconds[1]:.1f} times faster")
     fields = (args.trunk, args.size, args.batch, 1)
-    plain, _ = training.prepare(*fields)
-    looped, _ = training.prepare(*fields, base="spin:default", make_targets=functools.partial(loop, number=args.batch))
-    a, b = training.measure([looped, plain], args.repeats)
+    plain = training.prepare(*fields)
+    looped = training.prepare(*fields, base="spin:default", make_targets=functools.partial(loop, number=args.batch))
+    a, b = training.measure([looped.run, plain.run], args.repeats)
     print(f"{args.trunk}, {args.size} pixels, batch {args.batch}, M = 1, {jax.devices()[0].device_kind}")
     print(f"step with fits in the loop: {1000 * a:.0f} ms   plain step: {1000 * b:.0f} ms   ratio {a / b:.2f}")
 

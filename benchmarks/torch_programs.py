@@ -21,7 +21,7 @@ from multibodies_jax.geometry import joints
 from multibodies_jax.models import resnet
 
 
-def _exact(function: Callable[..., Any]) -> Callable[..., Any]:
+def exact(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorates what stays float32 where the trunk is bfloat16."""
     return torch.autocast("cuda", enabled=False)(torch.autocast("cpu", enabled=False)(function))
 
@@ -47,19 +47,22 @@ class Body:
         self.j24 = self.regressor[-24:].contiguous()
         self.parents = smpl.parents
 
-    @_exact
+    @exact
     def __call__(self, rotmats: torch.Tensor, betas: torch.Tensor, regressor: torch.Tensor) -> torch.Tensor:
-        """Joints (N, X, 3) of bodies with rotations (N, 24, 3, 3), mid-hip centred."""
+        """Joints (N, X, 3) of bodies with rotations (N, 24, 3, 3), mid-hip centred; the last 24 of X are J24."""
+        points = regressor @ self.vertices(rotmats, betas)
+        return points - midhip(points)
+
+    @exact
+    def vertices(self, rotmats: torch.Tensor, betas: torch.Tensor) -> torch.Tensor:
+        """Posed vertices (N, V, 3), metres, in the body's own frame."""
         n = len(rotmats)
         verts = self.v_template + torch.einsum("vas,ns->nva", self.shapedirs, betas)
         rest = self.rest + torch.einsum("jas,ns->nja", self.rest_shape, betas)
         verts = verts + ((rotmats[:, 1:] - torch.eye(3)).reshape(n, -1) @ self.posedirs).reshape(n, -1, 3)
         A = self._transforms(rotmats, rest)
         T = (self.weights @ A.reshape(n, 24, 12)).reshape(n, -1, 3, 4)
-        posed = (T[..., :3] @ verts[..., None])[..., 0] + T[..., 3]
-        points = regressor @ posed
-        hips = points[:, [len(regressor) - 24 + joint for joint in joints.MIDHIP_J24]]
-        return points - hips.mean(dim=1, keepdim=True)
+        return (T[..., :3] @ verts[..., None])[..., 0] + T[..., 3]
 
     def _transforms(self, rotmats: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
         """Rest pose to posed body, (N, 24, 3, 4)."""
@@ -73,6 +76,12 @@ class Body:
         world = torch.stack(chain, dim=1)[..., :3, :]
         moved = world[..., 3:] - world[..., :3] @ rest[..., None]
         return torch.cat([world[..., :3], moved], dim=-1)
+
+
+def midhip(points: torch.Tensor) -> torch.Tensor:
+    """(N, 1, 3) of points (N, X, 3) of which the last 24 are J24."""
+    hips = points[:, [points.shape[1] - 24 + joint for joint in joints.MIDHIP_J24]]
+    return hips.mean(dim=1, keepdim=True)
 
 
 def as_released(
@@ -96,16 +105,16 @@ def as_released(
     modes = stage(network, "layer5", x)
     modes = F.avg_pool2d(modes, modes.shape[-2:]).reshape(len(x), -1, 2048)
     features = [feature.float() for feature in (spin, *modes.unbind(1))]
-    state = torch.stack([_regress(network, feature) for feature in features], dim=1)
-    rotmats = _rot6d_to_matrix(state[..., :144].reshape(*state.shape[:2], 24, 6))
-    angles = _matrix_to_axis_angle(rotmats)
-    _decode_flow(network, torch.stack(features, dim=1), angles, state[..., 144:154])
+    state = torch.stack([regress(network, feature) for feature in features], dim=1)
+    rotmats = rot6d_to_matrix(state[..., :144].reshape(*state.shape[:2], 24, 6))
+    angles = matrix_to_axis_angle(rotmats)
+    decode_flow(network, torch.stack(features, dim=1), angles, state[..., 144:154])
     state, angles, rotmats = state[:, 1:], angles[:, 1:], rotmats[:, 1:]
     betas, root = state[..., 144:154].reshape(-1, 10), rotmats[:, :, :1].reshape(-1, 1, 3, 3)
-    local = _axis_angle_to_matrix(angles[:, :, 1:]).reshape(-1, 23, 3, 3)
+    local = axis_angle_to_matrix(angles[:, :, 1:]).reshape(-1, 23, 3, 3)
     turned = body(torch.cat([root, local], dim=1), betas, body.regressor)[:, -24:]
     upright = torch.cat([torch.eye(3).expand_as(root), local], dim=1)
-    prior = _log_prob(flow, body(upright, betas, body.regressor)[:, -24:].reshape(-1, 72), masked=True)
+    prior = log_prob(flow, body(upright, betas, body.regressor)[:, -24:].reshape(-1, 72), masked=True)
     return _result(state, turned, prior, n, first_rows)
 
 
@@ -120,10 +129,10 @@ def live(network: Tensors, flow: Tensors, body: Body, image: torch.Tensor, n: in
         x = _folded_block(network, f"layer5.{block}", x, _stride("layer5", block))
     features = _folded_modes(network, x).float()
     state = _regress_all(network, features)
-    rotmats = _rot6d_to_matrix(state[..., :144].reshape(-1, 24, 6))
+    rotmats = rot6d_to_matrix(state[..., :144].reshape(-1, 24, 6))
     turned = body(rotmats, state[..., 144:154].reshape(-1, 10), body.j24)
     upright = turned @ rotmats[:, 0]  # The regressor's rows sum to 1: no second body.
-    return _result(state, turned, _log_prob(flow, upright.reshape(-1, 72)), n, first_rows)
+    return _result(state, turned, log_prob(flow, upright.reshape(-1, 72)), n, first_rows)
 
 
 def folded(network: Tensors) -> dict[str, torch.Tensor]:
@@ -151,21 +160,24 @@ def _stride(stage: str, block: int) -> int:
     return _BLOCKS[stage][1] if block == 0 else 1
 
 
-def conv_norm(t: Tensors, conv: str, norm: str, x: torch.Tensor, stride: int = 1, pad: int = 0) -> torch.Tensor:
+def conv_norm(
+    t: Tensors, conv: str, norm: str, x: torch.Tensor, stride: int = 1, pad: int = 0, train: bool = False
+) -> torch.Tensor:
+    """A convolution and its batch norm, in training with the statistics of the batch, which move the running ones."""
     mean, var, weight, bias = (t[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
     x = F.conv2d(x, t[f"{conv}.weight"], None, stride, pad)
-    return F.batch_norm(x, mean, var, weight, bias, eps=resnet.EPSILON)
+    return F.batch_norm(x, mean, var, weight, bias, training=train, eps=resnet.EPSILON)
 
 
-def stage(t: Tensors, stage: str, x: torch.Tensor) -> torch.Tensor:
+def stage(t: Tensors, stage: str, x: torch.Tensor, train: bool = False) -> torch.Tensor:
     """Bottlenecks; where more channels come out than the shortcut has, it is repeated for each mode."""
     for block in range(_BLOCKS[stage][0]):
         name, stride = f"{stage}.{block}", _stride(stage, block)
-        y = conv_norm(t, f"{name}.conv1", f"{name}.bn1", x).relu_()
-        y = conv_norm(t, f"{name}.conv2", f"{name}.bn2", y, stride, 1).relu_()
-        y = conv_norm(t, f"{name}.conv3", f"{name}.bn3", y)
+        y = conv_norm(t, f"{name}.conv1", f"{name}.bn1", x, train=train).relu_()
+        y = conv_norm(t, f"{name}.conv2", f"{name}.bn2", y, stride, 1, train).relu_()
+        y = conv_norm(t, f"{name}.conv3", f"{name}.bn3", y, train=train)
         if block == 0:
-            x = conv_norm(t, f"{name}.downsample.0", f"{name}.downsample.1", x, stride)
+            x = conv_norm(t, f"{name}.downsample.0", f"{name}.downsample.1", x, stride, train=train)
         x = (y + x.repeat(1, y.shape[1] // x.shape[1], 1, 1)).relu_() if stage == "layer5" else (y + x).relu_()
     return x
 
@@ -201,18 +213,19 @@ def _decode(t: Tensors, hidden: torch.Tensor) -> list[torch.Tensor]:
     return [F.linear(hidden, t[f"{n}.weight"], t[f"{n}.bias"]) for n in ("decpose", "decshape", "deccam")]
 
 
-@_exact
-def _regress(t: Tensors, feature: torch.Tensor) -> torch.Tensor:
-    """State (B, 157) of one slot, after three iterations."""
+@exact
+def regress(t: Tensors, feature: torch.Tensor, dropout: float = 0.0) -> torch.Tensor:
+    """State (B, 157) of one slot, after three iterations, from its feature (B, C)."""
     state = _start(t, len(feature))
     for _ in range(_ITERATIONS):
         hidden = F.linear(torch.cat([feature, *state], dim=1), t["fc1.weight"], t["fc1.bias"])
-        hidden = F.linear(hidden, t["fc2.weight"], t["fc2.bias"])
+        hidden = F.linear(F.dropout(hidden, dropout, dropout > 0), t["fc2.weight"], t["fc2.bias"])
+        hidden = F.dropout(hidden, dropout, dropout > 0)
         state = [old + change for old, change in zip(state, _decode(t, hidden), strict=True)]
     return torch.cat(state, dim=1)
 
 
-@_exact
+@exact
 def _regress_all(t: Tensors, features: torch.Tensor) -> torch.Tensor:
     """States (B, M, 157); what the feature adds to the first layer is the same in every iteration."""
     flat = features.reshape(-1, 2048)
@@ -226,8 +239,8 @@ def _regress_all(t: Tensors, features: torch.Tensor) -> torch.Tensor:
     return state.reshape(*features.shape[:2], -1)
 
 
-@_exact
-def _decode_flow(t: Tensors, features: torch.Tensor, angles: torch.Tensor, betas: torch.Tensor) -> list[torch.Tensor]:
+@exact
+def decode_flow(t: Tensors, features: torch.Tensor, angles: torch.Tensor, betas: torch.Tensor) -> list[torch.Tensor]:
     """The conditional flow's decoder, whose outputs nothing reads: every slot's feature, pose and shape at once."""
     all_of_them = torch.cat([features, angles.flatten(2), betas], dim=2).flatten(1)
     parts = [torch.zeros(len(features), 1380) for _ in range(2)]
@@ -239,15 +252,16 @@ def _decode_flow(t: Tensors, features: torch.Tensor, angles: torch.Tensor, betas
     return parts
 
 
-def _rot6d_to_matrix(x: torch.Tensor) -> torch.Tensor:
+def rot6d_to_matrix(x: torch.Tensor) -> torch.Tensor:
+    """Rotations (..., 3, 3) from six numbers (..., 6), columns interleaved."""
     x = x.reshape(*x.shape[:-1], 3, 2)
     first = F.normalize(x[..., 0], dim=-1)
     second = F.normalize(x[..., 1] - (first * x[..., 1]).sum(-1, keepdim=True) * first, dim=-1)
     return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
 
 
-def _matrix_to_axis_angle(R: torch.Tensor) -> torch.Tensor:
-    """Through the quaternion, of four forms the one with the largest root, all computed."""
+def matrix_to_axis_angle(R: torch.Tensor) -> torch.Tensor:
+    """Axis-angles (..., 3) of rotations (..., 3, 3), through the quaternion: of four forms the one with the largest root."""
     d = R.diagonal(dim1=-2, dim2=-1)
     signs = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
     square = 1 + d @ signs.T  # 4 w^2, 4 x^2, 4 y^2, 4 z^2
@@ -262,8 +276,8 @@ def _matrix_to_axis_angle(R: torch.Tensor) -> torch.Tensor:
     return q[..., 1:] * torch.where(sine > 0, 2 * torch.atan2(sine, q[..., :1]) / sine.clamp(min=1e-30), 2.0)
 
 
-def _axis_angle_to_matrix(v: torch.Tensor) -> torch.Tensor:
-    """Through the quaternion, as theirs."""
+def axis_angle_to_matrix(v: torch.Tensor) -> torch.Tensor:
+    """Rotations (..., 3, 3) of axis-angles (..., 3), through the quaternion, as theirs."""
     angle = (v + 1e-8).norm(dim=-1, keepdim=True)
     w, xyz = (angle / 2).cos(), (angle / 2).sin() * v / angle
     w, x, y, z = F.normalize(torch.cat([w, xyz], dim=-1), dim=-1).unbind(-1)
@@ -275,13 +289,14 @@ def _axis_angle_to_matrix(v: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-@_exact
-def _log_prob(t: Tensors, x: torch.Tensor, masked: bool = False) -> torch.Tensor:
-    """Log-density (N,) of the RealNVP; `masked`: the networks' outputs are masked one by one, as theirs."""
+@exact
+def log_prob(t: Tensors, x: torch.Tensor, masked: bool = False, dropout: float = 0.0) -> torch.Tensor:
+    """Log-density (N,) of the RealNVP at x (N, 72); `masked`: the networks' outputs are masked one by one, as theirs."""
     masks, log_det = t["mask"], torch.zeros(len(x))
     for layer in reversed(range(len(masks))):
         kept, other = masks[layer], 1 - masks[layer]
-        scale, shift = torch.tanh(_mlp(t, f"s.{layer}", kept * x)), _mlp(t, f"t.{layer}", kept * x)
+        scale, shift = (_mlp(t, f"{net}.{layer}", kept * x, dropout) for net in ("s", "t"))
+        scale = torch.tanh(scale)
         if masked:
             scale, shift = scale * other, shift * other
             x, log_det = kept * x + other * (x - shift) * torch.exp(-scale), log_det - scale.sum(1)
@@ -290,13 +305,14 @@ def _log_prob(t: Tensors, x: torch.Tensor, masked: bool = False) -> torch.Tensor
     return log_det - 0.5 * (x * x).sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
 
 
-def _mlp(t: Tensors, name: str, x: torch.Tensor) -> torch.Tensor:
+def _mlp(t: Tensors, name: str, x: torch.Tensor, dropout: float) -> torch.Tensor:
     for place in (0, 3):
-        x = F.leaky_relu(F.linear(x, t[f"{name}.{place}.weight"], t[f"{name}.{place}.bias"]), 0.01)
+        x = F.linear(x, t[f"{name}.{place}.weight"], t[f"{name}.{place}.bias"])
+        x = F.leaky_relu(F.dropout(x, dropout, dropout > 0), 0.01)
     return F.linear(x, t[f"{name}.6.weight"], t[f"{name}.6.bias"])
 
 
-@_exact
+@exact
 def _result(
     state: torch.Tensor, points: torch.Tensor, log_prior: torch.Tensor, n: int, first_rows: torch.Tensor
 ) -> Pass:
@@ -331,6 +347,12 @@ def _medoids(points: torch.Tensor, log_weights: torch.Tensor, first_rows: torch.
 PROGRAMS: dict[str, Callable[..., Pass]] = {"as released": as_released, "live path": live}
 
 
+def use(device: str) -> None:
+    """Makes `cpu` or `cuda` PyTorch's default device, with TF32 for products of float32."""
+    torch.set_default_device(device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+
+
 def prepare(
     name: str,
     network: Mapping[str, np.ndarray],
@@ -348,8 +370,7 @@ def prepare(
       device: `cpu` or `cuda`, which becomes PyTorch's default.
       precision: `float32`, with TF32 on a GPU, or `bfloat16`, by autocast; the flow and K-means stay float32.
     """
-    torch.set_default_device(device)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    use(device)
     tensors = {key: torch.from_numpy(value).to(device) for key, value in network.items()}
     tensors = folded(tensors) if name == "live path" else tensors
     density, body = {key: torch.from_numpy(value).to(device) for key, value in flow.items()}, Body(files)

@@ -2,16 +2,29 @@ r"""What M hypotheses add to a training step: M = 100 against M = 1, with the sa
 
     python -m benchmarks.training [--trunk=resnet_small --size=64 --batch=32] [--hypotheses=100] [--steps=10]
     python -m benchmarks.training --trunk=resnet50 --size=224 --batch=64         # on a GPU: at most 1.5 is the aim
+    python -m benchmarks.training --trunk=resnet50 --size=224 --batch=64 --torch # and against PyTorch: 10 times as fast
 
 Hypotheses cost their joints; only the best one, hypothesis 0 and the truth are meshed. A step is the whole one of
 `train_step.make_train_step`: forward, losses, gradient, optimiser. Steps of both take turns, medians count.
+
+With --torch, PyTorch steps in the structure of the authors' code (`benchmarks.torch_training`) take turns with them, each
+in a process of its own; --trunk=resnet50 is the authors'. "all trained" and "as little as ours", which leaves out what a
+step of ours lacks (dead branches, and the flow, which ours trains beforehand), are compared with ours of M hypotheses
+above. "as released", where nearly all is frozen, is compared with ours of `configs/mixture.py:released`: the authors'
+network and losses, as much frozen. Memory of ours is what a step needs with its state updated in place, as XLA counts it;
+of PyTorch it is the peak of a step on the device, on a CPU that of the process above what it held before the weights came.
 """
 
 import argparse
 import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +37,18 @@ from multibodies_jax.data import virtual_views
 from multibodies_jax.models import build
 from multibodies_jax.training import optimizer, setup, train_step
 
+# PyTorch's steps by the names of `torch_training.PROGRAMS`, each with the step of ours that it is compared with.
+AS_RELEASED, AS_DEFAULT = "mixture:released", "default"
+TORCH = {"all trained": AS_DEFAULT, "as little as ours": AS_DEFAULT, "as released": AS_RELEASED}
+
+
+class Prepared(NamedTuple):
+    """A compiled step: a function that runs it again and waits for its result, seconds of compiling, and its memory."""
+
+    run: Callable[[], Any]
+    seconds: float
+    bytes: int
+
 
 def prepare(
     trunk: str,
@@ -33,11 +58,11 @@ def prepare(
     base: str = "default",
     make_targets: Callable[[Any, setup.Bodies], build.Targets] | None = None,
     **fields: Any,
-) -> tuple[Callable[[], Any], float]:
-    """One step of training, compiled, as a function that runs it again and waits for its result; seconds of compiling.
+) -> Prepared:
+    """One step of training, compiled.
 
-    `base` is the config, as `default.of` takes it. With `make_targets` the batch has an origin, and every second example lacks
-    SMPL parameters.
+    `base` is the config, as `default.of` takes it; what it freezes is frozen. With `make_targets` the batch has an
+    origin, and every second example lacks SMPL parameters.
     """
     config = default.of(base)
     config.model.update({"trunk": trunk, "crop_size": size, **fields})
@@ -57,7 +82,7 @@ def prepare(
     model = setup.build_model(config, num_hypotheses, bodies)
     variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, batch.inputs))(jax.random.key(1))
     params, stats = variables["params"], variables.get("batch_stats", {})
-    adam = optimizer.make_optimizer(config, build.trained(params, ""), 100, 1e-4)
+    adam = optimizer.make_optimizer(config, train_step.trained(config, num_hypotheses, params), 100, 1e-4)
     memory = {} if targets is None else jax.tree.map(jnp.asarray, targets.template())
     state = train_step.TrainState(jnp.zeros((), jnp.int32), params, stats, {}, adam.init(params), memory)
     split = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))
@@ -73,7 +98,113 @@ def prepare(
         return jax.block_until_ready(compiled(*arguments))
 
     run()
-    return run, seconds
+    analysis: Any = compiled.memory_analysis()
+    return Prepared(run, seconds, analysis.argument_size_in_bytes + analysis.temp_size_in_bytes)
+
+
+class TorchStep:
+    """A step of `benchmarks.torch_training` in a process of its own: a call runs it and waits for its end.
+
+    Attributes:
+      bytes: its memory; None before `wait`, and if the process has failed, whose own message is on stderr.
+    """
+
+    def __init__(self, program: str, size: int, batch: int, num_hypotheses: int, precision: str):
+        """Starts the process; `wait` until it has prepared.
+
+        Args:
+          program: a name of `TORCH`.
+          size: of the crop, pixels.
+          batch: examples.
+          num_hypotheses: M.
+          precision: of the trunk, a name of `build.DTYPES`.
+        """
+        device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+        command = [sys.executable, "-m", "benchmarks.training", f"--worker={program}", f"--device={device}"]
+        command += [f"--size={size}", f"--batch={batch}", f"--hypotheses={num_hypotheses}", f"--dtype={precision}"]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},  # PyTorch alone takes the device there.
+        )
+        self.bytes: int | None = None
+
+    def wait(self) -> None:
+        """Waits until the step can be called."""
+        line = self._answer()
+        self.bytes = json.loads(line)["bytes"] if line else None
+
+    def __call__(self) -> None:
+        if self.bytes is None:
+            return
+        assert self._process.stdin is not None  # It is a pipe.
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        if not self._answer():
+            self.bytes = None
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None  # It is a pipe.
+        return self._process.stdout.readline().strip()
+
+
+def work(program: str, size: int, batch: int, num_hypotheses: int, device: str, precision: str) -> None:
+    """Prepares a step of PyTorch and gives its memory as JSON on stdout; then runs it for every line on stdin."""
+    import torch
+
+    from benchmarks import joints, released, torch_training
+    from multibodies_jax.body import body_files
+
+    before = joints.memory_bytes("VmRSS")
+    chosen = torch_training.PROGRAMS[program]
+    tensors = released.random_tensors(num_hypotheses, dead=chosen.extras)
+    step = torch_training.Step(chosen, *tensors, body_files.load(), batch, size, device, precision)
+    del tensors
+
+    def run() -> float:
+        return float(step()["loss"])  # Waits for all that was queued before.
+
+    run()  # cuDNN tries its programs, with memory of their own.
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = joints.peak_bytes(run) - before
+    print(json.dumps({"bytes": peak}), flush=True)
+    for _ in sys.stdin:
+        run()
+        print("done", flush=True)
+
+
+def table(batch: int, torch: Mapping[str, tuple[float, int | None]], ours: Mapping[str, tuple[float, int]]) -> str:
+    """A line for each of PyTorch's steps with the step of ours that it is compared with.
+
+    Args:
+      batch: examples of a step.
+      torch: seconds and bytes of a step by the names of `TORCH`; bytes are None where it failed.
+      ours: seconds and bytes of a step by its config.
+    """
+    lines = []
+    for program, base in TORCH.items():
+        seconds, size = torch[program]
+        if size is None:
+            lines.append(f"  {program:18s} did not run: too little memory, or an error")
+            continue
+        both = [_costs(batch, seconds, size), _costs(batch, *ours[base])]
+        lines.append(f"  {program:18s}{both[0]}   ours {both[1]}: {seconds / ours[base][0]:.2f} x as fast")
+    return "\n".join(lines)
+
+
+def _costs(batch: int, seconds: float, size: int) -> str:
+    return f"{1000 * seconds:9.1f} ms {batch / seconds:7.1f} images per second {size / 2**20:7.0f} MiB"
 
 
 def measure(runs: list[Callable[[], Any]], repeats: int) -> list[float]:
@@ -87,7 +218,7 @@ def measure(runs: list[Callable[[], Any]], repeats: int) -> list[float]:
     return np.median(seconds, axis=0).tolist()
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -98,22 +229,48 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--width", type=int, help="of the trunk; default: its usual one")
     parser.add_argument("--dtype", nargs="+", choices=tuple(build.DTYPES), default=["float32"], help="of the trunk")
+    parser.add_argument("--torch", action="store_true", help="also against PyTorch; needs --trunk=resnet50")
+    parser.add_argument("--worker", choices=TORCH, help=argparse.SUPPRESS)
+    parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.worker:
+        work(args.worker, args.size, args.batch, args.hypotheses, args.device, args.dtype[0])
+        return 0
+    if args.torch and args.trunk != "resnet50":
+        parser.error(f"--torch needs --trunk=resnet50, the authors' network, got {args.trunk}.")
+    if args.torch and importlib.util.find_spec("torch") is None:
+        print("--torch compares with PyTorch, which is missing: pip install -e .[torch]", file=sys.stderr)
+        return 2
     for dtype in args.dtype:
         fields = {"dtype": dtype, "width": args.width}
-        prepared = [prepare(args.trunk, args.size, args.batch, m, **fields) for m in (args.hypotheses, 1)]
-        (many, many_s), (one, one_s) = prepared
-        a, b = measure([many, one], args.steps)
+        many, one = (prepare(args.trunk, args.size, args.batch, m, **fields) for m in (args.hypotheses, 1))
+        released, theirs = [], {}
+        if args.torch:
+            released = [prepare(args.trunk, args.size, args.batch, args.hypotheses, AS_RELEASED, **fields)]
+            theirs = {name: TorchStep(name, args.size, args.batch, args.hypotheses, dtype) for name in TORCH}
+        for step in theirs.values():
+            step.wait()
+        ours = [many, one, *released]
+        a, b, *others = measure([*(step.run for step in ours), *theirs.values()], args.steps)
         print(
             f"{args.trunk}, {args.size} pixels, batch {args.batch}, {dtype}, all losses, {jax.devices()[0].device_kind}"
         )
         print(f"M = {args.hypotheses}: {1000 * a:.1f} ms   M = 1: {1000 * b:.1f} ms   ratio {a / b:.2f}")
         print(
-            f"{args.batch / a:.0f} and {args.batch / b:.0f} images per second; traced and compiled in {many_s:.1f} and "
-            f"{one_s:.1f} s",
+            f"{args.batch / a:.0f} and {args.batch / b:.0f} images per second; traced and compiled in {many.seconds:.1f} and "
+            f"{one.seconds:.1f} s",
             flush=True,
         )
+        if args.torch:
+            costs = {AS_DEFAULT: (a, many.bytes), AS_RELEASED: (others[0], released[0].bytes)}
+            torch = zip(theirs.items(), others[1:], strict=True)
+            print(
+                table(args.batch, {name: (seconds, step.bytes) for (name, step), seconds in torch}, costs), flush=True
+            )
+        for step in theirs.values():
+            step.close()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -186,16 +186,76 @@ def test_steps_of_both_take_turns_and_medians_count(monkeypatch):
 
 @pytest.mark.slow
 def test_a_training_step_of_a_tiny_model_runs():
-    run, seconds = training.prepare("keypoints", 64, 2, 3, hidden=8, width=8)
-    _, metrics = run()
-    assert seconds > 0
+    step = training.prepare("keypoints", 64, 2, 3, hidden=8, width=8)
+    _, metrics = step.run()
+    assert step.seconds > 0 and step.bytes > 0
     assert np.isfinite(metrics["loss"]) and metrics["loss_vertices"] > 0
 
 
 @pytest.mark.slow
 def test_a_training_step_with_fits_in_the_loop_runs():
     made = functools.partial(fitting.loop, number=2)
-    run, _ = training.prepare("keypoints", 64, 2, 1, base="spin:default", make_targets=made, hidden=8, width=8)
-    state, metrics = run()
+    step = training.prepare("keypoints", 64, 2, 1, base="spin:default", make_targets=made, hidden=8, width=8)
+    state, metrics = step.run()
     assert metrics["fits_px2"] > 0 and metrics["annotated_smpl"] >= 0.5
     assert state.memory.pose.shape == (2, 24, 3)
+
+
+def test_without_torch_the_steps_of_ours_alone_are_printed_and_with_it_a_table_follows(monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(training, "prepare", lambda *args, **_: made.append(args) or training.Prepared(int, 3.0, 2**20))
+    monkeypatch.setattr(training, "TorchStep", _FakeTorchStep)
+    monkeypatch.setattr(training, "measure", lambda runs, repeats: [0.5 * (i + 1) for i in range(len(runs))])
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: True)
+    command = ["--trunk=resnet50", "--batch=8", "--hypotheses=5"]
+    assert training.main(command) == 0
+    plain = capsys.readouterr().out.splitlines()
+    assert len(plain) == 3 and plain[1] == "M = 5: 500.0 ms   M = 1: 1000.0 ms   ratio 0.50"
+    assert training.main([*command, "--torch"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == plain and len(lines) == 6
+    assert made[-1] == ("resnet50", 64, 8, 5, "mixture:released")
+    # Seconds: 0.5 and 1 of M = 5 and 1, 1.5 of the released one, 2, 2.5 and 3 of PyTorch's.
+    assert "all trained" in lines[3] and "2000.0 ms     4.0 images per second       2 MiB" in lines[3]
+    assert "500.0 ms    16.0 images per second       1 MiB: 4.00 x as fast" in lines[3] and "5.00 x" in lines[4]
+    assert "as released" in lines[5] and "1500.0 ms" in lines[5] and lines[5].endswith(": 2.00 x as fast")
+
+
+class _FakeTorchStep:
+    bytes = 2**21
+
+    def __init__(self, *_):
+        pass
+
+    def wait(self):
+        pass
+
+    close = __call__ = wait
+
+
+def test_a_torch_step_that_failed_is_a_line():
+    theirs: dict[str, tuple[float, int | None]] = dict.fromkeys(training.TORCH, (2.0, 2**20))
+    theirs["as released"] = 0.0, None
+    lines = training.table(4, theirs, dict.fromkeys(training.TORCH.values(), (1.0, 2**20))).splitlines()
+    assert lines[0].endswith("2.00 x as fast") and lines[2].split(maxsplit=2)[2].startswith("did not run")
+
+
+def test_torch_needs_pytorch_and_the_authors_trunk(monkeypatch, capsys):
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
+    assert training.main(["--torch", "--trunk=resnet50"]) == 2
+    assert "pip install -e .[torch]" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        training.main(["--torch", "--trunk=resnet_small"])
+    assert "--trunk=resnet50" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_torch_step_runs_in_a_process_of_its_own_and_may_fail_there():
+    torch_training = pytest.importorskip("benchmarks.torch_training")
+    assert training.TORCH.keys() == torch_training.PROGRAMS.keys()
+    steps = [training.TorchStep("as little as ours", 32, 2, 2, precision) for precision in ("float32", "none")]
+    for step in steps:
+        step.wait()
+        step()
+        step.close()
+    assert (steps[0].bytes or 0) > 2**20 and steps[1].bytes is None
