@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 
 PHOTOGRAPHS := multibodies_jax/embedded/photographs
 
-.PHONY: help demo pretrained tables test test-fast torture lint docs lock clean
+RESOLUTION ?= highest
+
+.PHONY: help demo pretrained tables test test-fast test-versions torture lint docs lock clean
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +46,12 @@ test: $(VENV)/installed-dev  ## Run the whole test suite.
 test-fast: $(VENV)/installed-dev  ## Run the tests that take less than half a second each.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
+test-versions:  ## Run it with the newest versions that pyproject.toml allows, or RESOLUTION=lowest-direct the lowest; PYTHON=python3.13.
+	$(PYTHON) -m venv --clear .venv-$(RESOLUTION)
+	.venv-$(RESOLUTION)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-$(RESOLUTION)/bin/uv pip install --quiet --python .venv-$(RESOLUTION)/bin/python --resolution $(RESOLUTION) --editable .[dev]
+	.venv-$(RESOLUTION)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 torture: $(VENV)/installed-dev  ## Damage every kind of file and kill every kind of process, for MINUTES=10, and count what went wrong.
 	$(BIN)/python -m tests.torture --minutes=$(or $(MINUTES),10)
 
@@ -57,10 +65,10 @@ docs: $(VENV)/installed-docs  ## The documentation site, into site/; stops at a 
 
 lock: $(VENV)/installed-dev  ## Renew requirements{,-dev,-docs,-beam}.txt from pyproject.toml.
 	$(BIN)/python -m pip install --quiet uv
-	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --group build pyproject.toml -o requirements.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --group build --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra docs -c requirements.txt pyproject.toml -o requirements-docs.txt
-	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.13 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra beam pyproject.toml -o requirements-beam.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.14 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --group build pyproject.toml -o requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.14 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --group build --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.14 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra docs -c requirements.txt pyproject.toml -o requirements-docs.txt
+	UV_CUSTOM_COMPILE_COMMAND="make lock   (uv pip compile of pyproject.toml, for Python 3.11 to 3.14 on every platform, with hashes)" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --extra beam pyproject.toml -o requirements-beam.txt
 
 clean:  ## Remove the virtual environment and caches, not your data or runs.
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* .pytest_cache .ruff_cache .hypothesis

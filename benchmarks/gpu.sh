@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# What docs/benchmarks.md says of GPUs, on one H100 or H200 in at most eight minutes, into the folder OUT (default: gpu_figures):
-#     OUT=gpu_figures bash benchmarks/gpu.sh
-# SMALL=1 runs the same commands at sizes for a processor, to see that they work. Each has a time limit; what does not end
-# in it is said, and the others go on.
+# What docs/benchmarks.md says of GPUs, on one H100 or H200 and 16 cores, into the folder OUT (default: gpu_figures):
+#     OUT=gpu_figures bash benchmarks/gpu.sh              # all figures, in at most eight minutes
+#     OUT=gpu_figures bash benchmarks/gpu.sh roofline     # the pass for M = 1, 25, 100 and batches of 1 to 256, as long again
+#     OUT=gpu_figures bash benchmarks/gpu.sh compile      # the first step with XLA's autotuning, without, and without Triton
+# Needs the package with its extra for the GPU, pytest with pytest-xdist, beartype and hypothesis, and PyTorch and smplx to
+# compare with. SMALL=1 runs the same commands at sizes for a processor, to see that they work. Each has a time limit; what
+# does not end in it is said, and the others go on.
 set -u
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-gpu_figures} SMALL=${SMALL:-}
@@ -19,26 +22,64 @@ step() {  # NAME SECONDS COMMAND...: runs it, shows and keeps what it prints.
   status=${PIPESTATUS[0]}
   [ "$status" = 124 ] && echo "not ended in $limit s" | tee -a "$OUT/$name.txt"
   [ "$status" = 0 ] || { failed=1; echo "status $status; see $OUT/$name.err"; }
+  grep -oE "[^:[:cntrl:]]+: first step after [0-9.]+ s" "$OUT/$name.err" | tee -a "$OUT/$name.txt"
   echo "-- $((SECONDS - start)) s"
 }
+demo="--config=configs/demo.py --mode=train --config.flow.steps=20 --config.stage1.steps=20 --config.train.steps=20 --config.data.options=num_train=50,num_people=500"
 if [ -z "$SMALL" ]; then
-  released="--modes 100 --batch 1 64 --precision float32 bfloat16 --seconds=5 --device=gpu"
+  device=gpu platform=cuda tests="-n 4"
+  released="--modes 25 100 --batch 1 64 --precision bfloat16 --seconds=4"
   training="--trunk=resnet50 --size=224 --batch=64 --dtype bfloat16"
-  stages="--batch 1 --repeats=20"
-  tests="-n 4"
-  platform=cuda
+  inference="--batch 1 64 --dtype bfloat16 --repeats=20"
+  roofline="--head=released --hypotheses 1 25 100 --batch 1 8 64 256 --repeats=10"
+  pipeline="--threads=16 --image_size=256 --crop_size=224 --seconds=4"
 else
-  released="--modes 11 --batch 1 --seconds=0 --device=cpu"
-  training="--trunk=resnet_small --size=32 --batch=4 --hypotheses=3 --steps=2"
-  stages="--batch 1 --repeats=1"
-  tests="tests/geometry"
-  platform=cpu
+  device=cpu platform=cpu tests=tests/geometry/boxes_test.py
+  demo="$demo --config.model.hidden=16 --config.flow.width=16 --config.train.baseline=False --config.flow.steps=2"
+  demo="$demo --config.data.options=num_train=20,num_people=100 --config.stage1.batch=8 --config.train.batch=8"
+  demo="$demo --config.stage1.steps=2 --config.train.steps=2"
+  released="--modes 11 --batch 1 --seconds=0"
+  training="--trunk=resnet_small --size=32 --batch=2 --hypotheses=3 --steps=1"
+  inference="--trunk=resnet_small --size=32 --batch 1 --hypotheses 11 --repeats=1"
+  roofline="--trunk=resnet_small --size=32 --batch 1 --hypotheses 1 --repeats=1"
+  pipeline="--threads=1 --image_size=64 --crop_size=32 --batch=4 --hypotheses=3 --seconds=0.1"
 fi
-step installed 20 "$PYTHON" -m multibodies_jax doctor
-step tests 100 env JAX_PLATFORMS=$platform "$PYTHON" -m pytest -v -m "gpu and not slow" $tests
-step released 150 "$PYTHON" -m benchmarks.released $released
-step stages 50 "$PYTHON" -m benchmarks.inference $stages
-# Twice: the second finds the compiled steps on disk.
-step training_cold 130 env JAX_COMPILATION_CACHE_DIR="$CACHE" "$PYTHON" -m benchmarks.training $training
-step training_warm 30 env JAX_COMPILATION_CACHE_DIR="$CACHE" "$PYTHON" -m benchmarks.training $training
+compiled() {  # NAME FLAG...: from nothing, the first steps of the demo and of ResNet-50 with XLA's FLAGs.
+  local name=$1 flags=${XLA_FLAGS:-}
+  shift
+  for flag in "$@"; do flags="$flags${flags:+ }$flag"; done
+  set -- JAX_COMPILATION_CACHE_DIR="$CACHE/$name"
+  [ -z "$flags" ] || set -- "$@" XLA_FLAGS="$flags"
+  step "${name}_demo" 60 env "$@" "$PYTHON" run.py $demo --workdir="$CACHE/${name}_demo"
+  step "${name}_training" 110 env "$@" "$PYTHON" -m benchmarks.training $training
+}
+case ${1:-figures} in
+  figures)
+    step installed 20 "$PYTHON" -m multibodies_jax doctor
+    # They compile as the first steps do, which leave cores for them; nothing is timed beside them but first steps.
+    env JAX_PLATFORMS=$platform "$PYTHON" -m pytest -q -m "gpu and not slow" $tests >"$OUT/tests.txt" 2>&1 & tests=$!
+    compiled cold
+    # The second time they find the compiled steps on disk.
+    [ -n "$SMALL" ] || step warm_demo 30 env JAX_COMPILATION_CACHE_DIR="$CACHE/cold" "$PYTHON" run.py $demo --workdir="$CACHE/warm_demo"
+    wait "$tests" || { failed=1; echo "tests failed; see $OUT/tests.txt"; }
+    tail -n 1 "$OUT/tests.txt"
+    [ -n "$SMALL" ] || step warm_training 80 env JAX_COMPILATION_CACHE_DIR="$CACHE/cold" "$PYTHON" -m benchmarks.training $training --torch
+    step released 110 "$PYTHON" -m benchmarks.released $released --device=$device
+    step stages 45 "$PYTHON" -m benchmarks.inference $inference
+    step joints 20 "$PYTHON" -m benchmarks.joints --device=$device ${SMALL:+--images=3}
+    [ -n "$SMALL" ] || step quantizer 25 "$PYTHON" -m benchmarks.quantizer
+    step pipeline 30 "$PYTHON" -m benchmarks.pipeline $pipeline
+    ;;
+  roofline)
+    for dtype in bfloat16 float32; do
+      step "roofline_$dtype" 240 "$PYTHON" -m benchmarks.inference $roofline --dtype $dtype
+    done
+    ;;
+  compile)
+    compiled autotuned
+    compiled no_triton --xla_gpu_enable_triton_gemm=false
+    compiled not_autotuned --xla_gpu_enable_triton_gemm=false --xla_gpu_autotune_level=0
+    ;;
+  *) echo "Name the part: figures, roofline or compile." >&2; exit 2 ;;
+esac
 exit $failed

@@ -166,6 +166,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="crops at once")
     parser.add_argument("--hypotheses", type=int, nargs="+", default=[100], help="M")
+    parser.add_argument("--trunk", choices=tuple(build.TRUNKS), default="resnet50")
+    parser.add_argument("--size", type=int, default=224, help="of the crops, pixels")
     parser.add_argument("--head", choices=tuple(build.HEADS), default="paper")
     parser.add_argument("--dtype", nargs="+", choices=tuple(build.DTYPES), default=["float32"], help="of the trunk")
     parser.add_argument("--repeats", type=int, default=20, help="timed rounds of all stages")
@@ -176,8 +178,10 @@ def main(argv: list[str] | None = None) -> None:
         peak = roofline.peak(dtype)
         for m in args.hypotheses:
             for batch in args.batch:
-                stages, program = prepare(batch, head=args.head, num_hypotheses=m, dtype=dtype)
-                about = f"{args.head}, M = {m}, {dtype}"
+                stages, program = prepare(
+                    batch, trunk=args.trunk, crop_size=args.size, head=args.head, num_hypotheses=m, dtype=dtype
+                )
+                about = f"{args.trunk}, {args.head}, M = {m}, {dtype}"
                 print(table(about, batch, measure(stages, args.repeats), program, peak), flush=True)
 
 

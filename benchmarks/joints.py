@@ -1,31 +1,35 @@
 r"""Joints of 64 images x 100 hypotheses without meshes, against smplx meshes and a regressor in PyTorch.
 
-    python -m benchmarks.joints [--body=SMPL_NEUTRAL.npz]
+    python -m benchmarks.joints [--body=SMPL_NEUTRAL.npz] [--device=gpu] [--images=64]
 
 Each way runs in a process of its own, which reports the best time of its calls (after one to warm up) and the growth
 of its peak resident memory (VmHWM) over what it held before: code, body and inputs. smplx is given 64 bodies at a time;
 what it would need for all 6,400 at once, as the other way takes them, is extrapolated from its needs for 64 and 256.
+On a GPU both take all at once, and memory is the most that the process held there. The joints are brought to the host.
 """
 
 import argparse
+import functools
+import importlib.util
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-IMAGES, HYPOTHESES, CHUNK = 64, 100, 64
+HYPOTHESES, CHUNK = 100, 64
 
 
-def random_poses() -> tuple[np.ndarray, np.ndarray]:
+def random_poses(images: int) -> tuple[np.ndarray, np.ndarray]:
     """Rotation matrices (B * M, 24, 3, 3) and shapes (B * M, 10) of all hypotheses."""
     from scipy.spatial.transform import Rotation
 
     rng = np.random.default_rng(0)
-    count = IMAGES * HYPOTHESES
+    count = images * HYPOTHESES
     rotmats = Rotation.from_rotvec(0.5 * rng.normal(size=(count * 24, 3))).as_matrix().reshape(count, 24, 3, 3)
     return rotmats.astype(np.float32), rng.normal(size=(count, 10)).astype(np.float32)
 
@@ -41,19 +45,19 @@ def load_body(path: str):
     return files.smpl, np.asarray(files.j24_regressor)
 
 
-def without_mesh(path: str) -> Callable[..., np.ndarray]:
+def without_mesh(path: str, images: int) -> Callable[..., np.ndarray]:
     import jax
     import jax.numpy as jnp
 
     from multibodies_jax.body import smpl
 
     joint_model = smpl.contract(*load_body(path))
-    rotmats, betas = map(jnp.asarray, random_poses())
+    rotmats, betas = map(jnp.asarray, random_poses(images))
     joints = jax.jit(smpl.joints).lower(joint_model, rotmats, betas).compile()
     return lambda: np.asarray(joints(joint_model, rotmats, betas))
 
 
-def with_mesh(path: str) -> Callable[..., np.ndarray]:
+def with_mesh(path: str, images: int, device: str) -> Callable[..., np.ndarray]:
     import smplx
     import torch
     from smplx.utils import Struct
@@ -65,9 +69,10 @@ def with_mesh(path: str) -> Callable[..., np.ndarray]:
         for key in ("v_template", "shapedirs", "posedirs", "weights", "J_regressor")
     }
     arrays |= {"f": np.asarray(model.faces), "kintree_table": np.stack([parents, np.arange(24)])}
-    body = smplx.SMPL("", data_struct=Struct(**arrays), create_transl=False)
-    rotmats, betas = map(torch.tensor, random_poses())
-    regressor = torch.tensor(regressor)
+    to = "cuda" if device == "gpu" else "cpu"
+    body = smplx.SMPL("", data_struct=Struct(**arrays), create_transl=False).to(to)
+    rotmats, betas = (torch.tensor(x, device=to) for x in random_poses(images))
+    regressor = torch.tensor(regressor, device=to)
 
     @torch.inference_mode()
     def run(chunk: int = CHUNK, chunks: int | None = None) -> np.ndarray:
@@ -75,30 +80,46 @@ def with_mesh(path: str) -> Callable[..., np.ndarray]:
         for R, b in zip(rotmats.split(chunk)[:chunks], betas.split(chunk)[:chunks], strict=True):
             vertices = body(betas=b, global_orient=R[:, :1], body_pose=R[:, 1:], pose2rot=False).vertices
             joints.append(torch.einsum("xv,bva->bxa", regressor, vertices))
-        return torch.cat(joints).numpy()
+        return torch.cat(joints).cpu().numpy()
 
     return run
 
 
-def measure(way: str, path: str, out: Path) -> None:
+def measure(way: str, path: str, images: int, device: str, out: Path) -> None:
     """Runs one way in this process; writes its joints to `out` and prints time and memory as JSON."""
-    run = {"joints": without_mesh, "smplx": with_mesh}[way](path)
+    count = images * HYPOTHESES
+    run = without_mesh(path, images) if way == "joints" else with_mesh(path, images, device)
     before = memory_bytes("VmRSS")
     growth = lambda **arguments: peak_bytes(lambda: run(**arguments)) - before  # noqa: E731
-    if way == "smplx":
+    if device == "gpu":
+        run = functools.partial(run, chunk=count) if way == "smplx" else run
+        run()
+        peak = at_once = _device_bytes(way)
+    elif way == "smplx":
         few, more = growth(chunk=CHUNK, chunks=1), growth(chunk=4 * CHUNK, chunks=1)
-        at_once = few + (more - few) / (3 * CHUNK) * (IMAGES * HYPOTHESES - CHUNK)
+        at_once = few + (more - few) / (3 * CHUNK) * (count - CHUNK)
         peak = growth()
     else:
         peak = at_once = growth()
     seconds = []
-    for _ in range(1 if way == "smplx" else 20):
+    for _ in range(1 if way == "smplx" and device == "cpu" else 20):
         start = time.perf_counter()
         joints = run()
         seconds.append(time.perf_counter() - start)
     np.save(out, joints)
     result = {"seconds": min(seconds), "median_seconds": float(np.median(seconds))}
     print(json.dumps(result | {"bytes": peak, "bytes_at_once": at_once}))
+
+
+def _device_bytes(way: str) -> int:
+    """The most that this process held on a GPU."""
+    if way == "smplx":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    import jax
+
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
@@ -116,35 +137,49 @@ def memory_bytes(field: str) -> int:
     raise RuntimeError(f"/proc/self/status has no {field}: this benchmark needs Linux.")
 
 
-def compare(path: str, folder: Path) -> None:
+def compare(path: str, images: int, device: str, folder: Path) -> None:
     """Measures both ways and prints their ratios."""
     results, joints = {}, {}
     for way in ("joints", "smplx"):
         out = folder / f"{way}.npy"
         command = [sys.executable, "-m", "benchmarks.joints", f"--body={path}", f"--way={way}", f"--out={out}"]
+        command += [f"--images={images}", f"--device={device}"]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
         results[way], joints[way] = json.loads(printed.splitlines()[-1]), np.load(out)
         best, median = 1e3 * results[way]["seconds"], 1e3 * results[way]["median_seconds"]
         peak, at_once = results[way]["bytes"] / 2**20, results[way]["bytes_at_once"] / 2**20
-        print(f"{way:>8}: {best:.1f} ms (median {median:.1f}), peak {peak:.0f} MiB ({at_once:.0f} MiB all at once)")
-    ratio = {key: results["smplx"][key] / results["joints"][key] for key in results["smplx"]}
-    print(
-        f"   ratio: {ratio['seconds']:.0f}x faster, {ratio['bytes_at_once']:.0f}x less memory all at once, "
-        f"{ratio['bytes']:.0f}x less than smplx in chunks of {CHUNK}"
-    )
+        print(f"{way:>8}: {best:.2f} ms (median {median:.2f}), peak {peak:.0f} MiB ({at_once:.0f} MiB all at once)")
+    ratio = {key: results["smplx"][key] / max(results["joints"][key], 1e-9) for key in results["smplx"]}
+    chunks = f", {ratio['bytes']:.0f}x less than smplx in chunks of {CHUNK}" * (device == "cpu")
+    print(f"   ratio: {ratio['seconds']:.0f}x faster, {ratio['bytes_at_once']:.0f}x less memory all at once{chunks}")
     print(f"   greatest difference: {np.abs(joints['smplx'] - joints['joints']).max():.1e} m")
 
 
-if __name__ == "__main__":
-    import tempfile
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.joints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--body", default="", help="model file; by default the body that comes with the package")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--images", type=int, default=64, help=f"with {HYPOTHESES} hypotheses each")
     parser.add_argument("--way", choices=("joints", "smplx"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
-    flags = parser.parse_args()
+    flags = parser.parse_args(argv)
+    if flags.images < 3:
+        parser.error("--images must be at least 3.")
     if flags.way:
-        measure(flags.way, flags.body, flags.out)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            compare(flags.body, Path(folder))
+        measure(flags.way, flags.body, flags.images, flags.device, flags.out)
+        return 0
+    if missing := [name for name in ("torch", "smplx") if importlib.util.find_spec(name) is None]:
+        print(
+            f"This benchmark compares with smplx and PyTorch; missing: {', '.join(missing)}. pip install -e .[torch]",
+            file=sys.stderr,
+        )
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        compare(flags.body, flags.images, flags.device, Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

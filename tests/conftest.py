@@ -26,10 +26,12 @@ if os.environ["JAX_PLATFORMS"] == "cpu":
     os.environ["XLA_FLAGS"] = flags
 else:
     # References are compared at full precision, which the trunks do not ask for (GPUs take TF32, TPUs bfloat16), and equal
-    # programs give equal numbers. Without autotuning, which tries many kernels for each product, a GPU compiles faster.
+    # programs give equal numbers. Without autotuning, which tries many kernels for each product, a GPU compiles faster;
+    # Triton's products cannot be compiled without it.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
     if os.environ["JAX_PLATFORMS"] != "tpu":
-        os.environ.setdefault("XLA_FLAGS", "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0")
+        flags = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+        os.environ.setdefault("XLA_FLAGS", flags)
 
 import hypothesis
 import jax

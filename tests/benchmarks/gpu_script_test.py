@@ -1,0 +1,43 @@
+"""`benchmarks/gpu.sh` runs every command and tells what failed; `.ci/run` runs it whole at small sizes."""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "gpu.sh"
+NAMES = {
+    "figures": {"installed", "cold_demo", "cold_training", "released", "stages", "joints", "pipeline"},
+    "roofline": {"roofline_bfloat16", "roofline_float32"},
+    "compile": {
+        f"{how}_{what}" for how in ("autotuned", "no_triton", "not_autotuned") for what in ("demo", "training")
+    },
+}
+
+
+def _run(part, python, out):
+    """With a Python that does nothing but end, as `true` or `false`."""
+    environment = os.environ | {"SMALL": "1", "PYTHON": python, "OUT": str(out)}
+    return subprocess.run(
+        ["bash", str(SCRIPT), part],
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.mark.parametrize("part", NAMES)
+def test_each_part_runs_its_commands_and_says_which_failed(part, tmp_path):
+    done = _run(part, "true", tmp_path / "true")
+    assert done.returncode == 0 and "status" not in done.stdout and not done.stderr
+    assert {path.stem for path in (tmp_path / "true").iterdir()} - {"tests"} == NAMES[part]
+    failed = _run(part, "false", tmp_path / "false")
+    assert failed.returncode == 1 and failed.stdout.count("status 1; see") == len(NAMES[part])
+    assert ("tests failed" in failed.stdout) == (part == "figures")
+
+
+def test_an_unknown_part_is_refused(tmp_path):
+    done = _run("rooflines", "false", tmp_path)
+    assert done.returncode == 2 and "figures, roofline or compile" in done.stderr
