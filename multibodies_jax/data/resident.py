@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from multibodies_jax.batch import Batch, Inputs, Target
 from multibodies_jax.data import augment, occlusion
+from multibodies_jax.data.augment import Strength
 from multibodies_jax.geometry import boxes, joints, rotations, rotations_np
 
 MOST_BYTES = 16 * 2**30  # Of the images.
@@ -64,7 +65,7 @@ class Settings:
 
     crop_size: int
     occlusion: str = "paper"
-    strength: augment.Strength = augment.MILD
+    strength: Strength = augment.MILD
     augment: bool = True
 
 

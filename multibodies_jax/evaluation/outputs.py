@@ -15,6 +15,7 @@ from multibodies_jax import devices
 from multibodies_jax.batch import Inputs
 from multibodies_jax.evaluation import batches, protocols, set_errors
 from multibodies_jax.hypotheses import hypotheses, quantize, weight_kinds
+from multibodies_jax.hypotheses.quantize import Quantized
 from multibodies_jax.training import inference, prior
 
 T = TypeVar("T")
@@ -94,7 +95,7 @@ class Outputs:
         self.networks, self.settings = networks, settings
         self.examples = examples
         self.batch = jax.tree.map(jnp.asarray, devices.split(examples.batch))
-        self._quantized: dict[tuple[int, str, str, float], quantize.Quantized] = {}
+        self._quantized: dict[tuple[int, str, str, float], Quantized] = {}
         self._others: dict[Any, Any] = {}
 
     @property
@@ -177,7 +178,7 @@ class Outputs:
 
     def quantize(
         self, n: int, *, reading: str | None = None, weights: str | None = None, temperature: float | None = None
-    ) -> quantize.Quantized:
+    ) -> Quantized:
         """`quantize.select` of the hypotheses under the settings; what is given replaces that of the settings.
 
         Other weights have the temperature of `settings.temperatures`, unless one is given.

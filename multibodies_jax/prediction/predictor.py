@@ -31,6 +31,7 @@ from multibodies_jax.fitting import refine as refine_lib
 from multibodies_jax.geometry import cameras
 from multibodies_jax.hypotheses import quantize, weight_kinds
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
+from multibodies_jax.hypotheses.quantize import Quantized
 from multibodies_jax.models import build
 from multibodies_jax.prediction import detected, prediction, prediction_file
 from multibodies_jax.prediction import people as people_lib
@@ -354,7 +355,7 @@ class Predictor:
         stretch = default.optional(self.config, "data.contrast_stretch")
         return evidence(image, person, box, name, self.crop_size, default.optional(self.config, "data.crop"), stretch)
 
-    def quantize(self, hypotheses: Hypotheses, n: int, seed: int = 0, refined: bool = False) -> quantize.Quantized:
+    def quantize(self, hypotheses: Hypotheses, n: int, seed: int = 0, refined: bool = False) -> Quantized:
         """Chooses n representatives with their probabilities (eqs (2), (3)), with the quantizer of the config.
 
         Args:
