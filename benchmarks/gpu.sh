@@ -1,26 +1,29 @@
 #!/usr/bin/env bash
 # What docs/benchmarks.md says of GPUs, on one H100 or H200 and 16 cores, into the folder OUT (default: gpu_figures):
-#     OUT=gpu_figures bash benchmarks/gpu.sh              # all figures, in at most eight minutes
+#     OUT=gpu_figures bash benchmarks/gpu.sh              # the figures, in at most eight minutes
 #     OUT=gpu_figures bash benchmarks/gpu.sh roofline     # the pass for M = 1, 25, 100 and batches of 1 to 256, as long again
-#     OUT=gpu_figures bash benchmarks/gpu.sh compile      # the first step with XLA's autotuning, without, and without Triton
+#     OUT=gpu_figures bash benchmarks/gpu.sh torch        # training beside the authors' structure in PyTorch, four minutes
+#     OUT=gpu_figures bash benchmarks/gpu.sh compile      # the first steps with XLA's autotuning, without, and without Triton
 # Needs the package with its extra for the GPU, pytest with pytest-xdist, beartype and hypothesis, and PyTorch and smplx to
 # compare with. SMALL=1 runs the same commands at sizes for a processor, to see that they work. Each has a time limit; what
-# does not end in it is said, and the others go on.
+# does not end in it is said, and the others go on. What they print is in OUT/*.txt and, packed, in OUT/PART.tar.gz; lines
+# that begin with { are JSON. Compiled programs stay in CACHE (default: a new folder), so that a second run continues.
 set -u
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-gpu_figures} SMALL=${SMALL:-}
 export PYTHONPATH=.${PYTHONPATH:+:$PYTHONPATH} XLA_PYTHON_CLIENT_PREALLOCATE=false PYTHONUNBUFFERED=1
 mkdir -p "$OUT"
-CACHE=$(mktemp -d)
-trap 'rm -rf "$CACHE"' EXIT
+OWN=$(mktemp -d)
+trap 'rm -rf "$OWN"' EXIT
+CACHE=${CACHE:-$OWN/cache}
 failed=0
 step() {  # NAME SECONDS COMMAND...: runs it, shows and keeps what it prints.
   local name=$1 limit=$2 start=$SECONDS status
   shift 2
   echo "== $name: $*"
-  timeout "$limit" "$@" 2>"$OUT/$name.err" | tee "$OUT/$name.txt"
+  timeout -k 3 "$limit" "$@" 2>"$OUT/$name.err" | tee "$OUT/$name.txt"
   status=${PIPESTATUS[0]}
-  [ "$status" = 124 ] && echo "not ended in $limit s" | tee -a "$OUT/$name.txt"
+  [ "$status" = 124 ] || [ "$status" = 137 ] && echo "not ended in $limit s" | tee -a "$OUT/$name.txt"
   [ "$status" = 0 ] || { failed=1; echo "status $status; see $OUT/$name.err"; }
   grep -oE "[^:[:cntrl:]]+: first step after [0-9.]+ s" "$OUT/$name.err" | tee -a "$OUT/$name.txt"
   echo "-- $((SECONDS - start)) s"
@@ -28,10 +31,10 @@ step() {  # NAME SECONDS COMMAND...: runs it, shows and keeps what it prints.
 demo="--config=configs/demo.py --mode=train --config.flow.steps=20 --config.stage1.steps=20 --config.train.steps=20 --config.data.options=num_train=50,num_people=500"
 if [ -z "$SMALL" ]; then
   device=gpu platform=cuda tests="-n 4"
-  released="--modes 25 100 --batch 1 64 --precision bfloat16 --seconds=4"
+  released="--modes 100 25 --batch 64 1 --precision bfloat16 --seconds=3"
   training="--trunk=resnet50 --size=224 --batch=64 --dtype bfloat16"
-  inference="--batch 1 64 --dtype bfloat16 --repeats=20"
-  roofline="--head=released --hypotheses 1 25 100 --batch 1 8 64 256 --repeats=10"
+  inference="--batch 64 1 --dtype bfloat16 --repeats=20"
+  roofline="--in_one --head=released --hypotheses 100 25 1 --batch 64 1 8 256 --repeats=10"
   pipeline="--threads=16 --image_size=256 --crop_size=224 --seconds=4"
 else
   device=cpu platform=cpu tests=tests/geometry/boxes_test.py
@@ -41,45 +44,51 @@ else
   released="--modes 11 --batch 1 --seconds=0"
   training="--trunk=resnet_small --size=32 --batch=2 --hypotheses=3 --steps=1"
   inference="--trunk=resnet_small --size=32 --batch 1 --hypotheses 11 --repeats=1"
-  roofline="--trunk=resnet_small --size=32 --batch 1 --hypotheses 1 --repeats=1"
+  roofline="--in_one --trunk=resnet_small --size=32 --batch 1 --hypotheses 1 --repeats=1"
   pipeline="--threads=1 --image_size=64 --crop_size=32 --batch=4 --hypotheses=3 --seconds=0.1"
 fi
 compiled() {  # NAME FLAG...: from nothing, the first steps of the demo and of ResNet-50 with XLA's FLAGs.
   local name=$1 flags=${XLA_FLAGS:-}
   shift
   for flag in "$@"; do flags="$flags${flags:+ }$flag"; done
-  set -- JAX_COMPILATION_CACHE_DIR="$CACHE/$name"
+  set -- JAX_COMPILATION_CACHE_DIR="$OWN/$name"
   [ -z "$flags" ] || set -- "$@" XLA_FLAGS="$flags"
-  step "${name}_demo" 60 env "$@" "$PYTHON" run.py $demo --workdir="$CACHE/${name}_demo"
-  step "${name}_training" 110 env "$@" "$PYTHON" -m benchmarks.training $training
+  step "${name}_demo" 50 env "$@" "$PYTHON" run.py $demo --workdir="$OWN/${name}_demo"
+  step "${name}_training" 90 env "$@" "$PYTHON" -m benchmarks.training $training
 }
-case ${1:-figures} in
+part=${1:-figures}
+case $part in
   figures)
-    step installed 20 "$PYTHON" -m multibodies_jax doctor
-    # They compile as the first steps do, which leave cores for them; nothing is timed beside them but first steps.
-    env JAX_PLATFORMS=$platform "$PYTHON" -m pytest -q -m "gpu and not slow" $tests >"$OUT/tests.txt" 2>&1 & tests=$!
+    step installed 15 "$PYTHON" -m multibodies_jax doctor
     compiled cold
     # The second time they find the compiled steps on disk.
-    [ -n "$SMALL" ] || step warm_demo 30 env JAX_COMPILATION_CACHE_DIR="$CACHE/cold" "$PYTHON" run.py $demo --workdir="$CACHE/warm_demo"
-    wait "$tests" || { failed=1; echo "tests failed; see $OUT/tests.txt"; }
-    tail -n 1 "$OUT/tests.txt"
-    [ -n "$SMALL" ] || step warm_training 80 env JAX_COMPILATION_CACHE_DIR="$CACHE/cold" "$PYTHON" -m benchmarks.training $training --torch
-    step released 110 "$PYTHON" -m benchmarks.released $released --device=$device
+    export JAX_COMPILATION_CACHE_DIR="$OWN/cold"
+    [ -n "$SMALL" ] || step warm_demo 25 "$PYTHON" run.py $demo --workdir="$OWN/warm_demo"
+    [ -n "$SMALL" ] || step warm_training 20 "$PYTHON" -m benchmarks.training $training
+    export JAX_COMPILATION_CACHE_DIR="$CACHE"
+    step released 120 "$PYTHON" -m benchmarks.released $released --device=$device
     step stages 45 "$PYTHON" -m benchmarks.inference $inference
+    step quantizer 20 "$PYTHON" -m benchmarks.quantizer --ours ${SMALL:+--batch=2 --repeats=1}
     step joints 20 "$PYTHON" -m benchmarks.joints --device=$device ${SMALL:+--images=3}
-    [ -n "$SMALL" ] || step quantizer 25 "$PYTHON" -m benchmarks.quantizer
-    step pipeline 30 "$PYTHON" -m benchmarks.pipeline $pipeline
+    step tests 75 env JAX_PLATFORMS=$platform "$PYTHON" -m pytest -v -m "gpu and not slow" $tests
     ;;
   roofline)
+    export JAX_COMPILATION_CACHE_DIR="$CACHE"
     for dtype in bfloat16 float32; do
-      step "roofline_$dtype" 240 "$PYTHON" -m benchmarks.inference $roofline --dtype $dtype
+      step "roofline_$dtype" 180 "$PYTHON" -m benchmarks.inference $roofline --dtype $dtype
     done
+    step pipeline 60 "$PYTHON" -m benchmarks.pipeline $pipeline
     ;;
   compile)
     compiled autotuned
     compiled no_triton --xla_gpu_enable_triton_gemm=false
     compiled not_autotuned --xla_gpu_enable_triton_gemm=false --xla_gpu_autotune_level=0
     ;;
-  *) echo "Name the part: figures, roofline or compile." >&2; exit 2 ;;
+  torch)
+    export JAX_COMPILATION_CACHE_DIR="$CACHE"
+    step "torch" 240 "$PYTHON" -m benchmarks.training $training ${SMALL:+--trunk=resnet50} --torch
+    ;;
+  *) echo "Name the part: figures, roofline, compile or torch." >&2; exit 2 ;;
 esac
+tar -czf "$OUT/$part.tar.gz" -C "$OUT" $(cd "$OUT" && ls | grep -E "[.](txt|err)$")
 exit $failed

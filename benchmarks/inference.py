@@ -7,13 +7,15 @@ The paper's setting: ResNet-50 on crops of 224 pixels, M = 100, a prior of 20 co
 runs them; weights are random. A pass is a crop on the device -> states -> bodies with joints -> log p(X) -> n
 representatives -> their meshes; n is 10 and 25 where M is larger. Every stage is compiled on its own and timed until its
 result is there; the stages take turns, medians count. "in one" is network, bodies and log p(X) in one program, as
-prediction runs them: a pass is this, the choice and the meshes. Its share is what its products and convolutions are of
+prediction runs them: a pass is this, the choice and the meshes. A JSON line follows each. Its share is what its products and convolutions are of
 those that a large product reaches in the same run, in the type of the trunk (float32 takes TF32 on a GPU); its memory is
 that of its arguments, results and temporaries, as XLA plans it; and "ready" is tracing and compiling it alone.
 """
 
 import argparse
 import dataclasses
+import functools
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,6 +34,8 @@ from multibodies_jax.training import inference, prior, setup
 
 NS = (10, 25)
 IN_ONE = "in one"
+READINGS = {"released": "released"}
+"""The quantizer's reading by the head, where it is not the paper's."""
 Stages = dict[str, Callable[[], Any]]
 
 
@@ -50,15 +54,19 @@ class Program:
     seconds: float
 
 
-def prepare(batch: int, *, flow_width: int = 512, **fields: Any) -> tuple[Stages, Program]:
+def prepare(batch: int, *, flow_width: int = 512, apart: bool = True, **fields: Any) -> tuple[Stages, Program]:
     """The stages of `batch` crops by name, each on the results of those before it, compiled; and the program of the pass.
 
     Args:
       batch: crops at once.
       flow_width: of the prior's networks.
+      apart: not only the program of the pass.
       **fields: of the model, where they differ from the paper's.
     """
-    regressor, density, inputs = _random(batch, flow_width, fields)
+    regressor, density = _random(flow_width, **fields)
+    side = fields.get("crop_size", 224)
+    crops = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
+    inputs = _inputs(jnp.asarray(crops))
     start = time.perf_counter()
     compiled = inference.hypothesize.lower(regressor, density, inputs).compile()
     seconds, needs = time.perf_counter() - start, compiled.memory_analysis()
@@ -67,13 +75,16 @@ def prepare(batch: int, *, flow_width: int = 512, **fields: Any) -> tuple[Stages
         bytes=needs.argument_size_in_bytes + needs.output_size_in_bytes + needs.temp_size_in_bytes,
         seconds=seconds,
     )
+    whole: Stages = {IN_ONE: lambda: compiled(regressor, density, inputs)}
+    if not apart:
+        jax.block_until_ready(whole[IN_ONE]())
+        return whole, program
     network = jax.jit(lambda regressor, inputs: regressor.model.apply(regressor.variables, inputs, train=False))
     decode, score, pick = jax.jit(hypotheses.decode), jax.jit(inference.score), jax.jit(hypotheses.pick)
     meshes = jax.jit(lambda body, chosen: smpl.mesh(body, chosen.rotmats, chosen.betas))
     states, body = network(regressor, inputs), regressor.bodies
     scored = score(decode(states, body.j24), density)
-    stages: Stages = {
-        IN_ONE: lambda: compiled(regressor, density, inputs),
+    stages: Stages = whole | {
         "network": lambda: network(regressor, inputs),
         "bodies and joints": lambda: decode(states, body.j24),
         "log p(X)": lambda: score(scored, density),
@@ -82,8 +93,10 @@ def prepare(batch: int, *, flow_width: int = 512, **fields: Any) -> tuple[Stages
     for n in NS:
         if n >= regressor.num_hypotheses:
             continue
-        medoids = quantize.select(scored, n, keys).medoid
-        stages[f"quantizer, n={n}"] = lambda n=n: quantize.select(scored, n, keys)
+        reading = READINGS.get(fields.get("head", "paper"), "paper")
+        select = functools.partial(quantize.select, scored, n, keys, reading=reading)
+        medoids = select().medoid
+        stages[f"quantizer, n={n}"] = select
         stages[f"meshes, n={n}"] = lambda medoids=medoids: meshes(body.files.smpl, pick(scored, medoids))
     for stage in stages.values():
         jax.block_until_ready(stage())
@@ -94,15 +107,14 @@ def _hypothesize(regressor: inference.Regressor, density: prior.Prior, inputs: I
     return inference.score(regressor(inputs), density)
 
 
-def _random(batch: int, flow_width: int, fields: Mapping[str, Any]) -> tuple[inference.Regressor, prior.Prior, Inputs]:
-    """The folded network and prior with random weights, and random crops."""
+@functools.lru_cache(maxsize=1)
+def _random(flow_width: int, **fields: Any) -> tuple[inference.Regressor, prior.Prior]:
+    """The folded network and prior with random weights."""
     bodies = setup.load_bodies(default.get_config())
     files = bodies.files
     mean_state = np.concatenate([files.mean_rot6d, files.mean_betas, files.mean_cam])
-    model = build.build(mean_state=mean_state, **fields)
-    side = fields.get("crop_size", 224)
-    crops = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
-    inputs = Inputs(jnp.zeros((batch, 24, 2)), jnp.ones((batch, 24)), jnp.zeros(batch, jnp.uint32), jnp.asarray(crops))
+    model, side = build.build(mean_state=mean_state, **fields), fields.get("crop_size", 224)
+    inputs = _inputs(jnp.zeros((1, side, side, 3), jnp.uint8))
     start = jax.jit(lambda key: model.init({"params": key, "dropout": key}, inputs, train=False))
     folded, variables = build.HEADS[fields.get("head", "paper")].fold(model, start(jax.random.key(0)))
     variables = jax.tree.map(jnp.asarray, variables)
@@ -110,7 +122,12 @@ def _random(batch: int, flow_width: int, fields: Mapping[str, Any]) -> tuple[inf
     density_net = flow.Flow(width=flow_width)
     start = jax.jit(lambda key: density_net.init(key, jnp.zeros((2, 72)), method="log_prob"))
     folded_density, density = folded_flow.fold(start(jax.random.key(1)))
-    return regressor, prior.Prior(jax.tree.map(jnp.asarray, density), folded_density, 0.0), inputs
+    return regressor, prior.Prior(jax.tree.map(jnp.asarray, density), folded_density, 0.0)
+
+
+def _inputs(image: jax.Array) -> Inputs:
+    size = len(image)
+    return Inputs(jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32), image)
 
 
 def measure(stages: Stages, repeats: int) -> dict[str, float]:
@@ -149,6 +166,8 @@ def table(about: str, batch: int, seconds: Mapping[str, float], program: Program
         apart = {name: value for name, value in stages.items() if name != IN_ONE}
         after = sum(value for name, value in apart.items() if "n=" in name)
         total = sum(apart.values())
+        if not apart:
+            break
         end = f", n={n}" * bool(n)
         lines.append(
             f"pass{end}: {1e3 * (seconds[IN_ONE] + after) / batch:.2f} ms per image, stages apart "
@@ -170,6 +189,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=224, help="of the crops, pixels")
     parser.add_argument("--head", choices=tuple(build.HEADS), default="paper")
     parser.add_argument("--dtype", nargs="+", choices=tuple(build.DTYPES), default=["float32"], help="of the trunk")
+    parser.add_argument("--in_one", action="store_true", help="no stages apart: less to compile")
     parser.add_argument("--repeats", type=int, default=20, help="timed rounds of all stages")
     args = parser.parse_args(argv)
     if min(*args.batch, *args.hypotheses, args.repeats) < 1:
@@ -179,10 +199,19 @@ def main(argv: list[str] | None = None) -> None:
         for m in args.hypotheses:
             for batch in args.batch:
                 stages, program = prepare(
-                    batch, trunk=args.trunk, crop_size=args.size, head=args.head, num_hypotheses=m, dtype=dtype
+                    batch,
+                    apart=not args.in_one,
+                    trunk=args.trunk,
+                    crop_size=args.size,
+                    head=args.head,
+                    num_hypotheses=m,
+                    dtype=dtype,
                 )
                 about = f"{args.trunk}, {args.head}, M = {m}, {dtype}"
-                print(table(about, batch, measure(stages, args.repeats), program, peak), flush=True)
+                seconds = measure(stages, args.repeats)
+                print(table(about, batch, seconds, program, peak), flush=True)
+                its = {"about": about, "batch": batch, "peak": peak, **dataclasses.asdict(program)}
+                print(json.dumps(its | {"stages": seconds}), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import argparse
 import functools
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -144,7 +145,10 @@ def compare(path: str, images: int, device: str, folder: Path) -> None:
         out = folder / f"{way}.npy"
         command = [sys.executable, "-m", "benchmarks.joints", f"--body={path}", f"--way={way}", f"--out={out}"]
         command += [f"--images={images}", f"--device={device}"]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
+        own = os.environ | ({"JAX_PLATFORMS": "cpu"} if device == "cpu" else {})
+        printed = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=own
+        ).stdout
         results[way], joints[way] = json.loads(printed.splitlines()[-1]), np.load(out)
         best, median = 1e3 * results[way]["seconds"], 1e3 * results[way]["median_seconds"]
         peak, at_once = results[way]["bytes"] / 2**20, results[way]["bytes_at_once"] / 2**20
@@ -153,6 +157,12 @@ def compare(path: str, images: int, device: str, folder: Path) -> None:
     chunks = f", {ratio['bytes']:.0f}x less than smplx in chunks of {CHUNK}" * (device == "cpu")
     print(f"   ratio: {ratio['seconds']:.0f}x faster, {ratio['bytes_at_once']:.0f}x less memory all at once{chunks}")
     print(f"   greatest difference: {np.abs(joints['smplx'] - joints['joints']).max():.1e} m")
+
+
+def _torch_has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -175,6 +185,9 @@ def main(argv: list[str] | None = None) -> int:
             f"This benchmark compares with smplx and PyTorch; missing: {', '.join(missing)}. pip install -e .[torch]",
             file=sys.stderr,
         )
+        return 2
+    if flags.device == "gpu" and not _torch_has_gpu():
+        print("--device=gpu needs a GPU that PyTorch finds, and there is none.", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
         compare(flags.body, flags.images, flags.device, Path(folder))

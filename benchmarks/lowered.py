@@ -64,7 +64,7 @@ class Size:
     largest_bytes: int
 
 
-def step(module: Any, place: int, device: jax.Device | None = None) -> tuple[Any, tuple]:
+def step(module: Any, place: int, device: Any = None) -> tuple[Any, tuple]:
     """A training step, jitted, and the shapes of its arguments.
 
     Args:

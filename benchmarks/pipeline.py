@@ -123,14 +123,16 @@ def main() -> None:
     bare = functools.partial(_decode_and_warp, source, transform, args.crop_size)
     train = _train_step(args.hypotheses, inputs, args.crop_size)
 
-    measured = {
-        "decode + warp, 1 thread": _rate(bare, len(source), args.seconds),
-        f"pipeline, {args.threads} threads": _rate(lambda: next(batches), args.batch, args.seconds),
-        "step, one batch again and again": _rate(lambda: train(inputs), args.batch, args.seconds),
-        "step, fed by the pipeline": _rate(lambda: train(inputs_of(next(batches))), args.batch, args.seconds),
+    programs = {
+        "decode + warp, 1 thread": (bare, len(source)),
+        f"pipeline, {args.threads} threads": (lambda: next(batches), args.batch),
+        "step, one batch again and again": (lambda: train(inputs), args.batch),
+        "step, fed by the pipeline": (lambda: train(inputs_of(next(batches))), args.batch),
     }
-    for name, (rate, cpu_ms) in measured.items():
-        print(f"{name:34s}{rate:9.0f} examples/s {cpu_ms:9.2f} CPU ms per example")
+    measured = {}
+    for name, (program, examples) in programs.items():
+        measured[name] = rate, cpu_ms = _rate(program, examples, args.seconds)
+        print(f"{name:34s}{rate:9.0f} examples/s {cpu_ms:9.2f} CPU ms per example", flush=True)
     (bare_rate, bare_cpu), (rate, cpu), (step_rate, step_cpu), (fed_rate, _) = measured.values()
     print(f"pipeline / training step           {rate / step_rate:9.1f} x")
     print(f"pipeline / decode + warp           {rate / bare_rate:9.2f} x ({cpu / bare_cpu:.1f} x the CPU time)")

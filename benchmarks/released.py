@@ -77,7 +77,7 @@ def crops(batch: int, side: int = 224) -> np.ndarray:
 def prepare_ours(
     num_hypotheses: int, image: np.ndarray, n: int, precision: str = "float32", onnx: bool = False
 ) -> tuple[Callable[[], Any], Callable[[], dict[str, Callable]]]:
-    """The pass as prediction runs it, which gives (chosen, scored), and what compiles its stages, each on those before it.
+    """The pass as prediction runs it, crops from the host to (chosen there, scored), and what compiles its stages.
 
     Args:
       num_hypotheses: M.
@@ -104,15 +104,16 @@ def prepare_ours(
     if onnx:
         regressor, read = inference.with_onnx_trunk(regressor)
     regressor, size = jax.tree.map(jnp.asarray, regressor), len(image)
-    inputs = Inputs(jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32), jnp.asarray(image))
+    evidence = jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32)
+    inputs = Inputs(*evidence, jnp.asarray(image))
     keys, pick = jax.random.split(jax.random.key(0), size), jax.jit(hypotheses.pick)
 
     def choose(scored):
         return pick(scored, quantize.select(scored, n, keys, reading="released").medoid)
 
     def run():
-        scored = inference.hypothesize(regressor, density, read(inputs))
-        return jax.block_until_ready((choose(scored), scored))
+        scored = inference.hypothesize(regressor, density, read(Inputs(*evidence, jnp.asarray(image))))
+        return jax.device_get(choose(scored)), scored
 
     def features(params, inputs):
         feature = inputs.feature
@@ -275,7 +276,6 @@ def start(setting: Setting, memory: int) -> dict[str, subprocess.Popen]:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
             env=surroundings,
@@ -283,9 +283,14 @@ def start(setting: Setting, memory: int) -> dict[str, subprocess.Popen]:
     return workers
 
 
-def compare(workers: dict[str, subprocess.Popen], seconds: float) -> dict[str, dict[str, Any]]:
-    """Runs the programs in turns for about `seconds`, ends them and returns medians of those that could run."""
-    ready = {p: worker for p, worker in workers.items() if _answer(worker) == "ready"}
+def are_ready(workers: dict[str, subprocess.Popen]) -> list[str]:
+    """Waits until the programs have prepared; those that have."""
+    return [program for program, worker in workers.items() if _answer(worker) == "ready"]
+
+
+def compare(workers: dict[str, subprocess.Popen], prepared: list[str], seconds: float) -> dict[str, dict[str, Any]]:
+    """Runs the prepared programs in turns for about `seconds`, ends all and returns medians of those that could run."""
+    ready = {program: workers[program] for program in prepared}
     results: dict[str, list[dict]] = {program: [] for program in ready}
     end = time.perf_counter() + seconds
     while ready and (time.perf_counter() < end or min(len(results[p]) for p in ready) < 3):
@@ -376,11 +381,15 @@ def main(argv: list[str] | None = None) -> int:
         work(args.worker, settings[0], args.memory_bytes)
         return 0
     memory = min(int(args.memory * 2**30), _available_bytes())
-    # A GPU has the memory for all, and compiling takes longer than all the passes: it is done side by side.
-    waiting = [start(setting, memory) for setting in settings] if device == "gpu" else []
-    for number, setting in enumerate(settings):
-        workers = waiting[number] if waiting else start(setting, memory)
-        print(table(setting, compare(workers, args.seconds)), flush=True)
+    # A GPU has the memory for all, and compiling takes longer than all the passes: it is done side by side, and nothing is
+    # measured before all have ended.
+    for together in [settings] if device == "gpu" else [[setting] for setting in settings]:
+        started = [start(setting, memory) for setting in together]
+        prepared = [are_ready(workers) for workers in started]
+        for setting, workers, ready in zip(together, started, prepared, strict=True):
+            found = compare(workers, ready, args.seconds)
+            print(table(setting, found), flush=True)
+            print(json.dumps(dataclasses.asdict(setting) | {"found": found}), flush=True)
     return 0
 
 

@@ -28,14 +28,15 @@ def operations(function: Callable[..., Any], *arguments: Any) -> int:
 def _operations(program: core.Jaxpr) -> int:
     count = 0
     for line in program.eqns:
+        read: list[Any] = [variable.aval for variable in line.invars]
+        made: list[Any] = [variable.aval for variable in line.outvars]
         inside = [_operations(its) for its in plan.programs_inside(line.params)]
         if line.primitive.name == "dot_general":
             (contracted, _), _ = line.params["dimension_numbers"]
-            shape = line.invars[0].aval.shape
-            count += 2 * line.outvars[0].aval.size * _product(shape[axis] for axis in contracted)
+            count += 2 * made[0].size * _product(read[0].shape[axis] for axis in contracted)
         elif line.primitive.name == "conv_general_dilated":
-            kernel, numbers = line.invars[1].aval, line.params["dimension_numbers"]
-            count += 2 * line.outvars[0].aval.size * (kernel.size // kernel.shape[numbers.rhs_spec[0]])
+            kernel, numbers = read[1], line.params["dimension_numbers"]
+            count += 2 * made[0].size * (kernel.size // kernel.shape[numbers.rhs_spec[0]])
         elif line.primitive.name == "cond":
             count += max(inside)
         else:

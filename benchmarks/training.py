@@ -203,6 +203,29 @@ def table(batch: int, torch: Mapping[str, tuple[float, int | None]], ours: Mappi
     return "\n".join(lines)
 
 
+def against_torch(
+    trunk: str, size: int, batch: int, num_hypotheses: int, steps: int, ours: Prepared, fields: Mapping[str, Any]
+) -> str:
+    """Starts PyTorch's steps, runs them in turns with ours, and gives the table.
+
+    Args:
+      trunk, size, batch, num_hypotheses: of `prepare`.
+      steps: timed ones of each.
+      ours: with the default losses.
+      fields: of the model, `dtype` among them.
+    """
+    theirs = {name: TorchStep(name, size, batch, num_hypotheses, fields["dtype"]) for name in TORCH}
+    released = prepare(trunk, size, batch, num_hypotheses, AS_RELEASED, **fields)  # While they prepare.
+    for step in theirs.values():
+        step.wait()
+    own, as_released, *seconds = measure([ours.run, released.run, *theirs.values()], steps)
+    for step in theirs.values():
+        step.close()
+    costs = {AS_DEFAULT: (own, ours.bytes), AS_RELEASED: (as_released, released.bytes)}
+    found = {name: (took, step.bytes) for (name, step), took in zip(theirs.items(), seconds, strict=True)}
+    return table(batch, found, costs)
+
+
 def _costs(batch: int, seconds: float, size: int) -> str:
     return f"{1000 * seconds:9.1f} ms {batch / seconds:7.1f} images per second {size / 2**20:7.0f} MiB"
 
@@ -241,17 +264,11 @@ def main(argv: list[str] | None = None) -> int:
     if args.torch and importlib.util.find_spec("torch") is None:
         print("--torch compares with PyTorch, which is missing: pip install -e .[torch]", file=sys.stderr)
         return 2
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch may share the device.
     for dtype in args.dtype:
         fields = {"dtype": dtype, "width": args.width}
         many, one = (prepare(args.trunk, args.size, args.batch, m, **fields) for m in (args.hypotheses, 1))
-        released, theirs = [], {}
-        if args.torch:
-            released = [prepare(args.trunk, args.size, args.batch, args.hypotheses, AS_RELEASED, **fields)]
-            theirs = {name: TorchStep(name, args.size, args.batch, args.hypotheses, dtype) for name in TORCH}
-        for step in theirs.values():
-            step.wait()
-        ours = [many, one, *released]
-        a, b, *others = measure([*(step.run for step in ours), *theirs.values()], args.steps)
+        a, b = measure([many.run, one.run], args.steps)
         print(
             f"{args.trunk}, {args.size} pixels, batch {args.batch}, {dtype}, all losses, {jax.devices()[0].device_kind}"
         )
@@ -262,13 +279,9 @@ def main(argv: list[str] | None = None) -> int:
             flush=True,
         )
         if args.torch:
-            costs = {AS_DEFAULT: (a, many.bytes), AS_RELEASED: (others[0], released[0].bytes)}
-            torch = zip(theirs.items(), others[1:], strict=True)
             print(
-                table(args.batch, {name: (seconds, step.bytes) for (name, step), seconds in torch}, costs), flush=True
+                against_torch(args.trunk, args.size, args.batch, args.hypotheses, args.steps, many, fields), flush=True
             )
-        for step in theirs.values():
-            step.close()
     return 0
 
 

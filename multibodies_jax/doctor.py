@@ -100,6 +100,10 @@ def device(body: str) -> Iterator[Finding]:
         kind += f", NVIDIA driver {driver}"
     yield Finding("ok", "device", kind)
     trunks = {"gpu": "TF32 where the card has it", "tpu": "bfloat16 products"}.get(platform_name, "float32")
+    if platform_name == "gpu" and os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        trunks = "float32 (NVIDIA_TF32_OVERRIDE=0)"
+    if asked := os.environ.get("JAX_DEFAULT_MATMUL_PRECISION"):
+        trunks = f"products of {asked} (JAX_DEFAULT_MATMUL_PRECISION)"
     yield Finding(
         "ok",
         "precision",

@@ -25,10 +25,8 @@ if os.environ["JAX_PLATFORMS"] == "cpu":
         flags += " --xla_cpu_use_fusion_emitters=false"
     os.environ["XLA_FLAGS"] = flags
 else:
-    # References are compared at full precision, which the trunks do not ask for (GPUs take TF32, TPUs bfloat16), and equal
-    # programs give equal numbers. Without autotuning, which tries many kernels for each product, a GPU compiles faster;
+    # Equal programs give equal numbers. Without autotuning, which tries many kernels for each product, a GPU compiles faster;
     # Triton's products cannot be compiled without it.
-    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
     if os.environ["JAX_PLATFORMS"] != "tpu":
         flags = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
         os.environ.setdefault("XLA_FLAGS", flags)
@@ -119,6 +117,14 @@ def pytest_collection_modifyitems(items):
         if item.module.__name__ in longest:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: order.get(item.module.__name__, len(order)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exact_trunks(request):
+    """Trunks are compared with references at full precision, which they do not ask for; everything else asks for it."""
+    trunks = request.module.__name__.startswith(("tests.models.", "tests.released."))
+    with jax.default_matmul_precision("highest" if trunks and os.environ["JAX_PLATFORMS"] != "cpu" else None):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

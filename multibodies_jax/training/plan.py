@@ -156,7 +156,7 @@ def traceable_step(
     example: Inputs,
     batch: Any,
     prepare: Callable[[Any, jax.Array], Batch],
-    device: jax.Device | None = None,
+    device: Any = None,
 ) -> tuple[Callable[..., Any], tuple[train_step.TrainState, Any, Any, setup.Bodies]]:
     """The step of a stage on one device, to be traced with shapes; nothing is computed.
 

@@ -4,10 +4,17 @@ On a CPU every product is exact, so no test of numbers would notice one that was
 """
 
 import ast
+import functools
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
+
+from benchmarks import launches, lowered
+from multibodies_jax.training import plan
 
 ROOT = pathlib.Path(__file__).parents[2] / "multibodies_jax"
 # What `model.dtype` and the device decide: the networks that read images or keypoints.
@@ -50,3 +57,45 @@ def test_every_product_outside_the_trunks_is_exact():
         if name not in TRUNKS:
             found += [f"{name}, {product}" for product in inexact(path.read_text(encoding="utf-8"))]
     assert not found, "\n".join(found)
+
+
+def inexact_in(program: Any) -> set[str]:
+    """Modules of this package, the trunks left out, with a product in a traced program that asks for no full float32."""
+    found = set()
+    for line in program.eqns:
+        if line.primitive.name in ("dot_general", "conv_general_dilated"):
+            asked = line.params["precision"]
+            if {jax.lax.Precision.HIGHEST} != set(asked if isinstance(asked, tuple) else (asked,)):
+                own = [frame.file_name for frame in line.source_info.traceback.frames if str(ROOT) in frame.file_name]
+                if not any(name.endswith(tuple(TRUNKS)) for name in own):
+                    found.add(own[0] if own else str(line))
+        for inside in plan.programs_inside(line.params):
+            found |= inexact_in(inside)
+    return found
+
+
+def test_an_inexact_product_is_found_however_it_is_written():
+    def outer(product, a):
+        return jax.lax.scan(lambda x, _: (product(x), None), a, length=3)[0]
+
+    a = jnp.ones((2, 2))
+    for product in (lambda x: x @ x, lambda x: x.dot(x), lambda x: jnp.dot(x, x, precision="default")):
+        assert inexact_in(jax.make_jaxpr(functools.partial(outer, product))(a).jaxpr)
+    assert not inexact_in(
+        jax.make_jaxpr(functools.partial(outer, lambda x: jnp.dot(x, x, precision="highest")))(a).jaxpr
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", lowered.STEPS)
+def test_products_of_a_training_step_outside_its_trunk_are_exact(name):
+    function, arguments = lowered.step(*lowered.STEPS[name])
+    assert not inexact_in(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+@pytest.mark.slow
+def test_products_of_a_pass_outside_its_trunk_are_exact():
+    programs = launches.programs(26)
+    for name in ("released network, M = 26", "paper's head, M = 26", "quantizer, paper, M = 26, n = 10"):
+        function, arguments = programs[name]
+        assert not inexact_in(jax.make_jaxpr(function)(*arguments).jaxpr), name
