@@ -9,9 +9,9 @@ the authors' code, "live path" is what of it matters, written well (`torch_progr
 Each program is a process of its own; they take turns, medians count. Memory is the peak of a pass above what the process
 held before the weights came; on a GPU it is the most that the process ever held there, preparation included. "ready" is
 the first pass, with weights, tracing and compiling. The stages of ours are compiled and timed on their own, as in
-`benchmarks.inference`. A program that needs more
-than --memory GiB, or more than is free, or that fails, is left out with a line that says so. With --one_core all share one
-core and CPU time counts, which other work on the machine disturbs less; how well they share several cores is not in it.
+`benchmarks.inference`. A program that needs more than --memory GiB, or more than is free, or that fails, is left out with
+a line that says so. With --one_core all share one core and CPU time counts, which other work on the machine disturbs
+less; how well they share several cores is not in it. A JSON line follows each comparison.
 """
 
 import argparse
@@ -189,7 +189,7 @@ def work(program: str, setting: "Setting", memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     from benchmarks import torch_programs  # noqa: F401  All processes import the same.
 
-    image, compiled = crops(setting.batch), dict[str, Callable]
+    image, compiled = crops(setting.batch), dict[str, Callable]  # PyTorch's programs have no stages.
     before = _bytes_before(setting.device)
     start = time.perf_counter()
     if program in ("ours", ONNX):
