@@ -1,72 +1,111 @@
-"""Runs benchmarks one after the other and prints a Markdown section of each, for docs/benchmarks.md.
+"""Runs benchmarks one after the other, and keeps their figures for docs/benchmarks.md where --write asks for it.
 
-    python -m benchmarks [joints quantizer pipeline video building inference training fitting heads released graphcmr launches lowered]
+    python -m benchmarks [joints quantizer ...] [--write]
+    multibodies report pages            # makes the page of the figures
 
-Each runs as it is, in a process of its own; a machine with nothing else to do gives figures worth keeping.
+Each runs in a process of its own; a machine with nothing else to do gives figures worth keeping.
 """
 
 import argparse
+import ast
+import contextlib
+import importlib.metadata
 import os
-import shlex
+import pathlib
+import platform
 import subprocess
 import sys
 import time
 
+from benchmarks import figures
 from multibodies_jax.training import checkpoints
 
-NAMES = (
-    "joints",
-    "quantizer",
-    "pipeline",
-    "video",
-    "building",
-    "inference",
-    "training",
-    "fitting",
-    "heads",
-    "released",
-    "graphcmr",
-    "launches",
-    "lowered",
-)
+ROOT = pathlib.Path(__file__).parents[1]
+COMMANDS = {
+    "joints": "joints",
+    "quantizer": "quantizer",
+    "pipeline": "pipeline",
+    "video": "video",
+    "building": "building --lengths 100 300",
+    "inference": "inference",
+    "training": "training",
+    "training_resnet50": "training --trunk=resnet50 --size=224 --batch=16 --steps=4",
+    "fitting": "fitting --repeats=15",
+    "heads": "heads",
+    "released": "released --modes 25 100 --batch 1 8 --seconds=8 --memory=18",
+    "graphcmr": "graphcmr",
+    "layers": "layers",
+    "launches": "launches",
+    "lowered": "lowered --compile",
+}
+"""What is run by the name of its figures: the benchmark and its options."""
 # In a process of its own: this one must not take an accelerator's memory from the benchmarks.
 _ABOUT_JAX = "import jax; d = jax.devices(); print(f'jax {jax.__version__}, {len(d)} x {d[0].device_kind}')"
+_COMPARED = ("torch", "onnxruntime", "scikit-learn")
 
 
 def machine() -> str:
-    """What the figures were measured with and on: CPUs, jax, device and commit."""
+    """What the figures are measured with and on: processors, device and versions."""
     about_jax = subprocess.run(
         [sys.executable, "-c", _ABOUT_JAX], check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ).stdout
-    return f"{os.cpu_count()} CPUs, {about_jax.strip()}, commit {checkpoints.git_commit()}"
+    found = [f"{os.cpu_count()} CPUs, Python {platform.python_version()}, {about_jax.strip()}"]
+    for package in _COMPARED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{package} {importlib.metadata.version(package)}")
+    return ", ".join(found)
 
 
-def section(name: str, about: str, printed: str, seconds: float, status: int) -> str:
-    """Markdown of one benchmark: where it ran, its command, and what it printed as it stands."""
-    ended = "" if status == 0 else f"; **failed with status {status}**"
-    command = shlex.join(["python", "-m", f"benchmarks.{name}"])
-    return f"### {name}\n\n{about}. `{command}`, {seconds:.0f} s{ended}.\n\n```\n{printed.rstrip()}\n```\n"
+def run(name: str, about: str, write: bool) -> int:
+    """Runs one benchmark and shows what it prints.
 
+    Args:
+      name: of its figures.
+      about: of `machine`.
+      write: keeps its figures, if it succeeds.
 
-def run(name: str, about: str) -> int:
-    """Runs one benchmark, prints its section and returns its exit status; its errors go to stderr at once."""
+    Returns:
+      Its exit status.
+    """
     start = time.perf_counter()
-    command = [sys.executable, "-m", f"benchmarks.{name}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-    print(section(name, about, done.stdout, time.perf_counter() - start, done.returncode), flush=True)
-    return done.returncode
+    command = ["python", "-m", *f"benchmarks.{COMMANDS[name]}".split()]
+    print(f"== {' '.join(command)}", flush=True)
+    surroundings = os.environ | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *command[1:]], stdout=subprocess.PIPE, text=True, encoding="utf-8", env=surroundings
+    )
+    assert process.stdout is not None  # It is a pipe.
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        print(line, end="", flush=True)
+    status, seconds = process.wait(), time.perf_counter() - start
+    print(f"-- {seconds:.0f} s" + f", failed with status {status}" * bool(status), flush=True)
+    if write and status == 0:
+        its = {"what": question(command[2]), "command": " ".join(command), "commits": checkpoints.git_commit()[:7]}
+        figures.write(ROOT, name, list(figures.read("".join(printed))), its | {"cost": f"{about}; {seconds:.0f} s"})
+    return status
+
+
+def question(module: str) -> str:
+    """The first line of a benchmark's docstring, without importing it."""
+    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; default: all")
-    names = parser.parse_args(argv).names or NAMES
-    if unknown := sorted(set(names) - set(NAMES)):
-        parser.error(f"unknown benchmark {', '.join(unknown)}; choose among {', '.join(NAMES)}.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(COMMANDS)}; default: all")
+    parser.add_argument(
+        "--write", action="store_true", help=f"into {figures.FOLDER}, which docs/benchmarks.md is made of"
+    )
+    args = parser.parse_args(argv)
+    if unknown := sorted(set(args.names) - set(COMMANDS)):
+        parser.error(f"unknown benchmark {', '.join(unknown)}; choose among {', '.join(COMMANDS)}.")
     about = machine()
-    return max([run(name, about) != 0 for name in names])
+    return max([run(name, about, args.write) != 0 for name in args.names or COMMANDS])
 
 
 if __name__ == "__main__":

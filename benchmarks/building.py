@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from benchmarks import figures
 from multibodies_jax.data import augment, crops, pipeline
 from multibodies_jax.geometry import boxes
 from tfds_builders import archives, building, features, options, windows
@@ -178,12 +179,19 @@ def main() -> None:
                 f"{peak['examples']:6.0f} examples: peak {peak['builder']:5.0f} MiB in the builder, "
                 f"{peak['worker']:5.0f} MiB in its worker; {peak['per_second']:5.1f} examples/s with the start of both"
             )
+            measured = {f"MiB in the {who}": peak[who] for who in ("builder", "worker")}
+            measured["examples per second"] = peak["per_second"]
+            figures.tell("build", f"{peak['examples']} examples", "build", measured)
         print(f"longer / shorter build                {peaks[1]['worker'] / peaks[0]['worker']:9.2f} x the memory")
         for split, kind in (("train", "JPEG"), ("test", "PNG")):
             rates = reading(build(data_dir, chosen[0]), split, args.crop_size, args.seconds)
             for name, values in rates.items():
                 share = np.median(values / rates["decode + warp"])
                 print(f"{kind:5s}{name:32s}{np.median(values):9.0f} examples per CPU second {share:6.2f} x")
+                measured = {"examples per CPU second": np.median(values).item(), "share of bare decoding": share.item()}
+                figures.tell(
+                    "reading", f"{kind}, windows of {args.window}, crops of {args.crop_size} pixels", name, measured
+                )
 
 
 if __name__ == "__main__":

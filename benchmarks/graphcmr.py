@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import figures
+
 PROGRAMS = ("ours", "dense", "sparse")
 
 
@@ -216,7 +218,12 @@ def main(argv: list[str] | None = None) -> int:
         work(args.worker, args.batch[0])
         return 0
     for batch in args.batch:
-        print(table(batch, compare(batch, args.seconds)), flush=True)
+        found = compare(batch, args.seconds)
+        print(table(batch, found), flush=True)
+        for program, its in found.items():
+            measured = {f"{part}, ms per image": 1e3 * seconds / batch for part, seconds in its.items()}
+            measured |= {f"{part}, times as long as ours": its[part] / found["ours"][part] for part in its}
+            figures.tell("graphcmr", f"batch {batch}", program, measured)
     return 0
 
 

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import figures
 from multibodies_jax.batch import Inputs
 from multibodies_jax.models import build, folding, hmr, hmr_preactivated
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
@@ -80,9 +81,16 @@ def ratio(pair: tuple[Run, Run], repeats: int) -> tuple[float, float]:
     return slow, fast
 
 
-def line(name: str, slow: float, fast: float) -> str:
-    """One row of what is printed: milliseconds of both and their ratio."""
-    return f"{name:58s}{1e3 * slow:9.2f} ms {1e3 * fast:9.2f} ms   x {slow / fast:.2f}"
+def show(question: str, name: str, pair: tuple[Run, Run], repeats: int, billions: list[float] | None = None) -> None:
+    """Measures both calls and prints a line: milliseconds of both, their ratio, and the operations of both."""
+    slow, fast = (1e3 * seconds for seconds in ratio(pair, repeats))
+    text = f"{name:58s}{slow:9.2f} ms {fast:9.2f} ms   x {slow / fast:.2f}"
+    measured = {"before, ms": slow, "after, ms": fast, "times as fast": slow / fast}
+    if billions is not None:
+        text += f"   operations {billions[0]:.2f}e9 {billions[1]:.2f}e9"
+        measured |= {"operations before, 1e9": billions[0], "after, 1e9": billions[1]}
+    print(text, flush=True)
+    figures.tell(question, "", name, measured)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -99,28 +107,19 @@ def main(argv: list[str] | None = None) -> None:
     for hidden, features in ((256, 256), (1024, 2048)):
         for batch in (args.batch, args.crops):
             for name, (pair, billions) in heads(M, batch, hidden, features).items():
-                text = line(f"head, hidden {hidden}, batch {batch}, {name}", *ratio(pair, args.repeats))
-                print(f"{text}   operations {billions[0]:.2f}e9 {billions[1]:.2f}e9", flush=True)
+                show("head", f"hidden {hidden}, batch {batch}, {name}", pair, args.repeats, billions)
     keypoints = _inputs(args.crops)
     small = hmr.HMR(
         KeypointTrunk(width=256, blocks=2),
         hmr.HeadSettings(MEAN, M, hidden=256),
         head_class=hmr_preactivated.PreactivatedHead,
     )
-    print(
-        line(f"folded head, keypoints, hidden 256, batch {args.crops}", *ratio(folded(small, keypoints), args.repeats)),
-        flush=True,
-    )
+    show("folding", f"head, keypoints, hidden 256, batch {args.crops}", folded(small, keypoints), args.repeats)
     image = _inputs(args.crops, jnp.zeros((args.crops, 224, 224, 3), jnp.uint8))
     for m in (1, M):
         paper = build.build(mean_state=np.array(MEAN), num_hypotheses=m)
-        print(
-            line(
-                f"folded head and norms, ResNet-50, M = {m}, batch {args.crops}",
-                *ratio(folded(paper, image), args.repeats),
-            ),
-            flush=True,
-        )
+        name = f"head and norms, ResNet-50, M = {m}, batch {args.crops}"
+        show("folding", name, folded(paper, image), args.repeats)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ that of its arguments, results and temporaries, as XLA plans it; and "ready" is 
 import argparse
 import dataclasses
 import functools
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import roofline
+from benchmarks import figures, roofline
 from configs import default
 from multibodies_jax.batch import Inputs
 from multibodies_jax.body import smpl
@@ -147,36 +146,49 @@ def passes(seconds: Mapping[str, float]) -> dict[int, dict[str, float]]:
     return {n: {k: v for k, v in seconds.items() if "n=" not in k or k.endswith(f"n={n}")} for n in ns}
 
 
-def table(about: str, batch: int, seconds: Mapping[str, float], program: Program, peak: float) -> str:
-    """Milliseconds per image and share of each stage, one block per n, and what is known of the program of the pass.
+def of_images(batch: int, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Milliseconds per image of each pass and of each stage on its own, by their names.
 
     Args:
-      about: what was measured.
       batch: crops at once.
       seconds: of each stage.
-      program: of the pass.
-      peak: operations per second of a large product.
     """
-    share = program.operations / seconds[IN_ONE] / peak
-    lines = [
-        f"{about}, batch {batch}: in one {1e3 * seconds[IN_ONE] / batch:.3f} ms per image, {100 * share:.1f} % of "
-        f"{peak / 1e12:.2f} Tflop/s, {program.bytes / 2**20:.0f} MiB, ready after {program.seconds:.0f} s"
-    ]
+    found = {}
     for n, stages in passes(seconds).items():
         apart = {name: value for name, value in stages.items() if name != IN_ONE}
-        after = sum(value for name, value in apart.items() if "n=" in name)
-        total = sum(apart.values())
-        if not apart:
-            break
-        end = f", n={n}" * bool(n)
-        lines.append(
-            f"pass{end}: {1e3 * (seconds[IN_ONE] + after) / batch:.2f} ms per image, stages apart "
-            f"{1e3 * total / batch:.2f}"
-        )
-        lines += [
-            f"  {name:20s}{1e3 * value / batch:10.3f} ms {100 * value / total:6.2f} %" for name, value in apart.items()
-        ]
-    return "\n".join(lines)
+        if apart:
+            after = sum(value for name, value in apart.items() if "n=" in name)
+            end = f", n={n}" * bool(n)
+            found |= {f"pass{end}": seconds[IN_ONE] + after, f"stages apart{end}": sum(apart.values())} | apart
+    return {name: 1e3 * value / batch for name, value in found.items()}
+
+
+def of_pass(batch: int, seconds: float, program: Program, peak: float) -> dict[str, float]:
+    """What is known of the program of the pass, by what it is.
+
+    Args:
+      batch: crops at once.
+      seconds: of a call.
+      program: the program.
+      peak: operations per second of a large product.
+    """
+    return {
+        "ms per image": 1e3 * seconds / batch,
+        "% of the peak": 100 * program.operations / seconds / peak,
+        "peak, Tflop/s": peak / 1e12,
+        "MiB": program.bytes / 2**20,
+        "ready after, s": program.seconds,
+    }
+
+
+def table(about: str, batch: int, seconds: Mapping[str, float], program: Program, peak: float) -> str:
+    """Milliseconds per image of the pass and of its stages; arguments as those of `of_pass` and `of_images`."""
+    its = of_pass(batch, seconds[IN_ONE], program, peak)
+    lines = [
+        f"{about}, batch {batch}: in one {its['ms per image']:.3f} ms per image, {its['% of the peak']:.1f} % of "
+        f"{its['peak, Tflop/s']:.2f} Tflop/s, {its['MiB']:.0f} MiB, ready after {its['ready after, s']:.0f} s"
+    ]
+    return "\n".join(lines + [f"  {name:24s}{ms:10.3f} ms" for name, ms in of_images(batch, seconds).items()])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -210,8 +222,10 @@ def main(argv: list[str] | None = None) -> None:
                 about = f"{args.trunk}, {args.head}, M = {m}, {dtype}"
                 seconds = measure(stages, args.repeats)
                 print(table(about, batch, seconds, program, peak), flush=True)
-                its = {"about": about, "batch": batch, "peak": peak, **dataclasses.asdict(program)}
-                print(json.dumps(its | {"stages": seconds}), flush=True)
+                where = f"{about}, batch {batch}"
+                figures.tell("pass", where, IN_ONE, of_pass(batch, seconds[IN_ONE], program, peak))
+                for name, ms in of_images(batch, seconds).items():
+                    figures.tell("pass", where, name, {"ms per image": ms})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ which uses all its cores. On a GPU autotuning comes on top.
 import argparse
 import collections
 import dataclasses
-import json
 import pathlib
 import re
 import sys
@@ -28,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import launches
+from benchmarks import figures, launches
 from configs import demo, multibodies
 from multibodies_jax.batch import Batch
 from multibodies_jax.training import loop, plan, setup, training_data
@@ -165,12 +164,18 @@ def main(argv: list[str] | None = None) -> int:
     sizes = {name: size(lowered(module, place)) for name, (module, place) in STEPS.items()}
     print(table(sizes) + "\n")
     for name, its in sizes.items():
-        print(json.dumps({"step": name, **dataclasses.asdict(its)}))
+        measured = {"instructions": its.instructions, "products": its.products, "of 3 x 3 matrices": its.small}
+        measured |= {"convolutions": its.convolutions, "loops": its.loops, "constants, kB": its.constant_bytes / 1e3}
+        figures.tell("lowered", "batch 64", name, measured)
     if args.compile:
+        compiled: dict[str, dict[str, float]] = {}
         print("\n| step | kernels | traced in, s | compiled in, s |\n" + "|---" * 4 + "|")
         for name, (module, place) in STEPS.items():
             its = compile_step(module, place)
             print(f"| {name} | {its.kernels} | {its.traced:.1f} | {its.compiled:.1f} |", flush=True)
+            compiled[name] = {"kernels": its.kernels, "traced in, s": its.traced, "compiled in, s": its.compiled}
+        for name, measured in compiled.items():
+            figures.tell("lowered", "batch 64", name, measured)
     return 0
 
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks import figures
 from multibodies_jax.batch import Inputs, inputs_of
 from multibodies_jax.data import augment, crops, pipeline
 from multibodies_jax.geometry import boxes
@@ -133,11 +134,17 @@ def main() -> None:
     for name, (program, examples) in programs.items():
         measured[name] = rate, cpu_ms = _rate(program, examples, args.seconds)
         print(f"{name:34s}{rate:9.0f} examples/s {cpu_ms:9.2f} CPU ms per example", flush=True)
+    where = f"images of {args.image_size} pixels, crops of {args.crop_size}, batch {args.batch}, {args.threads} threads"
+    for name, (rate, cpu_ms) in measured.items():
+        figures.tell("input", where, name, {"examples per second": rate, "CPU ms per example": cpu_ms})
     (bare_rate, bare_cpu), (rate, cpu), (step_rate, step_cpu), (fed_rate, _) = measured.values()
     print(f"pipeline / training step           {rate / step_rate:9.1f} x")
     print(f"pipeline / decode + warp           {rate / bare_rate:9.2f} x ({cpu / bare_cpu:.1f} x the CPU time)")
     print(f"CPU of the pipeline / of the step  {cpu / step_cpu:9.3f}")
     print(f"step fed / step alone              {fed_rate / step_rate:9.2f} x")
+    ratios = {"pipeline / step alone": rate / step_rate, "step fed / step alone": fed_rate / step_rate}
+    for name, ratio in ratios.items():
+        figures.tell("input", where, name, {"examples per second": ratio})
 
 
 def _decode_and_warp(source: PngRecords, transform: np.ndarray, size: int) -> None:

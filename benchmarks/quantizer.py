@@ -2,9 +2,9 @@
 
     python -m benchmarks.quantizer [--batch=64] [--repeats=5]
 
-Prints one JSON line per n and weighting. Problems are clustered Gaussians in few directions of 72 numbers, M = 100. The
-time of scikit-learn is of a loop of fits with 10 starts, best of its own threads and one thread; `at_equal_energy` is
-the time of the fewest of its starts (1, 3, 10 or 30) whose median energy is at most 1.02 times ours, null if 30 do not do.
+Prints one JSON line per weighting and n. Problems are clustered Gaussians in few directions of 72 numbers, M = 100. The
+time of scikit-learn is of a loop of fits with 10 starts, best of its own threads and one thread; "at equal energy" is the
+time of the fewest of its starts (1, 3, 10 or 30) whose median energy is at most 1.02 times ours, null if 30 do not do.
 
 Then, without scikit-learn: the share of 2,000 problems of five and of eight points whose energy is more than 1 % above the
 optimum, found by trying every partition; and what it costs that one compiled program has room for several n.
@@ -12,7 +12,6 @@ optimum, found by trying every partition; and what it costs that one compiled pr
 
 import contextlib
 import itertools
-import json
 import time
 from typing import Any
 from unittest import mock
@@ -25,6 +24,7 @@ import threadpoolctl
 from absl import app, flags
 from jaxtyping import Float
 
+from benchmarks import figures
 from multibodies_jax.hypotheses import quantize
 from multibodies_jax.hypotheses.weights import normalized
 
@@ -72,18 +72,18 @@ def compare(points: np.ndarray, log_weights: np.ndarray, n: int, repeats: int) -
         seconds.append(time.perf_counter() - start)
     ours = float(np.median(seconds))
     if _OURS.value:
-        return {"ms": round(1e3 * ours, 2)}
+        return {"ms": 1e3 * ours}
     weights = np.asarray(normalized(on_device[1]))
     fits = {starts: fit_loop(points, weights, n, starts) for starts in (1, 3, 10, 30)}
     ratio = {starts: np.median(energy / reference) for starts, (reference, _) in fits.items()}
     equal = min((took for starts, (_, took) in fits.items() if ratio[starts] >= 1 / 1.02), default=None)
     return {
-        "ms": round(1e3 * ours, 1),
-        "sklearn_10_starts_ms": round(1e3 * fits[10][1], 1),
-        "speedup": round(fits[10][1] / ours, 1),
-        "at_equal_energy": equal and round(equal / ours, 1),
-        "median_energy_ratio": round(float(ratio[10]), 4),
-        "mean_energy_ratio": round(float(np.mean(energy / fits[10][0])), 4),
+        "ms": 1e3 * ours,
+        "scikit-learn, 10 starts, ms": 1e3 * fits[10][1],
+        "times as fast": fits[10][1] / ours,
+        "at equal energy": equal and equal / ours,
+        "median energy / its": round(float(ratio[10]), 4),
+        "mean energy / its": round(float(np.mean(energy / fits[10][0])), 4),
     }
 
 
@@ -126,9 +126,9 @@ def cost_of_room(points: np.ndarray, log_weights: np.ndarray, n: int, repeats: i
         first = call()
         alone = min(call() for _ in range(repeats))
     return {
-        "shared_cpu_ms": round(1e3 * shared, 1),
-        "alone_cpu_ms": round(1e3 * alone, 1),
-        "first_alone_cpu_ms": round(1e3 * first),
+        "shared, CPU ms": 1e3 * shared,
+        "alone, CPU ms": 1e3 * alone,
+        "first call alone, CPU ms": 1e3 * first,
     }
 
 
@@ -139,16 +139,16 @@ def main(argv: list[str]) -> None:
     for name, log_weights in (("uniform", 0 * normal), ("weighted", normal), ("spread of 6 nats", 6 * normal)):
         for n in (5, 10, 25):
             result = compare(points, log_weights, n, _REPEATS.value)
-            print(json.dumps({"batch": len(points), "n": n, "weights": name} | result), flush=True)
+            figures.tell("quantizer", f"{len(points)} problems, {name}", "ours", result, n)
     if _OURS.value:
         return
     for num, size, n in itertools.product((5, 8), (1, 2), (2, 3, 4)):
         share = share_above_optimum(num, size, n)
-        print(
-            json.dumps({"points": num, "dimensions": size, "n": n, "percent_above": round(100 * share, 2)}), flush=True
-        )
+        where = f"{num} points, {size} dimension{'s' * (size > 1)}"
+        figures.tell("optimum", where, "ours", {"% above the optimum": round(100 * share, 2)}, n)
     for n in (1, 5, 12):
-        print(json.dumps({"batch": len(points), "n": n} | cost_of_room(points, normal, n, _REPEATS.value)), flush=True)
+        cost = cost_of_room(points, normal, n, _REPEATS.value)
+        figures.tell("room for several n", f"{len(points)} problems", "ours", cost, n)
 
 
 if __name__ == "__main__":

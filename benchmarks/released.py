@@ -32,6 +32,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import figures
+
 ONNX = "ours, onnx"
 PROGRAMS = ("ours", ONNX, "as released", "live path")
 REPRESENTATIVES = 10
@@ -341,6 +343,19 @@ def table(setting: Setting, results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def tell(setting: Setting, results: dict[str, dict[str, Any]]) -> None:
+    """The same as lines of JSON."""
+    ours = results.get("ours", {})
+    for program, its in results.items():
+        measured = {"ms per image": 1e3 * its["seconds"] / setting.batch, "MiB": its["bytes"] / 2**20}
+        measured["ready after, s"] = its["prepared"]
+        for name in [name for name in ("ours", ONNX) if name in results and not program.startswith("ours")]:
+            measured[f"{name}: times as fast"] = its["seconds"] / results[name]["seconds"]
+        figures.tell("released", str(setting), program, measured)
+    for name, seconds in ours.get("stages", {}).items():
+        figures.tell("stages", str(setting), name, {"ms per image": 1e3 * seconds / setting.batch})
+
+
 def _available_bytes() -> int:
     for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("MemAvailable:"):
@@ -389,7 +404,7 @@ def main(argv: list[str] | None = None) -> int:
         for setting, workers, ready in zip(together, started, prepared, strict=True):
             found = compare(workers, ready, args.seconds)
             print(table(setting, found), flush=True)
-            print(json.dumps(dataclasses.asdict(setting) | {"found": found}), flush=True)
+            tell(setting, found)
     return 0
 
 

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from benchmarks import figures
 from configs import default
 from multibodies_jax.batch import Origin
 from multibodies_jax.data import virtual_views
@@ -205,8 +206,8 @@ def table(batch: int, torch: Mapping[str, tuple[float, int | None]], ours: Mappi
 
 def against_torch(
     trunk: str, size: int, batch: int, num_hypotheses: int, steps: int, ours: Prepared, fields: Mapping[str, Any]
-) -> str:
-    """Starts PyTorch's steps, runs them in turns with ours, and gives the table.
+) -> tuple[dict[str, tuple[float, int | None]], dict[str, tuple[float, int]]]:
+    """Starts PyTorch's steps, runs them in turns with ours, and gives `torch` and `ours` of `table`.
 
     Args:
       trunk, size, batch, num_hypotheses: of `prepare`.
@@ -223,7 +224,23 @@ def against_torch(
         step.close()
     costs = {AS_DEFAULT: (own, ours.bytes), AS_RELEASED: (as_released, released.bytes)}
     found = {name: (took, step.bytes) for (name, step), took in zip(theirs.items(), seconds, strict=True)}
-    return table(batch, found, costs)
+    return found, costs
+
+
+def tell(
+    where: str, batch: int, torch: Mapping[str, tuple[float, int | None]], ours: Mapping[str, tuple[float, int]]
+) -> None:
+    """The lines of `table` as JSON."""
+    for base, (seconds, size) in ours.items():
+        figures.tell("training beside PyTorch", where, f"ours, {base}", _measured(batch, seconds, size))
+    for program, (seconds, size) in torch.items():
+        if size is not None:
+            ratio = {"ours: times as fast": seconds / ours[TORCH[program]][0]}
+            figures.tell("training beside PyTorch", where, program, _measured(batch, seconds, size) | ratio)
+
+
+def _measured(batch: int, seconds: float, size: int) -> dict[str, float]:
+    return {"ms": 1000 * seconds, "images per second": batch / seconds, "MiB": size / 2**20}
 
 
 def _costs(batch: int, seconds: float, size: int) -> str:
@@ -269,19 +286,26 @@ def main(argv: list[str] | None = None) -> int:
         fields = {"dtype": dtype, "width": args.width}
         many, one = (prepare(args.trunk, args.size, args.batch, m, **fields) for m in (args.hypotheses, 1))
         a, b = measure([many.run, one.run], args.steps)
-        print(
-            f"{args.trunk}, {args.size} pixels, batch {args.batch}, {dtype}, all losses, {jax.devices()[0].device_kind}"
-        )
+        where = f"{args.trunk}, {args.size} pixels, batch {args.batch}, {dtype}, {jax.devices()[0].device_kind}"
+        print(f"{where}, all losses")
         print(f"M = {args.hypotheses}: {1000 * a:.1f} ms   M = 1: {1000 * b:.1f} ms   ratio {a / b:.2f}")
         print(
             f"{args.batch / a:.0f} and {args.batch / b:.0f} images per second; traced and compiled in {many.seconds:.1f} and "
             f"{one.seconds:.1f} s",
             flush=True,
         )
-        if args.torch:
-            print(
-                against_torch(args.trunk, args.size, args.batch, args.hypotheses, args.steps, many, fields), flush=True
+        for m, step, took in ((args.hypotheses, many, a), (1, one, b)):
+            figures.tell(
+                "training",
+                where,
+                f"M = {m}",
+                _measured(args.batch, took, step.bytes) | {"ready after, s": step.seconds},
             )
+        figures.tell("training", where, f"M = {args.hypotheses} / M = 1", {"ms": a / b})
+        if args.torch:
+            found, costs = against_torch(args.trunk, args.size, args.batch, args.hypotheses, args.steps, many, fields)
+            print(table(args.batch, found, costs), flush=True)
+            tell(where, args.batch, found, costs)
     return 0
 
 

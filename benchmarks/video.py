@@ -25,6 +25,7 @@ import cv2
 import h5py
 import numpy as np
 
+from benchmarks import figures
 from benchmarks.joints import memory_bytes, peak_bytes
 from tfds_builders import features, shards
 from tfds_builders.h36m import archive, h36m_dataset_builder, recorded
@@ -91,8 +92,11 @@ def compare(path: pathlib.Path, frames: int, step: int, repeats: int) -> str:
             measured, sums[name] = rate(way, path, range(0, frames, step))
             best[name] = max(best[name], measured)
     same = "the same pictures" if sums["in order"] == sums["seeking"] else "DIFFERENT pictures"
+    where, ratio = f"every {step}th of {frames} frames", best["in order"] / best["seeking"]
+    for name, shown in (*best.items(), ("ratio", ratio)):
+        figures.tell("video", where, name, {"frames per CPU second": shown})
     rates = ", ".join(f"{name} {value:.1f} frames/s" for name, value in best.items())
-    return f"every {step}th of {frames} frames: {rates}\n   ratio: {best['in order'] / best['seeking']:.1f}x, {same}"
+    return f"{where}: {rates}\n   ratio: {ratio:.1f}x, {same}"
 
 
 def build(frames: int) -> dict[str, float]:
@@ -128,6 +132,8 @@ def main() -> None:
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
         result = json.loads(printed.splitlines()[-1])
         print(f"build of {frames} frames: {result['rate']:.1f} examples/s, peak memory + {result['mib']:.0f} MiB")
+        measured = {"examples per CPU second": result["rate"], "growth of peak memory, MiB": result["mib"]}
+        figures.tell("recording", f"{frames} frames", "build", measured)
 
 
 if __name__ == "__main__":

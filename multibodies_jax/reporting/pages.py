@@ -2,22 +2,25 @@ r"""Pages of the documentation that are made from data: results, reference table
 
     multibodies report pages            # writes them; --check only compares and lists what differs
 
-`docs/results/data/RUN.csv` holds the measured numbers of one run, one per line, and `runs.json` says which command
-made them. `docs/results/templates/NAME.md` is the text of the page `docs/results/NAME.md`. Numbers are never typed
-into a template; directives in double braces fetch them:
+`docs/results/data/RUN.csv` holds the measured numbers of one run, one per line, and the `runs.json` beside it says which
+command made them; what `python -m benchmarks --write` measures is in `data/benchmarks`. `docs/results/templates/NAME.md`
+is the text of the page `docs/results/NAME.md`, `benchmarks.md` that of `docs/benchmarks.md`. Numbers are never typed into
+a template; directives in double braces fetch them:
 
     {{value RUN TABLE key=value ... style=interval}}    one number; the keys must select exactly one line of the data
     {{table RUN TABLE rows=method columns=n key=value ... style=mean}}    a table of all lines selected
     {{check RUN TABLE key=value ... is=negative}}       prints nothing; fails unless every interval lies below 0
     {{check RUN TABLE key=value ... is="below 8"}}      the same of means: below, or not below ("above") a number
+    {{aim 0.35}}                                        a number that was aimed at, not measured, as it is
     {{training RUN}}                                    the file RUN_training.csv as it is
-    {{sources}}                                         commands and commits of all runs that the page reads; "all": of all
+    {{sources}}                                         commands and commits of all runs that the page reads; "all": of all results
 
 A key is a column of the data (`set`, `method`, `against`, `n`, `metric`); several values are separated by semicolons
-and give the order of rows and columns. Styles: `mean`; `interval` (mean [low, high], or mean ± half); `seeds` (interval
+and give the order of rows and columns. Several keys make the rows of a table with `rows=set,method`; `rows=method:program`
+has another title. Styles: `mean`; `interval` (mean [low, high], or mean ± half); `seeds` (interval
 and range over seeds); `verdict` (interval, and "better" or "worse" where it excludes 0); `outcome` (interval, and
 whether the claim that the difference is not above 0 holds); `aim` (interval, and "met" or "missed": whether the mean is at
-most the number `aim=`). `is` may be `negative`, `positive` or `unclear`
+most the number `aim=8`, or not below that of `aim='at least 8'`). `is` may be `negative`, `positive` or `unclear`
 (the interval contains 0).
 
 A file outside that folder has marked parts instead: between `<!-- begin NAME -->` and `<!-- end -->` stands the text of
@@ -36,12 +39,14 @@ from multibodies_jax import io
 from multibodies_jax.reporting import markdown, reference, text
 
 RESULTS = pathlib.Path("docs/results")
+BENCHMARKS = "benchmarks"
+"""The page beside the folder of results, and the folder of its data."""
 MARKED = (pathlib.Path("README.md"), pathlib.Path("docs/index.md"), pathlib.Path("tfds_builders/README.md"))
 STYLES = ("mean", "interval", "seeds", "verdict", "outcome", "aim")
 KEYS = ("set", "method", "against", "n", "metric")
 
 _NOTE = "<!-- Made by `multibodies report pages` from {source}: change that file, not this one. -->"
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_AIM = re.compile(r"(?:at least )?(-?\d+(?:\.\d+)?)")
 _DIRECTIVE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _PART = re.compile(r"(<!-- begin ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _RELATIVE = re.compile(r"\]\((?!https?:|#)([^)]+)\)")
@@ -68,12 +73,15 @@ def build(root: pathlib.Path) -> dict[pathlib.Path, str]:
       PageError: a template asks for data that are not there, or states what the data refute.
     """
     data = functools.cache(functools.partial(read, root / RESULTS / "data"))
-    runs = json.loads((root / RESULTS / "data/runs.json").read_text(encoding="utf-8"))
+    runs = _runs(root / RESULTS / "data")
     templates = {path.stem: path for path in sorted((root / RESULTS / "templates").glob("*.md"))}
     filled = {name: _filled(path, data, runs) for name, path in templates.items()}
     made = {}
     for name, page in filled.items():
-        if not name.startswith("_"):
+        if name == BENCHMARKS:
+            page = page.replace("](data/", f"]({RESULTS.name}/data/")
+            made[RESULTS.with_name(f"{name}.md")] = f"{_NOTE.format(source=f'results/templates/{name}.md')}\n\n{page}"
+        elif not name.startswith("_"):
             made[RESULTS / f"{name}.md"] = f"{_NOTE.format(source=f'templates/{name}.md')}\n\n{page}"
     for path, page in reference.pages(root).items():
         made[path] = f"{_NOTE.format(source='the code')}\n\n{page}"
@@ -122,6 +130,16 @@ def read(folder: pathlib.Path, run: str) -> list[dict[str, str]]:
         raise PageError(f"There are no data of the run {run!r}; choose one of {known}.") from error
 
 
+def _runs(folder: pathlib.Path) -> dict[str, dict[str, str]]:
+    """What is known of every run; those of benchmarks are named after their folder."""
+    runs = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
+    measured = folder / BENCHMARKS / "runs.json"
+    if measured.exists():
+        its = json.loads(measured.read_text(encoding="utf-8"))
+        runs |= {f"{BENCHMARKS}/{name}": about for name, about in its.items()}
+    return runs
+
+
 def fill(template: str, data: Data, runs: Mapping[str, Mapping[str, str]]) -> str:
     """Puts the data in the place of every directive of a template.
 
@@ -154,7 +172,10 @@ def _filled(path: pathlib.Path, data: Data, runs: Mapping[str, Mapping[str, str]
 def _replaced(directive: str, data: Data, runs: Mapping[str, Mapping[str, str]], used: list[str]) -> str:
     verb, *words = shlex.split(directive)
     if verb == "sources":
-        return "\n".join(_sources(list(runs) if words == ["all"] else list(dict.fromkeys(used)), runs))
+        every = [run for run in runs if not run.startswith(f"{BENCHMARKS}/")]
+        return "\n".join(_sources(every if words == ["all"] else list(dict.fromkeys(used)), runs))
+    if verb == "aim" and len(words) == 1 and _AIM.fullmatch(words[0]):
+        return words[0]
     names = [word for word in words if "=" not in word]
     options = dict(word.split("=", 1) for word in words if "=" in word)
     if not names or (verb != "training" and len(names) != 2):
@@ -166,7 +187,7 @@ def _replaced(directive: str, data: Data, runs: Mapping[str, Mapping[str, str]],
     style, wanted, rows, columns, aim = (options.pop(name, "") for name in ("style", "is", "rows", "columns", "aim"))
     if (style or "mean") not in STYLES:
         raise PageError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
-    if (style == "aim") != bool(aim) or (aim and (verb != "value" or not _NUMBER.fullmatch(aim))):
+    if (style == "aim") != bool(aim) or (aim and (verb != "value" or not _AIM.fullmatch(aim))):
         raise PageError("style=aim is of a value and needs a number: aim=8")
     lines = _selected(data(names[0]), names[1], options)
     if verb == "value":
@@ -211,7 +232,8 @@ def sign(line: Row) -> str:
 
 
 def _aim(line: Row, aim: str) -> str:
-    return ", met" if float(line["mean"]) <= float(aim) else ", missed"
+    mean, number = float(line["mean"]), float(aim.split()[-1])
+    return ", met" if (mean >= number if aim.startswith("at least") else mean <= number) else ", missed"
 
 
 def _verdict(line: Row, wanted: str) -> str:
@@ -244,6 +266,8 @@ def _pivot(
     lines: Sequence[Row], rows: Sequence[str], columns: str, options: Mapping[str, str], style: str
 ) -> list[str]:
     """One line of the table for each combination of the keys `rows`, one column for each value of the key `columns`."""
+    titled = [row.partition(":") for row in rows]
+    rows, titles = [key for key, _, _ in titled], {key: title for key, _, title in titled if title}
     for key in (*rows, columns):
         if key not in KEYS:
             raise PageError(f"rows and columns are keys ({', '.join(KEYS)}), got {key!r}")
@@ -255,7 +279,8 @@ def _pivot(
         found[place] = line
     heads = _ordered({place[:-1] for place in found}, [place[:-1] for place in found], rows, options)
     names = [only for (only,) in _ordered({place[-1:] for place in found}, [p[-1:] for p in found], [columns], options)]
-    header = [*({"n": "n", "metric": "measure"}.get(key, key) for key in rows), *(_name(columns, n) for n in names)]
+    named = {"metric": "measure"} | titles
+    header = [*(named.get(key, key) for key in rows), *(_name(columns, n) for n in names)]
     body = [
         [
             *(_name(key, value) if key == "metric" else value for key, value in zip(rows, head, strict=True)),
@@ -299,7 +324,7 @@ def _sources(used: Sequence[str], runs: Mapping[str, Mapping[str, str]]) -> list
     rows = []
     for run in used:
         if run not in runs:
-            raise PageError(f"docs/results/data/runs.json does not describe the run {run!r}")
+            raise PageError(f"no runs.json in docs/results/data describes the run {run!r}")
         about = runs[run]
         rows.append(
             [f"[{run}](data/{run}.csv)", about["what"], f"`{about['command']}`", about["commits"], about["cost"]]

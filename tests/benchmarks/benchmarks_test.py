@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as all_of_them
-from benchmarks import fitting, inference, photographs, roofline, training
+from benchmarks import figures, fitting, inference, photographs, roofline, training
 from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people
+from multibodies_jax.reporting import pages
 
 
 @pytest.mark.slow
 def test_stages_of_a_tiny_model_run_and_their_shares_sum_to_one():
     its = {"trunk": "resnet_small", "crop_size": 32, "hidden": 16, "num_hypotheses": 26}
-    stages, program = inference.prepare(2, flow_width=8, **its)
+    stages, _ = inference.prepare(2, flow_width=8, **its)
     assert stages["quantizer, n=25"]().medoid.shape == (2, 25)
     assert stages["meshes, n=10"]().shape == (2, 10, 6890, 3)
     apart, together = stages["log p(X)"](), stages[inference.IN_ONE]()
@@ -28,9 +29,10 @@ def test_stages_of_a_tiny_model_run_and_their_shares_sum_to_one():
         [inference.IN_ONE, "network", "bodies and joints", "log p(X)", f"quantizer, n={n}", f"meshes, n={n}"]
         for n in (10, 25)
     ]
-    printed = inference.table("tiny", 2, seconds, program, 1e12)
-    shares = [float(line.split()[-2]) for line in printed.splitlines() if line.endswith("%")]
-    assert sum(shares) == pytest.approx(200, abs=0.1)
+    ms = inference.of_images(2, seconds)
+    for n in (10, 25):
+        apart = ["network", "bodies and joints", "log p(X)", f"quantizer, n={n}", f"meshes, n={n}"]
+        assert ms[f"stages apart, n={n}"] == pytest.approx(sum(ms[name] for name in apart))
 
 
 def test_times_are_per_image_and_per_pass_and_operations_a_share_of_the_peak():
@@ -38,12 +40,14 @@ def test_times_are_per_image_and_per_pass_and_operations_a_share_of_the_peak():
     program = inference.Program(operations=2 * 10**11, bytes=3 * 2**20, seconds=7.4)
     lines = inference.table("M = 20", 4, seconds, program, 1e12).splitlines()
     assert lines[0] == "M = 20, batch 4: in one 200.000 ms per image, 25.0 % of 1.00 Tflop/s, 3 MiB, ready after 7 s"
-    assert lines[1] == "pass, n=10: 275.00 ms per image, stages apart 250.00"
-    assert lines[3].split() == ["quantizer,", "n=10", "25.000", "ms", "10.00", "%"]
-    assert inference.table("M = 1", 1, {"in one": 0.5, "network": 0.4}, program, 1e12).splitlines()[1:] == [
-        "pass: 500.00 ms per image, stages apart 400.00",
-        "  network                400.000 ms 100.00 %",
-    ]
+    assert [line.split()[-2] for line in lines[1:]] == ["275.000", "250.000", "175.000", "25.000", "50.000"]
+    assert lines[1].startswith("  pass, n=10  ") and lines[4].startswith("  quantizer, n=10 ")
+    assert inference.of_images(1, {"in one": 0.5, "network": 0.4}) == {
+        "pass": 500.0,
+        "stages apart": 400.0,
+        "network": 400.0,
+    }
+    assert inference.of_images(1, {"in one": 0.5}) == {}
 
 
 def test_operations_are_those_of_products_and_convolutions_as_often_as_they_run():
@@ -65,18 +69,66 @@ def test_the_peak_is_that_of_a_large_product(monkeypatch):
     assert 1e6 < roofline.peak("float32") < 1e14
 
 
-def test_a_section_holds_machine_command_and_output_and_says_what_failed():
-    text = all_of_them.section("joints", "2 CPUs", "figures\n", 12.3, 0)
-    assert text == "### joints\n\n2 CPUs. `python -m benchmarks.joints`, 12 s.\n\n```\nfigures\n```\n"
-    assert "failed with status 3" in all_of_them.section("joints", "2 CPUs", "", 1.0, 3)
+@pytest.mark.parametrize("code, kept", [("", 1), ("import sys; sys.exit(3)", 0)])
+def test_what_a_benchmark_prints_is_shown_and_kept_unless_it_fails(code, kept, tmp_path, monkeypatch, capsys):
+    module = tmp_path / "benchmarks" / "made.py"
+    module.parent.mkdir()
+    told = '{"question": "made", "setting": "", "program": "ours", "n": null, "measured": {"ms": 1.25}}'
+    module.write_text(f'"""Is it fast?\n\nYes."""\nprint(\'{told}\')\n{code}', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(all_of_them, "ROOT", tmp_path)
+    monkeypatch.setattr(all_of_them, "COMMANDS", {"it": "made --quickly"})
+    assert all_of_them.run("it", "2 CPUs", write=True) == (3 if code else 0)
+    shown = capsys.readouterr().out
+    assert told in shown and ("failed with status 3" in shown) == bool(code)
+    folder = tmp_path / figures.FOLDER
+    assert len(list(folder.glob("it.csv"))) == kept
+    if kept:
+        about = json.loads((folder / "runs.json").read_text(encoding="utf-8"))["it"]
+        assert about["what"] == "Is it fast?" and about["command"] == "python -m benchmarks.made --quickly"
+        assert about["cost"].startswith("2 CPUs; ")
+
+
+def test_every_benchmark_that_is_run_asks_a_question():
+    for command in all_of_them.COMMANDS.values():
+        assert all_of_them.question(f"benchmarks.{command.split()[0]}")
+
+
+@pytest.mark.parametrize(
+    "value, shown",
+    [(1955.2, "1955"), (16.42, "16.4"), (0.3456, "0.346"), (3e-7, "3e-07"), (12, "12"), (0.0, "0.0"), (99.97, "100.0")],
+)
+def test_figures_have_three_digits_that_count(value, shown):
+    assert figures.digits(value) == shown
+
+
+def test_figures_are_read_from_what_was_printed_and_written_beside_those_of_other_runs(tmp_path, capsys, monkeypatch):
+    figures.tell("joints", "3 images", "ours", {"ms": 1.234, "MiB": None})
+    figures.tell("quantizer", "", "ours", {"ms": 2}, n=5)
+    printed = "stage 1: first step after 4.7 s\nother\n" + capsys.readouterr().out
+    lines = list(figures.read(printed, "cold_demo"))
+    assert [(line["table"], line["set"], line["method"], line["mean"]) for line in lines] == [
+        ("first step", "cold_demo", "stage 1", "4.70"),
+        ("joints", "3 images", "ours", "1.23"),
+        ("quantizer", "", "ours", "2"),
+    ]
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.txt").write_text(printed, encoding="utf-8")
+        assert figures.main([f"{name}.txt", f"--run={name}", "--machine=a card", "--commit=abc"]) == 0
+    assert list(json.loads((figures.FOLDER / "runs.json").read_text(encoding="utf-8"))) == ["one", "two"]
+    rows = pages.read(tmp_path / pages.RESULTS / "data", "benchmarks/two")
+    assert [row["n"] for row in rows] == ["", "", "5"] and rows[1]["metric"] == "ms"
+    (tmp_path / "none.txt").write_text("nothing", encoding="utf-8")
+    assert figures.main(["none.txt", "--run=three"]) == 2 and "no figures" in capsys.readouterr().err
 
 
 def test_all_run_unless_named_and_a_failure_is_the_exit_status(monkeypatch, capsys):
     ran = []
     monkeypatch.setattr(all_of_them, "machine", lambda: "machine")
-    monkeypatch.setattr(all_of_them, "run", lambda name, about: ran.append((name, about)) or 3 * (name == "quantizer"))
-    assert all_of_them.main([]) == 1 and ran == [(name, "machine") for name in all_of_them.NAMES]
-    assert all_of_them.main(["joints"]) == 0 and ran[-1][0] == "joints"
+    monkeypatch.setattr(all_of_them, "run", lambda *given: ran.append(given) or 3 * (given[0] == "quantizer"))
+    assert all_of_them.main([]) == 1 and ran == [(name, "machine", False) for name in all_of_them.COMMANDS]
+    assert all_of_them.main(["joints", "--write"]) == 0 and ran[-1] == ("joints", "machine", True)
     with pytest.raises(SystemExit):
         all_of_them.main(["joint"])
     assert "choose among joints, quantizer" in capsys.readouterr().err
@@ -209,16 +261,21 @@ def test_without_torch_the_steps_of_ours_alone_are_printed_and_with_it_a_table_f
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: True)
     command = ["--trunk=resnet50", "--batch=8", "--hypotheses=5"]
     assert training.main(command) == 0
-    plain = capsys.readouterr().out.splitlines()
+    plain = _unless_told(capsys)
     assert len(plain) == 3 and plain[1] == "M = 5: 500.0 ms   M = 1: 1000.0 ms   ratio 0.50"
     assert training.main([*command, "--torch"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = _unless_told(capsys)
     assert lines[:3] == plain and len(lines) == 6
     assert made[-1] == ("resnet50", 64, 8, 5, "mixture:released")
     # Seconds of the turns with PyTorch: 0.5 of M = 5, 1 of the released one, 1.5, 2 and 2.5 of PyTorch's.
     assert "all trained" in lines[3] and "1500.0 ms     5.3 images per second       2 MiB" in lines[3]
     assert "500.0 ms    16.0 images per second       1 MiB: 3.00 x as fast" in lines[3] and "4.00 x" in lines[4]
     assert "as released" in lines[5] and "1000.0 ms" in lines[5] and lines[5].endswith(": 2.50 x as fast")
+
+
+def _unless_told(capsys):
+    """What was printed for people."""
+    return [line for line in capsys.readouterr().out.splitlines() if not line.startswith("{")]
 
 
 class _FakeTorchStep:

@@ -74,6 +74,26 @@ def test_a_table_has_the_order_of_the_directive_and_leaves_missing_cells_empty(c
     assert _fill(table.replace(' method="HMR; ours" n="5; 1"', ""), checkout).splitlines()[2] == "| ours | 10.0 | 8.0 |"
 
 
+def test_a_column_of_rows_may_have_another_title(checkout):
+    printed = _fill("{{table tiny errors set=clean metric=mpjpe rows=set:people,method:program columns=n}}", checkout)
+    assert printed.splitlines()[0] == "| people | program | n = 1 | n = 5 |"
+
+
+def test_benchmarks_have_data_and_a_page_of_their_own(checkout):
+    data = checkout / "docs/results/data/benchmarks"
+    data.mkdir()
+    (data / "tiny.csv").write_text(LINES, encoding="utf-8")
+    (data / "runs.json").write_text(json.dumps({"tiny": RUNS["tiny"] | {"what": "Is it fast?"}}), encoding="utf-8")
+    templates = checkout / "docs/results/templates"
+    (templates / "all.md").write_text("{{sources all}}", encoding="utf-8")
+    (templates / "benchmarks.md").write_text("{{value benchmarks/tiny errors set=hard}}\n{{sources}}", encoding="utf-8")
+    made = pages.build(checkout)
+    page = made[pathlib.Path("docs/benchmarks.md")]
+    assert "from results/templates/benchmarks.md" in page and "\n99.0\n" in page
+    assert "| [benchmarks/tiny](results/data/benchmarks/tiny.csv) | Is it fast? |" in page
+    assert "benchmarks/" not in made[pathlib.Path("docs/results/all.md")]
+
+
 def test_sources_name_the_runs_that_the_page_read_and_no_other(checkout):
     printed = _fill("{{value tiny errors set=hard}} {{sources}}", checkout)
     assert "| [tiny](data/tiny.csv) | a test | `make tiny` | abc | seed 0 |" in printed
@@ -98,7 +118,10 @@ def test_a_mean_is_checked_against_a_limit_and_an_aim(checkout):
     with pytest.raises(pages.PageError, match=r"is above 8 for .*n=5"):
         _fill(f"{{{{check {head} is='below 8'}}}}", checkout)
     assert _fill(f"{{{{value {head} style=aim aim=8}}}}", checkout) == "8.0 [7.0, 9.0], met"
+    assert _fill("at most {{aim 0.30}} ms", checkout) == "at most 0.30 ms"
     assert _fill(f"{{{{value {head} style=aim aim=7.9}}}}", checkout) == "8.0 [7.0, 9.0], missed"
+    assert _fill(f"{{{{value {head} style=aim aim='at least 8'}}}}", checkout).endswith(", met")
+    assert _fill(f"{{{{value {head} style=aim aim='at least 8.1'}}}}", checkout).endswith(", missed")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +146,7 @@ def test_a_mean_is_checked_against_a_limit_and_an_aim(checkout):
         ("table tiny errors rows=method columns=n", "two numbers for one cell"),
         ("table tiny errors rows=methods columns=n", "rows and columns are keys"),
         ("value tiny", "name the run and the table"),
+        ("aim fast", "name the run and the table"),
         ("plot tiny errors", "no directive 'plot'"),
     ],
 )
