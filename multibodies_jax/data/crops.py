@@ -61,10 +61,9 @@ def _part(
     """The part of a window within `reach` pixels of what a crop shows, and its origin in the original image."""
     inverse = cv2.invertAffineTransform(transform)
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) @ inverse[:, :2].T + inverse[:, 2]
-    low, high = (corners.min(0) - reach).tolist(), (corners.max(0) + reach).tolist()
-    (x, y), (height, width, _) = origin.tolist(), image.shape
-    x0, x1 = _span(math.floor(low[0]) - x, math.ceil(high[0]) - x, width)
-    y0, y1 = _span(math.floor(low[1]) - y, math.ceil(high[1]) - y, height)
+    (xs, ys), (x, y), (height, width, _) = corners.T.tolist(), origin.tolist(), image.shape
+    x0, x1 = _span(math.floor(min(xs) - reach) - x, math.ceil(max(xs) + reach) - x, width)
+    y0, y1 = _span(math.floor(min(ys) - reach) - y, math.ceil(max(ys) + reach) - y, height)
     return image[y0:y1, x0:x1], np.array([x + x0, y + y0])
 
 

@@ -84,13 +84,13 @@ def hide(
       ValueError: a strategy that does not exist (NumPy arrays only: traced values cannot be looked at).
     """
     xp = _namespace(strategy, kp2d_valid)
-    if xp is np and ((np.asarray(strategy) < 0) | (np.asarray(strategy) >= len(STRATEGIES))).any():
+    if xp is np and not set(np.ravel(strategy).tolist()) <= set(range(len(STRATEGIES))):
         raise ValueError(f"Occlusion strategies are indices into {STRATEGIES}, got {strategy}.")
     strategy = xp.asarray(strategy, xp.int32)
     visible = xp.where(xp.asarray(HIDDEN)[strategy], 0, kp2d_valid)
-    nothing = (visible <= 0).all(axis=-1)
-    used = xp.where(nothing, 0, strategy)
-    return xp.where(nothing[..., None], kp2d_valid, visible), used
+    nothing = xp.all(visible <= 0, axis=-1, keepdims=True)
+    used = xp.where(nothing[..., 0], 0, strategy)
+    return xp.where(nothing, kp2d_valid, visible), used
 
 
 def _namespace(*arrays):

@@ -57,8 +57,8 @@ def visible_box(
             f"visible_box needs a visible keypoint, got {np.count_nonzero(~some)} example(s) with none of "
             f"{kp2d.shape[-2]}. Leave examples without annotated keypoints out."
         )
-    low = xp.where(some, xp.where(mask, kp2d, xp.inf).min(axis=-2), 0.0)
-    high = xp.where(some, xp.where(mask, kp2d, -xp.inf).max(axis=-2), 0.0)
+    low = xp.where(some, xp.min(kp2d, axis=-2, where=mask, initial=xp.inf), 0.0)
+    high = xp.where(some, xp.max(kp2d, axis=-2, where=mask, initial=-xp.inf), 0.0)
     side = xp.maximum(padding * (high - low).max(axis=-1), min_side)
     return ((low + high) / 2).astype(kp2d.dtype), (side / SIDE).astype(kp2d.dtype)
 
@@ -86,8 +86,8 @@ def affine(
         raise ValueError(f"A crop needs a finite centre and a scale > 0, got centre {center.tolist()}, scale {scale}.")
     zoom = size / (SIDE * scale)
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]])
-    return np.concatenate([linear, (size / 2 - linear @ center)[:, None]], axis=1)
+    x, y = size / 2 - np.array([[cos, -sin], [sin, cos]]) @ center
+    return np.array([[cos, -sin, x], [sin, cos, y]])
 
 
 def to_crop(
