@@ -5,6 +5,10 @@ r"""Does the input pipeline keep up with the training step?
 Prints, from one run: crops/s of the pipeline, of bare decoding and warping in one thread, and of the training step of
 the small image trunk with M hypotheses (the loss is a stand-in, so the real step is slower); and their ratios. Records
 are generated: noisy PNG images as in `synthetic_bodies`, decoded on access as `tfds.data_source` does.
+
+Threads decode and warp at the same time, but take turns at everything else, for which they hold Python's interpreter.
+That part is measured in one thread with OpenCV replaced by nothing; its inverse is the most that any number of threads
+can give.
 """
 
 import argparse
@@ -12,6 +16,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 import cv2
 import jax
@@ -117,8 +122,13 @@ def main() -> None:
     args = parser.parse_args()
 
     source = PngRecords(500, args.image_size)
-    make_example = functools.partial(augment.training_example, crop_size=args.crop_size)
-    batches = pipeline.train_batches([source], (1.0,), args.batch, 0, make_example, threads=args.threads)
+    make_example = functools.partial(augment.training_example, crop_size=args.crop_size, finished=False)
+    # As many as `synthetic_bodies` has: of a few hundred Grain takes 0.1 ms to draw one.
+    many = pipeline.Concatenated([source] * 40)
+    batches_of = functools.partial(
+        pipeline.train_batches, [many], (1.0,), args.batch, 0, make_example, finish=augment.finish
+    )
+    batches = batches_of(threads=args.threads)
     inputs = inputs_of(next(batches))
     transform = boxes.affine(source[0]["box_center"], source[0]["box_scale"], args.crop_size, 0.3)
     bare = functools.partial(_decode_and_warp, source, transform, args.crop_size)
@@ -137,6 +147,12 @@ def main() -> None:
     where = f"images of {args.image_size} pixels, crops of {args.crop_size}, batch {args.batch}, {args.threads} threads"
     for name, (rate, cpu_ms) in measured.items():
         figures.tell("input", where, name, {"examples per second": rate, "CPU ms per example": cpu_ms})
+    held = _held_ms(batches_of(threads=0), args)
+    print(
+        f"interpreter held by an example     {held:9.3f} CPU ms, so threads make at most {1000 / held:.0f} examples/s"
+    )
+    limit = {"examples per second": 1000 / held, "CPU ms per example": held}
+    figures.tell("input", where, "any number of threads, while they hold the interpreter", limit)
     (bare_rate, bare_cpu), (rate, cpu), (step_rate, step_cpu), (fed_rate, _) = measured.values()
     print(f"pipeline / training step           {rate / step_rate:9.1f} x")
     print(f"pipeline / decode + warp           {rate / bare_rate:9.2f} x ({cpu / bare_cpu:.1f} x the CPU time)")
@@ -145,6 +161,14 @@ def main() -> None:
     ratios = {"pipeline / step alone": rate / step_rate, "step fed / step alone": fed_rate / step_rate}
     for name, ratio in ratios.items():
         figures.tell("input", where, name, {"examples per second": ratio})
+
+
+def _held_ms(batches: pipeline.Batches, args: argparse.Namespace) -> float:
+    """CPU milliseconds per example of what is left of the pipeline when OpenCV's work on pixels is none."""
+    image, crop = (np.zeros((size, size, 3), np.uint8) for size in (args.image_size, args.crop_size))
+    stand_ins: Any = {name: lambda *args, **kwargs: crop for name in ("warpAffine", "resize", "LUT", "flip")}
+    with mock.patch.multiple(cv2, imdecode=lambda *args: image, **stand_ins):
+        return _rate(lambda: next(batches), args.batch, args.seconds)[1]
 
 
 def _decode_and_warp(source: PngRecords, transform: np.ndarray, size: int) -> None:

@@ -4,6 +4,8 @@ OpenCV counts from pixel centres, our coordinates from the corner of the image (
 between the two is added in `warp` and nowhere else.
 """
 
+import math
+
 import cv2
 import numpy as np
 from jaxtyping import Float64, Int, UInt8
@@ -59,12 +61,16 @@ def _part(
     """The part of a window within `reach` pixels of what a crop shows, and its origin in the original image."""
     inverse = cv2.invertAffineTransform(transform)
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) @ inverse[:, :2].T + inverse[:, 2]
-    low = np.floor(corners.min(0) - reach).astype(int)
-    high = np.ceil(corners.max(0) + reach).astype(int)
-    shape = np.array(image.shape[1::-1])
-    first = np.clip(low - origin, 0, shape - 1)
-    last = np.clip(high - origin, first + 1, shape)
-    return image[first[1] : last[1], first[0] : last[0]], origin + first
+    (xs, ys), (x, y), (height, width, _) = corners.T.tolist(), origin.tolist(), image.shape
+    x0, x1 = _span(math.floor(min(xs) - reach) - x, math.ceil(max(xs) + reach) - x, width)
+    y0, y1 = _span(math.floor(min(ys) - reach) - y, math.ceil(max(ys) + reach) - y, height)
+    return image[y0:y1, x0:x1], np.array([x + x0, y + y0])
+
+
+def _span(first: int, last: int, length: int) -> tuple[int, int]:
+    """What a row of `length` pixels has of the pixels `first` to `last`; at least one."""
+    first = min(max(first, 0), length - 1)
+    return first, min(max(last, first + 1), length)
 
 
 def _block_mean(image: UInt8[np.ndarray, "h w 3"], block: int, border: int) -> UInt8[np.ndarray, "h2 w2 3"]:

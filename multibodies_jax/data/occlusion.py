@@ -39,6 +39,7 @@ def _hidden_table() -> Bool[np.ndarray, "4 24"]:
 
 
 HIDDEN = _hidden_table()
+_EDGES = np.cumsum(PROBABILITIES)[:-1]  # Of the strategies' shares of [0, 1).
 
 
 def draw(rng: np.random.Generator, n: int | None = None) -> Int[np.ndarray, "*n"] | np.int32:
@@ -83,13 +84,13 @@ def hide(
       ValueError: a strategy that does not exist (NumPy arrays only: traced values cannot be looked at).
     """
     xp = _namespace(strategy, kp2d_valid)
-    if xp is np and np.any((np.asarray(strategy) < 0) | (np.asarray(strategy) >= len(STRATEGIES))):
+    if xp is np and not set(np.ravel(strategy).tolist()) <= set(range(len(STRATEGIES))):
         raise ValueError(f"Occlusion strategies are indices into {STRATEGIES}, got {strategy}.")
     strategy = xp.asarray(strategy, xp.int32)
-    visible = xp.where(xp.asarray(HIDDEN)[strategy], xp.zeros_like(kp2d_valid), kp2d_valid)
-    nothing = xp.all(visible <= 0, axis=-1)
-    used = xp.where(nothing, xp.zeros_like(strategy), strategy)
-    return xp.where(nothing[..., None], kp2d_valid, visible), used
+    visible = xp.where(xp.asarray(HIDDEN)[strategy], 0, kp2d_valid)
+    nothing = xp.all(visible <= 0, axis=-1, keepdims=True)
+    used = xp.where(nothing[..., 0], 0, strategy)
+    return xp.where(nothing, kp2d_valid, visible), used
 
 
 def _namespace(*arrays):
@@ -99,5 +100,4 @@ def _namespace(*arrays):
 
 def _from_uniform(u) -> np.ndarray | np.int32:
     """Inverts the cumulative distribution of the strategies at numbers in [0, 1)."""
-    edges = np.cumsum(PROBABILITIES)[:-1]
-    return np.searchsorted(edges, u, side="right").astype(np.int32)
+    return _EDGES.searchsorted(u, side="right").astype(np.int32)

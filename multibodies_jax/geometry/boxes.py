@@ -5,6 +5,7 @@ SPIN). Coordinates are continuous: the centre of the top-left pixel is (0.5, 0.5
 crop spans [-1, 1] in its own coordinates, x right and y down.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -50,16 +51,15 @@ def visible_box(
     """
     xp = _namespace(kp2d, visible)
     mask = (visible > 0)[..., None]
-    some = xp.any(mask, axis=-2)
-    if xp is np and not np.all(some):
+    some = mask.any(axis=-2)
+    if xp is np and not some.all():
         raise ValueError(
             f"visible_box needs a visible keypoint, got {np.count_nonzero(~some)} example(s) with none of "
             f"{kp2d.shape[-2]}. Leave examples without annotated keypoints out."
         )
-    inf = xp.full_like(kp2d, xp.inf)
-    low = xp.where(some, xp.min(xp.where(mask, kp2d, inf), axis=-2), 0.0)
-    high = xp.where(some, xp.max(xp.where(mask, kp2d, -inf), axis=-2), 0.0)
-    side = xp.maximum(padding * xp.max(high - low, axis=-1), min_side)
+    low = xp.where(some, xp.min(kp2d, axis=-2, where=mask, initial=xp.inf), 0.0)
+    high = xp.where(some, xp.max(kp2d, axis=-2, where=mask, initial=-xp.inf), 0.0)
+    side = xp.maximum(padding * (high - low).max(axis=-1), min_side)
     return ((low + high) / 2).astype(kp2d.dtype), (side / SIDE).astype(kp2d.dtype)
 
 
@@ -82,12 +82,12 @@ def affine(
       ValueError: a box that is not finite or has no area.
     """
     center, scale = np.asarray(center, np.float64), float(scale)
-    if not (np.all(np.isfinite(center)) and np.isfinite(scale) and scale > 0):
+    if not (all(map(math.isfinite, (*center, scale))) and scale > 0):
         raise ValueError(f"A crop needs a finite centre and a scale > 0, got centre {center.tolist()}, scale {scale}.")
     zoom = size / (SIDE * scale)
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]])
-    return np.concatenate([linear, (size / 2 - linear @ center)[:, None]], axis=1)
+    x, y = size / 2 - np.array([[cos, -sin], [sin, cos]]) @ center
+    return np.array([[cos, -sin, x], [sin, cos, y]])
 
 
 def to_crop(

@@ -166,6 +166,7 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
             strength=_strength(config),
             crop=default.optional(config, "data.crop"),
             contrast_stretch=default.optional(config, "data.contrast_stretch"),
+            finished=False,
         )
 
     opened = open_sets(config)
@@ -177,8 +178,9 @@ def stored_data(config: Any, batch_size: int, seed: int) -> Data:
         make_example,
         shard_index=jax.process_index(),
         shard_count=jax.process_count(),
+        finish=augment.finish,
     )
-    example = inputs_of(pipeline.collate([make_example(opened[0][0], np.random.default_rng(0))] * 2))
+    example = inputs_of(augment.finish(pipeline.collate([make_example(opened[0][0], np.random.default_rng(0))] * 2)))
     return Data(None, jax.tree.map(jnp.asarray, example), batches, lambda batch, key: batch)
 
 

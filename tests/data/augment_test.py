@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from multibodies_jax.data import augment, occlusion, spin_crops
+from multibodies_jax.data import augment, occlusion, pipeline, spin_crops
 from multibodies_jax.geometry import boxes, joints
 
 _SIZE = 64
@@ -215,14 +215,27 @@ def test_the_gain_multiplies_each_channel_and_clips():
 def test_detectors_lack_what_their_joint_sets_lack():
     assert augment.DETECTORS.sum(1).tolist() == [24, 17, 19]
     rng, visible = np.random.default_rng(0), np.ones(24, np.float32)
-    kept = np.array([augment.drop_keypoints(visible, rng) for _ in range(2000)])
+    kept = np.array([augment.drop_keypoints(visible, augment.draw_detected(rng)) for _ in range(2000)])
     misses = augment.MISS_PROBABILITY * augment.MISS_RATE
     np.testing.assert_allclose(kept[:, 16].mean(), 0.5 * (1 - misses), atol=0.04)  # The spine: J24 only.
     np.testing.assert_allclose(kept[:, 14].mean(), 0.75 * (1 - misses), atol=0.04)  # The pelvis: OpenPose too.
     np.testing.assert_allclose(kept[:, 6].mean(), 1 - misses, atol=0.02)
     only_spine = np.eye(24, dtype=np.float32)[16]
     for _ in range(50):
-        np.testing.assert_array_equal(augment.drop_keypoints(only_spine, rng), only_spine)
+        np.testing.assert_array_equal(augment.drop_keypoints(only_spine, augment.draw_detected(rng)), only_spine)
+
+
+@pytest.mark.parametrize("options", [{}, {"with_image": False}, {"crop": "spin", "strength": augment.SPIN}])
+def test_a_batch_is_finished_as_its_rows_are(options):
+    one_hip = np.ones(24, np.float32)
+    one_hip[3] = 0
+    records = [_record(seed, **({"joints3d_valid": one_hip} if seed == 4 else {})) for seed in range(12)]
+    rows = pipeline.collate([_training(record, i, **options) for i, record in enumerate(records)])
+    unfinished = [_training(record, i, finished=False, **options) for i, record in enumerate(records)]
+    assert {bool(row["mirrored"]) for row in unfinished} == {True, False}
+    batch = augment.finish(pipeline.collate(unfinished))
+    assert {key: value.dtype for key, value in batch.items()} == {key: value.dtype for key, value in rows.items()}
+    _assert_equal(batch, rows, rtol=0)
 
 
 def test_evidence_is_a_detectors_and_the_truth_is_not():

@@ -82,6 +82,14 @@ def test_threads_change_nothing_and_seeds_change_everything():
     assert not np.array_equal(other["number"], alone["number"]) and not np.any(other["draw"] == alone["draw"])
 
 
+def test_batches_are_finished_as_a_whole():
+    def double(rows):
+        return {key: 2 * value for key, value in rows.items()}
+
+    plain, doubled = (_stream([_source(24)], 3, finish=finish) for finish in (None, double))
+    np.testing.assert_array_equal(doubled["number"], 2 * plain["number"])
+
+
 @pytest.mark.parametrize("at", [0, 1, 7])
 def test_a_restored_state_continues_exactly_there(at):
     make = functools.partial(pipeline.train_batches, [_source(11), _source(7, 100)], (0.6, 0.4), 4, 3, _row)
