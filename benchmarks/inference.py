@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks import figures, roofline
 from configs import default
+from multibodies_jax import exact
 from multibodies_jax.batch import Inputs
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses import hypotheses, quantize
@@ -200,7 +201,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--trunk", choices=tuple(build.TRUNKS), default="resnet50")
     parser.add_argument("--size", type=int, default=224, help="of the crops, pixels")
     parser.add_argument("--head", choices=tuple(build.HEADS), default="paper")
-    parser.add_argument("--dtype", nargs="+", choices=tuple(build.DTYPES), default=["float32"], help="of the trunk")
+    parser.add_argument(
+        "--dtype", nargs="+", choices=tuple(exact.TRUNK_DTYPES), default=["float32"], help="of the trunk"
+    )
     parser.add_argument("--in_one", action="store_true", help="no stages apart: less to compile")
     parser.add_argument("--repeats", type=int, default=20, help="timed rounds of all stages")
     args = parser.parse_args(argv)

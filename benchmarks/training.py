@@ -33,6 +33,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks import figures
 from configs import default
+from multibodies_jax import exact
 from multibodies_jax.batch import Origin
 from multibodies_jax.data import virtual_views
 from multibodies_jax.models import build
@@ -118,7 +119,7 @@ class TorchStep:
           size: of the crop, pixels.
           batch: examples.
           num_hypotheses: M.
-          precision: of the trunk, a name of `build.DTYPES`.
+          precision: of the trunk, a name of `exact.TRUNK_DTYPES`.
         """
         device = "cuda" if jax.default_backend() == "gpu" else "cpu"
         command = [sys.executable, "-m", "benchmarks.training", f"--worker={program}", f"--device={device}"]
@@ -268,7 +269,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--hypotheses", type=int, default=100)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--width", type=int, help="of the trunk; default: its usual one")
-    parser.add_argument("--dtype", nargs="+", choices=tuple(build.DTYPES), default=["float32"], help="of the trunk")
+    parser.add_argument(
+        "--dtype", nargs="+", choices=tuple(exact.TRUNK_DTYPES), default=["float32"], help="of the trunk"
+    )
     parser.add_argument("--torch", action="store_true", help="also against PyTorch; needs --trunk=resnet50")
     parser.add_argument("--worker", choices=TORCH, help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)

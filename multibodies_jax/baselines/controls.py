@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
 from multibodies_jax.body import smpl
 from multibodies_jax.data import sources, virtual_views
 from multibodies_jax.evaluation import fitted, methods, metrics, outputs, protocols, set_errors
@@ -57,7 +58,7 @@ def perturb(
         return rows.at[0].set(0.0) * sigma[None, :, None]
 
     noise = rotations.axis_angle_to_matrix(jax.vmap(draw)(keys))
-    rotmats = jnp.einsum("bmjik,bmjkl->bmjil", jnp.broadcast_to(hyps.rotmats, noise.shape), noise, precision="highest")
+    rotmats = exact.einsum("bmjik,bmjkl->bmjil", jnp.broadcast_to(hyps.rotmats, noise.shape), noise)
     tiled = jax.tree.map(lambda x: jnp.broadcast_to(x, (x.shape[0], n, *x.shape[2:])), hyps)
     return place(rotmats, tiled.betas, tiled.cam, joint_model)
 

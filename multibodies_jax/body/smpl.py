@@ -14,10 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax import exact
 from multibodies_jax.body import smpl_files
-
-_einsum = functools.partial(jnp.einsum, precision="highest")  # TF32 can cost most of a millimetre.
-_dot = functools.partial(jnp.dot, precision="highest")
 
 
 @no_type_check  # Tree operations fill it with shapes, shardings or NumPy arrays as well.
@@ -111,7 +109,7 @@ def build(
 @functools.partial(jax.jit, inline=True)
 def shape(model: SmplModel, betas: Float[Array, "*b S"]) -> tuple[Float[Array, "*b V 3"], Float[Array, "*b J 3"]]:
     """Rest-pose vertices and joint centres of bodies with these shape coefficients."""
-    rest_verts = _add(model.v_template, _einsum("vas,...s->...va", model.shapedirs, betas))
+    rest_verts = _add(model.v_template, exact.einsum("vas,...s->...va", model.shapedirs, betas))
     return rest_verts, _rest_joints(model, betas)
 
 
@@ -138,8 +136,8 @@ def forward_kinematics(
     world = world_rotations(rotmats, parents)
     # A joint is the root plus all bones down to it, each turned by its parent.
     bones = rest_joints[..., 1:, :] - jnp.take(rest_joints, jnp.array(parents[1:], jnp.int32), axis=-2)
-    turned = _einsum("...abj,...jb->...ja", jnp.take(world, jnp.array(parents[1:], jnp.int32), axis=-1), bones)
-    p_world = _einsum(
+    turned = exact.einsum("...abj,...jb->...ja", jnp.take(world, jnp.array(parents[1:], jnp.int32), axis=-1), bones)
+    p_world = exact.einsum(
         "ij,...ja->...ia", ancestors(parents), jnp.concatenate([rest_joints[..., :1, :], turned], axis=-2)
     )
     top = jnp.concatenate([jnp.moveaxis(world, -1, -3), p_world[..., None]], axis=-1)
@@ -163,18 +161,18 @@ def skin(
       weights: non-negative; each row sums to 1.
     """
     R, t = T_world_joint[..., :3, :3], T_world_joint[..., :3, 3]
-    t = t - _einsum("...jab,...jb->...ja", R, rest_joints)
+    t = t - exact.einsum("...jab,...jb->...ja", R, rest_joints)
     # Blend the transforms, not the points: (V, J, 3) never exists.
-    R = _einsum("vj,...jab->...vab", weights, R)
-    t = _einsum("vj,...ja->...va", weights, t)
-    return _einsum("...vab,...vb->...va", R, rest_verts) + t
+    R = exact.einsum("vj,...jab->...vab", weights, R)
+    t = exact.einsum("vj,...ja->...va", weights, t)
+    return exact.einsum("...vab,...vb->...va", R, rest_verts) + t
 
 
 @functools.partial(jax.jit, inline=True)
 def mesh(model: SmplModel, rotmats: Float[Array, "*b J 3 3"], betas: Float[Array, "*b S"]) -> Float[Array, "*b V 3"]:
     """Posed vertices of bodies with these joint rotations and shape coefficients."""
     rest_verts, rest_joints = shape(model, betas)
-    rest_verts = rest_verts + _einsum("vap,...p->...va", model.posedirs, pose_features(rotmats))
+    rest_verts = rest_verts + exact.einsum("vap,...p->...va", model.posedirs, pose_features(rotmats))
     T_world_joint = forward_kinematics(rotmats, rest_joints, model.parents)
     return skin(rest_verts, rest_joints, T_world_joint, model.weights)
 
@@ -236,14 +234,14 @@ def joints(
     features = jnp.concatenate([jnp.ones_like(betas[..., :1]), betas, pose_features(rotmats)], axis=-1)
     # The vectors lie along the last axis, and gathers are products with zeros and ones: a few large products in place of
     # one of 3 x 3 for each vector.
-    local = _dot(features, joint_model.vectors.reshape(E, 3 * Q)).reshape((*features.shape[:-1], 1, 3, Q))
+    local = exact.dot(features, joint_model.vectors.reshape(E, 3 * Q)).reshape((*features.shape[:-1], 1, 3, Q))
     bone_of_vector = jax.nn.one_hot(
         jnp.array(joint_model.bones, jnp.int32), len(joint_model.parents), axis=0, dtype=local.dtype
     )
-    R = _dot(world_rotations(rotmats, joint_model.parents), bone_of_vector)
+    R = exact.dot(world_rotations(rotmats, joint_model.parents), bone_of_vector)
     turned = R[..., 0, :] * local[..., 0, :] + R[..., 1, :] * local[..., 1, :] + R[..., 2, :] * local[..., 2, :]
-    root = _dot(features[..., : len(joint_model.root)], joint_model.root)
-    summed = _dot(turned, joint_model.sums) + _einsum("...a,x->...ax", root, joint_model.root_sums)
+    root = exact.dot(features[..., : len(joint_model.root)], joint_model.root)
+    summed = exact.dot(turned, joint_model.sums) + exact.einsum("...a,x->...ax", root, joint_model.root_sums)
     return jnp.swapaxes(summed, -1, -2)
 
 
@@ -275,7 +273,7 @@ def ancestors(parents: tuple[int, ...]) -> np.ndarray:
 
 
 def _rest_joints(model: SmplModel, betas: Float[Array, "*b S"]) -> Float[Array, "*b J 3"]:
-    return _add(model.J_template, _einsum("jas,...s->...ja", model.J_shapedirs, betas))
+    return _add(model.J_template, exact.einsum("jas,...s->...ja", model.J_shapedirs, betas))
 
 
 @functools.partial(jax.jit, inline=True, static_argnames="parents")

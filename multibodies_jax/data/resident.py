@@ -5,7 +5,6 @@ A GPU waits for a processor that decodes and warps; small images fit into its me
 
 import concurrent.futures
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, no_type_check
@@ -17,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 from tqdm import tqdm
 
+from multibodies_jax import exact
 from multibodies_jax.batch import Batch, Inputs, Target
 from multibodies_jax.data import augment, occlusion
 from multibodies_jax.data.augment import Strength
@@ -25,7 +25,6 @@ from multibodies_jax.geometry import boxes, joints, rotations, rotations_np
 MOST_BYTES = 16 * 2**30  # Of the images.
 _LEAST_ZOOM = 0.5  # Of images to crops: with two samples along each side, smaller ones would flicker.
 _THREADS = 8
-_matmul = functools.partial(jnp.matmul, precision="highest")
 
 
 @no_type_check  # One example has no axis N.
@@ -199,11 +198,11 @@ def draw_view(row: Any, key: Key[Array, ""], settings: Settings) -> View:
 def see(row: Any, view: View, crop_size: int) -> Batch:
     """The example, without a batch axis, as it is drawn: image, keypoints, joints and body move together."""
     turn = rotations.axis_angle_to_matrix(jnp.zeros(3).at[2].set(view.angle))
-    rotmats = row.rotmats.at[0].set(_matmul(turn, row.rotmats[0]))
+    rotmats = row.rotmats.at[0].set(exact.matmul(turn, row.rotmats[0]))
     half_side = boxes.half_side(view.scale)
-    kp2d = _matmul(row.kp2d - view.center[None], turn[:2, :2].T) / half_side
+    kp2d = exact.matmul(row.kp2d - view.center[None], turn[:2, :2].T) / half_side
     kp2d = jnp.where(row.kp2d_valid[:, None] > 0, kp2d, 0.0)
-    joints3d = _matmul(row.joints3d, turn.T)
+    joints3d = exact.matmul(row.joints3d, turn.T)
     points = {"kp2d": kp2d, "kp2d_valid": row.kp2d_valid, "kp2d_input": (view.visible > 0).astype(jnp.float32)}
     points |= {"joints3d": joints3d, "joints3d_valid": row.joints3d_valid}
     mirror = jnp.array([-1.0, 1.0, 1.0])

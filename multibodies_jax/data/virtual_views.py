@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
+from multibodies_jax import exact
 from multibodies_jax.batch import Batch, Inputs, Target
 from multibodies_jax.body import smpl
 from multibodies_jax.data import augment, occlusion
@@ -92,8 +93,6 @@ WIDE = Variety(
     ),
 )
 
-_matmul = functools.partial(jnp.matmul, precision="highest")
-
 
 def _which(names: tuple[str, ...], parts: tuple[str, ...]) -> Bool[np.ndarray, "24"]:
     """Which of 24 joints are a left or right one of some parts of the body."""
@@ -163,7 +162,7 @@ def _view(
     rotmats, betas = _body(pose, betas, k_body, redraw_betas)
     rotmats = _bend(rotmats, jax.random.fold_in(k_body, 2), variety.bent)
     k_rotation, k_lens = jax.random.split(k_camera)
-    rotmats = rotmats.at[0].set(_matmul(camera_rotation(k_rotation, variety), rotmats[0]))
+    rotmats = rotmats.at[0].set(exact.matmul(camera_rotation(k_rotation, variety), rotmats[0]))
     p_camera = smpl.joints(joint_model, rotmats, betas)
     p_camera = centring.centre(p_camera)
     kp2d_px = _photograph(p_camera, k_lens, variety.focal)
@@ -205,7 +204,7 @@ def camera_rotation(key: Key[Array, ""], variety: Variety = STANDARD) -> Float[A
     yaw_deg, pitch_deg, roll_deg = 360 * turn, 180 + pitch, variety.roll_deg * roll
     angles = jnp.deg2rad(jnp.stack([pitch_deg, yaw_deg, roll_deg]))
     about_x, about_y, about_z = rotations.axis_angle_to_matrix(jnp.diag(angles))
-    return _matmul(about_z, _matmul(about_x, about_y))
+    return exact.matmul(about_z, exact.matmul(about_x, about_y))
 
 
 def _exchange(
@@ -226,7 +225,7 @@ def _bend(rotmats: Float[Array, "24 3 3"], key: Key[Array, ""], bent: tuple[floa
         return rotmats
     k_whether, k_turn = jax.random.split(key)
     turn = std * jax.random.normal(k_turn, (24, 3)) * jax.random.bernoulli(k_whether, probability)
-    return _matmul(rotmats, rotations.axis_angle_to_matrix(turn.at[0].set(0.0)))
+    return exact.matmul(rotmats, rotations.axis_angle_to_matrix(turn.at[0].set(0.0)))
 
 
 def _body(
@@ -267,7 +266,7 @@ def _truncate(
         return visible
     k_whether, k_edge, k_share = jax.random.split(key, 3)
     outward = jnp.array([[0.0, 1.0], [1.0, 0.0], [-1.0, 0.0], [0.0, -1.0]])
-    along = _matmul(kp2d_px, jax.random.choice(k_edge, outward, p=jnp.array([0.6, 0.15, 0.15, 0.1])))
+    along = exact.matmul(kp2d_px, jax.random.choice(k_edge, outward, p=jnp.array([0.6, 0.15, 0.15, 0.1])))
     share = jax.random.uniform(k_share, minval=0.35, maxval=0.95)
     inside = along <= jnp.min(along) + share * (jnp.max(along) - jnp.min(along))
     return jnp.where(jax.random.bernoulli(k_whether, probability), inside.astype(jnp.float32), visible)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from multibodies_jax import exact
 from multibodies_jax.detection import graph_files
 
 Array = np.ndarray | jax.Array
@@ -59,11 +60,9 @@ def convolution(
 ) -> Float[jax.Array, "B h w D"]:
     """A convolution of all channels; `padding` is "SAME" or "VALID"."""
     if kernel.shape[:2] == (1, 1) and stride == 1:
-        return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0], precision="highest")
+        return exact.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
     order = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(
-        jnp.asarray(x), jnp.asarray(kernel), (stride, stride), padding, dimension_numbers=order, precision="highest"
-    )
+    return exact.convolution(jnp.asarray(x), jnp.asarray(kernel), (stride, stride), padding, dimension_numbers=order)
 
 
 def depthwise(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
 from multibodies_jax.batch import Batch
 from multibodies_jax.evaluation import metrics, set_errors
 from multibodies_jax.geometry import cameras
@@ -43,9 +44,9 @@ def diagnose(
 
 def joint_spread_mm(joints24: Float[Array, "B M J 3"], weights: Float[Array, "B M"]) -> Float[Array, "B J"]:
     """Mean distance of each joint from its mean over the hypotheses, with weights that sum to 1."""
-    mean = jnp.einsum("bm,bmja->bja", weights, joints24, precision="highest")
+    mean = exact.einsum("bm,bmja->bja", weights, joints24)
     distance = metrics.known_distance(joints24, mean[:, None])
-    return 1000.0 * jnp.einsum("bm,bmj->bj", weights, distance, precision="highest")
+    return 1000.0 * exact.einsum("bm,bmj->bj", weights, distance)
 
 
 def reprojection_px(

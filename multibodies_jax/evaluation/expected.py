@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
 from multibodies_jax.body import smpl
 from multibodies_jax.geometry import centring, nearest_rotation
 from multibodies_jax.hypotheses import weights
@@ -26,9 +27,9 @@ def expected_body(hyps: Hypotheses, log_weights: Float[Array, "B M"], joint_mode
       One body for each example, (B, 1), not scored.
     """
     share = weights.normalized(log_weights)
-    mean = jnp.einsum("bm,bmjac->bjac", share, hyps.rotmats, precision="highest")
+    mean = exact.einsum("bm,bmjac->bjac", share, hyps.rotmats)
     rotmats = nearest_rotation.to_rotation(mean)[:, None]
-    betas, cam = (jnp.einsum("bm,bmi->bi", share, x, precision="highest")[:, None] for x in (hyps.betas, hyps.cam))
+    betas, cam = (exact.einsum("bm,bmi->bi", share, x)[:, None] for x in (hyps.betas, hyps.cam))
     points = smpl.joints(joint_model, rotmats, betas)
     midhip = centring.midhip(points)
     return Hypotheses(rotmats, betas, cam, points - midhip[..., None, :], midhip, jnp.zeros(midhip.shape[:-1]))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
 from multibodies_jax.data import augment, pipeline
 from multibodies_jax.geometry import boxes, cameras, centring, joints
 
@@ -86,8 +87,8 @@ def error_px(joints24: Float[Array, "B M 24 3"], turn: Float[Array, "B 3 3"], vi
     Returns:
       NaN where no other view sees a limb joint.
     """
-    own = jnp.einsum("bac,bmkc->bmka", turn, joints24, precision="highest") + views.midhip[:, None, None]
-    points = jnp.einsum("bvac,bmkc->bmvka", views.rotation, own, precision="highest")
+    own = exact.einsum("bac,bmkc->bmka", turn, joints24) + views.midhip[:, None, None]
+    points = exact.einsum("bvac,bmkc->bmvka", views.rotation, own)
     points = points + views.translation[:, None, :, None]
     seen = _pixels(points, views.intrinsics[:, None], views.distortion[:, None])
     distance = jnp.linalg.norm(seen - views.kp2d[:, None], axis=-1) * views.unit[:, None, :, None]
@@ -107,9 +108,6 @@ def _pixels(
     u = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x**2)
     v = y * radial + p1 * (r2 + 2 * y**2) + 2 * p2 * x * y
     homogeneous = jnp.stack([u, v, jnp.ones_like(u)], axis=-1)
-    return jnp.einsum(
-        "...ac,...kc->...ka",
-        jnp.broadcast_to(intrinsics, (*u.shape[:-1], 3, 3))[..., :2, :],
-        homogeneous,
-        precision="highest",
+    return exact.einsum(
+        "...ac,...kc->...ka", jnp.broadcast_to(intrinsics, (*u.shape[:-1], 3, 3))[..., :2, :], homogeneous
     )

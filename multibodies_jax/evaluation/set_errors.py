@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax import exact
 from multibodies_jax.batch import Target
 from multibodies_jax.body import smpl
 from multibodies_jax.evaluation import lenses, metrics, other_views, protocols
@@ -89,7 +90,7 @@ def truth_of(
     """
     given, given_valid = target.joints3d, target.joints3d_valid
     if protocol.frame == protocols.CROP and lens is not None:
-        given = jnp.einsum("bca,bkc->bka", lens.turn, given, precision="highest")
+        given = exact.einsum("bca,bkc->bka", lens.turn, given)
     midhip = centring.midhip(given)
     if protocol.truth == protocols.GIVEN:
         roots = {"pelvis": given[:, joints.J24.index("pelvis")], "mid-hip": midhip}
@@ -232,7 +233,7 @@ def centroid_joints(
     # Above the floor, so that a cluster of excluded hypotheses has a mean.
     log_w = weights.floored_below_peak(log_weights)
     _, share = jax.vmap(functools.partial(kmeans.shares, num=n))(log_w, assignment)
-    return jnp.einsum("bmk,bmja->bkja", share, points, precision="highest")
+    return exact.einsum("bmk,bmja->bkja", share, points)
 
 
 @jax.jit

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from multibodies_jax import untrusted
+from multibodies_jax import exact, untrusted
 from multibodies_jax.geometry import cameras, image_cameras
 
 ASSUMED_MM = 50.0  # The normal lens of a 35 mm film camera: 46.8 degrees over the diagonal.
@@ -184,7 +184,7 @@ def place(
     center, scale = jnp.broadcast_to(box_center, (num, 2)), jnp.broadcast_to(box_scale, (num,))
     camera = jnp.broadcast_to(intrinsics, (num, 3, 3))
     R = image_cameras.rotation_to_ray(box_center, intrinsics)
-    turned = jnp.einsum("ab,mkb->mka", R, points, precision="highest")
+    turned = exact.einsum("ab,mkb->mka", R, points)
     seen_px = image_cameras.crop_to_image(cameras.project_crop(points, cam, focal), center, scale)
     few = jnp.sum(known > 0) < _FEWEST_KEYPOINTS
     weights = jnp.broadcast_to(jnp.where(few, 1.0, known > 0), seen_px.shape[:2])

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Integer
 
+from multibodies_jax import exact
 from multibodies_jax.body import smpl
 from multibodies_jax.export.weighting import SceneError, weights_of
 from multibodies_jax.geometry import joints, rotations_np
@@ -323,7 +324,7 @@ def _bodies(
 @jax.jit
 def _shaped(model: smpl.SmplModel, rotmats, betas):
     rest, rest_joints = smpl.shape(model, betas)
-    offsets = jnp.einsum("vap,np->nva", model.posedirs, smpl.pose_features(rotmats), precision="highest")
+    offsets = exact.einsum("vap,np->nva", model.posedirs, smpl.pose_features(rotmats))
     return rest, rest_joints, offsets
 
 

@@ -1,18 +1,14 @@
 """How the regressed joints of a body move with its rotations and its shape: the Jacobians that fits need."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
 from multibodies_jax.body import smpl
 
 _SMALL = 1e-2  # Squared angle below which series replace quotients.
-
-_einsum = functools.partial(jnp.einsum, precision="highest")
-_dot = functools.partial(jnp.dot, precision="highest")
 
 
 def of_joints(
@@ -47,19 +43,19 @@ def moments(
     """
     E, _, Q = joint_model.vectors.shape
     features = jnp.concatenate([jnp.ones_like(betas[..., :1]), betas, smpl.pose_features(rotmats)], axis=-1)
-    local = _dot(features, joint_model.vectors.reshape(E, 3 * Q)).reshape(*features.shape[:-1], 1, 3, Q)
+    local = exact.dot(features, joint_model.vectors.reshape(E, 3 * Q)).reshape(*features.shape[:-1], 1, 3, Q)
     world = smpl.world_rotations(rotmats, joint_model.parents)
     bones = np.array(joint_model.bones)
-    R = _dot(world, jax.nn.one_hot(bones, world.shape[-1], axis=0, dtype=world.dtype))
+    R = exact.dot(world, jax.nn.one_hot(bones, world.shape[-1], axis=0, dtype=world.dtype))
     turned = R[..., 0, :] * local[..., 0, :] + R[..., 1, :] * local[..., 1, :] + R[..., 2, :] * local[..., 2, :]
     carried = smpl.ancestors(joint_model.parents)[bones]  # (Q, J): 1 where the joint carries the vector.
     pairs = (joint_model.sums[:, :, None] * carried[:, None, :]).reshape(Q, -1)
-    moment = _dot(turned, pairs).reshape(*turned.shape[:-1], -1, len(joint_model.parents))
+    moment = exact.dot(turned, pairs).reshape(*turned.shape[:-1], -1, len(joint_model.parents))
     shape_vectors = joint_model.vectors[1 : len(joint_model.root)]
     leading = (None,) * (betas.ndim - 1)
     a, b, c = (R[..., None, :, k, :] * shape_vectors[(*leading, slice(None), slice(k, k + 1))] for k in range(3))
     root = joint_model.root[1:, :, None] * joint_model.root_sums[None, None]
-    by_shape = _dot(a + b + c, joint_model.sums) + root[leading]
+    by_shape = exact.dot(a + b + c, joint_model.sums) + root[leading]
     return world, jnp.moveaxis(moment, -3, -1), jnp.moveaxis(by_shape, -3, -1).swapaxes(-3, -2)
 
 
@@ -76,5 +72,5 @@ def of_turn(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
     x, y, z = axis_angle[..., 0], axis_angle[..., 1], axis_angle[..., 2]
     zero = jnp.zeros_like(x)
     cross = jnp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape((*x.shape, 3, 3))
-    twice = _einsum("...ab,...bc->...ac", cross, cross)
+    twice = exact.einsum("...ab,...bc->...ac", cross, cross)
     return jnp.broadcast_to(jnp.eye(3), cross.shape) - first * cross + second * twice

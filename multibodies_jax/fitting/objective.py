@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
 from multibodies_jax.body import smpl
 from multibodies_jax.fitting import jacobian
 from multibodies_jax.geometry import cameras, centring, joints, rotations
@@ -35,7 +36,6 @@ CUT = 25.0
 
 _MIN_SCALE = 1e-2  # Least scale of the camera that a fit starts from; a body that fills its crop has about 1.
 
-_einsum = functools.partial(jnp.einsum, precision="highest")
 
 LogProb = Callable[[Float[Array, "N 72"]], Float[Array, "N"]]
 """log p(X) of eq (4), nats, of J24 joints with an identity root, mid-hip centred, metres, flattened joint-major."""
@@ -133,7 +133,7 @@ def geman_mcclure(squared: Float[Array, "*b"], cut: float) -> Float[Array, "*b"]
 def move(body: Body, step: Float[Array, "N 85"]) -> Body:
     """Bodies after a step."""
     turns = rotations.axis_angle_to_matrix(step[:, :72].reshape(-1, 24, 3))
-    rotmats = _einsum("njab,njbc->njac", body.rotmats, turns)
+    rotmats = exact.einsum("njab,njbc->njac", body.rotmats, turns)
     return Body(rotmats, body.betas + step[:, 72:82], body.log_cam + step[:, 82:])
 
 
@@ -149,7 +149,7 @@ def terms_and_joints(
     error = _squared_error(project(points, body, keypoints.focal), keypoints, weights)
     data = 0.5 * jnp.sum(keypoints.confidence * geman_mcclure(error, CUT), axis=-1)
     pull = jnp.sum((body.rotmats[:, 1:] - anchor[:, 1:]) ** 2, axis=(1, 2, 3))
-    X = _einsum("nka,nab->nkb", points - centring.midhip(points)[:, None], body.rotmats[:, 0])
+    X = exact.einsum("nka,nab->nkb", points - centring.midhip(points)[:, None], body.rotmats[:, 0])
     return data + weights.shape * jnp.sum(body.betas**2, axis=-1) + weights.anchor * pull, X.reshape(-1, 72)
 
 
@@ -205,16 +205,16 @@ def curvature(
         of_point = functools.partial(_project, focal=keypoints.focal)
         projected = jax.vmap(of_point, (0, None))(points, body.log_cam)
         by_point, by_camera = jax.vmap(jax.jacfwd(of_point, (0, 1)), (0, None))(points, body.log_cam)
-        J = jnp.concatenate([_einsum("kua,kap->kup", by_point, by_body), by_camera], axis=-1)
+        J = jnp.concatenate([exact.einsum("kua,kap->kup", by_point, by_body), by_camera], axis=-1)
         error = _squared_error(projected, keypoints, weights)
         reweighted = keypoints.confidence / (1 + error / CUT) ** 2 / weights.sigma**2
-        data = _einsum("kup,kuq->pq", J * reweighted[:, None, None], J)
+        data = exact.einsum("kup,kuq->pq", J * reweighted[:, None, None], J)
         diagonal = jnp.concatenate(
             [jnp.zeros(3), jnp.full(69, 4.0) * weights.anchor, jnp.full(10, 2.0) * weights.shape, jnp.zeros(3)]
         )
         hips = jnp.mean(by_body[jnp.array(joints.MIDHIP_J24)], axis=0, keepdims=True)
         by_step = jnp.concatenate([(by_body - hips).at[:, :, :3].set(0.0), jnp.zeros((24, 3, 3))], axis=-1)
-        by_step = _einsum("kap,ab->kbp", by_step, body.rotmats[0])  # A turned root leaves X as it is.
+        by_step = exact.einsum("kap,ab->kbp", by_step, body.rotmats[0])  # A turned root leaves X as it is.
         return data + jnp.diag(diagonal), by_step.reshape(72, STEP_SIZE)
 
     return jax.vmap(one)(body, keypoints)

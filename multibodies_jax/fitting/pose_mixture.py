@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from multibodies_jax import untrusted
+from multibodies_jax import exact, untrusted
 from multibodies_jax.body import pickles
 
 POSE_SIZE = 69
@@ -115,7 +115,7 @@ def energy(mixture: PoseMixture, pose: Float[Array, "*b 69"]) -> Float[Array, "*
 
 def curvature(mixture: PoseMixture, pose: Float[Array, "*b 69"]) -> Float[Array, "*b 69 69"]:
     """The second derivative of E at poses: the inverse covariance of the best component."""
-    precisions = jnp.einsum("kpq,kpr->kqr", mixture.whitening, mixture.whitening, precision="highest")
+    precisions = exact.einsum("kpq,kpr->kqr", mixture.whitening, mixture.whitening)
     return precisions[jnp.argmin(_energies(mixture, pose), axis=-1)]
 
 
@@ -123,7 +123,7 @@ def _energies(mixture: PoseMixture, pose: Float[Array, "*b 69"]) -> Float[Array,
     """Of each component."""
     K = len(mixture.constant)
     columns = mixture.whitening.reshape(K * POSE_SIZE, POSE_SIZE).T
-    whitened = jnp.dot(pose, columns, precision="highest").reshape(*pose.shape[:-1], K, POSE_SIZE)
+    whitened = exact.dot(pose, columns).reshape(*pose.shape[:-1], K, POSE_SIZE)
     leading = (None,) * (pose.ndim - 1)
     squared = jnp.sum((whitened - mixture.shift[leading]) ** 2, axis=-1)
     return 0.5 * squared + mixture.constant[leading]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from multibodies_jax import devices, traced
+from multibodies_jax import devices, exact, traced
 from multibodies_jax.body import smpl
 from multibodies_jax.fitting import objective, solver
 from multibodies_jax.geometry import cameras, rotations
@@ -141,7 +141,7 @@ def _fit_from_mean_pose(
     mean = hypotheses_lib.decode(mean_state, joint_model)
     axis_angle = np.deg2rad(TURNS_DEG)[:, None] * np.array([[0.0, 1.0, 0.0]])
     turns = rotations.axis_angle_to_matrix(jnp.asarray(axis_angle, jnp.float32))
-    roots = jnp.einsum("ab,tbc->tac", mean.rotmats[0], turns, precision="highest")
+    roots = exact.einsum("ab,tbc->tac", mean.rotmats[0], turns)
     rotmats = jnp.broadcast_to(mean.rotmats[None], (T, 24, 3, 3)).at[:, 0].set(roots)
     betas = jnp.broadcast_to(mean.betas[None], (T, 10))
     points = smpl.joints(joint_model, rotmats, betas)

@@ -35,6 +35,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
+from multibodies_jax import exact
 from multibodies_jax.body import smpl
 from multibodies_jax.fitting import jacobian, objective, pose_mixture, refine, solver
 from multibodies_jax.geometry import cameras, image_cameras, joints, rotations
@@ -321,7 +322,7 @@ def _follow_torso(
     # The body does not change: its points turn about the root joint as one.
     rotmats = rotations.axis_angle_to_matrix(start.pose.at[:, 0].set(0.0))
     features = jnp.concatenate([jnp.ones_like(start.betas[:, :1]), start.betas], axis=1)
-    root = jnp.dot(features, joint_model.root, precision="highest")
+    root = exact.dot(features, joint_model.root)
     centre = root[:, None, :] * joint_model.root_sums[None, :, None]
     arms = smpl.joints(joint_model, rotmats, start.betas) - centre
 
@@ -330,7 +331,7 @@ def _follow_torso(
     def residuals(x: Array, arms: Array, centre: Array, points_px: Array, weights: Array, depth: Array) -> Array:
         """Whose squares are the objective of one body; x is the root's axis-angle and the translation."""
         turn = rotations.axis_angle_to_matrix(x[:3])
-        points = jnp.einsum("ab,kb->ka", turn, arms, precision="highest") + centre
+        points = exact.einsum("ab,kb->ka", turn, arms) + centre
         away = jnp.where(weights[:, None] > 0, _project_px(points, x[3:]) - points_px, 0.0)
         root = jnp.sqrt(jnp.where(weights > 0, weights, 1.0))  # Of 0 it has no derivative.
         return jnp.append((root[:, None] * away).ravel(), _DEPTH * (x[5] - depth))
@@ -340,7 +341,7 @@ def _follow_torso(
 
     def curvature(x: Array) -> Array:
         J = jax.vmap(jax.jacfwd(residuals))(x, *given)
-        return 2 * jnp.einsum("nrp,nrq->npq", J, J, precision="highest")
+        return 2 * exact.einsum("nrp,nrq->npq", J, J)
 
     first = jnp.concatenate([start.pose[:, 0], start.translation], axis=1)
     moved = _minimize(values, curvature, first, settings)
@@ -399,9 +400,9 @@ def body_curvature(
     by_point = jax.vmap(jax.vmap(jax.jacfwd(_project_one_px), (0, None)))(points, body.translation)
     # A turn w in the world about a bone moves a projection by p . (w x moment) = w . (moment x p).
     turns = jnp.cross(moment[:, :, None], by_point[:, :, :, None])  # (N, K, 2, 24, 3)
-    frame = jnp.einsum("nabj,njbc->njac", world, jacobian.of_turn(body.pose), precision="highest")[:, None, None]
+    frame = exact.einsum("nabj,njbc->njac", world, jacobian.of_turn(body.pose))[:, None, None]
     a, b, c = (turns[..., k, None] * frame[..., k, :] for k in range(3))
-    by_shape = jnp.einsum("nkua,nkas->nkus", by_point, by_shape, precision="highest")
+    by_shape = exact.einsum("nkua,nkas->nkus", by_point, by_shape)
     J = jnp.concatenate([(a + b + c).reshape(N, -1, 2, 72), by_shape], axis=-1)
     away = _project_px(points, body.translation) - keypoints.points_px
     sure = jnp.where(counts(keypoints.confidence), keypoints.confidence, 0.0)[..., None] ** 2
@@ -411,7 +412,7 @@ def body_curvature(
     places, signs = zip(*BENDS, strict=True)
     at = jnp.array(places)
     bend = 4 * _ANGLE * jnp.exp(2 * pose[:, at] * jnp.array(signs)[None])
-    total = jnp.einsum("nrp,nrq->npq", J, J, precision="highest")
+    total = exact.einsum("nrp,nrq->npq", J, J)
     total = total.at[:, 3:72, 3:72].add(_MIXTURE * pose_mixture.curvature(prior, pose))
     total = total.at[:, 3 + at, 3 + at].add(bend)
     shape = jnp.arange(72, 82)

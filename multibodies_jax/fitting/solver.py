@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from multibodies_jax import exact
 from multibodies_jax.body import smpl
 from multibodies_jax.fitting import objective
 
@@ -36,8 +37,6 @@ LONGEST = 0.7
 
 _BOUNDS = 1e-6, 1e6  # Of the damping.
 _TINY = 1e-9
-
-_einsum = functools.partial(jnp.einsum, precision="highest")
 
 
 @no_type_check  # Filled with tracers.
@@ -89,7 +88,7 @@ def minimize(
         body = objective.move(state.body, d)
         value, of_terms, of_prior = look(body)
         lower = (value < state.value) & jnp.isfinite(of_terms + of_prior).all(axis=-1)
-        promised = -_einsum("np,np->n", d, gradient) - 0.5 * _einsum("np,npq,nq->n", d, B, d)
+        promised = -exact.einsum("np,np->n", d, gradient) - 0.5 * exact.einsum("np,npq,nq->n", d, B, d)
         ratio = (state.value - value) / jnp.maximum(promised, _TINY)
         there = _State(
             body, value, of_terms, of_prior, _learn(state.learned, d, of_prior - state.of_prior), state.damping
@@ -99,7 +98,7 @@ def minimize(
         return kept.replace(learned=there.learned, damping=damp(state.damping, lower, ratio))
 
     _, by_step = objective.curvature(start, keypoints, joint_model, weights)
-    first = weights.prior * FIRST_CURVATURE * _einsum("nxp,nxq->npq", by_step, by_step)
+    first = weights.prior * FIRST_CURVATURE * exact.einsum("nxp,nxq->npq", by_step, by_step)
     # The first round looks at the start: a gradient of 0 moves nothing, and any number is lower than infinity.
     nothing = jnp.zeros((len(start.betas), objective.STEP_SIZE))
     unknown = jnp.full(len(start.betas), jnp.inf)
@@ -134,7 +133,7 @@ def least_squares(
         d = direction(B, gradient, damping, longest)
         there, (new_value, new_gradient) = x + d, look(x + d)
         lower = (new_value < value) & jnp.isfinite(new_gradient).all(axis=-1)
-        promised = -_einsum("np,np->n", d, gradient) - 0.5 * _einsum("np,npq,nq->n", d, B, d)
+        promised = -exact.einsum("np,np->n", d, gradient) - 0.5 * exact.einsum("np,npq,nq->n", d, B, d)
         ratio = (value - new_value) / jnp.maximum(promised, _TINY)
         kept = jax.tree.map(functools.partial(_where, lower), (there, new_value, new_gradient), (x, value, gradient))
         return *kept, damp(damping, lower, ratio)
@@ -179,11 +178,11 @@ def _learn(
     A: Float[Array, "N 85 85"], d: Float[Array, "N 85"], change: Float[Array, "N 85"]
 ) -> Float[Array, "N 85 85"]:
     """A after a step d that changed the gradient by `change`: BFGS, with Powell's damping (1978), which keeps A positive."""
-    Ad = _einsum("npq,nq->np", A, d)
-    dAd, dy = _einsum("np,np->n", d, Ad), _einsum("np,np->n", d, change)
+    Ad = exact.einsum("npq,nq->np", A, d)
+    dAd, dy = exact.einsum("np,np->n", d, Ad), exact.einsum("np,np->n", d, change)
     share = jnp.where(dy >= 0.2 * dAd, 1.0, 0.8 * dAd / jnp.maximum(dAd - dy, _TINY))[:, None]
     y = share * change + (1 - share) * Ad
-    dy = _einsum("np,np->n", d, y)
+    dy = exact.einsum("np,np->n", d, y)
     removed = Ad[:, :, None] * Ad[:, None, :] / jnp.maximum(dAd, _TINY)[:, None, None]
     added = y[:, :, None] * y[:, None, :] / jnp.maximum(dy, _TINY)[:, None, None]
     updated = A - removed + added

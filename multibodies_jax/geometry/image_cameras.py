@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
 from multibodies_jax.geometry import boxes, cameras
 
 SHORTEST_CROP_FOCAL = 2.0
@@ -97,7 +98,7 @@ def project(p: Float[Array, "*b K 3"], intrinsics: Float[Array, "*b 3 3"]) -> Fl
     """Pixels of points of the camera frame; points nearer than 1 cm, or behind, are held at 1 cm."""
     ray = p / jnp.maximum(p[..., 2:], _NEAREST)
     homogeneous = jnp.concatenate([ray[..., :2], jnp.ones_like(ray[..., 2:])], axis=-1)
-    return jnp.einsum("...ab,...kb->...ka", intrinsics[..., :2, :], homogeneous, precision="highest")
+    return exact.einsum("...ab,...kb->...ka", intrinsics[..., :2, :], homogeneous)
 
 
 def translation_from_keypoints(

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
+
 RULES = ("nearest", "published")
 _LEAST = 1e-6  # Sums of singular values below it have no gradient: the rotation jumps there.
-_einsum = functools.partial(jnp.einsum, precision="highest")
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -36,7 +37,7 @@ def to_rotation(matrices: Float[Array, "*b 3 3"], rule: str = "nearest") -> Floa
     if rule not in RULES:
         raise ValueError(f"Unknown rule {rule!r} for the rotation of a matrix; choose one of {', '.join(RULES)}.")
     u, _, vt, factor = _decompose(matrices, rule)
-    return factor * _einsum("...ij,...jk->...ik", u, vt)
+    return factor * exact.einsum("...ij,...jk->...ik", u, vt)
 
 
 def _decompose(matrices: Array, rule: str) -> tuple[Array, Array, Array, Array]:
@@ -57,8 +58,8 @@ def _determinant(m: Array) -> Array:
 def _to_rotation_jvp(rule: str, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     (matrices,), (change,) = primals, tangents
     u, s, vt, factor = _decompose(matrices, rule)
-    turned = _einsum("...ji,...jk,...lk->...il", u, change, vt)
+    turned = exact.einsum("...ji,...jk,...lk->...il", u, change, vt)
     total = s[..., :, None] + s[..., None, :]
     skew = jnp.where(total > _LEAST, (turned - jnp.swapaxes(turned, -1, -2)) / jnp.maximum(total, _LEAST), 0.0)
-    rotation = factor * _einsum("...ij,...jk->...ik", u, vt)
-    return rotation, factor * _einsum("...ij,...jk,...kl->...il", u, skew, vt)
+    rotation = factor * exact.einsum("...ij,...jk->...ik", u, vt)
+    return rotation, factor * exact.einsum("...ij,...jk,...kl->...il", u, skew, vt)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
+
 # B^(2^k) of a matrix B whose largest eigenvalue leads by a share g is of rank one when 2^k g is large: float32 resolves
 # no smaller g than 2^-24 anyway.
 _SQUARINGS = 24
@@ -24,12 +26,12 @@ def align(pred: Float[Array, "*#b J 3"], target: Float[Array, "*#b J 3"]) -> Flo
     pred, target = jnp.broadcast_arrays(pred, target)
     pred_mean, target_mean = pred.mean(axis=-2, keepdims=True), target.mean(axis=-2, keepdims=True)
     x, y = jax.lax.stop_gradient((pred - pred_mean, target - target_mean))
-    covariance = jnp.einsum("...ja,...jb->...ab", x, y, precision="highest")
+    covariance = exact.einsum("...ja,...jb->...ab", x, y)
     rotation = _best_rotation(covariance)
     size = jnp.sum(jnp.square(x), axis=(-2, -1))
-    fit = jnp.einsum("...ba,...ab->...", rotation, covariance, precision="highest")
+    fit = exact.einsum("...ba,...ab->...", rotation, covariance)
     scale = jnp.where(size > 0, fit / jnp.where(size > 0, size, 1.0), 1.0)
-    turned = jnp.einsum("...ab,...jb->...ja", rotation, pred - pred_mean, precision="highest")
+    turned = exact.einsum("...ab,...jb->...ja", rotation, pred - pred_mean)
     return scale[..., None, None] * turned + target_mean
 
 

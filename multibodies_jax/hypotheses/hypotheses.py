@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from multibodies_jax import traced
+from multibodies_jax import exact, traced
 from multibodies_jax.body import smpl
 from multibodies_jax.geometry import cameras, centring, rotations
 
@@ -108,7 +108,7 @@ def zero_root_joints(hypotheses: Hypotheses) -> Float[Array, "*batch 24 3"]:
     removes the point. Undoing the turn is therefore exact and needs no second pass through the body.
     """
     root = hypotheses.rotmats[..., 0, :, :]
-    return jnp.einsum("...ba,...kb->...ka", root, hypotheses.joints24, precision="highest")
+    return exact.einsum("...ba,...kb->...ka", root, hypotheses.joints24)
 
 
 @functools.partial(jax.jit, inline=True)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from multibodies_jax import exact
 from multibodies_jax.hypotheses import empty_clusters
 
 _CANDIDATES = 8  # Draws per new seed; the one that lowers the energy most is kept.
@@ -81,7 +82,7 @@ def to_centroids(
 
     An empty cluster is infinitely far from all points, so that none goes there.
     """
-    mean = jnp.matmul(squared, share, precision="highest")
+    mean = exact.matmul(squared, share)
     within = 0.5 * jnp.sum(share * mean, axis=0)
     return jnp.where(jnp.any(share > 0, axis=0)[None], jnp.maximum(mean - within[None], 0.0), jnp.inf), within
 
@@ -206,7 +207,7 @@ def _best_merge(
     """
     point, cluster = jnp.argmax(saved), jnp.arange(len(mass))
     # Columns of empty clusters are not finite; `pairs` leaves them out.
-    apart = jnp.matmul(share.T, to_centroid, precision="highest") - within[:, None]
+    apart = exact.matmul(share.T, to_centroid) - within[:, None]
     cost = mass[:, None] * mass[None] / jnp.maximum(mass[:, None] + mass[None], 1e-37) * jnp.maximum(apart, 0.0)
     other = jnp.any(share > 0, axis=0) & (cluster != assignment[point])
     pairs = other[:, None] & other[None] & (cluster[:, None] < cluster[None])

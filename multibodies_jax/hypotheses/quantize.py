@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from multibodies_jax import traced
+from multibodies_jax import exact, traced
 from multibodies_jax.hypotheses import kmeans, quantizer_checks, sharpening
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
 from multibodies_jax.hypotheses.weight_kinds import log_weights_of
@@ -221,7 +221,7 @@ def _quantize(points, log_weights, keys, n: Int[Array, ""], room: int, starts: i
         # An excluded hypothesis comes after every other member.
         rank = jnp.where(own, to_centroid + jnp.where(excluded, 1e30, 0.0)[:, None], jnp.inf)
         medoid = jnp.argmin(rank, axis=0).astype(jnp.int32)
-        centroid = jnp.einsum("mn,md->nd", share, points, precision="highest")
+        centroid = exact.einsum("mn,md->nd", share, points)
         prob = jnp.where(jnp.arange(room) < n, kmeans.masses(log_w, own), -1.0)  # Empty clusters come last.
         energy = kmeans.energy(squared, log_w, assignment, room)
         return likeliest_first(Quantized(medoid, centroid, prob, assignment.astype(jnp.int32), energy))

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from multibodies_jax import exact
+
 FLOOR = -1e5
 """Least log-weight, nats. Excluded hypotheses (-inf) are held here; above it even the least likely keep their order."""
 
@@ -77,4 +79,4 @@ def of_clusters(weight: Float[Array, "B *sets M"], assignment: Int[Array, "B M"]
       assignment: the cluster, 0 to n - 1, of each hypothesis.
       n: number of clusters.
     """
-    return jnp.einsum("b...m,bmk->b...k", weight, jax.nn.one_hot(assignment, n), precision="highest")
+    return exact.einsum("b...m,bmk->b...k", weight, jax.nn.one_hot(assignment, n))

@@ -11,10 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from multibodies_jax import exact
 from multibodies_jax.batch import Batch, Inputs
 from multibodies_jax.body import smpl
 from multibodies_jax.hypotheses.hypotheses import Hypotheses
@@ -22,8 +22,6 @@ from multibodies_jax.models import folding, hmr, hmr_preactivated, scores
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
 from multibodies_jax.models.resnet import ResNet50, ResNetSmall
 from multibodies_jax.registry import Registry
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 Variables = Mapping[str, Any]  # "params" and, where a trunk has batch norms, "batch_stats".
 MakeInputs = Callable[[Batch], Inputs]
@@ -249,11 +247,11 @@ def build_trunk(*, name: str, crop_size: int, width: int | None, dtype: str) -> 
     Raises:
       ValueError: no such trunk or type, with the choices, or crops that the trunk cannot take; `Trunk.build` says more.
     """
-    _check_choice("model.dtype", dtype, DTYPES)
+    _check_choice("model.dtype", dtype, exact.TRUNK_DTYPES)
     multiple = TRUNKS[name].multiple
     if multiple is not None and (crop_size < multiple or crop_size % multiple):
         raise ValueError(f"model.crop_size of {name} must be a multiple of {multiple} pixels, got {crop_size}.")
-    return TRUNKS[name].build(width=trunk_width(name, width), dtype=DTYPES[dtype])
+    return TRUNKS[name].build(width=trunk_width(name, width), dtype=exact.TRUNK_DTYPES[dtype])
 
 
 def trunk_width(name: str, width: int | None) -> int:

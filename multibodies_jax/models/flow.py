@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from multibodies_jax.models import exact_layers
+
 _FEATURES = 72
 LEAK = 0.01  # PyTorch's default slope, as in the authors' code.
 
@@ -101,10 +103,10 @@ class Conditioner(nn.Module):
     def _mlp(self, name: str, x: Float[Array, "D"], train: bool) -> Float[Array, "D"]:
         size = x.shape[-1]
         for layer in range(2):
-            x = nn.Dense(self.width, precision="highest", name=f"{name}_{layer}")(x)
+            x = exact_layers.Dense(self.width, name=f"{name}_{layer}")(x)
             x = nn.leaky_relu(nn.Dropout(self.dropout, deterministic=not train)(x), LEAK)
         # Every coupling starts as the identity, the flow as a Gaussian with the data's spread.
-        return nn.Dense(size, precision="highest", kernel_init=nn.initializers.zeros, name=f"{name}_2")(x)
+        return exact_layers.Dense(size, kernel_init=nn.initializers.zeros, name=f"{name}_2")(x)
 
 
 class Couplings(distrax.Bijector):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
 from multibodies_jax.models import flow as flow_lib
 
 _COLLECTION = "folded"
@@ -74,11 +75,11 @@ def _scale_and_shift(
     layer: Mapping[str, Array], x: Float[Array, "N D"]
 ) -> tuple[Float[Array, "N D"], Float[Array, "N D"]]:
     """The log-scale and the shift of one coupling; both are 0 for the coordinates that stay."""
-    hidden = jnp.matmul(x, layer["kernel_0"], precision="highest") + layer["bias_0"][None]
+    hidden = exact.matmul(x, layer["kernel_0"]) + layer["bias_0"][None]
     hidden = nn.leaky_relu(hidden, flow_lib.LEAK).reshape(len(x), 2, -1)
-    hidden = jnp.einsum("nki,kij->knj", hidden, layer["kernel_1"], precision="highest") + layer["bias_1"][:, None]
+    hidden = exact.einsum("nki,kij->knj", hidden, layer["kernel_1"]) + layer["bias_1"][:, None]
     hidden = nn.leaky_relu(hidden, flow_lib.LEAK)
-    both = jnp.einsum("kni,kid->knd", hidden, layer["kernel_2"], precision="highest") + layer["bias_2"][:, None]
+    both = exact.einsum("kni,kid->knd", hidden, layer["kernel_2"]) + layer["bias_2"][:, None]
     return jnp.tanh(both[0]), both[1]
 
 

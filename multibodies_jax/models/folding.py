@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
-import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses.hypotheses import STATE_SIZE
-from multibodies_jax.models import resnet, scores
+from multibodies_jax.models import exact_layers, resnet, scores
 from multibodies_jax.models.hmr import HMR, HeadSettings
 
 _Tree = dict[str, Any]
@@ -57,7 +56,7 @@ class Folded(nn.Module):
             x = self.modes(x, False)
         scores.sow_feature(self, x if self.modes is None else x.mean(axis=1))
         for index, size in enumerate(self.sizes):
-            x = nn.Dense(size, precision=jax.lax.Precision.HIGHEST, name=f"map_{index}")(x)
+            x = exact_layers.Dense(size, name=f"map_{index}")(x)
         return x.reshape(x.shape[0], self.num_hypotheses, STATE_SIZE)
 
 

@@ -12,10 +12,9 @@ from jaxtyping import Array, Float, Key
 
 from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses.hypotheses import STATE_SIZE, split_state
-from multibodies_jax.models import scores
+from multibodies_jax.models import exact_layers, scores
 
 ACTIVATIONS = {"none": lambda x: x, "relu": nn.relu}
-_HIGHEST = jax.lax.Precision.HIGHEST  # The state is geometry.
 # How hypotheses differ at the start, per unit of noise: on biases, absolute. Cameras must stay in front of the body.
 _BIAS_SPREAD = np.concatenate([np.full(154, 0.3), np.full(3, 0.03)]).astype(np.float32)
 
@@ -77,14 +76,10 @@ class IterativeHead(nn.Module):
         """States of all hypotheses from the feature; `train` switches dropout on, which needs the rng "dropout"."""
         its = self.settings
         M, B = its.num_hypotheses, feature.shape[0]
-        fc1 = nn.Dense(its.hidden, precision=_HIGHEST, name="fc1")
-        fc2 = nn.Dense(its.hidden, precision=_HIGHEST, name="fc2")
-        dec = nn.Dense(
-            M * STATE_SIZE,
-            precision=_HIGHEST,
-            kernel_init=decoder_init(M),
-            bias_init=decoder_bias_init(M, its.init_noise),
-            name="dec",
+        fc1 = exact_layers.Dense(its.hidden, name="fc1")
+        fc2 = exact_layers.Dense(its.hidden, name="fc2")
+        dec = exact_layers.Dense(
+            M * STATE_SIZE, kernel_init=decoder_init(M), bias_init=decoder_bias_init(M, its.init_noise), name="dec"
         )
         act, drop = ACTIVATIONS[its.activation], nn.Dropout(its.dropout, deterministic=not train)
         state = jnp.tile(jnp.array(its.mean_state, jnp.float32), (B, M))

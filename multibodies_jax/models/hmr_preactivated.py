@@ -19,10 +19,10 @@ Gain (M = 100, batch 64, states and gradients on 2 CPU cores, `python -m benchma
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
 from multibodies_jax.hypotheses.hypotheses import STATE_SIZE
 from multibodies_jax.models import hmr
 
@@ -44,14 +44,14 @@ class PreactivatedHead(hmr.IterativeHead):
 
         start = jnp.tile(jnp.array(its.mean_state, jnp.float32), M)
         W1f, W1s = W1[:F], W1[F:] / M
-        total, pre = jnp.zeros((B, its.hidden)), _dot(feature, W1f) + (_dot(start, W1s) + b1)[None]
+        total, pre = jnp.zeros((B, its.hidden)), exact.dot(feature, W1f) + (exact.dot(start, W1s) + b1)[None]
         feed_back = _feed_back(W1s, Wd, bd, B)
         for iteration in range(its.iterations):
             if iteration > 0:
                 pre = pre + feed_back(x)
-            x = drop(act(_dot(drop(act(pre)), W2) + b2[None]))
+            x = drop(act(exact.dot(drop(act(pre)), W2) + b2[None]))
             total = total + x
-        state = _dot(total, Wd) + (start + its.iterations * bd)[None]
+        state = exact.dot(total, Wd) + (start + its.iterations * bd)[None]
         return state.reshape(B, M, STATE_SIZE)
 
 
@@ -77,10 +77,6 @@ def _feed_back(
     of all iterations they are equal at 4 B = H.
     """
     if 4 * batch < Wd.shape[0]:
-        return lambda x: _dot(_dot(x, Wd) + bd[None], W1s)
-    loop, loop_bias = _dot(Wd, W1s), _dot(bd, W1s)
-    return lambda x: _dot(x, loop) + loop_bias[None]
-
-
-def _dot(x: Array, y: Array) -> Array:
-    return jnp.dot(x, y, precision=jax.lax.Precision.HIGHEST)  # The state is geometry.
+        return lambda x: exact.dot(exact.dot(x, Wd) + bd[None], W1s)
+    loop, loop_bias = exact.dot(Wd, W1s), exact.dot(bd, W1s)
+    return lambda x: exact.dot(x, loop) + loop_bias[None]

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses.hypotheses import Hypotheses, projected_joints
+from multibodies_jax.models import exact_layers
 
 NAME = "scores"
 """The head's name among the parameters of a regressor, beside those of its network: "params/scores"."""
@@ -61,14 +62,14 @@ class ScoreHead(nn.Module):
         """
         feature, offsets = jax.lax.stop_gradient((feature, offsets))
         zeros = nn.initializers.zeros
-        x = nn.relu(nn.Dense(self.hidden, precision="highest", name="hidden")(feature))
-        logits = nn.Dense(self.num_hypotheses, precision="highest", kernel_init=zeros, name="logits")(x)
+        x = nn.relu(exact_layers.Dense(self.hidden, name="hidden")(feature))
+        logits = exact_layers.Dense(self.num_hypotheses, kernel_init=zeros, name="logits")(x)
         if self.keypoints:
             number = self.param("number", nn.initializers.normal(0.1), (self.num_hypotheses, self.width))
-            of_each = nn.Dense(self.width, precision="highest", name="offsets")(_described(offsets, visible))
-            context = nn.Dense(self.width, use_bias=False, precision="highest", name="context")(x)
+            of_each = exact_layers.Dense(self.width, name="offsets")(_described(offsets, visible))
+            context = exact_layers.Dense(self.width, use_bias=False, name="context")(x)
             of_each = of_each + context[:, None] + number[None]
-            fit = nn.Dense(1, use_bias=False, precision="highest", kernel_init=zeros, name="fit")
+            fit = exact_layers.Dense(1, use_bias=False, kernel_init=zeros, name="fit")
             logits = logits + fit(nn.relu(of_each))[..., 0]
         return jax.nn.log_softmax(logits, axis=-1)
 

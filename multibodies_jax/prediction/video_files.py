@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
-from multibodies_jax import io
+from multibodies_jax import exact, io
 from multibodies_jax.body import body_files, smpl
 from multibodies_jax.export import camera, glb, scene, skeletons
 from multibodies_jax.geometry import joints
@@ -366,4 +366,4 @@ _regress = jax.jit(smpl.joints)
 
 @jax.jit
 def _correctives(model: smpl.SmplModel, rotmats):
-    return jnp.einsum("vap,np->nva", model.posedirs, smpl.pose_features(rotmats), precision="highest")
+    return exact.einsum("vap,np->nva", model.posedirs, smpl.pose_features(rotmats))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax import exact
 from multibodies_jax.hypotheses.weights import floored_below_peak
 
 
@@ -68,5 +69,5 @@ def _update(points, log_w, assignment, centroids):
     """The weighted mean of each cluster; one without points keeps its centroid."""
     own = jnp.arange(len(centroids))[:, None] == assignment[None]
     share = jax.nn.softmax(jnp.broadcast_to(log_w[None], own.shape), axis=1, where=own)
-    means = jnp.einsum("kn,nd->kd", share, points, precision="highest")
+    means = exact.einsum("kn,nd->kd", share, points)
     return jnp.where(jnp.any(own, axis=1)[:, None], means, centroids)

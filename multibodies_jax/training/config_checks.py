@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import default
+from multibodies_jax import exact
 from multibodies_jax.data import augment
 from multibodies_jax.hypotheses import quantize, weight_kinds
 from multibodies_jax.losses import objective
@@ -48,7 +49,7 @@ RULES: dict[str, config_rules.Rule] = {
     "model.init_noise": config_rules.Number(0, 1000),
     "model.crop_size": config_rules.whole(16, 4096),
     "model.width": config_rules.OrNone(config_rules.whole(1, 65_536)),
-    "model.dtype": config_rules.Choice(tuple(build.DTYPES)),
+    "model.dtype": config_rules.Choice(tuple(exact.TRUNK_DTYPES)),
     "loss.mode0": config_rules.FLAG,
     **dict.fromkeys(
         (

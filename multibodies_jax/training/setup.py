@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from configs import default
-from multibodies_jax import io, traced
+from multibodies_jax import exact, io, traced
 from multibodies_jax.body import body_files
 from multibodies_jax.body import smpl as smpl_lib
 from multibodies_jax.geometry import centring, rotations
@@ -144,7 +144,7 @@ def loss_vertices(config: Any, files: body_files.BodyFiles) -> Int[np.ndarray, "
 def regressed(regressor: Float[np.ndarray, "X V"], vertices: Float[Array, "*batch V 3"]) -> Float[Array, "*batch X 3"]:
     """Joints of whole meshes that are given by their vertices, in their unit and frame."""
     used = np.flatnonzero(np.any(regressor != 0, axis=0))
-    return jnp.einsum("xv,...va->...xa", jnp.asarray(regressor[:, used]), vertices[..., used, :], precision="highest")
+    return exact.einsum("xv,...va->...xa", jnp.asarray(regressor[:, used]), vertices[..., used, :])
 
 
 def centred_mesh(bodies: Bodies, rotmats: Array, betas: Array) -> Array:

@@ -22,6 +22,7 @@ BELOW_EVERYTHING = {
     "traced",
     "devices",
     "compile_time",
+    "exact",
 }
 
 # What each sub-package may import, besides itself and `BELOW_EVERYTHING`.
@@ -39,6 +40,7 @@ ALLOWED = {
     "traced": set(),
     "devices": set(),
     "compile_time": set(),
+    "exact": set(),
     "batch": set(),
     "geometry": GEOMETRY,
     "body": BODY,

@@ -20,6 +20,10 @@ BY_NAME = ("getattr", "setattr", "delattr", "hasattr")
 
 # Test -> (modules or folders, why they are tested together).
 ELSEWHERE = {
+    "architecture/precision_test.py": (
+        ["multibodies_jax/exact.py", "multibodies_jax/models/exact_layers.py"],
+        "what they are for is a rule about all modules",
+    ),
     "cli_test.py": (["multibodies_jax/cli_flags.py"], "flags are tested by the commands that they are given to"),
     "body/body_files_test.py": (["multibodies_jax/body/smpl_files.py"], "its one reader is `body_files`"),
     "convert/convert_test.py": (

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-HIGHEST = jax.lax.Precision.HIGHEST  # Vertices are geometry.
+from multibodies_jax import exact
+from multibodies_jax.models import exact_layers
+
 STARTS = ("mean", "published")
 _GROUP = 8  # Channels that group norms normalise together.
 _EPSILON = 1e-5
@@ -97,7 +99,7 @@ class GraphConvolution(nn.Module):
     def __call__(self, x: Float[Array, "B N C"], neighbours: Int[Array, "N K"]) -> Float[Array, "B N C2"]:
         kernel = self.param("kernel", convolution_init(self.start), (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return neighbour_mean(jnp.dot(x, kernel, precision=HIGHEST), neighbours) + bias[None, None]
+        return neighbour_mean(exact.dot(x, kernel), neighbours) + bias[None, None]
 
 
 class Block(nn.Module):
@@ -121,9 +123,9 @@ class Block(nn.Module):
         return x + y
 
 
-def dense(features: int, start: str, name: str) -> nn.Dense:
+def dense(features: int, start: str, name: str) -> nn.Module:
     """A layer on the channels of each vertex."""
-    return nn.Dense(features, precision=HIGHEST, kernel_init=linear_init(start), name=name)
+    return exact_layers.Dense(features, kernel_init=linear_init(start), name=name)
 
 
 def norm_relu(x: Float[Array, "B N C"], name: str) -> Float[Array, "B N C"]:

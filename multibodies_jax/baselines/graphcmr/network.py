@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from multibodies_jax import exact
 from multibodies_jax.baselines.graphcmr import hierarchy, layers
 from multibodies_jax.batch import Inputs
 from multibodies_jax.geometry import nearest_rotation, rotations
 from multibodies_jax.hypotheses.hypotheses import VERTICES, split_state
-from multibodies_jax.models import folding, hmr, resnet
+from multibodies_jax.models import exact_layers, folding, hmr, resnet
 
 HIERARCHY = "hierarchy"
 SHAPE = (64, 32)
@@ -120,8 +121,8 @@ class OfFeature(nn.Module):
         shape = (3 + feature.shape[1], self.features)
         kernel = self.param("kernel", self._start, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        of_place = jnp.dot(template, kernel[:3], precision=layers.HIGHEST)
-        of_image = jnp.dot(feature, kernel[3:], precision=layers.HIGHEST) + bias[None]
+        of_place = exact.dot(template, kernel[:3])
+        of_image = exact.dot(feature, kernel[3:]) + bias[None]
         return of_place[None] + of_image[:, None]
 
     def _start(self, key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
@@ -170,14 +171,14 @@ class Regressor(nn.Module):
         return resnet.make_norm(False, train, 0.9, jnp.float32)(f"norm_{place}")(x)
 
 
-def _torch_dense(features: int, start: str, mean: tuple[float, ...], name: str) -> nn.Dense:
+def _torch_dense(features: int, start: str, mean: tuple[float, ...], name: str) -> nn.Module:
     """A layer as PyTorch begins it, without a bias; with `start` "mean" and a mean, one that begins near the mean."""
     if start == "published" or not mean:
         kernel = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        return nn.Dense(features, precision=layers.HIGHEST, kernel_init=kernel, name=name)
+        return exact_layers.Dense(features, kernel_init=kernel, name=name)
     kernel = nn.initializers.variance_scaling(_NEAR, "fan_in", "uniform")
 
     def bias(*_: Any) -> Array:
         return jnp.array(mean, jnp.float32)
 
-    return nn.Dense(features, precision=layers.HIGHEST, kernel_init=kernel, bias_init=bias, name=name)
+    return exact_layers.Dense(features, kernel_init=kernel, bias_init=bias, name=name)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from multibodies_jax.batch import Inputs
+from multibodies_jax.models import exact_layers
 from multibodies_jax.models.hmr import HMR
 
 _SAMPLES = 0x3E0  # Purpose of random keys.
@@ -111,10 +112,8 @@ class CVAE(HMR):
     ) -> Float[Array, "B K 157"]:
         (B, F), K = feature.shape, z.shape[1]
         feature = jnp.repeat(feature, K, axis=0)
-        mixed = nn.Dense(self.width, precision="highest", name="fuse_in")(
-            jnp.concatenate([feature, z.reshape(B * K, -1)], axis=1)
-        )
-        change = nn.Dense(F, precision="highest", kernel_init=nn.initializers.zeros, name="fuse_out")(nn.relu(mixed))
+        mixed = exact_layers.Dense(self.width, name="fuse_in")(jnp.concatenate([feature, z.reshape(B * K, -1)], axis=1))
+        change = exact_layers.Dense(F, kernel_init=nn.initializers.zeros, name="fuse_out")(nn.relu(mixed))
         return self.make_head(1)(feature + change, train).reshape(B, K, -1)
 
 
@@ -128,8 +127,8 @@ class _Encoder(nn.Module):
     def __call__(self, mesh: Float[Array, "B V 3"]) -> tuple[Float[Array, "B Z"], Float[Array, "B Z"]]:
         x = mesh.reshape(len(mesh), -1) / _MESH_SCALE
         for layer in ("dense1", "dense2"):
-            x = nn.relu(nn.Dense(self.width, precision="highest", name=layer)(x))
-        mean, log_var = jnp.split(nn.Dense(2 * self.z_size, precision="highest", name="out")(x), 2, axis=1)
+            x = nn.relu(exact_layers.Dense(self.width, name=layer)(x))
+        mean, log_var = jnp.split(exact_layers.Dense(2 * self.z_size, name="out")(x), 2, axis=1)
         # Bounded smoothly: past a hard limit the gradient would be 0, and a unit would stay there for good.
         return mean, _LOG_VAR_LIMIT * jnp.tanh(log_var / _LOG_VAR_LIMIT)
 

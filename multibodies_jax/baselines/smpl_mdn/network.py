@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from multibodies_jax.batch import Inputs
 from multibodies_jax.geometry import rotations
 from multibodies_jax.hypotheses.hypotheses import split_state
+from multibodies_jax.models import exact_layers
 from multibodies_jax.models.hmr import HMR
 
 ROOTS = ("shared", "mixture")
@@ -56,7 +57,7 @@ class MDN(HMR):
         states = _share(self.make_head(size)(feature, train), self.root)
         log_alpha = jnp.full(states.shape[:2], -math.log(size))
         log_sigma = jnp.full(states.shape[:2], log_std(self.sigma, self.sigma_means))
-        dense = functools.partial(nn.Dense, size, precision="highest", kernel_init=nn.initializers.zeros)
+        dense = functools.partial(exact_layers.Dense, size, kernel_init=nn.initializers.zeros)
         if self.learn_alpha:
             log_alpha = jax.nn.log_softmax(dense(name="alpha")(feature))
         if self.learn_sigma:

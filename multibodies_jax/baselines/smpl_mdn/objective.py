@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from multibodies_jax import exact
 from multibodies_jax.baselines.smpl_mdn import network
 from multibodies_jax.batch import Batch, Target
 from multibodies_jax.geometry import rotations
@@ -97,7 +98,7 @@ def virtual_prediction(means: Float[Array, "B M D"], log_density: Float[Array, "
     thousand times the distance of two components, and only says which of two near ones to take.
     """
     posterior = jax.lax.stop_gradient(jax.nn.softmax(log_density, axis=1))
-    return jnp.einsum("bm,bmd->bd", posterior, means, precision="highest")
+    return exact.einsum("bm,bmd->bd", posterior, means)
 
 
 def nearest_branch(theta: Float[Array, "*b 3"], mean: Float[Array, "*#b 3"]) -> Float[Array, "*b 3"]:

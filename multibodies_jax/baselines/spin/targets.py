@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 from tqdm import tqdm
 
+from multibodies_jax import exact
 from multibodies_jax.batch import Batch, Origin
 from multibodies_jax.body import smpl
 from multibodies_jax.data import augment, fit_files, pipeline, sources
@@ -297,7 +298,7 @@ def _turn(angle: Float[Array, "B"], R: Float[Array, "B 3 3"]) -> Float[Array, "B
     """R after a rotation about z."""
     zero = jnp.zeros_like(angle)
     about_z = rotations.axis_angle_to_matrix(jnp.stack([zero, zero, angle], axis=-1))
-    return jnp.einsum("nab,nbc->nac", about_z, R, precision="highest")
+    return exact.einsum("nab,nbc->nac", about_z, R)
 
 
 def _mirrored(rotmats: Float[Array, "B 24 3 3"]) -> Float[Array, "B 24 3 3"]:
