@@ -51,7 +51,7 @@ def named(source: str) -> Iterator[str]:
             found = [f"from {node.module} import {alias.name}" for alias in node.names if alias.name in forbidden]
         elif isinstance(node, ast.Call) and not ast.unparse(node.func).endswith(VIEWER):
             found = [ast.unparse(keyword) for keyword in node.keywords if keyword.arg == "precision"]
-        yield from (f"line {node.lineno}: {one}" for one in found)
+        yield from (f"line {getattr(node, 'lineno', 0)}: {one}" for one in found)
 
 
 @pytest.mark.parametrize(
