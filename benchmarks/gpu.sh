@@ -7,7 +7,8 @@
 # Needs the package with its extra for the GPU, pytest with pytest-xdist, beartype and hypothesis, and PyTorch and smplx to
 # compare with. SMALL=1 runs the same commands at sizes for a processor, to see that they work. Each has a time limit; what
 # does not end in it is said, and the others go on. What they print is in OUT/*.txt and, packed, in OUT/PART.tar.gz; lines
-# that begin with { are JSON. Compiled programs stay in CACHE (default: a new folder), so that a second run continues.
+# that begin with { are JSON, which `python -m benchmarks.figures` keeps. Compiled programs stay in CACHE (default: a new
+# folder), so that a second run continues.
 set -u
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-gpu_figures} SMALL=${SMALL:-}
