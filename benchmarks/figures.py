@@ -43,7 +43,7 @@ def tell(question: str, setting: str, program: str, measured: Mapping[str, float
 
 
 def read(printed: str, name: str = "") -> Iterator[Line]:
-    """The lines of data in what a benchmark printed; a training's first steps are told of the run `name`."""
+    """The lines of data in what a benchmark printed; a training's first steps belong to the run `name`."""
     for text in printed.splitlines():
         if found := _FIRST_STEP.fullmatch(text.strip()):
             yield _line("first step", name, found[1], "s after its data", float(found[2]))
