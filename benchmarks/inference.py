@@ -37,6 +37,8 @@ IN_ONE = "in one"
 READINGS = {"released": "released"}
 """The quantizer's reading by the head, where it is not the paper's."""
 Stages = dict[str, Callable[[], Any]]
+Fill = Callable[[Callable[[jax.Array], Any], jax.Array], Any]
+"""What gives a network its variables, of the function that starts them and a key."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,7 @@ def prepare(batch: int, *, flow_width: int = 512, apart: bool = True, **fields: 
     regressor, density = _random(flow_width, **fields)
     side = fields.get("crop_size", 224)
     crops = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
-    inputs = _inputs(jnp.asarray(crops))
+    inputs = of_crops(jnp.asarray(crops))
     start = time.perf_counter()
     compiled = inference.hypothesize.lower(regressor, density, inputs).compile()
     seconds, needs = time.perf_counter() - start, compiled.memory_analysis()
@@ -109,23 +111,41 @@ def _hypothesize(regressor: inference.Regressor, density: prior.Prior, inputs: I
 
 @functools.lru_cache(maxsize=1)
 def _random(flow_width: int, **fields: Any) -> tuple[inference.Regressor, prior.Prior]:
-    """The folded network and prior with random weights."""
+    """The folded network and prior with random weights, on the device."""
+    return jax.tree.map(jnp.asarray, (folded_network(_drawn, **fields), folded_prior(_drawn, flow_width)))
+
+
+def folded_network(fill: Fill, **fields: Any) -> inference.Regressor:
+    """The folded network.
+
+    Args:
+      fill: gives its variables before they are folded.
+      **fields: of the model, where they differ from the paper's.
+    """
     bodies = setup.load_bodies(default.get_config())
     files = bodies.files
     mean_state = np.concatenate([files.mean_rot6d, files.mean_betas, files.mean_cam])
     model, side = build.build(mean_state=mean_state, **fields), fields.get("crop_size", 224)
-    inputs = _inputs(jnp.zeros((1, side, side, 3), jnp.uint8))
-    start = jax.jit(lambda key: model.init({"params": key, "dropout": key}, inputs, train=False))
-    folded, variables = build.HEADS[fields.get("head", "paper")].fold(model, start(jax.random.key(0)))
-    variables = jax.tree.map(jnp.asarray, variables)
-    regressor = inference.Regressor(variables, bodies, folded, fields.get("num_hypotheses", 100), 0, 0, None)
-    density_net = flow.Flow(width=flow_width)
-    start = jax.jit(lambda key: density_net.init(key, jnp.zeros((2, 72)), method="log_prob"))
-    folded_density, density = folded_flow.fold(start(jax.random.key(1)))
-    return regressor, prior.Prior(jax.tree.map(jnp.asarray, density), folded_density, 0.0)
+    crop = of_crops(jnp.zeros((1, side, side, 3), jnp.uint8))
+    variables = fill(lambda key: model.init({"params": key, "dropout": key}, crop, train=False), jax.random.key(0))
+    folded, variables = build.HEADS[fields.get("head", "paper")].fold(model, variables)
+    return inference.Regressor(variables, bodies, folded, fields.get("num_hypotheses", 100), 0, 0, None)
 
 
-def _inputs(image: jax.Array) -> Inputs:
+def folded_prior(fill: Fill, width: int = 512, unrolled: int | None = None) -> prior.Prior:
+    """The folded prior; `fill` as that of `folded_network`, `unrolled` as that of `folded_flow.fold`."""
+    net = flow.Flow(width=width)
+    variables = fill(lambda key: net.init(key, jnp.zeros((2, 72)), method="log_prob"), jax.random.key(1))
+    folded, variables = folded_flow.fold(variables, unrolled)
+    return prior.Prior(variables, folded, None)
+
+
+def _drawn(start: Callable, key: jax.Array) -> Any:
+    return jax.jit(start)(key)
+
+
+def of_crops(image: jax.Array) -> Inputs:
+    """Crops without keypoints, (B, S, S, 3)."""
     size = len(image)
     return Inputs(jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32), image)
 

@@ -28,11 +28,10 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks import figures
+from benchmarks import inference as random_passes
 from configs import default
-from multibodies_jax.batch import Inputs
 from multibodies_jax.hypotheses import hypotheses, quantize
-from multibodies_jax.models import build, flow, folded_flow
-from multibodies_jax.training import inference, prior, setup
+from multibodies_jax.training import inference, setup
 
 PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
 H100 = """
@@ -174,11 +173,10 @@ def passes(num_hypotheses: int) -> dict[str, str]:
 
 def programs(num_hypotheses: int) -> dict[str, tuple[Any, tuple]]:
     """Functions and the shapes of their arguments, by the names of the rows."""
-    config = default.get_config()
-    bodies = setup.load_bodies(config)
-    density, found = _density(), {}
+    density, found = random_passes.folded_prior(_zeros, unrolled=UNROLLED), {}
+    inputs = random_passes.of_crops(jnp.zeros((1, 224, 224, 3), jnp.uint8))
     for head, m in (("released", 25), ("released", num_hypotheses), ("paper", num_hypotheses)):
-        regressor, inputs = _regressor(bodies, head, m)
+        regressor = random_passes.folded_network(_zeros, head=head, num_hypotheses=m)
         name = f"released network, M = {m}" if head == "released" else f"paper's head, M = {m}"
         found[name] = inference.hypothesize, (regressor, density, inputs)
     points = jax.ShapeDtypeStruct((1, num_hypotheses, 72), jnp.float32)
@@ -187,7 +185,7 @@ def programs(num_hypotheses: int) -> dict[str, tuple[Any, tuple]]:
     choices = [("paper", num_hypotheses, n) for n in (5, 10, 25)]
     choices += [("released", m, 10) for m in (25, num_hypotheses)]
     for reading, m, n in choices:
-        hyps = jax.eval_shape(*_hypotheses(bodies, m))
+        hyps = jax.eval_shape(*_hypotheses(m))
         choose = jax.jit(functools.partial(_choose, n, reading))
         found[f"quantizer, {reading}, M = {m}, n = {n}"] = choose, (hyps, keys)
     return found
@@ -198,7 +196,9 @@ def _choose(n: int, reading: str, hyps: hypotheses.Hypotheses, keys: jax.Array) 
     return hypotheses.pick(hyps, found.medoid), found
 
 
-def _hypotheses(bodies: setup.Bodies, num_hypotheses: int) -> tuple[Callable, jax.ShapeDtypeStruct]:
+def _hypotheses(num_hypotheses: int) -> tuple[Callable, jax.ShapeDtypeStruct]:
+    bodies = setup.load_bodies(default.get_config())
+
     def decoded(states: jax.Array) -> hypotheses.Hypotheses:
         hyps = hypotheses.decode(states, bodies.j24)
         return dataclasses.replace(hyps, log_prior=jnp.zeros((1, num_hypotheses)))
@@ -206,28 +206,9 @@ def _hypotheses(bodies: setup.Bodies, num_hypotheses: int) -> tuple[Callable, ja
     return decoded, jax.ShapeDtypeStruct((1, num_hypotheses, hypotheses.STATE_SIZE), jnp.float32)
 
 
-def _density() -> prior.Prior:
-    net = flow.Flow()
-    start = functools.partial(net.init, method="log_prob")
-    shapes = jax.eval_shape(lambda: start(jax.random.key(0), jnp.zeros((2, 72))))
-    folded, variables = folded_flow.fold(_zeros(shapes), UNROLLED)
-    return prior.Prior(variables, folded, None)
-
-
-def _regressor(bodies: setup.Bodies, head: str, num_hypotheses: int) -> tuple[inference.Regressor, Inputs]:
-    """The folded network with variables of zeros, and the shapes of one crop; what is computed with them is not run."""
-    files = bodies.files
-    mean_state = np.concatenate([files.mean_rot6d, files.mean_betas, files.mean_cam])
-    model = build.build(mean_state=mean_state, head=head, num_hypotheses=num_hypotheses)
-    image = jnp.zeros((1, 224, 224, 3), jnp.uint8)
-    inputs = Inputs(jnp.zeros((1, 24, 2)), jnp.ones((1, 24)), jnp.zeros(1, jnp.uint32), image)
-    shapes = jax.eval_shape(lambda: model.init({"params": jax.random.key(0), "dropout": jax.random.key(0)}, inputs))
-    folded, variables = build.HEADS[head].fold(model, _zeros(shapes))
-    return inference.Regressor(variables, bodies, folded, num_hypotheses, 0, 0, None), inputs
-
-
-def _zeros(shapes: Any) -> Any:
-    return jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes)
+def _zeros(start: Callable, key: jax.Array) -> Any:
+    """Variables of the right shapes: what is computed with them is not run."""
+    return jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), jax.eval_shape(start, key))
 
 
 def device() -> Any:

@@ -88,14 +88,13 @@ def prepare_ours(
       precision: of the trunk and the modes.
       onnx: the trunk runs in ONNX Runtime.
     """
-    import flax.linen as nn
     import jax
     import jax.numpy as jnp
 
     from configs import default
     from multibodies_jax.batch import Inputs
     from multibodies_jax.hypotheses import hypotheses, quantize
-    from multibodies_jax.models import folded_flow
+    from multibodies_jax.models import exact_layers, folded_flow
     from multibodies_jax.training import inference, prior, setup
 
     bodies = setup.load_bodies(default.get_config())
@@ -124,7 +123,7 @@ def prepare_ours(
         return model.modes.apply({"params": params["modes"]}, feature, False)
 
     def stages():
-        dense, params = nn.Dense(157, precision="highest"), regressor.variables["params"]
+        dense, params = exact_layers.Dense(157), regressor.variables["params"]
         network, score, decode = jax.jit(features), jax.jit(inference.score), jax.jit(hypotheses.decode)
         head = jax.jit(lambda layer, x: dense.apply({"params": layer}, x))
         feature = network(params, read(inputs))
