@@ -69,6 +69,12 @@ def test_eight_devices_train_as_one_does(found):
         np.testing.assert_allclose(found["training"][losses], one, rtol=2e-4)
 
 
+def test_batch_norms_take_the_statistics_of_the_whole_batch(found):
+    steps = found["image steps"]
+    np.testing.assert_allclose(steps["many"], steps["one"], rtol=1e-5)
+    assert max(steps["statistics"].values(), default=0.0) < 1e-4
+
+
 def test_a_training_goes_on_with_other_numbers_of_devices(found):
     whole, changing = found["training"]["whole"], found["training"]["changing"]
     assert len(whole) == len(changing) == 6 and whole[0] != whole[-1]

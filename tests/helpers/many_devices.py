@@ -7,6 +7,7 @@ computes while `devices` knows one of the eight.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import pathlib
@@ -19,16 +20,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from multibodies_jax import devices
 from multibodies_jax.baselines import controls
-from multibodies_jax.data import sources
+from multibodies_jax.data import sources, virtual_views
 from multibodies_jax.evaluation import batches, calibration, diagnostics, methods, outputs, set_errors
 from multibodies_jax.export import camera
 from multibodies_jax.models import flow
 from multibodies_jax.prediction import people, prediction, predictor
-from multibodies_jax.training import checkpoints, inference, logs, loop, setup
+from multibodies_jax.training import checkpoints, inference, initialization, logs, loop, setup, train_step
 from tests.helpers import batches as small_batches
 from tests.helpers import evaluation_fixture, tiny
 
@@ -191,11 +193,47 @@ def training(trained: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
     return losses | {"prior": prior, "kernel": float(np.abs(kernels[0] - kernels[1]).max())}
 
 
+def image_steps() -> dict[str, Any]:
+    """Two steps of a network that sees images, whose batch norms take the statistics of the whole batch: on one, on eight."""
+    config = tiny.config(
+        data__sets=("synthetic_bodies/clean",), model__trunk="resnet_small", model__width=4, model__crop_size=32
+    )
+    bodies, examples = setup.load_bodies(config), 2 * COUNT
+    poses, betas = tiny.load_people(config, "train")
+    keys = jax.random.split(jax.random.key(0), examples)
+    batch = virtual_views.synthesize(jnp.asarray(poses[:examples]), jnp.asarray(betas[:examples]), keys, bodies.j24)
+    pictures = np.random.default_rng(0).integers(0, 256, (examples, 32, 32, 3), dtype=np.uint8)
+    # The first device has dark pictures and the last one bright: statistics of a part would not be those of the batch.
+    pictures = (pictures * np.linspace(0.1, 1, examples)[:, None, None, None]).astype(np.uint8)
+    batch = dataclasses.replace(batch, inputs=dataclasses.replace(batch.inputs, image=jnp.asarray(pictures)))
+    model = setup.build_model(config, 6, bodies)
+    variables = initialization.variables(config, model, 6, None, batch.inputs, jax.random.key(1))
+    params, descent = variables["params"], optax.sgd(1e-3)
+
+    def stepped(count: int) -> tuple[list[float], Any]:
+        row = Mesh(np.array(jax.devices()[:count]), (devices.EXAMPLES,))
+        split, copied = (NamedSharding(row, PartitionSpec(*axes)) for axes in ((devices.EXAMPLES,), ()))
+        step = train_step.make_train_step(config, model, bodies, descent, 6, lambda batch, key: batch, split)
+        step = jax.jit(step, out_shardings=copied)
+        state = train_step.TrainState(
+            jnp.zeros((), jnp.int32), params, variables["batch_stats"], {}, descent.init(params)
+        )
+        given = state, jax.random.key(2), setup.loss_bodies(config, bodies)
+        (state, key, of_loss), losses = jax.device_put(given, copied), []
+        for _ in range(2):
+            state, metrics = step(state, jax.device_put(batch, split), key, of_loss)
+            losses.append(float(metrics["loss"]))
+        return losses, jax.device_get(state.batch_stats)
+
+    (one, statistics), (many, statistics_of_many) = stepped(1), stepped(COUNT)
+    return {"one": one, "many": many, "statistics": differences(statistics, statistics_of_many)}
+
+
 def main(trained: pathlib.Path, folder: pathlib.Path) -> None:
     """Writes FOLDER/found.json."""
     assert jax.local_device_count() == COUNT
     found = {"evaluation": evaluation(), "forward": forward(), "predictions": predictions(trained)}
-    found |= {"training": training(trained, folder)}
+    found |= {"training": training(trained, folder), "image steps": image_steps()}
     (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 
