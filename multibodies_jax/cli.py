@@ -8,6 +8,7 @@ import that costs time happens after the arguments are read, so that `--help` an
 
 import functools
 import importlib
+import os
 import pathlib
 import re
 import sys
@@ -146,6 +147,7 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
         return OK
     if multihost.is_first():
         print(f"{mode}: {workdir} ({jax.device_count()} {jax.devices()[0].platform} device(s))", flush=True)
+        _tell_unused()
     if mode == "all":  # What evaluation lacks is said before hours of training, not after.
         if (workdir / "config.json").exists():
             provenance.check_workdir(config, workdir, create=True, write=False)
@@ -155,6 +157,17 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
     if mode in ("evaluate", "all"):
         evaluate.evaluate(config, workdir, values.onnx)
     return OK
+
+
+def _tell_unused() -> None:
+    """Says which accelerator is there, or installed for, and not used, unless JAX was asked for what it uses."""
+    import jax
+
+    from multibodies_jax import doctor
+
+    if not os.environ.get("JAX_PLATFORMS"):
+        for found in doctor.unused(jax.default_backend(), doctor.nvidia_driver()):
+            print(f"note: {found.what}: {found.text}; {found.remedy}.", file=sys.stderr, flush=True)
 
 
 def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pathlib.Path) -> int:
@@ -168,6 +181,7 @@ def _predict(values: Any, argv: Sequence[str], paths: Sequence[str], workdir: pa
     setup.enable_compilation_cache()
     if values.distributed:
         _join()
+    _tell_unused()
     named = _names_config(argv)
     config = _checked(values.config) if named else None
     if named or values.workdir:

@@ -83,7 +83,7 @@ def device(body: str) -> Iterator[Finding]:
     """What JAX computes on, and how exactly; or that it does not use an accelerator which is there, or was asked for."""
     import jax
 
-    driver = _nvidia_driver()
+    driver = nvidia_driver()
     try:
         devices = jax.devices()
     except Exception as error:  # JAX raises what its plugins raise.
@@ -91,7 +91,7 @@ def device(body: str) -> Iterator[Finding]:
         if not problem:
             raise
         yield Finding("missing", "device", f"{problem} NVIDIA driver: {driver or 'none'}.", "see the message")
-        yield from _unused("none", driver)
+        yield from unused("none", driver)
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     platform_name = devices[0].platform
@@ -107,16 +107,16 @@ def device(body: str) -> Iterator[Finding]:
     yield Finding(
         "ok",
         "precision",
-        f"trunks: {trunks} (config.model.dtype=bfloat16 halves them); bodies, losses, prior and quantizer: full float32",
+        f"trunks: {trunks} (config.model.dtype=bfloat16 computes them in bfloat16); bodies, losses, prior and quantizer: full float32",
     )
-    yield from _unused(platform_name, driver)
+    yield from unused(platform_name, driver)
 
 
 NVIDIA_DRIVER = pathlib.Path("/proc/driver/nvidia/version")
 DEVICE_FILES = pathlib.Path("/dev")
 
 
-def _nvidia_driver() -> str:
+def nvidia_driver() -> str:
     """The version of NVIDIA's driver, empty where there is none."""
     try:
         words = NVIDIA_DRIVER.read_text(encoding="utf-8", errors="replace").split()
@@ -125,8 +125,13 @@ def _nvidia_driver() -> str:
     return next((word for word in words if word[:1].isdigit() and word.count(".") >= 1), "of an unknown version")
 
 
-def _unused(platform_name: str, driver: str) -> Iterator[Finding]:
-    """What is wrong with each kind of accelerator that is there, or that a plugin is installed for, and not used."""
+def unused(platform_name: str, driver: str) -> Iterator[Finding]:
+    """What is wrong with each kind of accelerator that is there, or that a plugin is installed for, and not used.
+
+    Args:
+      platform_name: what JAX computes on: cpu, gpu or tpu.
+      driver: of `nvidia_driver`.
+    """
     asked = f" (JAX_PLATFORMS is {os.environ['JAX_PLATFORMS']!r})" if os.environ.get("JAX_PLATFORMS") else ""
     text = f"one is there and JAX does not use it{asked}"
     if driver and platform_name != "gpu":

@@ -7,7 +7,7 @@
 
 Tracing is Python, and took a third of the time of `multibodies predict photo.jpg`; what XLA makes of a program is in the
 compilation cache beside it. A kept program belongs to the sources of this package, the versions of JAX, the platform, the
-types of the arguments and whatever is static.
+precision that JAX is asked for, the types of the arguments and whatever is static.
 """
 
 import functools
@@ -30,6 +30,7 @@ from multibodies_jax import devices, io
 _folder: pathlib.Path | None = None
 _KEPT_VERSIONS = 3  # Of the sources; each has a few megabytes.
 _CHECKSUM_BYTES = 32
+_ASKED = ("jax_default_matmul_precision", "jax_enable_x64")  # Of JAX, for whatever is traced.
 
 
 def keep_in(folder: str | os.PathLike | None) -> None:
@@ -84,7 +85,8 @@ def jit(
             for name in given
         }
         kinds = jax.tree.leaves(own)
-        key = structure, tuple((kind.shape, str(kind.dtype)) for kind in kinds), repr(fixed)
+        asked = tuple(getattr(jax.config, name) for name in _ASKED)
+        key = structure, tuple((kind.shape, str(kind.dtype)) for kind in kinds), repr(fixed), asked
         if (key, parts) not in programs:
 
             def flat(*leaves: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from multibodies_jax import cli, cli_flags, programs
+from multibodies_jax import cli, cli_flags, doctor, programs
 from multibodies_jax.evaluation import evaluate
 from multibodies_jax.prediction import predict, predictor, pretrained
 from multibodies_jax.training import loop, multihost, plan
@@ -364,6 +364,20 @@ def test_all_says_what_evaluation_lacks_before_it_trains(called, monkeypatch, tm
 def test_people_that_could_not_be_predicted_give_status_1(called, monkeypatch):
     monkeypatch.setattr(predict, "predict", lambda *_: 2)
     assert cli.main(["predict", "--images=some.png"]) == 1
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["evaluate"], ["predict", "--images=some.png"]])
+def test_an_accelerator_that_is_not_used_is_told_before_hours_of_work(arguments, called, monkeypatch, tmp_path, capsys):
+    (tmp_path / "version").write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.10  Wed", encoding="utf-8"
+    )
+    monkeypatch.setattr(doctor, "NVIDIA_DRIVER", tmp_path / "version")
+    for asked, told in (("", True), ("cpu", False)):  # Who asks for the processor knows.
+        monkeypatch.setenv("JAX_PLATFORMS", asked)
+        cli.main([*arguments, f"--workdir={tmp_path / 'run'}"])
+        note = "note: accelerator: one is there and JAX does not use it; pip install -e .[cuda13], or .[cuda12]"
+        assert (note in capsys.readouterr().err) == told
+    assert len(called) == 2
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,7 @@ def test_an_accelerator_that_is_not_used_is_reported(version, tpu, remedies, mon
         (tmp_path / "dev" / tpu).touch()
     monkeypatch.setattr(doctor, "NVIDIA_DRIVER", tmp_path / "version")
     monkeypatch.setattr(doctor, "DEVICE_FILES", tmp_path / "dev")
+    monkeypatch.setattr(doctor, "PLUGINS", ())  # Also where one is installed.
     found = list(doctor.device(""))
     assert [finding.what for finding in found[:2]] == ["device", "precision"] and "float32" in found[1].text
     assert [finding.state for finding in found[2:]] == ["note"] * len(remedies)

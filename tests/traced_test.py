@@ -68,6 +68,15 @@ def test_values_are_arguments(folder):
     assert traces == [1]
 
 
+def test_another_precision_has_a_program_of_its_own(folder):
+    """In the same process, in the next one, and back: a program of another precision would be another's numbers."""
+    same = another_process()
+    for precision in ("highest", None, "highest", "bfloat16"):
+        with jax.default_matmul_precision(precision):
+            same(points, power=2), another_process()(points, power=2)
+    assert traces == [2, 2, 2] and len(list(folder.glob("*/scaled-*.bin"))) == 3
+
+
 def test_a_damaged_program_is_traced_anew_and_replaced(folder):
     another_process()(points, power=2)
     (path,) = folder.glob("*/*.bin")
