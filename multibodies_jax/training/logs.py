@@ -6,11 +6,13 @@ import math
 import os
 import pathlib
 import sys
+import time
 import types
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+from tqdm import tqdm
 
 from multibodies_jax import io
 
@@ -88,6 +90,19 @@ def _tensorboard() -> types.ModuleType:
     finally:
         if hidden:
             del sys.modules["torch"]
+
+
+def tell_first_step(name: str, begun: float, result: Any) -> None:
+    """Waits for the first step of a training and says how long it took, above the progress bar.
+
+    Args:
+      name: of what is trained.
+      begun: `time.monotonic` before the step, with the data at hand.
+      result: arrays that the step computes.
+    """
+    if jax.process_index() == 0:
+        jax.block_until_ready(result)
+        tqdm.write(f"{name}: first step after {time.monotonic() - begun:.1f} s.", file=sys.stderr)
 
 
 def read(directory: str | os.PathLike) -> list[dict[str, Any]]:

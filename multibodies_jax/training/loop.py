@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import pathlib
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -256,9 +255,8 @@ def train_regressor(config: Any, workdir: pathlib.Path, bodies: setup.Bodies, st
             state, metrics = step(state, batch, key, loss_bodies)
             if pending is not None:
                 _check_finite(pending, done - 1)
-            if pending is None and multihost.is_first():
-                jax.block_until_ready(metrics)
-                tqdm.write(f"{stage.title}: first step after {time.monotonic() - begun:.1f} s.", file=sys.stderr)
+            if pending is None:
+                logs.tell_first_step(stage.title, begun, metrics)
             pending = metrics
             bar.update()
             stopped = stop.requested or multihost.asked_to_stop(done)

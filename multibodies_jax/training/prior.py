@@ -1,6 +1,7 @@
 """Trains and restores the pose prior p(X): the RealNVP of section 4.1, eq (4), on zero-root skeletons."""
 
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -124,7 +125,7 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
             metadata,
         )
 
-    stop = stopping.StopOnTerm()
+    begun, stop = time.monotonic(), stopping.StopOnTerm()
     with (
         logs.Logger(directory, start) as logger,
         stop,
@@ -134,6 +135,8 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
     ):
         for step in range(start, steps):
             params, opt_state, loss = train_step(params, opt_state, skeletons["train"], step)
+            if step == start:
+                logs.tell_first_step(bar.desc, begun, loss)
             bar.update()
             done = step + 1
             stopped = stop.requested or multihost.asked_to_stop(done)

@@ -1,5 +1,7 @@
 """The prior: one that is trained alike is taken from the work directory that a run starts from."""
 
+import re
+
 import pytest
 
 from multibodies_jax.data import sources
@@ -25,7 +27,7 @@ def trained():
         ({"flow__noise_mm": 4.0}, False),
     ],
 )
-def test_a_prior_that_is_trained_alike_is_taken_over(trained, tmp_path, monkeypatch, fields, taken):
+def test_a_prior_that_is_trained_alike_is_taken_over(trained, tmp_path, monkeypatch, capsys, fields, taken):
     source, bodies = trained
     read = []
 
@@ -36,5 +38,6 @@ def test_a_prior_that_is_trained_alike_is_taken_over(trained, tmp_path, monkeypa
     monkeypatch.setattr(sources, "load_people", load_people)
     prior.train_prior(tiny.config(init=str(source), **fields), tmp_path, bodies)
     assert (not read) == taken
+    assert len(re.findall(r"prior: first step after \d+\.\d s\.", capsys.readouterr().err)) == (not taken)
     if taken:
         assert logs.read(tmp_path / "prior") == logs.read(source / "prior")
