@@ -81,38 +81,32 @@ _LONG = (
     ),
     *("tfds_builders.building", "reporting.report", "detection.movenet", "convert.convert", "export.page"),
 )
-# What a device computes, against references: JAX_PLATFORMS=cuda python -m pytest -m gpu.
-_OF_A_DEVICE = (
-    *(
-        "body.smpl",
-        "data.resident",
-        "data.virtual_views",
-        "evaluation.metrics",
-        "fitting.jacobian",
-        "fitting.objective",
-    ),
-    *("fitting.solver", "geometry.boxes", "geometry.distances", "geometry.rotations", "hypotheses.hypotheses"),
-    *(
-        "hypotheses.kmeans",
-        "hypotheses.quantize",
-        "hypotheses.sharpening",
-        "hypotheses.weight_kinds",
-        "hypotheses.weights",
-        "losses.best_of_m",
-        "losses.objective",
-        "losses.squares",
-    ),
-    *("losses.terms", "losses.total", "models.flow", "models.folding", "models.hmr", "models.scores", "released.lloyd"),
-    *("released.losses", "released.network", "released.quantizer"),
-)
+# What a device computes, against references: JAX_PLATFORMS=cuda python -m pytest -m gpu. Without a GPU, `helpers.tf32`.
+_BY_FOLDER = {
+    "baselines.graphcmr": "hierarchy layers network objective rows",
+    "baselines.smpl_cvae": "latents network objective",
+    "baselines.smpl_mdn": "network objective",
+    "baselines.spin": "fit_mixture objective",
+    "body": "mesh_points smpl",
+    "data": "resident virtual_views",
+    "evaluation": "calibration diagnostics metrics set_errors",
+    "fitting": "jacobian objective pose_mixture refine smplify solver",
+    "geometry": "boxes cameras centring distances image_cameras nearest_rotation procrustes rotations",
+    "hypotheses": "empty_clusters hypotheses kmeans quantize sharpening weight_kinds weights",
+    "losses": "best_of_m objective squares terms total",
+    "models": "flow folded_flow folding hmr hmr_preactivated resnet scores",
+    "released": "folding lloyd losses network quantizer",
+}
+OF_A_DEVICE = {f"tests.{folder}.{name}_test" for folder, names in _BY_FOLDER.items() for name in names.split()}
+# Of these, what runs trunks, which ask for no precision, and compares them with references.
+TRUNKS = {f"tests.{name}_test" for name in ("models.folding", "models.resnet", "released.folding", "released.network")}
 
 
 def pytest_collection_modifyitems(items):
     order = {f"tests.{name}_test": place for place, name in enumerate((*_FIRST, *_LONGEST, *_LONG))}
     longest = {f"tests.{name}_test" for name in _LONGEST}
-    of_a_device = {f"tests.{name}_test" for name in _OF_A_DEVICE}
     for item in items:
-        if item.module.__name__ in of_a_device:
+        if item.module.__name__ in OF_A_DEVICE:
             item.add_marker(pytest.mark.gpu)
         if item.module.__name__ in longest:
             item.add_marker(pytest.mark.slow)
@@ -122,8 +116,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="module", autouse=True)
 def exact_trunks(request):
     """Trunks are compared with references at full precision, which they do not ask for; everything else asks for it."""
-    trunks = request.module.__name__.startswith(("tests.models.", "tests.released."))
-    with jax.default_matmul_precision("highest" if trunks and os.environ["JAX_PLATFORMS"] != "cpu" else None):
+    with jax.default_matmul_precision("highest" if request.module.__name__ in TRUNKS else None):
         yield
 
 

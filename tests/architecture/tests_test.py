@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import conftest
+
 ROOT = pathlib.Path(__file__).parents[2]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PACKAGES = ("multibodies_jax", "tfds_builders")
@@ -246,3 +248,8 @@ def test_the_list_is_true(test):
             assert (ROOT / module).exists(), f"{module} is gone"
             assert not has_mirror(module), f"{module} has {mirrors(module)}"
             assert ROOT / module in files, f"{test} does not import {module}"
+
+
+def test_what_is_marked_for_a_device_is_there():
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in TESTS}
+    assert files >= conftest.OF_A_DEVICE and conftest.TRUNKS <= conftest.OF_A_DEVICE

@@ -11,9 +11,11 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "gpu.sh"
 NAMES = {
     "figures": {"installed", "cold_demo", "cold_training", "released", "stages", "quantizer", "joints", "tests"},
     "roofline": {"roofline_bfloat16", "roofline_float32", "pipeline"},
-    "torch": {"torch"},
+    "released": {"released_bfloat16", "released_float32"},
+    "torch": {"torch_bfloat16", "torch_float32"},
+    "tests": {"tests"},
     "compile": {
-        f"{how}_{what}" for how in ("autotuned", "no_triton", "not_autotuned") for what in ("demo", "training")
+        f"{how}_{what}" for how in ("autotuned", "no_triton", "not_autotuned") for what in ("demo", "multibodies")
     },
 }
 
@@ -54,4 +56,4 @@ def test_a_machine_without_the_detector_is_no_failure(tmp_path):
 
 def test_an_unknown_part_is_refused(tmp_path):
     done = _run("rooflines", "false", tmp_path)
-    assert done.returncode == 2 and "figures, roofline, compile or torch" in done.stderr
+    assert done.returncode == 2 and "figures, roofline, released, torch, compile or tests" in done.stderr
