@@ -1,7 +1,7 @@
 r"""What benchmarks measure: a line of JSON for each program, and from these lines the data of docs/benchmarks.md.
 
     python -m benchmarks joints quantizer --write                      # runs them and keeps their figures
-    python -m benchmarks.figures gpu_figures/*.txt --run=h200          # keeps what benchmarks/gpu.sh has printed
+    python -m benchmarks.figures gpu_figures/*.txt --run=gpu           # keeps what benchmarks/gpu.sh has printed
     multibodies report pages                                           # makes the page of them
 
 The lines are `docs/results/data/benchmarks/RUN.csv`, in the columns of `reporting.page_data`: the question that a table
@@ -24,6 +24,8 @@ from multibodies_jax.training import checkpoints
 
 FOLDER = pages.RESULTS / "data" / pages.BENCHMARKS
 _FIRST_STEP = re.compile(r"(.+): first step after ([0-9.]+) s")
+
+_FOUND = re.compile(r"ok +(device|Python|libraries) +(.+)")
 
 Line = dict[str, str]
 
@@ -53,6 +55,13 @@ def read(printed: str, name: str = "") -> Iterator[Line]:
         for metric, value in told["measured"].items():
             if value is not None:
                 yield _line(told["question"], told["setting"], told["program"], metric, value, told["n"])
+
+
+def machine(printed: str) -> str:
+    """What it ran on, in what `multibodies doctor` printed: device, driver, Python and versions; empty where it did not."""
+    found = {found[1]: found[2] for found in map(_FOUND.match, printed.splitlines()) if found}
+    told = {"device": "", "Python": "Python ", "libraries": ""}
+    return "; ".join(word + found[what] for what, word in told.items() if what in found)
 
 
 def _line(question: str, setting: str, program: str, metric: str, value: float, n: int | None = None) -> Line:
@@ -89,22 +98,36 @@ def write(root: pathlib.Path, run: str, lines: list[Line], about: Mapping[str, s
     files.write_text(index, json.dumps(dict(sorted((runs | {run: dict(about)}).items())), indent=1) + "\n")
 
 
+def _told_by(name: str, line: Line) -> Line:
+    """The file beside the setting: the same program is measured in several, with and without programs on disk."""
+    return {"set": name if line["set"] in ("", name) else f"{name}: {line['set']}"}
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("printed", type=pathlib.Path, nargs="+", help="what benchmarks printed, NAME.txt")
     parser.add_argument("--run", required=True, help="name of the data")
-    parser.add_argument("--what", default="", help="what was measured")
+    parser.add_argument("--what", default="What benchmarks/gpu.sh printed.", help="what was measured")
     parser.add_argument("--command", default="bash benchmarks/gpu.sh", help="what printed it")
-    parser.add_argument("--machine", default="", help="what it ran on, with versions")
+    parser.add_argument("--machine", default="", help="what it ran on, with versions; default: what doctor printed")
     parser.add_argument("--commit", default="", help="default: that of this checkout")
     args = parser.parse_args(argv)
-    lines = [line for path in args.printed for line in read(path.read_text(encoding="utf-8"), path.stem)]
+    printed = {path.stem: path.read_text(encoding="utf-8") for path in args.printed}
+    lines = [line | _told_by(name, line) for name, text in printed.items() for line in read(text, name)]
     if not lines:
         print("error: there are no figures in these files: lines of JSON that begin with a question.", file=sys.stderr)
         return 2
-    about = {"what": args.what, "command": args.command, "cost": args.machine}
+    cost = args.machine or machine("\n".join(printed.values()))
+    if not cost:
+        print(
+            "error: these files do not say what they were measured on: add what `multibodies doctor` printed there, "
+            "installed.txt of benchmarks/gpu.sh, or --machine=TEXT.",
+            file=sys.stderr,
+        )
+        return 2
+    about = {"what": args.what, "command": args.command, "cost": cost}
     write(pathlib.Path(), args.run, lines, about | {"commits": args.commit or checkpoints.git_commit()[:7]})
     print(f"{len(lines)} figures in {FOLDER / args.run}.csv. Make the page: multibodies report pages")
     return 0

@@ -9,6 +9,7 @@ a template; directives in double braces fetch them:
 
     {{value RUN TABLE key=value ... style=interval}}    one number; the keys must select exactly one line of the data
     {{table RUN TABLE rows=method columns=n key=value ... style=mean}}    a table of all lines selected
+    {{tables RUN}}                                      every table of the run under its name; a sentence where there is no such run
     {{check RUN TABLE key=value ... is=negative}}       prints nothing; fails unless every interval lies below 0
     {{check RUN TABLE key=value ... is="below 8"}}      the same of means: below, or not below ("above") a number
     {{aim 0.35}}                                        a number that was aimed at, not measured, as it is
@@ -176,6 +177,8 @@ def _replaced(directive: str, data: Data, runs: Mapping[str, Mapping[str, str]],
         return "\n".join(_sources(every if words == ["all"] else list(dict.fromkeys(used)), runs))
     if verb == "aim" and len(words) == 1 and _AIM.fullmatch(words[0]):
         return words[0]
+    if verb == "tables" and len(words) == 1:
+        return _tables(words[0], data, runs, used)
     names = [word for word in words if "=" not in word]
     options = dict(word.split("=", 1) for word in words if "=" in word)
     if not names or (verb != "training" and len(names) != 2):
@@ -202,6 +205,19 @@ def _replaced(directive: str, data: Data, runs: Mapping[str, Mapping[str, str]],
     if verb != "table":
         raise PageError(f"there is no directive {verb!r}")
     return "\n".join(_pivot(lines, rows.split(","), columns, options, style or "mean"))
+
+
+def _tables(run: str, data: Data, runs: Mapping[str, Mapping[str, str]], used: list[str]) -> str:
+    """Every table of a run with all that tells its lines apart as rows, and their measures as columns."""
+    if run not in runs:
+        return "This was not measured yet."
+    used.append(run)
+    shown = []
+    for table in dict.fromkeys(line["table"] for line in data(run)):
+        lines = _selected(data(run), table, {})
+        rows = [key for key in KEYS if key != "metric" and any(line[key] for line in lines)]
+        shown.append("\n".join([f"**{table}**", "", *_pivot(lines, rows, "metric", {}, "mean")]))
+    return "\n\n".join(shown)
 
 
 def cell(line: Row, style: str) -> str:

@@ -2,6 +2,8 @@
 
 import functools
 import json
+import platform
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import pytest
 
 from benchmarks import __main__ as all_of_them
 from benchmarks import figures, fitting, inference, photographs, roofline, training
+from multibodies_jax import doctor
 from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people
 from multibodies_jax.reporting import pages
@@ -121,6 +124,24 @@ def test_figures_are_read_from_what_was_printed_and_written_beside_those_of_othe
     assert [row["n"] for row in rows] == ["", "", "5"] and rows[1]["metric"] == "ms"
     (tmp_path / "none.txt").write_text("nothing", encoding="utf-8")
     assert figures.main(["none.txt", "--run=three"]) == 2 and "no figures" in capsys.readouterr().err
+
+
+def test_files_of_a_gpu_say_what_they_were_measured_on_and_keep_equal_programs_apart(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, ms in (("cold", 2.0), ("warm", 1.0)):
+        figures.tell("training", "batch 64", "M = 1", {"ms": ms})
+        (tmp_path / f"{name}.txt").write_text(capsys.readouterr().out, encoding="utf-8")
+    files = ["cold.txt", "warm.txt"]
+    assert figures.main([*files, "--run=gpu"]) == 2 and "what they were measured on" in capsys.readouterr().err
+    doctor.main([])
+    (tmp_path / "installed.txt").write_text(capsys.readouterr().out, encoding="utf-8")
+    assert figures.main([*files, "installed.txt", "--run=gpu", "--commit=abc"]) == 0
+    cost = json.loads((figures.FOLDER / "runs.json").read_text(encoding="utf-8"))["gpu"]["cost"]
+    assert re.fullmatch(
+        rf"1 x cpu \(cpu\), .*; Python {platform.python_version()}, .*; jax {jax.__version__}, .*", cost
+    )
+    rows = pages.read(tmp_path / pages.RESULTS / "data", "benchmarks/gpu")
+    assert [row["set"] for row in rows] == ["cold: batch 64", "warm: batch 64"]
 
 
 def test_all_run_unless_named_and_a_failure_is_the_exit_status(monkeypatch, capsys):

@@ -79,6 +79,13 @@ def test_a_column_of_rows_may_have_another_title(checkout):
     assert printed.splitlines()[0] == "| people | program | n = 1 | n = 5 |"
 
 
+def test_all_tables_of_a_run_and_none_of_one_that_was_not_measured(checkout):
+    printed = _fill("{{tables tiny}}\n{{sources}}", checkout)
+    assert "**errors**\n\n| set | method | n | MPJPE |\n" in printed and "| hard | HMR | 1 | 99.0 |" in printed
+    assert "**against**\n\n| set | method | against | n | MPJPE |" in printed and "`make tiny`" in printed
+    assert _fill("{{tables other}}", checkout) == "This was not measured yet."
+
+
 def test_benchmarks_have_data_and_a_page_of_their_own(checkout):
     data = checkout / "docs/results/data/benchmarks"
     data.mkdir()
@@ -146,6 +153,7 @@ def test_a_mean_is_checked_against_a_limit_and_an_aim(checkout):
         ("table tiny errors rows=method columns=n", "two numbers for one cell"),
         ("table tiny errors rows=methods columns=n", "rows and columns are keys"),
         ("value tiny", "name the run and the table"),
+        ("tables tiny errors", "no directive 'tables'"),
         ("aim fast", "name the run and the table"),
         ("plot tiny errors", "no directive 'plot'"),
     ],
