@@ -18,6 +18,7 @@ import sys
 import time
 
 from benchmarks import figures
+from multibodies_jax import programs
 from multibodies_jax.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -49,7 +50,7 @@ def machine() -> str:
     about_jax = subprocess.run(
         [sys.executable, "-c", _ABOUT_JAX], check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ).stdout
-    found = [f"{os.cpu_count()} CPUs, Python {platform.python_version()}, {about_jax.strip()}"]
+    found = [f"{programs.cores()} CPUs, Python {platform.python_version()}, {about_jax.strip()}"]
     for package in _COMPARED:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{package} {importlib.metadata.version(package)}")

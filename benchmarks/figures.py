@@ -25,6 +25,7 @@ from multibodies_jax.training import checkpoints
 FOLDER = pages.RESULTS / "data" / pages.BENCHMARKS
 _FIRST_STEP = re.compile(r"(.+): first step after ([0-9.]+) s")
 
+_COMPILING = re.compile(r"Tracing and compiling took ([0-9.]+) of ([0-9.]+) s \(programs: (\d+)(?:, (\d+) of them)?")
 _FOUND = re.compile(r"ok +(device|Python|libraries) +(.+)")
 
 Line = dict[str, str]
@@ -45,10 +46,17 @@ def tell(question: str, setting: str, program: str, measured: Mapping[str, float
 
 
 def read(printed: str, name: str = "") -> Iterator[Line]:
-    """The lines of data in what a benchmark printed; a training's first steps belong to the run `name`."""
+    """The lines of data in what a benchmark printed; a training's first steps and its compiling belong to the run `name`."""
     for text in printed.splitlines():
         if found := _FIRST_STEP.fullmatch(text.strip()):
             yield _line("first step", name, found[1], "s after its data", float(found[2]))
+        if found := _COMPILING.match(text):
+            told = zip(
+                ("tracing and compiling, s", "in all, s", "programs", "of them from disk"),
+                found.groups("0"),
+                strict=True,
+            )
+            yield from (_line("compiling", "", name, metric, json.loads(value)) for metric, value in told)
         if not text.startswith('{"question": '):
             continue
         told = json.loads(text)

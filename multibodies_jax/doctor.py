@@ -93,9 +93,8 @@ def device(body: str) -> Iterator[Finding]:
         yield Finding("missing", "device", f"{problem} NVIDIA driver: {driver or 'none'}.", "see the message")
         yield from unused("none", driver)
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     platform_name = devices[0].platform
-    kind = f"{len(devices)} x {devices[0].device_kind} ({platform_name}), {cores} processor cores"
+    kind = f"{len(devices)} x {devices[0].device_kind} ({platform_name}), {programs.cores()} processor cores"
     if platform_name == "gpu" and driver:
         kind += f", NVIDIA driver {driver}"
     yield Finding("ok", "device", kind)

@@ -129,6 +129,11 @@ def device_problem(error: Exception, fits: str = "") -> str:
     return ""
 
 
+def cores() -> int:
+    """The processor cores that this process may use, which a container may limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def words(error: Exception) -> str:
     """An expected error as a message: those of the system say which file it is about, and what to do."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from multibodies_jax import programs
+
 _WORKER_ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",  # Workers must not take an accelerator from the process that trains.
     "OMP_NUM_THREADS": "1",
@@ -32,7 +34,7 @@ def pool(num_processes: int | None = None) -> Iterator[Map]:
       ValueError: fewer than one process, or more than any machine has use for.
       ChildProcessError: a worker died (out of memory, or killed).
     """
-    num_processes = _usable_cpus() if num_processes is None else num_processes
+    num_processes = programs.cores() if num_processes is None else num_processes
     if num_processes < 1:
         raise ValueError(f"num_processes must be at least 1, got {num_processes}.")
     if num_processes > _MOST_PROCESSES:
@@ -50,11 +52,6 @@ def pool(num_processes: int | None = None) -> Iterator[Map]:
             ) from e
         finally:
             executor.shutdown(cancel_futures=True)
-
-
-def _usable_cpus() -> int:
-    """Those this process may use, which a container may limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _die_with_parent() -> None:

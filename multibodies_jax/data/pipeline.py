@@ -4,18 +4,18 @@ Threads do the work; what they yield depends on the seed and the position only. 
 records: `tfds.data_source(...)` or a list of dictionaries.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from multibodies_jax import programs
 from multibodies_jax.data.augment import Example, Record
 
 Rows = dict[str, Any]  # Stacked along a new leading axis, name by name; `batch.batch_of` makes a batch of them.
 Source = Sequence[Record]
 
-_BUFFERED_BATCHES = 4
+_BUFFERED_BATCHES, _MOST_THREADS = 4, 16
 
 
 @runtime_checkable
@@ -77,7 +77,7 @@ def train_batches(
       batch_size: examples per batch of this shard.
       seed: of the order and of all augmentation.
       make_example: record, generator -> row, for instance a partial `augment.training_example`.
-      threads: reader threads; each makes whole batches. None: one per core, at most 8; 0 reads in the calling thread.
+      threads: reader threads; each makes whole batches. None: one per core, at most 16; 0 reads in the calling thread.
       shard_index: of this process.
       shard_count: number of processes.
       finish: what is left to do for the stacked rows of a batch, for instance `augment.finish`.
@@ -134,7 +134,7 @@ def evaluation_batches(
       source: random-access records.
       batch_size: examples per batch of this shard.
       make_example: record -> row, for instance a partial `augment.evaluation_example`.
-      threads: reader threads; each makes whole batches. None: one per core, at most 8; 0 reads in the calling thread.
+      threads: reader threads; each makes whole batches. None: one per core, at most 16; 0 reads in the calling thread.
       max_examples: only this many from the start; None: all.
       shard_index: of this process.
       shard_count: number of processes.
@@ -169,7 +169,8 @@ def collate(examples: Sequence[Example]) -> Rows:
 def _read_options(threads: int | None) -> Any:
     import grain  # Late, as above.
 
-    threads = min(os.cpu_count() or 1, 8) if threads is None else threads
+    if threads is None:  # More would wait for Python's interpreter, which each holds for a part of an example.
+        threads = min(programs.cores(), _MOST_THREADS)
     return grain.ReadOptions(
         num_threads=threads, prefetch_buffer_size=max(_BUFFERED_BATCHES, threads) if threads else 0
     )

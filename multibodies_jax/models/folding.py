@@ -3,8 +3,7 @@
 Without activations the iterations of the head are an affine map of the feature, and a batch norm with running statistics
 is a part of the convolution before it. Both are exact: only the rounding differs.
 
-Gain (M = 100, batch 1 on 2 CPU cores, `python -m benchmarks.heads`): 5.3 times for the head of keypoints at hidden 256,
-1.43 times for a ResNet-50 with its head.
+What it gains is measured by `python -m benchmarks.heads` (docs/benchmarks.md).
 """
 
 from collections.abc import Mapping

@@ -12,8 +12,8 @@ the rows of the feature, W1f, and of the state, W1s. Then
 The second line may multiply the weights first, x_t (Wd W1s / M): H^2 instead of 2 H S products per example, S = 157 M.
 Dropout is drawn in the order of the textbook loop, so that training draws the same masks.
 
-Gain (M = 100, batch 64, states and gradients on 2 CPU cores, `python -m benchmarks.heads`): 1.37 times at hidden 256 and
-1.19 times at 1024. A single image is up to 1.9 times slower; evaluation runs the folded head (`folding`) instead.
+A training step takes less time with it, a single image more; evaluation runs the folded head (`folding`) instead. Both are
+measured by `python -m benchmarks.heads` (docs/benchmarks.md).
 """
 
 from collections.abc import Callable

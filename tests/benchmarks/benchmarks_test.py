@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import __main__ as all_of_them
 from benchmarks import figures, fitting, inference, photographs, roofline, training
-from multibodies_jax import doctor
+from multibodies_jax import compile_time, doctor
 from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people
 from multibodies_jax.reporting import pages
@@ -109,7 +109,13 @@ def test_figures_are_read_from_what_was_printed_and_written_beside_those_of_othe
     figures.tell("joints", "3 images", "ours", {"ms": 1.234, "MiB": None})
     figures.tell("quantizer", "", "ours", {"ms": 2}, n=5)
     printed = "stage 1: first step after 4.7 s\nother\n" + capsys.readouterr().out
+    spent = compile_time.Spent(0.0)
+    spent.add(2.5, 3.0)
+    spent.end(10.0)
+    spent.programs = 9
     lines = list(figures.read(printed, "cold_demo"))
+    compiling = list(figures.read(f"{spent}\n", "cold_demo"))
+    assert [line["mean"] for line in compiling] == ["2.50", "10.0", "9", "0"] and compiling[0]["method"] == "cold_demo"
     assert [(line["table"], line["set"], line["method"], line["mean"]) for line in lines] == [
         ("first step", "cold_demo", "stage 1", "4.70"),
         ("joints", "3 images", "ours", "1.23"),
