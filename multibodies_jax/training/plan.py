@@ -30,6 +30,8 @@ MEASURED = pathlib.Path(__file__).parent / "measured.json"
 
 MIB = 2**20
 
+_LOOPS = ("scan", "while")  # Instructions whose results exist while the program inside them runs.
+
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -64,7 +66,7 @@ class Memory:
 
     Attributes:
       parts: what stays there, by name.
-      step: what a step makes beside, at most.
+      step: what a step makes beside.
     """
 
     parts: Mapping[str, int]
@@ -83,7 +85,7 @@ def plan(config: Any, workdir: pathlib.Path, number: int, compiled: bool = False
       workdir: whose `init` and trained parts decide the stages; need not exist.
       number: of devices, of all processes together.
       compiled: takes the memory of a step from the program that XLA makes for the device of this machine, which takes as
-        long as the start of a training; otherwise it is the most that the traced step can need (`most_alive`).
+        long as the start of a training; otherwise it is counted on the traced step (`most_alive`).
 
     Raises:
       ValueError: a batch cannot be split over this number of devices (the message says which can), or the config leaves M to
@@ -109,7 +111,7 @@ def plan(config: Any, workdir: pathlib.Path, number: int, compiled: bool = False
         f"That of a step is of the program that XLA made here, for {jax.devices()[0].device_kind}."
         if compiled
         else "That of a step counts every array from where it is made to where it is last read, as if nothing were fused: "
-        "compiled programs need less (--compiled compiles it for the device of this machine)."
+        "compiled programs mostly need less (--compiled compiles it for the device of this machine)."
     )
     lines += ["", f"Memory is per device. {how}"]
     if default.optional(config, "data.resident"):
@@ -203,7 +205,7 @@ def what_fits(config: Any, workdir: pathlib.Path, limit: int | None = None) -> s
         while share > 1 and memory(config, bodies, stage, share).total > limit:
             share //= 2
         if memory(config, bodies, stage, share).total > limit:
-            return ""  # Not even one example fits by this count, which is above what a compiled step takes.
+            return ""  # Not even one example fits by this count, which is mostly above what a compiled step takes.
         if share < whole:
             field = loop.batch_field(stage)
             told[field] = min(share * config.train.accumulate * number, told.get(field, stage.batch))
@@ -219,7 +221,12 @@ def size(tree: Any) -> int:
 
 
 def most_alive(jaxpr: core.Jaxpr) -> int:
-    """Bytes of the arrays that exist at once, at most, while a program runs as it is written; its arguments do not count."""
+    """Bytes of the arrays that exist at once, at most, while a program runs as it is written; its arguments do not count.
+
+    A loop has its results (what a scan stacks, and what a step of it carries to the next one) beside what its step makes.
+    A compiled program mostly needs less, because XLA fuses instructions; it may need more where one of them takes working
+    space of its own.
+    """
     last = {
         var: place for place, line in enumerate(jaxpr.eqns) for var in line.invars if not isinstance(var, core.Literal)
     }
@@ -229,9 +236,10 @@ def most_alive(jaxpr: core.Jaxpr) -> int:
     for place, line in enumerate(jaxpr.eqns):
         inside = max((most_alive(program) for program in programs_inside(line.params)), default=0)
         made = {var: _bytes(var.aval) for var in line.outvars if var in last}
-        most = max(most, total + max(inside, sum(made.values())))
+        own = sum(made.values())
+        most = max(most, total + (inside + own if line.primitive.name in _LOOPS else max(inside, own)))
         alive |= made
-        total += sum(made.values())
+        total += own
         for var in {var for var in line.invars if not isinstance(var, core.Literal)}:
             if last[var] == place:
                 total -= alive.pop(var, 0)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +63,31 @@ def test_arrays_count_from_where_they_are_made_to_where_they_are_read_last(inner
         return c + b
 
     assert plan.most_alive(jax.make_jaxpr(function)(jnp.zeros(100)).jaxpr) == 1200
+
+
+def _stacks(x):
+    """A scan that stacks 64 arrays of 1 MiB around a step that makes 96 MiB."""
+
+    def step(carry, _):
+        large = jnp.cumsum(jnp.sort(x + carry[0]))
+        return carry + large[:4], jnp.sort(large[: 2**18])
+
+    return jnp.sum(jax.lax.scan(step, jnp.zeros(4), None, length=64)[1])
+
+
+def _repeats(x):
+    """A loop of 48 MiB that starts from an array which is read again after it."""
+    first = jnp.sort(x)
+    return jnp.dot(jax.lax.fori_loop(0, 5, lambda _, carried: jnp.sort(jnp.cumsum(carried)), first), first)
+
+
+@pytest.mark.parametrize(("program", "most"), [(_stacks, 64 + 96), (_repeats, 4 * 48)])
+def test_the_results_of_a_loop_exist_beside_what_its_steps_make(program, most):
+    x = jnp.zeros(48 * 2**18)
+    counted = plan.most_alive(jax.make_jaxpr(program)(x).jaxpr)
+    assert counted == pytest.approx(most * plan.MIB, rel=1e-4)
+    analysis: Any = jax.jit(program).lower(x).compile().memory_analysis()
+    assert analysis.temp_size_in_bytes < 1.001 * counted
 
 
 @pytest.mark.slow
