@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 T = TypeVar("T")
 
 MOST_SECONDS = 300.0  # That processes wait for each other at the start.
-_ANSWER_SECONDS = 5.0  # That the first one waits for what another one says, or does, at once.
+ANSWER_SECONDS = 5.0  # That the first one waits for what another one says, or does, at once.
 
 
 def initialize() -> None:
@@ -122,7 +122,7 @@ def _take_one(server: socket.socket, missing: Sequence[int], came: dict[int, soc
         connection, _ = server.accept()
     except (TimeoutError, ConnectionError):  # It is gone; others may still come.
         return
-    connection.settimeout(min(_left(end), _ANSWER_SECONDS))
+    connection.settimeout(min(_left(end), ANSWER_SECONDS))
     try:
         number = connection.recv(16).decode("ascii", "replace").strip()
     except OSError:  # It said nothing.
@@ -139,7 +139,7 @@ def _release(number: int, connection: socket.socket) -> None:
     Raises:
       ValueError: it has ended, or does not go on.
     """
-    connection.settimeout(_ANSWER_SECONDS)
+    connection.settimeout(ANSWER_SECONDS)
     try:
         connection.sendall(b"go")
         connection.recv(1)

@@ -50,7 +50,7 @@ class Measured:
       batch: images in a step.
       images_per_second: in training.
       card: the device.
-      versions: of what computes; "versions not recorded" where nobody wrote them down.
+      versions: of what computes, or "versions not recorded".
       commit: of this repository.
       figures: the data of docs/benchmarks.md that have the figure, docs/results/data/benchmarks/FIGURES.csv.
     """

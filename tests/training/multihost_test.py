@@ -180,7 +180,7 @@ def _say(port, number):
     while True:
         try:
             connection = socket.create_connection(("localhost", port), timeout=20)
-        except ConnectionError:  # Nobody listens yet.
+        except ConnectionError:  # The first process does not listen yet.
             assert time.monotonic() < end
             time.sleep(0.05)
         else:
@@ -221,7 +221,7 @@ def test_a_process_that_ended_while_it_waited_may_come_again():
 
 @pytest.mark.parametrize(("end", "why"), [(_reset, "reset"), (None, "timed out")])
 def test_a_process_that_ends_when_all_are_there_is_named(end, why, monkeypatch):
-    monkeypatch.setattr(multihost, "_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(multihost, "ANSWER_SECONDS", 0.5)
     port = _free_port()
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         first = threads.submit(_meet, port, 0)
