@@ -75,7 +75,6 @@ def evaluate(config: Any, workdir: pathlib.Path, onnx: bool = False) -> dict[str
         raise ValueError(
             f"{workdir} has networks of its own, and config.eval.packed is to be evaluated: use another --workdir."
         )
-    multihost.check_equal_devices()
     with contextlib.ExitStack() as held:
         claim = functools.partial(held.enter_context, provenance.locked(workdir, "evaluating"))
         multihost.on_first(claim, "evaluating")

@@ -6,10 +6,11 @@ things; checkpoints are written by all together. Folders must be on a disk that 
 
 import io
 import os
+import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -19,6 +20,7 @@ from jax.experimental import multihost_utils
 T = TypeVar("T")
 
 MOST_SECONDS = 300.0  # That processes wait for each other at the start.
+ANSWER_SECONDS = 5.0  # That the first one waits for what another one says, or does, at once.
 
 
 def initialize() -> None:
@@ -28,7 +30,7 @@ def initialize() -> None:
     the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID say who takes part.
 
     Raises:
-      ValueError: neither is there, or the others were not found.
+      ValueError: neither is there, the others were not found, or they have other numbers of devices (`check_equal_devices`).
     """
     numbers = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
     try:
@@ -42,13 +44,14 @@ def initialize() -> None:
             f"--distributed found no other processes ({error}). Start one process per host under Slurm, Open MPI or on a "
             "TPU pod, or set JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES and JAX_PROCESS_ID for each."
         ) from error
+    check_equal_devices()
 
 
 def meet(address: str, num_processes: int, process_id: int, seconds: float) -> None:
     """Returns when all processes are there; JAX would end a process that waits for a missing one with a crash.
 
     The first process listens at the address until each of the others has said its number, answers them all, and leaves the
-    port to JAX.
+    port to JAX. One that ends while it waits has to come again.
 
     Args:
       address: host:port of the first process.
@@ -57,7 +60,8 @@ def meet(address: str, num_processes: int, process_id: int, seconds: float) -> N
       seconds: the longest wait.
 
     Raises:
-      ValueError: the address or the number cannot be, or somebody did not come in time; the message says who.
+      ValueError: the address or the number cannot be, this process cannot listen at the port, or another one did not come
+        in time, or ended when all were there; the message says which.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
@@ -72,33 +76,75 @@ def meet(address: str, num_processes: int, process_id: int, seconds: float) -> N
 
 
 def _wait_for_others(port: int, num_processes: int, end: float) -> None:
-    came: dict[int, socket.socket] = {}
+    came: dict[int, socket.socket | None] = {}  # By number; None of those that have ended since.
     try:
-        with socket.create_server(("", port), backlog=num_processes) as server:
-            while missing := sorted(set(range(1, num_processes)) - set(came)):
-                try:
-                    server.settimeout(_left(end))
-                    connection, _ = server.accept()
-                    connection.settimeout(min(_left(end), 5.0))
-                    number = connection.recv(16).decode("ascii", "replace").strip()
-                except OSError:  # Too late, or one that said nothing; the others may still come.
+        try:
+            with socket.create_server(("", port), backlog=num_processes) as server:
+                while missing := _missing(came, num_processes):
                     if time.monotonic() >= end:
-                        raise ValueError(
-                            f"process {', '.join(map(str, missing))} of {num_processes} did not come"
-                        ) from None
-                    continue
-                if number.isdigit() and int(number) in missing:
-                    came[int(number)] = connection
-                else:
-                    connection.close()
-        for connection in came.values():
-            connection.sendall(b"go")
-            connection.recv(1)  # Until the other side has closed: then the port is free at once.
-    except OSError as error:
-        raise ValueError(f"this process cannot listen at port {port}: {error}") from error
+                        raise ValueError(_who(came, num_processes))
+                    waiting = [server, *filter(None, came.values())]
+                    if server in select.select(waiting, [], [], _left(end))[0]:
+                        _take_one(server, missing, came, end)
+        except OSError as error:  # Of the port alone: errors of the others are handled where they are read.
+            raise ValueError(f"this process cannot listen at port {port}: {error}") from error
+        for number, connection in came.items():
+            if connection is not None:  # As it is of all here.
+                _release(number, connection)
     finally:
-        for connection in came.values():
+        for connection in filter(None, came.values()):
             connection.close()
+
+
+def _missing(came: dict[int, socket.socket | None], num_processes: int) -> list[int]:
+    """The processes that are not there; those that have ended since they came are marked in `came`."""
+    for number, connection in came.items():
+        # They say nothing before they are answered: what can be read is the end of the connection.
+        if connection is not None and select.select([connection], [], [], 0)[0]:
+            connection.close()
+            came[number] = None
+    return [number for number in range(1, num_processes) if came.get(number) is None]
+
+
+def _who(came: Mapping[int, socket.socket | None], num_processes: int) -> str:
+    """Which processes are not there, in words."""
+    absent = [str(number) for number in range(1, num_processes) if number not in came]
+    ended = [str(number) for number, connection in came.items() if connection is None]
+    told = [f"process {', '.join(absent)} of {num_processes} did not come"] if absent else []
+    told += [f"process {', '.join(ended)} of {num_processes} came, and did not wait for all others"] if ended else []
+    return "; ".join(told)
+
+
+def _take_one(server: socket.socket, missing: Sequence[int], came: dict[int, socket.socket | None], end: float) -> None:
+    """Takes a connection, and keeps it in `came` if it says the number of a process that is missing."""
+    server.settimeout(1.0)
+    try:
+        connection, _ = server.accept()
+    except (TimeoutError, ConnectionError):  # It is gone; others may still come.
+        return
+    connection.settimeout(min(_left(end), ANSWER_SECONDS))
+    try:
+        number = connection.recv(16).decode("ascii", "replace").strip()
+    except OSError:  # It said nothing.
+        number = ""
+    if number.isdigit() and int(number) in missing:
+        came[int(number)] = connection
+    else:
+        connection.close()
+
+
+def _release(number: int, connection: socket.socket) -> None:
+    """Answers a process that came, and waits until it has closed: then the port is free at once.
+
+    Raises:
+      ValueError: it has ended, or does not go on.
+    """
+    connection.settimeout(ANSWER_SECONDS)
+    try:
+        connection.sendall(b"go")
+        connection.recv(1)
+    except OSError as error:
+        raise ValueError(f"process {number} came, and then ended or did not go on ({error})") from error
 
 
 def _report_to_first(host: str, port: int, process_id: int, end: float) -> None:

@@ -3,7 +3,7 @@
     multibodies plan --devices=64 --config=configs/multibodies.py [--compiled]
 
 Nothing is read, computed or trained: the step is traced with shapes alone. Speed is never computed: it is one of the
-figures of `measured.json`, where the network was measured, or the plan says that it was not.
+figures of `measured.json`, where exactly this was measured, or the plan says that it was not.
 """
 
 import dataclasses
@@ -22,40 +22,46 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from configs import default
 from multibodies_jax import devices
 from multibodies_jax.batch import Batch, Inputs
-from multibodies_jax.data import virtual_views
+from multibodies_jax.data import sources, virtual_views
+from multibodies_jax.models import build
 from multibodies_jax.training import initialization, loop, optimizer, setup, train_step
 
 MEASURED = pathlib.Path(__file__).parent / "measured.json"
-"""Images per second of whole training steps on one device (docs/benchmarks.md); fields are those of `Measured`."""
+"""Images per second of whole training steps on one device, from the data of docs/benchmarks.md; fields are those of `Measured`."""
 
 MIB = 2**20
+
+_LOOPS = ("scan", "while")  # Instructions whose results exist while the program inside them runs.
+
+# Fields that decide the speed of every stage as they are; `settings` has the others.
+_FIELDS = (
+    *("model.trunk", "model.crop_size", "model.width", "model.hidden", "model.activation", "model.dtype"),
+    *("loss.reading", "loss.vertex_stride", "loss.vertex_set", "freeze_statistics"),
+    *("data.augment", "data.occlusion", "data.crop", "train.accumulate"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """The speed of training a network on one device.
+    """The speed of one stage of a training on one device.
 
     Attributes:
-      trunk, crop_size, width, hidden, dtype: as in `config.model`.
-      num_hypotheses: M.
+      settings: all that decide the speed beside the batch, by name, as the function `settings` has them.
       batch: images in a step.
       images_per_second: in training.
       card: the device.
-      versions: of what computes.
+      versions: of what computes, or "versions not recorded".
       commit: of this repository.
+      figures: the data of docs/benchmarks.md that have the figure, docs/results/data/benchmarks/FIGURES.csv.
     """
 
-    trunk: str
-    crop_size: int
-    width: int | None
-    hidden: int
-    dtype: str
-    num_hypotheses: int
+    settings: Mapping[str, Any]
     batch: int
     images_per_second: float
     card: str
     versions: str
     commit: str
+    figures: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Memory:
 
     Attributes:
       parts: what stays there, by name.
-      step: what a step makes beside, at most.
+      step: what a step makes beside.
     """
 
     parts: Mapping[str, int]
@@ -76,14 +82,14 @@ class Memory:
 
 
 def plan(config: Any, workdir: pathlib.Path, number: int, compiled: bool = False) -> str:
-    """Describes every stage of a training in words and numbers.
+    """Describes the prior and every stage of a training in words and numbers.
 
     Args:
       config: of the experiment.
       workdir: whose `init` and trained parts decide the stages; need not exist.
       number: of devices, of all processes together.
       compiled: takes the memory of a step from the program that XLA makes for the device of this machine, which takes as
-        long as the start of a training; otherwise it is the most that the traced step can need (`most_alive`).
+        long as the start of a training; otherwise it is counted on the traced step (`most_alive`).
 
     Raises:
       ValueError: a batch cannot be split over this number of devices (the message says which can), or the config leaves M to
@@ -94,7 +100,7 @@ def plan(config: Any, workdir: pathlib.Path, number: int, compiled: bool = False
     stages = loop.stages(config, workdir)
     shares = [loop.per_device(config, stage, number) for stage in stages]
     bodies = setup.load_bodies(config)
-    lines = [f"{number} devices, config.train.accumulate = {config.train.accumulate}"]
+    lines = [f"{number} devices, config.train.accumulate = {config.train.accumulate}", *_prior(config)]
     for stage, share in zip(stages, shares, strict=True):
         needed = memory(config, bodies, stage, share, compiled)
         lines += [
@@ -109,13 +115,9 @@ def plan(config: Any, workdir: pathlib.Path, number: int, compiled: bool = False
         f"That of a step is of the program that XLA made here, for {jax.devices()[0].device_kind}."
         if compiled
         else "That of a step counts every array from where it is made to where it is last read, as if nothing were fused: "
-        "compiled programs need less (--compiled compiles it for the device of this machine)."
+        "compiled programs mostly need less (--compiled compiles it for the device of this machine)."
     )
-    lines += ["", f"Memory is per device. {how}"]
-    if default.optional(config, "data.resident"):
-        lines.append("The images of config.data.sets, which config.data.resident keeps on every device, come on top.")
-    if setup.network(config, config.model.num_hypotheses or 1).targets is not None:
-        lines.append("The labels that this network keeps of every example come on top.")
+    lines += ["", f"Memory is per device. {how}", *(f"{what} come on top." for what in _on_top(config).values())]
     return "\n".join(lines)
 
 
@@ -192,25 +194,41 @@ def what_fits(config: Any, workdir: pathlib.Path, limit: int | None = None) -> s
       limit: bytes of one device; None asks the device.
 
     Returns:
-      The fields to set; empty where every stage fits by what its step can need, or the device tells no limit.
+      The fields to set; empty where every stage fits by the count of `memory`, the device tells no limit, or more comes on
+      top than the people: it is not known how much.
     """
     limit = limit or (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    if not limit:
+    if not limit or set(_on_top(config)) - {"people"}:
         return ""
     number, bodies, told = devices.everywhere().size, setup.load_bodies(config), {}
+    free = limit - (size((sources.load_people(config, "train"), bodies.j24)) if "people" in _on_top(config) else 0)
     for stage in loop.stages(config, workdir):
         whole = share = loop.per_device(config, stage, number)
-        while share > 1 and memory(config, bodies, stage, share).total > limit:
+        while share > 1 and memory(config, bodies, stage, share).total > free:
             share //= 2
-        if memory(config, bodies, stage, share).total > limit:
-            return ""  # Not even one example fits by this count, which is above what a compiled step takes.
+        if memory(config, bodies, stage, share).total > free:
+            return ""  # Not even one example fits by this count, which is mostly above what a compiled step takes.
         if share < whole:
             field = loop.batch_field(stage)
             told[field] = min(share * config.train.accumulate * number, told.get(field, stage.batch))
     if not told:
         return ""
     fields = " ".join(f"--{field}={batch}" for field, batch in told.items())
-    return f"By what its step holds at most, the training fits in {limit / MIB:.0f} MiB with {fields} and another --workdir."
+    return f"By the count of `multibodies plan`, the training fits in {limit / MIB:.0f} MiB with {fields} and another --workdir."
+
+
+def _on_top(config: Any) -> dict[str, str]:
+    """What every device needs beside `memory`, which traces no data and no fits: by kind, and in words."""
+    kept = {}
+    if default.optional(config, "data.cached_passes"):
+        kept["features"] = "The features of the images, which config.data.cached_passes keeps on every device,"
+    elif config.data.sets is None:
+        kept["people"] = "The people of config.data.people, who stay on every device with a body,"
+    elif default.optional(config, "data.resident"):
+        kept["images"] = "The images of config.data.sets, which config.data.resident keeps on every device,"
+    if build.NETWORKS[config.model.name].targets is not None:
+        kept["labels"] = "The labels that this network keeps of every example, and what it needs to fit them,"
+    return kept
 
 
 def size(tree: Any) -> int:
@@ -219,7 +237,12 @@ def size(tree: Any) -> int:
 
 
 def most_alive(jaxpr: core.Jaxpr) -> int:
-    """Bytes of the arrays that exist at once, at most, while a program runs as it is written; its arguments do not count."""
+    """Bytes of the arrays that exist at once, at most, while a program runs as it is written; its arguments do not count.
+
+    A loop has its results (what a scan stacks, and what a step of it carries to the next one) beside what its step makes.
+    A compiled program mostly needs less, because XLA fuses instructions; it may need more where one of them takes working
+    space of its own.
+    """
     last = {
         var: place for place, line in enumerate(jaxpr.eqns) for var in line.invars if not isinstance(var, core.Literal)
     }
@@ -229,9 +252,10 @@ def most_alive(jaxpr: core.Jaxpr) -> int:
     for place, line in enumerate(jaxpr.eqns):
         inside = max((most_alive(program) for program in programs_inside(line.params)), default=0)
         made = {var: _bytes(var.aval) for var in line.outvars if var in last}
-        most = max(most, total + max(inside, sum(made.values())))
+        own = sum(made.values())
+        most = max(most, total + (inside + own if line.primitive.name in _LOOPS else max(inside, own)))
         alive |= made
-        total += sum(made.values())
+        total += own
         for var in {var for var in line.invars if not isinstance(var, core.Literal)}:
             if last[var] == place:
                 total -= alive.pop(var, 0)
@@ -246,6 +270,33 @@ def programs_inside(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
                 yield one.jaxpr
             elif isinstance(one, core.Jaxpr):
                 yield one
+
+
+def settings(config: Any, stage: loop.Stage) -> dict[str, Any]:
+    """What decides the speed of a stage beside its batch and the device, under the names of the fields of the config.
+
+    Fields that only say whether something is done (a loss, an average, where examples come from) are True or False, and
+    what a stage does not have is as if it were switched off: with one hypothesis most networks are HMR.
+    """
+    M = stage.num_hypotheses
+    network = setup.network(config, M)
+    is_own = network is build.NETWORKS[config.model.name]
+    own = network.own(config) or {}
+    return {
+        "model.name": config.model.name if is_own else "hmr",
+        "model.head": "paper" if M == 1 or network.single else config.model.head,
+        "model.num_hypotheses": M,
+        "model.scores": setup.score_head(config, M) is not None,
+        **{path: default.optional(config, path) for path in _FIELDS},
+        "loss.mode0": bool(config.loss.mode0 and M > 1 and not network.exchangeable),
+        "loss.vertices": bool(config.loss.vertices),
+        "freeze": setup.freeze(config, M) or None,
+        "data.sets": config.data.sets is not None,
+        "data.cached_passes": bool(default.optional(config, "data.cached_passes")),
+        "data.resident": bool(default.optional(config, "data.resident")),
+        "optim.ema": bool(config.optim.ema),
+        **{f"{network.config_part}.{name}": value for name, value in own.items()},
+    }
 
 
 def measured() -> list[Measured]:
@@ -293,14 +344,27 @@ def _told(needed: Memory) -> list[tuple[str, str]]:
     return [(name, f"{count / MIB:.1f} MiB") for name, count in rows]
 
 
+def _prior(config: Any) -> list[str]:
+    """What is known of the training of the prior, in lines; none where no prior is trained."""
+    if not config.flow.steps:
+        return []
+    adopted = ", unless the one of config.init was trained alike" if config.init else ""
+    return [
+        "",
+        f"prior: {config.flow.steps} steps of {config.flow.batch} skeletons{adopted}",
+        "  Every process trains the same prior, before the stages, on one of its devices: more devices do not shorten it.",
+        "  Its memory is not counted, and its speed was not measured.",
+    ]
+
+
 def _speeds(config: Any, stage: loop.Stage, batch: int, number: int) -> list[str]:
     """What is known of the speed of a stage, in sentences."""
-    its = {name: config.model[name] for name in ("trunk", "crop_size", "width", "hidden", "dtype")}
-    its |= {"num_hypotheses": stage.num_hypotheses}
-    known = [one for one in measured() if all(getattr(one, name) == value for name, value in its.items())]
+    its, figures = settings(config, stage), measured()
+    known = [one for one in figures if not _differences(one, its)]
     if not known:
-        words = ", ".join(f"{name} {value}" for name, value in its.items() if value is not None)
-        return [f"Images per second: not measured for this network ({words})."]
+        nearest = min((_differences(one, its) for one in figures), key=len, default=[])
+        other = f" The nearest that was differs in {', '.join(nearest)}." if nearest else ""
+        return [f"Images per second: not measured.{other}"]
     sentences = []
     for one in known:
         origin = f"one {one.card}, {one.versions}, commit {one.commit}"
@@ -318,6 +382,13 @@ def _speeds(config: Any, stage: loop.Stage, batch: int, number: int) -> list[str
             f"Images per second: {together:g}, {hours:.2f} hours ({one.images_per_second:g} measured on {origin}{several})."
         )
     return sentences
+
+
+def _differences(one: Measured, its: Mapping[str, Any]) -> list[str]:
+    """Where what was measured differs from the settings `its`, in words."""
+    names = [*its, *(name for name in one.settings if name not in its)]
+    pairs = ((name, its.get(name), one.settings.get(name)) for name in names)
+    return [f"{name} ({there}, here {here})" for name, here, there in pairs if here != there]
 
 
 def _bytes(shaped: Any) -> int:

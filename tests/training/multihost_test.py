@@ -7,8 +7,10 @@ import queue
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
+import time
 from typing import Any
 
 import jax
@@ -170,6 +172,86 @@ def test_processes_wait_for_each_other_and_say_who_is_missing(come, seconds, tol
             assert re.search(told[number], answer.result())
     with socket.create_server(("", port)):
         pass  # The port is free for JAX.
+
+
+def _say(port, number):
+    """A process that says its number, and whatever the test does with its connection."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            connection = socket.create_connection(("localhost", port), timeout=20)
+        except ConnectionError:  # The first process does not listen yet.
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        else:
+            connection.sendall(f"{number}\n".encode())
+            return connection
+
+
+def _reset(connection):
+    """Ends a connection as the system does where its process is killed with something unread."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def test_a_port_that_is_taken_is_told():
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        assert re.match(f"this process cannot listen at port {port}: .*in use", _meet(port, 0))
+
+
+@pytest.mark.parametrize("end", [socket.socket.close, _reset])
+def test_a_process_that_ended_while_it_waited_is_not_there(end):
+    port = _free_port()
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        first = threads.submit(_meet, port, 0, 2.0)
+        end(_say(port, 1))
+        with _say(port, 2):
+            assert first.result() == "process 1 of 3 came, and did not wait for all others"
+
+
+def test_a_process_that_ended_while_it_waited_may_come_again():
+    port = _free_port()
+    with concurrent.futures.ThreadPoolExecutor(3) as threads:
+        first = threads.submit(_meet, port, 0, 20.0)
+        _reset(_say(port, 1))
+        others = [threads.submit(_meet, port, number, 20.0) for number in (1, 2)]
+        assert [answer.result() for answer in (first, *others)] == ["met"] * 3
+
+
+@pytest.mark.parametrize(("end", "why"), [(_reset, "reset"), (None, "timed out")])
+def test_a_process_that_ends_when_all_are_there_is_named(end, why, monkeypatch):
+    monkeypatch.setattr(multihost, "ANSWER_SECONDS", 0.5)
+    port = _free_port()
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        first = threads.submit(_meet, port, 0)
+        one, two = _say(port, 1), _say(port, 2)
+        with one, two:
+            assert one.recv(2) == b"go"
+            if end:
+                end(one)
+            assert re.match(rf"process 1 came, and then ended or did not go on \(.*{why}", first.result())
+
+
+def test_processes_with_other_numbers_of_devices_are_refused_before_anything_is_trained(tmp_path):
+    address, runs = f"localhost:{_free_port()}", []
+    for number, count in enumerate((2, 1)):
+        variables = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(number)}
+        variables |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "JAX_PLATFORMS": "cpu"}
+        runs.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "multibodies_jax", "train", "--distributed", f"--workdir={tmp_path / 'w'}"],
+                cwd=ROOT,
+                env=os.environ | variables,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+            )
+        )
+    for run in runs:
+        errors = run.communicate(timeout=300)[1]
+        assert run.returncode == 2 and "The 2 processes have 2, 1 devices, and equally many are expected" in errors
+    assert not (tmp_path / "w" / "config.json").exists()
 
 
 @pytest.mark.parametrize(
