@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from multibodies_jax import devices, programs
 from multibodies_jax.batch import Inputs
-from multibodies_jax.models import folding, resnet
+from multibodies_jax.models import folding, resnet, winograd
 
 INSTALL = 'pip install "onnx>=1.20" "onnxruntime>=1.23"'
 PACKAGES = ("onnx", "onnxruntime")
@@ -107,7 +107,7 @@ def _graph(trunk: Mapping[str, Any], pooled: bool) -> bytes:
     x = graph.add("Relu", graph.conv(x, trunk["conv1"], trunk["bn1"], 2))
     x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     for name in sorted(name for name in trunk if name.startswith("layer")):
-        x = _bottleneck(graph, x, trunk[name], 2 if name.endswith("_0") and name != "layer1_0" else 1)
+        x = _bottleneck(graph, x, trunk[name], 2 if resnet.is_strided(name) else 1)
     x = graph.add("ReduceMean", x, axes=[2, 3], keepdims=0) if pooled else graph.add("Transpose", x, perm=[0, 2, 3, 1])
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", "side", "side", 3])
     result = helper.make_tensor_value_info(x, TensorProto.FLOAT, None)
@@ -151,7 +151,9 @@ class _Nodes:
 
     def conv(self, x: str, layer: Mapping[str, Any], norm: Mapping[str, Any], stride: int) -> str:
         """Adds a `resnet.conv` with the shift of its folded batch norm; returns the name of the result."""
-        kernel = np.asarray(layer["kernel"]).transpose(3, 2, 0, 1)
+        kernel = np.asarray(layer["kernel"])
+        kernel = winograd.restored(kernel) if winograd.is_transformed(kernel) else kernel
+        kernel = kernel.transpose(3, 2, 0, 1)
         sides: Sequence[int] = kernel.shape[2:]
         pads, strides = [sides[0] // 2] * 4, [stride, stride]
         weights = self.constant(kernel), self.constant(np.asarray(norm["bias"]))

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from multibodies_jax.batch import Inputs
+from multibodies_jax.models import winograd
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -179,6 +181,8 @@ def conv(name: str, features: int, size: int, stride: int, dtype: Any) -> nn.Mod
     """A convolution without bias, padded as in PyTorch."""
     if size == 1:
         return Pointwise(features, stride, dtype, name=name)
+    if (size, stride) == (3, 1):
+        return Conv3x3(features, dtype, name=name)
     pad = size // 2
     return nn.Conv(
         features,
@@ -190,6 +194,28 @@ def conv(name: str, features: int, size: int, stride: int, dtype: Any) -> nn.Mod
         dtype=dtype,
         name=name,
     )
+
+
+class Conv3x3(nn.Module):
+    """A 3x3 convolution of stride 1 without bias, by `winograd.convolve` where its kernel was transformed for that.
+
+    Attributes:
+      features: channels that come out.
+      dtype: of the convolution.
+    """
+
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C2"]:
+        if winograd.is_transformed(kernel := self.get_variable("params", "kernel")):
+            return winograd.convolve(x, kernel)
+        kernel = self.param("kernel", conv_init, (3, 3, x.shape[-1], self.features))
+        around: Any = ((1, 1), (1, 1))
+        return jax.lax.conv_general_dilated(
+            x.astype(self.dtype), kernel.astype(self.dtype), (1, 1), around, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
 
 
 class Pointwise(nn.Module):
@@ -212,6 +238,11 @@ class Pointwise(nn.Module):
         kernel = self.param("kernel", conv_init, (1, 1, x.shape[-1], self.features))
         kept = x[:, :: self.stride, :: self.stride]
         return jnp.dot(kept.astype(self.dtype), kernel[0, 0].astype(self.dtype))
+
+
+def is_strided(block: str) -> bool:
+    """Whether the 3x3 convolution of a `Bottleneck` halves the map, by the name that a ResNet-50 gives the block."""
+    return block.endswith("_0") and block != "layer1_0"
 
 
 def make_norm(folded: bool, train: bool, momentum: float, dtype: Any) -> Callable[[str], nn.Module]:

@@ -20,6 +20,7 @@ def fold(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dic
     sizes, maps = folding.fold_maps(params["head"], dataclasses.replace(model.settings, num_hypotheses=1))
     modes = network.Modes(model.settings.num_hypotheses, 0.0, False, model.dtype, folded=True)
     folded_modes = _by_mode(folding.fold_norms(params["modes"], stats["modes"]))
+    folded_modes = folding.fewer_products(folded_modes, model.dtype)
     module = folding.Folded(trunk, modes, sizes, model.settings.num_hypotheses)
     return module, {"params": {"trunk": folded_trunk, "modes": folded_modes, **maps}}
 

@@ -27,7 +27,7 @@ from tests.helpers import small_programs
 ROOT = pathlib.Path(__file__).parents[2] / "multibodies_jax"
 HOMES = {"exact.py", "models/exact_layers.py"}
 # What `model.dtype` and the device decide: the networks that read images or keypoints.
-TRUNKS = {"models/resnet.py", "models/keypoint_trunk.py", "released/network.py"}
+TRUNKS = {"models/resnet.py", "models/winograd.py", "models/keypoint_trunk.py", "released/network.py"}
 PRODUCTS = {
     **dict.fromkeys(
         ("jnp", "jax.numpy"), ("dot", "einsum", "inner", "matmul", "matvec", "tensordot", "vdot", "vecdot")
