@@ -9,7 +9,7 @@ representatives -> their meshes; n is 10 and 25 where M is larger. Every stage i
 result is there; the stages take turns, medians count. "in one" is network, bodies and log p(X) in one program, as
 prediction runs them: a pass is this, the choice and the meshes. A JSON line follows each. Its share is what its products and convolutions are of
 those that a large product reaches in the same run, in the type of the trunk (float32 takes TF32 on a GPU); its memory is
-that of its arguments, results and temporaries, as XLA plans it; and "ready" is tracing and compiling it alone.
+that of its arguments, results and temporaries, as XLA plans it; and "compiled in" is tracing and compiling it alone.
 """
 
 import argparse
@@ -185,7 +185,7 @@ def of_pass(batch: int, seconds: float, program: Program, peak: float) -> dict[s
         "% of the peak": 100 * program.operations / seconds / peak,
         "peak, Tflop/s": peak / 1e12,
         "MiB": program.bytes / 2**20,
-        "ready after, s": program.seconds,
+        "compiled in, s": program.seconds,
     }
 
 
@@ -194,7 +194,7 @@ def table(about: str, batch: int, seconds: Mapping[str, float], program: Program
     its = of_pass(batch, seconds[IN_ONE], program, peak)
     lines = [
         f"{about}, batch {batch}: in one {its['ms per image']:.3f} ms per image, {its['% of the peak']:.1f} % of "
-        f"{its['peak, Tflop/s']:.2f} Tflop/s, {its['MiB']:.0f} MiB, ready after {its['ready after, s']:.0f} s"
+        f"{its['peak, Tflop/s']:.2f} Tflop/s, {its['MiB']:.0f} MiB, compiled in {its['compiled in, s']:.0f} s"
     ]
     return "\n".join(lines + [f"  {name:24s}{ms:10.3f} ms" for name, ms in of_images(batch, seconds).items()])
 

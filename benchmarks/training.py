@@ -1,7 +1,7 @@
 r"""What M hypotheses add to a training step: M = 100 against M = 1, with the same trunk, batch and losses.
 
     python -m benchmarks.training [--trunk=resnet_small --size=64 --batch=32] [--hypotheses=100] [--steps=10]
-    python -m benchmarks.training --trunk=resnet50 --size=224 --batch=64         # on a GPU: at most 1.5 is the aim
+    python -m benchmarks.training --trunk=resnet50 --size=224 --batch=64         # on a GPU: at most 1.3 is the aim
     python -m benchmarks.training --trunk=resnet50 --size=224 --batch=64 --torch # and against PyTorch: 10 times as fast
 
 Hypotheses cost their joints; only the best one, hypothesis 0 and the truth are meshed. A step is the whole one of
@@ -251,7 +251,7 @@ def main(argv: list[str] | None = None) -> int:
                 "training",
                 where,
                 f"M = {m}",
-                _measured(args.batch, took, step.bytes) | {"ready after, s": step.seconds},
+                _measured(args.batch, took, step.bytes) | {"compiled in, s": step.seconds},
             )
         figures.tell("training", where, f"M = {args.hypotheses} / M = 1", {"ms": a / b})
         if args.torch:

@@ -47,7 +47,7 @@ def test_times_are_per_image_and_per_pass_and_operations_a_share_of_the_peak():
     seconds = {"in one": 0.8, "network": 0.7, "quantizer, n=10": 0.1, "meshes, n=10": 0.2}
     program = inference.Program(operations=2 * 10**11, bytes=3 * 2**20, seconds=7.4)
     lines = inference.table("M = 20", 4, seconds, program, 1e12).splitlines()
-    assert lines[0] == "M = 20, batch 4: in one 200.000 ms per image, 25.0 % of 1.00 Tflop/s, 3 MiB, ready after 7 s"
+    assert lines[0] == "M = 20, batch 4: in one 200.000 ms per image, 25.0 % of 1.00 Tflop/s, 3 MiB, compiled in 7 s"
     assert [line.split()[-2] for line in lines[1:]] == ["275.000", "250.000", "175.000", "25.000", "50.000"]
     assert lines[1].startswith("  pass, n=10  ") and lines[4].startswith("  quantizer, n=10 ")
     assert inference.of_images(1, {"in one": 0.5, "network": 0.4}) == {
