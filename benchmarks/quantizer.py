@@ -13,6 +13,7 @@ optimum, found by trying every partition; and what it costs that one compiled pr
 
 import argparse
 import contextlib
+import functools
 import itertools
 import sys
 import time
@@ -51,8 +52,9 @@ def fit_loop(points: np.ndarray, weights: np.ndarray, n: int, starts: int) -> tu
 
     kmeans: Any = sklearn.cluster.KMeans  # Not annotated: the type checker takes the types of its defaults.
     energies, seconds = np.zeros(len(points)), []
-    for limit in (contextlib.nullcontext(), threadpoolctl.threadpool_limits(1)):
-        with limit:
+    # Made one after the other: a limit holds from when it is made.
+    for limit in (contextlib.nullcontext, functools.partial(threadpoolctl.threadpool_limits, 1)):
+        with limit():
             start = time.perf_counter()
             for b, (x, w) in enumerate(zip(points, weights, strict=True)):
                 model = kmeans(n, n_init=starts, random_state=0)

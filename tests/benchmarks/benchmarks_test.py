@@ -188,6 +188,21 @@ def test_the_time_of_the_quantizer_alone_needs_no_scikit_learn(monkeypatch, caps
     assert len(told) == 9 and all(line["measured"] == {"ms": 500.0} for line in told)
 
 
+def test_scikit_learn_is_timed_with_its_own_threads_and_with_one(monkeypatch):
+    threadpoolctl, cluster = pytest.importorskip("threadpoolctl"), pytest.importorskip("sklearn.cluster")
+    found, own = [], [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+
+    class KMeans(cluster.KMeans):
+        def fit(self, *args, **kwargs):
+            found.append([pool["num_threads"] for pool in threadpoolctl.threadpool_info()])
+            return super().fit(*args, **kwargs)
+
+    monkeypatch.setattr(cluster, "KMeans", KMeans)
+    points = quantizer.problems(1, num=12, size=3)
+    quantizer.fit_loop(points, np.ones((1, 12)), 2, 1)
+    assert found == [own, [1] * len(own)]
+
+
 def _people():
     keypoints = np.arange(51).reshape(17, 3) + 1
     keypoints[:, 2] = 2
