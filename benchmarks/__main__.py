@@ -1,6 +1,6 @@
 """Runs benchmarks one after the other, and keeps their figures for docs/benchmarks.md where --write asks for it.
 
-    python -m benchmarks [joints quantizer ...] [--write]
+    python -m benchmarks [joints quantizer ...] [--write]     # by default all that can run here
     multibodies report pages            # makes the page of the figures
 
 Each runs in a process of its own; a machine with nothing else to do gives figures worth keeping.
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks import figures
+from benchmarks import figures, needs, turns
 from multibodies_jax import programs
 from multibodies_jax.training import checkpoints
 
@@ -40,17 +40,23 @@ COMMANDS = {
     "lowered": "lowered --compile",
 }
 """What is run by the name of its figures: the benchmark and its options."""
-# In a process of its own: this one must not take an accelerator's memory from the benchmarks.
-_ABOUT_JAX = "import jax; d = jax.devices(); print(f'jax {jax.__version__}, {len(d)} x {d[0].device_kind}')"
+NEEDS = {
+    "joints": (needs.PYTORCH, needs.SMPLX),
+    "quantizer": (needs.SCIKIT_LEARN,),
+    "released": (needs.PYTORCH,),
+    "graphcmr": (needs.PYTORCH,),
+    "layers": (needs.PYTORCH,),
+    "launches": (needs.CUDA,),
+    "lowered": (needs.CUDA,),
+}
+"""What a benchmark cannot run without."""
+_ABOUT_JAX = "f'jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}'"
 _COMPARED = ("torch", "onnxruntime", "scikit-learn")
 
 
 def machine() -> str:
     """What the figures are measured with and on: processors, device and versions."""
-    about_jax = subprocess.run(
-        [sys.executable, "-c", _ABOUT_JAX], check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-    ).stdout
-    found = [f"{programs.cores()} CPUs, Python {platform.python_version()}, {about_jax.strip()}"]
+    found = [f"{programs.cores()} CPUs, Python {platform.python_version()}, {turns.ask_jax(_ABOUT_JAX)}"]
     for package in _COMPARED:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{package} {importlib.metadata.version(package)}")
@@ -98,15 +104,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(COMMANDS)}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"one of {', '.join(COMMANDS)}; default: all that can run here"
+    )
     parser.add_argument(
         "--write", action="store_true", help=f"into {figures.FOLDER}, which docs/benchmarks.md is made of"
     )
     args = parser.parse_args(argv)
     if unknown := sorted(set(args.names) - set(COMMANDS)):
         parser.error(f"unknown benchmark {', '.join(unknown)}; choose among {', '.join(COMMANDS)}.")
-    about = machine()
-    return max([run(name, about, args.write) != 0 for name in args.names or COMMANDS])
+    about, failed = machine(), False
+    for name in args.names or COMMANDS:
+        told = "" if args.names else needs.missing(*NEEDS.get(name, ()))
+        if told:
+            print(f"== {name} is left out: it {told}", flush=True)
+        else:
+            failed |= run(name, about, args.write) != 0
+    return int(failed)
 
 
 if __name__ == "__main__":

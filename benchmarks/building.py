@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from benchmarks import figures
+from benchmarks import figures, turns
 from multibodies_jax.data import augment, crops, pipeline
 from multibodies_jax.geometry import boxes
 from tfds_builders import archives, building, features, options, windows
@@ -100,11 +99,10 @@ def build(data_dir: str, chosen: Options) -> Builder:
     return builder
 
 
-def memory(data_dir: str, chosen: Options) -> dict[str, float]:
-    """Builds in processes of their own; peak MiB of builder and worker, and examples per second."""
-    command = [sys.executable, "-m", "benchmarks.building", "--build", data_dir, json.dumps(dataclasses.asdict(chosen))]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-    return json.loads(done.stdout.splitlines()[-1])
+def memory(data_dir: str, chosen: Options) -> dict[str, float] | None:
+    """Builds in processes of their own; peak MiB of builder and worker, and examples per second; None if that failed."""
+    options = ["--build", data_dir, json.dumps(dataclasses.asdict(chosen))]
+    return turns.once(f"the build of {chosen.length} examples", "benchmarks.building", options)
 
 
 def _build_and_measure(data_dir: str, chosen: Options) -> None:
@@ -160,11 +158,13 @@ def reading(builder: Builder, split: str, crop_size: int, seconds: float) -> dic
     return {name: np.array([turn[name] for turn in turns]) for name in steps}
 
 
-def main() -> None:
+def main() -> int:
     if sys.argv[1:2] == ["--build"]:
         _build_and_measure(sys.argv[2], Options(**json.loads(sys.argv[3])))
-        return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        return 0
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.building", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lengths", type=int, nargs=2, default=(100, 800), help="of the train split")
     parser.add_argument("--window", type=int, default=800, help="side of the stored windows, pixels")
     parser.add_argument("--crop_size", type=int, default=224)
@@ -173,7 +173,13 @@ def main() -> None:
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as data_dir:
         chosen = [Options(length=length, window=args.window, jpeg_quality=95) for length in args.lengths]
-        peaks = [memory(data_dir, one) for one in chosen]
+        peaks = []
+        for one in chosen:
+            peak = memory(data_dir, one)
+            if peak is None:
+                print(f"{one.length:6d} examples: {turns.FAILED}")
+                return 1
+            peaks.append(peak)
         for peak in peaks:
             print(
                 f"{peak['examples']:6.0f} examples: peak {peak['builder']:5.0f} MiB in the builder, "
@@ -192,7 +198,8 @@ def main() -> None:
                 figures.tell(
                     "reading", f"{kind}, windows of {args.window}, crops of {args.crop_size} pixels", name, measured
                 )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from benchmarks import figures, training
+from benchmarks import figures, training, turns
 from multibodies_jax.baselines.spin import targets
 from multibodies_jax.body import body_files, smpl
 from multibodies_jax.embedded.synthetic import poses
@@ -99,14 +99,14 @@ def main(argv: list[str] | None = None) -> None:
     files = body_files.load()
     for name, regressor in (("J24", files.j24_regressor), ("49 keypoints", files.j49_regressor)):
         run, compiling, _ = fits(args.people, smpl.contract(files.smpl, regressor), smplify.SPIN)
-        (seconds,) = training.measure([run], args.repeats)
+        (seconds,) = turns.medians([run], args.repeats)
         print(
             f"{args.people} people, {name}, 2 x 100 steps of Adam: {1000 * seconds:.0f} ms, compiled in {compiling:.1f} s"
         )
         measured = {"ms": 1000 * seconds, "compiled in, s": compiling}
         figures.tell("fits", f"{args.people} people, {name}", "2 x 100 steps of Adam", measured)
     equal = equal_fits(args.people, smpl.contract(files.smpl, files.j24_regressor))
-    seconds = training.measure([run for run, _ in equal.values()], args.repeats)
+    seconds = turns.medians([run for run, _ in equal.values()], args.repeats)
     for (name, (_, objective)), one in zip(equal.items(), seconds, strict=True):
         print(f"{name}: {1000 * one:.0f} ms, mean objective {objective:.0f}")
         measured = {"ms": 1000 * one, "mean objective": objective, "times as fast as Adam": seconds[0] / one}
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     fields = (args.trunk, args.size, args.batch, 1)
     plain = training.prepare(*fields)
     looped = training.prepare(*fields, base="spin:default", make_targets=functools.partial(loop, number=args.batch))
-    a, b = training.measure([looped.run, plain.run], args.repeats)
+    a, b = turns.medians([looped.run, plain.run], args.repeats)
     where = f"{args.trunk}, {args.size} pixels, batch {args.batch}, M = 1, {jax.devices()[0].device_kind}"
     for name, shown in (("with fits in the loop", 1000 * a), ("plain", 1000 * b), ("ratio", a / b)):
         figures.tell("step with fits", where, name, {"ms": shown})

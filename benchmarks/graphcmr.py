@@ -4,47 +4,36 @@ r"""GraphCMR's forward pass, crop in, vertices and SMPL's parameters out, agains
 
 The published sizes: ResNet-50, crops of 224 pixels, the embedded body with 6,890 vertices, 1,723 of them in the coarse mesh.
 All programs have the same random weights; "dense" and "sparse" are described in `benchmarks.graphcmr_torch`. Each program
-is a process of its own; they take turns, medians count.
+is a process of its own; they take turns, medians count. One that fails is left out with a line that says so.
 """
 
 import argparse
 import functools
-import importlib.util
-import json
-import subprocess
 import sys
-import time
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from benchmarks import figures
+from benchmarks import figures, needs, random_data, turns
+from multibodies_jax.batch import Inputs
 
 PROGRAMS = ("ours", "dense", "sparse")
 
 
 def random_tensors(vertices: int) -> dict[str, dict[str, np.ndarray]]:
     """Tensors of GraphCMR's two networks by their names in its checkpoints, of ordinary size; unused ones are left out."""
+    return {
+        key: {slot.name: random_data.tensor(slot.name, slot.shape) for slot in kind.slots}
+        for key, kind in _networks(vertices).items()
+    }
+
+
+def _networks(vertices: int) -> dict[str, Any]:
+    """The layouts of both networks by their keys in the checkpoints."""
     from multibodies_jax.convert import layouts
 
-    kinds = {"graph_cnn": layouts.graph_cnn(vertices), "smpl_param_regressor": layouts.smpl_regressor(vertices)}
-    return {key: {slot.name: _draw(slot.name, slot.shape) for slot in kind.slots} for key, kind in kinds.items()}
-
-
-def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
-        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
-    numbers = rng.standard_normal(shape, np.float32)
-    if len(shape) < 2:
-        return np.float32(0.2) * numbers
-    return numbers / np.float32(np.sqrt(np.prod(shape[1:])))
-
-
-def crops(batch: int, side: int = 224) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
+    return {"graph_cnn": layouts.graph_cnn(vertices), "smpl_param_regressor": layouts.smpl_regressor(vertices)}
 
 
 def features(batch: int) -> np.ndarray:
@@ -55,12 +44,11 @@ def features(batch: int) -> np.ndarray:
 
 
 def prepare_ours(body: Any, batch: int) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Compiled calls with the names of `graphcmr_torch.prepare`: the whole pass of crops, and that of features."""
+    """Calls with the names of `graphcmr_torch.prepare`: the whole pass of crops, and that of features."""
     import jax
     import jax.numpy as jnp
 
     from multibodies_jax.baselines.graphcmr import hierarchy, network
-    from multibodies_jax.batch import Inputs
     from multibodies_jax.convert import layouts
     from multibodies_jax.hypotheses import hypotheses
     from multibodies_jax.models import folding, hmr, resnet
@@ -79,7 +67,7 @@ def prepare_ours(body: Any, batch: int) -> dict[str, Callable[[], dict[str, Any]
     )
     model, variables = folding.fold(model, our_variables(levels))
     variables = jax.tree.map(jnp.asarray, variables)
-    inputs = Inputs(jnp.zeros((batch, 24, 2)), jnp.ones((batch, 24)), jnp.zeros(batch, jnp.uint32))
+    inputs = random_data.inputs(batch)
 
     @jax.jit
     def apply(variables: Any, inputs: Inputs) -> dict[str, Any]:
@@ -89,27 +77,20 @@ def prepare_ours(body: Any, batch: int) -> dict[str, Callable[[], dict[str, Any]
         return {"vertices": vertices, "cam": cam, "six": pose.reshape(-1, 24, 3, 2), "betas": betas}
 
     given = {
-        "whole": inputs.replace(image=jnp.asarray(crops(batch))),
+        "whole": inputs.replace(image=jnp.asarray(random_data.crops(batch))),
         "graph": inputs.replace(feature=jnp.asarray(features(batch))),
     }
-    return {name: functools.partial(_ready, apply, variables, its) for name, its in given.items()}
-
-
-def _ready(call: Callable[..., Any], *arguments: Any) -> Any:
-    import jax
-
-    return jax.block_until_ready(call(*arguments))
+    return {name: functools.partial(apply, variables, its) for name, its in given.items()}
 
 
 def our_variables(levels: Any) -> dict[str, Any]:
     """The random tensors as variables of our module."""
     from multibodies_jax.baselines.graphcmr import network
-    from multibodies_jax.convert import layouts, placing
+    from multibodies_jax.convert import placing
 
     vertices = len(levels.kept)
     tensors, flat = random_tensors(vertices), {}
-    kinds = {"graph_cnn": layouts.graph_cnn(vertices), "smpl_param_regressor": layouts.smpl_regressor(vertices)}
-    for key, kind in kinds.items():
+    for key, kind in _networks(vertices).items():
         flat |= {slot.target: tensors[key][slot.name].transpose(slot.axes) for slot in kind.slots}
     tree = placing.nest(flat)
     tree["batch_stats"][network.HIERARCHY] = levels.arrays()
@@ -138,7 +119,7 @@ def prepare_torch(program: str, body: Any) -> Callable[[np.ndarray], dict[str, A
 
 
 def work(program: str, batch: int) -> None:
-    """Prepares a program; then for every line on stdin a pass, and its seconds, and those of its graph, on stdout."""
+    """Prepares a program; then at every turn a pass and one without the trunk, and the seconds of both."""
     from multibodies_jax.body import body_files
 
     body = body_files.load().smpl
@@ -146,57 +127,36 @@ def work(program: str, batch: int) -> None:
     if program == "ours":
         calls = prepare_ours(body, batch)
     else:
-        run, image, feature = prepare_torch(program, body), crops(batch), features(batch)
+        run, image, feature = prepare_torch(program, body), random_data.crops(batch), features(batch)
         calls = {"whole": lambda: run(image), "graph": lambda: run(feature)}
     for call in calls.values():
-        call()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        print(json.dumps({name: _seconds(call) for name, call in calls.items()}), flush=True)
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+        turns.timed(call)  # Compiles.
+    turns.serve({}, lambda: {name: turns.timed(call) for name, call in calls.items()})
 
 
 def compare(batch: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Median seconds of every program, in turns for about `seconds` and at least three times each."""
-    workers = {
-        program: subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.graphcmr", f"--worker={program}", f"--batch={batch}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        )
+    """Median seconds of every program that could run, in turns for about `seconds` and at least three times each."""
+    processes = {
+        program: turns.Process(program, "benchmarks.graphcmr", [f"--worker={program}", f"--batch={batch}"])
         for program in PROGRAMS
     }
-    passes: dict[str, list[dict[str, float]]] = {program: [] for program in PROGRAMS}
-    for worker in workers.values():
-        assert worker.stdout is not None and worker.stdout.readline().strip() == "ready"
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(passes[PROGRAMS[0]]) < 3:
-        for program, worker in workers.items():
-            assert worker.stdin is not None and worker.stdout is not None
-            worker.stdin.write("\n")
-            worker.stdin.flush()
-            passes[program].append(json.loads(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.communicate()
+    found = turns.answers(processes, seconds)
     return {
-        program: {name: float(np.median([one[name] for one in found])) for name in found[0]}
-        for program, found in passes.items()
+        program: {name: float(np.median([one[name] for one in passes])) for name in passes[0]}
+        for program, passes in found.items()
     }
 
 
 def table(batch: int, results: Mapping[str, Mapping[str, float]]) -> str:
     """Milliseconds per image of each program, and how many times faster ours is."""
     lines = [f"batch {batch}"]
-    for program, found in results.items():
+    for program in PROGRAMS:
+        if program not in results:
+            lines.append(f"  {program:8s} {turns.FAILED}")
+            continue
+        found = results[program]
         line = f"  {program:8s}{1e3 * found['whole'] / batch:9.1f} ms per image, without the trunk {1e3 * found['graph'] / batch:.1f}"
-        if program != "ours":
+        if "ours" in results and program != "ours":
             whole, graph = (found[part] / results["ours"][part] for part in ("whole", "graph"))
             line += f": ours is {whole:.2f} and {graph:.2f} x as fast"
         lines.append(line)
@@ -204,27 +164,31 @@ def table(batch: int, results: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.graphcmr", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, nargs="+", default=[8], help="crops at once")
     parser.add_argument("--seconds", type=float, default=30, help="for the rounds of each batch; at least 3 rounds")
     parser.add_argument("--worker", choices=PROGRAMS, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if min(args.batch) < 1:
         parser.error("--batch must be at least 1.")
-    if importlib.util.find_spec("torch") is None:
-        print("This benchmark compares with PyTorch, which is missing: pip install -e .[torch]", file=sys.stderr)
+    if needs.are_missing(needs.PYTORCH):
         return 2
     if args.worker:
         work(args.worker, args.batch[0])
         return 0
+    ran = False
     for batch in args.batch:
         found = compare(batch, args.seconds)
         print(table(batch, found), flush=True)
         for program, its in found.items():
             measured = {f"{part}, ms per image": 1e3 * seconds / batch for part, seconds in its.items()}
-            measured |= {f"{part}, times as long as ours": its[part] / found["ours"][part] for part in its}
+            if "ours" in found:
+                measured |= {f"{part}, times as long as ours": its[part] / found["ours"][part] for part in its}
             figures.tell("graphcmr", f"batch {batch}", program, measured)
-    return 0
+        ran |= bool(found)
+    return int(not ran)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ random; the two of a ratio take turns and medians count. XLA's count of operatio
 
 import argparse
 import functools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import figures
+from benchmarks import figures, random_data, turns
 from multibodies_jax.batch import Inputs
 from multibodies_jax.models import build, folding, hmr, hmr_preactivated
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
@@ -54,10 +53,6 @@ def heads(
     return {name: ((first, second), billions[name]) for name, (first, second) in calls.items()}
 
 
-def _inputs(size: int, image: Any = None) -> Inputs:
-    return Inputs(jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32), image)
-
-
 def folded(model: Any, inputs: Inputs) -> tuple[Run, Run]:
     """Compiled calls of a network in evaluation: (as it is, folded)."""
     variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, inputs, train=False))(jax.random.key(0))
@@ -67,23 +62,10 @@ def folded(model: Any, inputs: Inputs) -> tuple[Run, Run]:
     return runs[0], runs[1]
 
 
-def ratio(pair: tuple[Run, Run], repeats: int) -> tuple[float, float]:
-    """Median seconds of both; they take turns."""
-    seconds = np.zeros((repeats, 2))
-    for call in pair:
-        jax.block_until_ready(call())
-    for row in seconds:
-        for i, call in enumerate(pair):
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            row[i] = time.perf_counter() - start
-    slow, fast = np.median(seconds, axis=0).tolist()
-    return slow, fast
-
-
 def show(question: str, name: str, pair: tuple[Run, Run], repeats: int, billions: list[float] | None = None) -> None:
     """Measures both calls and prints a line: milliseconds of both, their ratio, and the operations of both."""
-    slow, fast = (1e3 * seconds for seconds in ratio(pair, repeats))
+    turns.medians(pair, 1)  # Compiles what is not compiled yet.
+    slow, fast = (1e3 * seconds for seconds in turns.medians(pair, repeats))
     text = f"{name:58s}{slow:9.2f} ms {fast:9.2f} ms   x {slow / fast:.2f}"
     measured = {"before, ms": slow, "after, ms": fast, "times as fast": slow / fast}
     if billions is not None:
@@ -108,14 +90,14 @@ def main(argv: list[str] | None = None) -> None:
         for batch in (args.batch, args.crops):
             for name, (pair, billions) in heads(M, batch, hidden, features).items():
                 show("head", f"hidden {hidden}, batch {batch}, {name}", pair, args.repeats, billions)
-    keypoints = _inputs(args.crops)
+    keypoints = random_data.inputs(args.crops)
     small = hmr.HMR(
         KeypointTrunk(width=256, blocks=2),
         hmr.HeadSettings(MEAN, M, hidden=256),
         head_class=hmr_preactivated.PreactivatedHead,
     )
     show("folding", f"head, keypoints, hidden 256, batch {args.crops}", folded(small, keypoints), args.repeats)
-    image = _inputs(args.crops, jnp.zeros((args.crops, 224, 224, 3), jnp.uint8))
+    image = random_data.inputs(args.crops, random_data.crops(args.crops))
     for m in (1, M):
         paper = build.build(mean_state=np.array(MEAN), num_hypotheses=m)
         name = f"head and norms, ResNet-50, M = {m}, batch {args.crops}"

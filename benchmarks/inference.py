@@ -9,7 +9,7 @@ representatives -> their meshes; n is 10 and 25 where M is larger. Every stage i
 result is there; the stages take turns, medians count. "in one" is network, bodies and log p(X) in one program, as
 prediction runs them: a pass is this, the choice and the meshes. A JSON line follows each. Its share is what its products and convolutions are of
 those that a large product reaches in the same run, in the type of the trunk (float32 takes TF32 on a GPU); its memory is
-that of its arguments, results and temporaries, as XLA plans it; and "ready" is tracing and compiling it alone.
+that of its arguments, results and temporaries, as XLA plans it; and "compiled in" is tracing and compiling it alone.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import figures, roofline
+from benchmarks import figures, random_data, roofline, turns
 from configs import default
 from multibodies_jax import exact
 from multibodies_jax.batch import Inputs
@@ -67,8 +67,7 @@ def prepare(batch: int, *, flow_width: int = 512, apart: bool = True, **fields: 
     """
     regressor, density = _random(flow_width, **fields)
     side = fields.get("crop_size", 224)
-    crops = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
-    inputs = of_crops(jnp.asarray(crops))
+    inputs = random_data.inputs(batch, random_data.crops(batch, side))
     start = time.perf_counter()
     compiled = inference.hypothesize.lower(regressor, density, inputs).compile()
     seconds, needs = time.perf_counter() - start, compiled.memory_analysis()
@@ -126,7 +125,7 @@ def folded_network(fill: Fill, **fields: Any) -> inference.Regressor:
     files = bodies.files
     mean_state = np.concatenate([files.mean_rot6d, files.mean_betas, files.mean_cam])
     model, side = build.build(mean_state=mean_state, **fields), fields.get("crop_size", 224)
-    crop = of_crops(jnp.zeros((1, side, side, 3), jnp.uint8))
+    crop = random_data.inputs(1, random_data.crops(1, side))
     variables = fill(lambda key: model.init({"params": key, "dropout": key}, crop, train=False), jax.random.key(0))
     folded, variables = build.HEADS[fields.get("head", "paper")].fold(model, variables)
     return inference.Regressor(variables, bodies, folded, fields.get("num_hypotheses", 100), 0, 0, None)
@@ -144,21 +143,9 @@ def _drawn(start: Callable, key: jax.Array) -> Any:
     return jax.jit(start)(key)
 
 
-def of_crops(image: jax.Array) -> Inputs:
-    """Crops without keypoints, (B, S, S, 3)."""
-    size = len(image)
-    return Inputs(jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32), image)
-
-
 def measure(stages: Stages, repeats: int) -> dict[str, float]:
-    """Median seconds of each stage; they take turns, so that a slow moment of the machine meets them all."""
-    seconds: dict[str, list[float]] = {name: [] for name in stages}
-    for _ in range(repeats):
-        for name, stage in stages.items():
-            start = time.perf_counter()
-            jax.block_until_ready(stage())
-            seconds[name].append(time.perf_counter() - start)
-    return {name: float(np.median(times)) for name, times in seconds.items()}
+    """Median seconds of each stage; they take turns."""
+    return dict(zip(stages, turns.medians(list(stages.values()), repeats), strict=True))
 
 
 def passes(seconds: Mapping[str, float]) -> dict[int, dict[str, float]]:
@@ -198,7 +185,7 @@ def of_pass(batch: int, seconds: float, program: Program, peak: float) -> dict[s
         "% of the peak": 100 * program.operations / seconds / peak,
         "peak, Tflop/s": peak / 1e12,
         "MiB": program.bytes / 2**20,
-        "ready after, s": program.seconds,
+        "compiled in, s": program.seconds,
     }
 
 
@@ -207,7 +194,7 @@ def table(about: str, batch: int, seconds: Mapping[str, float], program: Program
     its = of_pass(batch, seconds[IN_ONE], program, peak)
     lines = [
         f"{about}, batch {batch}: in one {its['ms per image']:.3f} ms per image, {its['% of the peak']:.1f} % of "
-        f"{its['peak, Tflop/s']:.2f} Tflop/s, {its['MiB']:.0f} MiB, ready after {its['ready after, s']:.0f} s"
+        f"{its['peak, Tflop/s']:.2f} Tflop/s, {its['MiB']:.0f} MiB, compiled in {its['compiled in, s']:.0f} s"
     ]
     return "\n".join(lines + [f"  {name:24s}{ms:10.3f} ms" for name, ms in of_images(batch, seconds).items()])
 

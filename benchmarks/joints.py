@@ -10,21 +10,18 @@ On a GPU both take all at once, and memory is the most that the process held the
 
 import argparse
 import functools
-import importlib.util
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import figures
+from benchmarks import figures, needs, turns
 
 HYPOTHESES, CHUNK = 100, 64
+WAYS = {"joints": "without meshes", "smplx": "meshes of smplx"}
 
 
 def random_poses(images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,13 +101,11 @@ def measure(way: str, path: str, images: int, device: str, out: Path) -> None:
         peak = growth()
     else:
         peak = at_once = growth()
-    seconds = []
-    for _ in range(1 if way == "smplx" and device == "cpu" else 20):
-        start = time.perf_counter()
-        joints = run()
-        seconds.append(time.perf_counter() - start)
-    np.save(out, joints)
-    result = {"seconds": min(seconds), "median_seconds": float(np.median(seconds))}
+    made: dict[str, np.ndarray] = {}
+    repeats = 1 if way == "smplx" and device == "cpu" else 20
+    seconds = turns.seconds([lambda: made.update(joints=run())], repeats)
+    np.save(out, made["joints"])
+    result = {"seconds": float(seconds.min()), "median_seconds": float(np.median(seconds))}
     print(json.dumps(result | {"bytes": peak, "bytes_at_once": at_once}))
 
 
@@ -140,38 +135,39 @@ def memory_bytes(field: str) -> int:
     raise RuntimeError(f"/proc/self/status has no {field}: this benchmark needs Linux.")
 
 
-def compare(path: str, images: int, device: str, folder: Path) -> None:
-    """Measures both ways and prints their ratios."""
+def compare(path: str, images: int, device: str, folder: Path) -> bool:
+    """Measures both ways and prints their ratios; whether both could run."""
     results, joints = {}, {}
-    for way in ("joints", "smplx"):
+    for way in WAYS:
         out = folder / f"{way}.npy"
-        command = [sys.executable, "-m", "benchmarks.joints", f"--body={path}", f"--way={way}", f"--out={out}"]
-        command += [f"--images={images}", f"--device={device}"]
-        own = os.environ | ({"JAX_PLATFORMS": "cpu"} if device == "cpu" else {})
-        printed = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=own
-        ).stdout
-        results[way], joints[way] = json.loads(printed.splitlines()[-1]), np.load(out)
+        options = [f"--body={path}", f"--way={way}", f"--out={out}", f"--images={images}", f"--device={device}"]
+        own = {"JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
+        found = turns.once(way, "benchmarks.joints", options, own)
+        if found is None:
+            print(f"{way:>8}: {turns.FAILED}")
+            continue
+        results[way], joints[way] = found, np.load(out)
         best, median = 1e3 * results[way]["seconds"], 1e3 * results[way]["median_seconds"]
         peak, at_once = results[way]["bytes"] / 2**20, results[way]["bytes_at_once"] / 2**20
         print(f"{way:>8}: {best:.2f} ms (median {median:.2f}), peak {peak:.0f} MiB ({at_once:.0f} MiB all at once)")
+    where = f"{images} images, {HYPOTHESES} hypotheses, {device}"
+    for way, its in results.items():
+        figures.tell("joints", where, WAYS[way], _measured(its))
+    if len(results) < len(WAYS):
+        return False
     ratio = {key: results["smplx"][key] / max(results["joints"][key], 1e-9) for key in results["smplx"]}
     chunks = f", {ratio['bytes']:.0f}x less than smplx in chunks of {CHUNK}" * (device == "cpu")
     print(f"   ratio: {ratio['seconds']:.0f}x faster, {ratio['bytes_at_once']:.0f}x less memory all at once{chunks}")
     greatest = float(np.abs(joints["smplx"] - joints["joints"]).max())
     print(f"   greatest difference: {greatest:.1e} m")
-    where = f"{images} images, {HYPOTHESES} hypotheses, {device}"
-    for way, name in (("joints", "without meshes"), ("smplx", "meshes of smplx")):
-        its = results[way]
-        measured = {
-            "ms": 1e3 * its["seconds"],
-            "MiB": its["bytes"] / 2**20,
-            "MiB all at once": its["bytes_at_once"] / 2**20,
-        }
-        figures.tell("joints", where, name, measured)
     ratios = {"ms": ratio["seconds"], "MiB": ratio["bytes"], "MiB all at once": ratio["bytes_at_once"]}
     figures.tell("joints", where, "ratio", ratios)
     figures.tell("joints", where, "difference", {"metres": greatest})
+    return True
+
+
+def _measured(its: dict[str, float]) -> dict[str, float]:
+    return {"ms": 1e3 * its["seconds"], "MiB": its["bytes"] / 2**20, "MiB all at once": its["bytes_at_once"] / 2**20}
 
 
 def _torch_has_gpu() -> bool:
@@ -187,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--body", default="", help="model file; by default the body that comes with the package")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--images", type=int, default=64, help=f"with {HYPOTHESES} hypotheses each")
-    parser.add_argument("--way", choices=("joints", "smplx"), help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=tuple(WAYS), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
     if flags.images < 3:
@@ -195,18 +191,13 @@ def main(argv: list[str] | None = None) -> int:
     if flags.way:
         measure(flags.way, flags.body, flags.images, flags.device, flags.out)
         return 0
-    if missing := [name for name in ("torch", "smplx") if importlib.util.find_spec(name) is None]:
-        print(
-            f"This benchmark compares with smplx and PyTorch; missing: {', '.join(missing)}. pip install -e .[torch]",
-            file=sys.stderr,
-        )
+    if needs.are_missing(needs.PYTORCH, needs.SMPLX):
         return 2
     if flags.device == "gpu" and not _torch_has_gpu():
         print("--device=gpu needs a GPU that PyTorch finds, and there is none.", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        compare(flags.body, flags.images, flags.device, Path(folder))
-    return 0
+        return int(not compare(flags.body, flags.images, flags.device, Path(folder)))
 
 
 if __name__ == "__main__":

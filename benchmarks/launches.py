@@ -14,7 +14,6 @@ choose other kernels for a product, and their number may differ by a few. Prints
 import argparse
 import dataclasses
 import functools
-import importlib.util
 import re
 import sys
 import time
@@ -27,13 +26,13 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from benchmarks import figures
+from benchmarks import figures, needs, random_data
 from benchmarks import inference as random_passes
 from configs import default
 from multibodies_jax.hypotheses import hypotheses, quantize
+from multibodies_jax.models import folded_flow
 from multibodies_jax.training import inference, setup
 
-PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
 H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
@@ -51,9 +50,6 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 
 OPTIONS = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
 """Of XLA: autotuning would run kernels, and Triton's have no settings without it, so that compiling fails."""
-
-UNROLLED = 4
-"""Couplings in a round of the flow's loop, as `folded_flow.fold` chooses on a GPU."""
 
 # Instructions that start nothing on the device.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier"}
@@ -173,10 +169,10 @@ def passes(num_hypotheses: int) -> dict[str, str]:
 
 def programs(num_hypotheses: int) -> dict[str, tuple[Any, tuple]]:
     """Functions and the shapes of their arguments, by the names of the rows."""
-    density, found = random_passes.folded_prior(_zeros, unrolled=UNROLLED), {}
-    inputs = random_passes.of_crops(jnp.zeros((1, 224, 224, 3), jnp.uint8))
+    density, found = random_passes.folded_prior(zeros, unrolled=folded_flow.UNROLLED_ON_ACCELERATORS), {}
+    inputs = random_data.inputs(1, random_data.crops(1))
     for head, m in (("released", 25), ("released", num_hypotheses), ("paper", num_hypotheses)):
-        regressor = random_passes.folded_network(_zeros, head=head, num_hypotheses=m)
+        regressor = random_passes.folded_network(zeros, head=head, num_hypotheses=m)
         name = f"released network, M = {m}" if head == "released" else f"paper's head, M = {m}"
         found[name] = inference.hypothesize, (regressor, density, inputs)
     points = jax.ShapeDtypeStruct((1, num_hypotheses, 72), jnp.float32)
@@ -206,7 +202,7 @@ def _hypotheses(num_hypotheses: int) -> tuple[Callable, jax.ShapeDtypeStruct]:
     return decoded, jax.ShapeDtypeStruct((1, num_hypotheses, hypotheses.STATE_SIZE), jnp.float32)
 
 
-def _zeros(start: Callable, key: jax.Array) -> Any:
+def zeros(start: Callable, key: jax.Array) -> Any:
     """Variables of the right shapes: what is computed with them is not run."""
     return jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), jax.eval_shape(start, key))
 
@@ -240,22 +236,9 @@ def table(found: list[Row], steps: int) -> str:
     return "\n".join(lines)
 
 
-def is_plugin_installed() -> bool:
-    """Whether JAX's CUDA plugin is there, which needs no GPU."""
-    try:
-        return any(importlib.util.find_spec(name) for name in PLUGINS)
-    except ModuleNotFoundError:  # There is no plugin at all.
-        return False
-
-
 def can_compile() -> bool:
     """Whether programs can be compiled for a GPU here; says what is missing. Keeps JAX from a GPU, if there is one."""
-    if not is_plugin_installed():
-        print(
-            "Compiling for a GPU needs JAX's CUDA plugin, which needs no GPU and is missing: pip install -e .[cuda12] "
-            "(without a copy of the repository: pip install multibodies_jax[cuda12]).",
-            file=sys.stderr,
-        )
+    if needs.are_missing(needs.CUDA):
         return False
     jax.config.update("jax_platforms", "cpu")  # Nothing runs on a GPU.
     return True

@@ -7,7 +7,6 @@ product is what a 1x1 convolution is; for 3x3 it multiplies gathered patches. Py
 """
 
 import argparse
-import importlib.util
 import os
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import figures
+from benchmarks import figures, needs
 
 LAYERS = {
     "7x7, stride 2": (7, 2, 3, 64, 224),
@@ -93,8 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if min(args.batch, args.repeats) < 1:
         parser.error("--batch and --repeats must be at least 1.")
-    if importlib.util.find_spec("torch") is None:
-        print("This benchmark compares with PyTorch, which is missing: pip install -e .[torch]", file=sys.stderr)
+    if needs.are_missing(needs.PYTORCH):
         return 2
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # Before the libraries count the cores.
     import torch

@@ -1,6 +1,6 @@
 r"""Does the input pipeline keep up with the training step?
 
-    python benchmarks/pipeline.py [--crop_size=64] [--batch=64] [--threads=2] [--seconds=10]
+    python -m benchmarks.pipeline [--crop_size=64] [--batch=64] [--threads=2] [--seconds=10]
 
 Prints, from one run: crops/s of the pipeline, of bare decoding and warping in one thread, and of the training step of
 the small image trunk with M hypotheses (the loss is a stand-in, so the real step is slower); and their ratios. Records
@@ -112,7 +112,9 @@ def _train_step(num_hypotheses: int, example: Inputs, crop_size: int) -> Callabl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--image_size", type=int, default=128)
     parser.add_argument("--crop_size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64)

@@ -18,21 +18,18 @@ import argparse
 import ctypes
 import dataclasses
 import gc
-import importlib.util
-import json
+import itertools
 import os
 import resource
-import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import figures
+from benchmarks import figures, needs, random_data, turns
 
 ONNX = "ours, onnx"
 PROGRAMS = ("ours", ONNX, "as released", "live path")
@@ -57,23 +54,15 @@ def random_tensors(num_hypotheses: int, dead: bool) -> tuple[Tensors, Tensors]:
 
 
 def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
     if name == "mask":
-        return (rng.random(shape) < 0.5).astype(np.float32)
-    if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
-        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
-    numbers = rng.standard_normal(shape, np.float32)
+        return (random_data.generator(name).random(shape) < 0.5).astype(np.float32)
     if name == "init_cam":
-        return 0.02 * numbers + np.array([0.9, 0, 0], np.float32)
-    if len(shape) < 2 or name.startswith("init"):
-        return np.float32(0.2) * numbers
+        return random_data.tensor(name, shape, 0.02) + np.array([0.9, 0, 0], np.float32)
+    if name.startswith("init"):
+        return random_data.tensor(name, shape, 0.2)
     # Rotations and shapes of ordinary size, and a flow near the identity.
-    gain = 0.05 if name.startswith("dec") or ".6." in name else 1.0
-    return numbers * np.float32(gain / np.sqrt(np.prod(shape[1:])))
-
-
-def crops(batch: int, side: int = 224) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (batch, side, side, 3)).astype(np.uint8)
+    near = len(shape) > 1 and (name.startswith("dec") or ".6." in name)
+    return random_data.tensor(name, shape, 0.05 / np.sqrt(np.prod(shape[1:])) if near else None)
 
 
 def prepare_ours(
@@ -92,7 +81,6 @@ def prepare_ours(
     import jax.numpy as jnp
 
     from configs import default
-    from multibodies_jax.batch import Inputs
     from multibodies_jax.hypotheses import hypotheses, quantize
     from multibodies_jax.models import exact_layers, folded_flow
     from multibodies_jax.training import inference, prior, setup
@@ -105,15 +93,14 @@ def prepare_ours(
     if onnx:
         regressor, read = inference.with_onnx_trunk(regressor)
     regressor, size = jax.tree.map(jnp.asarray, regressor), len(image)
-    evidence = jnp.zeros((size, 24, 2)), jnp.ones((size, 24)), jnp.zeros(size, jnp.uint32)
-    inputs = Inputs(*evidence, jnp.asarray(image))
+    inputs = random_data.inputs(size, image)
     keys, pick = jax.random.split(jax.random.key(0), size), jax.jit(hypotheses.pick)
 
     def choose(scored):
         return pick(scored, quantize.select(scored, n, keys, reading="released").medoid)
 
     def run():
-        scored = inference.hypothesize(regressor, density, read(Inputs(*evidence, jnp.asarray(image))))
+        scored = inference.hypothesize(regressor, density, read(inputs.replace(image=jnp.asarray(image))))
         return jax.device_get(choose(scored)), scored
 
     def features(params, inputs):
@@ -183,14 +170,14 @@ def prepare_torch(
 
 
 def work(program: str, setting: "Setting", memory: int) -> None:
-    """Prepares a program; then for every line on stdin a pass, and its seconds, bytes and stages on stdout as JSON."""
+    """Prepares a program and gives its bytes and the seconds of that; then at every turn a pass, its seconds and its stages."""
     if setting.one_core:  # Before the libraries count the cores.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     if setting.device == "cpu":  # A GPU's driver maps far more than it takes.
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     from benchmarks import torch_programs  # noqa: F401  All processes import the same.
 
-    image, compiled = crops(setting.batch), dict[str, Callable]  # PyTorch's programs have no stages.
+    image, compiled = random_data.crops(setting.batch), dict[str, Callable]  # PyTorch's programs have no stages.
     before = _bytes_before(setting.device)
     start = time.perf_counter()
     if program in ("ours", ONNX):
@@ -203,11 +190,12 @@ def work(program: str, setting: "Setting", memory: int) -> None:
     prepared = time.perf_counter() - start
     peak = _peak_bytes(run, program, setting.device, before)
     stages = compiled()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        seconds = _seconds(run, setting.clock)
-        measured = {"seconds": seconds, "bytes": peak, "prepared": prepared}
-        print(json.dumps(measured | {"stages": {k: _seconds(s, setting.clock) for k, s in stages.items()}}), flush=True)
+
+    def measured() -> dict[str, Any]:
+        seconds = turns.timed(run, setting.clock)
+        return {"seconds": seconds, "stages": {k: turns.timed(stage, setting.clock) for k, stage in stages.items()}}
+
+    turns.serve({"bytes": peak, "prepared": prepared}, measured)
 
 
 def _bytes_before(device: str) -> int:
@@ -231,12 +219,6 @@ def _peak_bytes(run: Callable[[], Any], program: str, device: str, before: int) 
     import torch
 
     return torch.cuda.max_memory_allocated()
-
-
-def _seconds(call: Callable[[], Any], clock: Callable[[], float]) -> float:
-    start = clock()
-    call()
-    return clock() - start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,59 +246,27 @@ class Setting:
         return f"M = {self.num_hypotheses}, batch {self.batch}, {self.device}, trunk {self.precision}{cores}"
 
 
-def start(setting: Setting, memory: int) -> dict[str, subprocess.Popen]:
+def start(setting: Setting, memory: int) -> dict[str, turns.Process]:
     """A process for each program, which prepare at the same time."""
-    workers = {}
-    for program in setting.programs:
-        command = [sys.executable, "-m", "benchmarks.released", f"--worker={program}", f"--memory_bytes={memory}"]
-        command += [f"--modes={setting.num_hypotheses}", f"--batch={setting.batch}"]
-        command += [f"--device={setting.device}", f"--precision={setting.precision}"]
-        command += ["--one_core"] if setting.one_core else []
-        surroundings = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # They share the device.
-        workers[program] = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env=surroundings,
-        )
-    return workers
+    options = [f"--memory_bytes={memory}", f"--modes={setting.num_hypotheses}", f"--batch={setting.batch}"]
+    options += [f"--device={setting.device}", f"--precision={setting.precision}"]
+    options += ["--one_core"] if setting.one_core else []
+    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # They share the device.
+    return {
+        program: turns.Process(program, "benchmarks.released", [f"--worker={program}", *options], shared)
+        for program in setting.programs
+    }
 
 
-def are_ready(workers: dict[str, subprocess.Popen]) -> list[str]:
-    """Waits until the programs have prepared; those that have."""
-    return [program for program, worker in workers.items() if _answer(worker) == "ready"]
-
-
-def compare(workers: dict[str, subprocess.Popen], prepared: list[str], seconds: float) -> dict[str, dict[str, Any]]:
-    """Runs the prepared programs in turns for about `seconds`, ends all and returns medians of those that could run."""
-    ready = {program: workers[program] for program in prepared}
-    results: dict[str, list[dict]] = {program: [] for program in ready}
-    end = time.perf_counter() + seconds
-    while ready and (time.perf_counter() < end or min(len(results[p]) for p in ready) < 3):
-        for program, worker in list(ready.items()):
-            assert worker.stdin is not None  # It is a pipe.
-            worker.stdin.write("\n")
-            worker.stdin.flush()
-            if line := _answer(worker):
-                results[program].append(json.loads(line))
-            else:
-                ready.pop(program)
-    for worker in workers.values():
-        worker.communicate()
-    return {program: _medians(passes) for program, passes in results.items() if program in ready}
-
-
-def _answer(worker: subprocess.Popen) -> str:
-    assert worker.stdout is not None  # It is a pipe.
-    return worker.stdout.readline().strip()
+def compare(processes: dict[str, turns.Process], seconds: float) -> dict[str, dict[str, Any]]:
+    """Runs the programs in turns for about `seconds`, ends all and returns medians of those that could run."""
+    found = turns.answers(processes, seconds)
+    return {program: processes[program].wait() | _medians(passes) for program, passes in found.items()}
 
 
 def _medians(passes: list[dict]) -> dict[str, Any]:
     stages = {name: float(np.median([p["stages"][name] for p in passes])) for name in passes[0]["stages"]}
-    seconds = float(np.median([p["seconds"] for p in passes]))
-    return {"seconds": seconds, "stages": stages} | {name: passes[0][name] for name in ("bytes", "prepared")}
+    return {"seconds": float(np.median([p["seconds"] for p in passes])), "stages": stages}
 
 
 def table(setting: Setting, results: dict[str, dict[str, Any]]) -> str:
@@ -325,7 +275,7 @@ def table(setting: Setting, results: dict[str, dict[str, Any]]) -> str:
     ours, onnx = results.get("ours"), results.get(ONNX)
     for program in setting.programs:
         if program not in results:
-            lines.append(f"  {program:12s} did not run: too little memory, a missing package, or an error")
+            lines.append(f"  {program:12s} {turns.FAILED}")
             continue
         found = results[program]
         line = f"  {program:12s}{1e3 * found['seconds'] / batch:9.3f} ms per image, {found['bytes'] / 2**20:6.0f} MiB"
@@ -363,7 +313,9 @@ def _available_bytes() -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.released", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--modes", type=int, nargs="+", default=[25, 100], help="hypotheses M, more than 10")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64], help="crops at once")
     parser.add_argument(
@@ -384,8 +336,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if min(args.modes) <= REPRESENTATIVES or min(args.batch) < 1:
         parser.error(f"--modes must be more than {REPRESENTATIVES}, --batch at least 1.")
-    if importlib.util.find_spec("torch") is None:
-        print("This benchmark compares with PyTorch, which is missing: pip install -e .[torch]", file=sys.stderr)
+    if needs.are_missing(needs.PYTORCH):
         return 2
     device = args.device or _device()
     if args.one_core and device == "gpu":
@@ -394,29 +345,23 @@ def main(argv: list[str] | None = None) -> int:
     if args.worker:
         work(args.worker, settings[0], args.memory_bytes)
         return 0
-    memory = min(int(args.memory * 2**30), _available_bytes())
+    memory, ran = min(int(args.memory * 2**30), _available_bytes()), False
     # A GPU has the memory for all, and compiling takes longer than all the passes: it is done side by side, and nothing is
     # measured before all have ended.
     for together in [settings] if device == "gpu" else [[setting] for setting in settings]:
         started = [start(setting, memory) for setting in together]
-        prepared = [are_ready(workers) for workers in started]
-        for setting, workers, ready in zip(together, started, prepared, strict=True):
-            found = compare(workers, ready, args.seconds)
+        for process in itertools.chain.from_iterable(processes.values() for processes in started):
+            process.wait()
+        for setting, processes in zip(together, started, strict=True):
+            found = compare(processes, args.seconds)
             print(table(setting, found), flush=True)
             tell(setting, found)
-    return 0
+            ran |= bool(found)
+    return int(not ran)
 
 
 def _device() -> str:
-    """In a process of its own, which leaves the device to the workers."""
-    asked = subprocess.run(
-        [sys.executable, "-c", "import jax; print(jax.default_backend())"],
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-        encoding="utf-8",
-    )
-    return "cpu" if asked.stdout.strip() == "cpu" else "gpu"
+    return "cpu" if turns.ask_jax("jax.default_backend()") == "cpu" else "gpu"
 
 
 if __name__ == "__main__":

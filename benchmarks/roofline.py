@@ -1,7 +1,6 @@
 """How much of a device's arithmetic a program uses: its products and convolutions, against a large product in the same run."""
 
 import functools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from benchmarks import turns
 from multibodies_jax.training import plan
 
 SIDES = {"cpu": 2048}
@@ -57,10 +57,5 @@ def peak(dtype: str) -> float:
     side = SIDES.get(jax.default_backend(), 8192)
     matrix = jnp.asarray(np.random.default_rng(0).standard_normal((side, side), np.float32), dtype)
     multiply = jax.jit(lambda a, b: a @ b)
-    jax.block_until_ready(multiply(matrix, matrix))
-    seconds = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        jax.block_until_ready(multiply(matrix, matrix))
-        seconds.append(time.perf_counter() - start)
+    _, *seconds = turns.seconds([lambda: multiply(matrix, matrix)], 1 + _REPEATS)[:, 0]  # The first compiles.
     return 2 * side**3 / min(seconds)

@@ -1,7 +1,7 @@
 r"""What M hypotheses add to a training step: M = 100 against M = 1, with the same trunk, batch and losses.
 
     python -m benchmarks.training [--trunk=resnet_small --size=64 --batch=32] [--hypotheses=100] [--steps=10]
-    python -m benchmarks.training --trunk=resnet50 --size=224 --batch=64         # on a GPU: at most 1.5 is the aim
+    python -m benchmarks.training --trunk=resnet50 --size=224 --batch=64         # on a GPU: at most 1.3 is the aim
     python -m benchmarks.training --trunk=resnet50 --size=224 --batch=64 --torch # and against PyTorch: 10 times as fast
 
 Hypotheses cost their joints; only the best one, hypothesis 0 and the truth are meshed. A step is the whole one of
@@ -17,10 +17,7 @@ of PyTorch it is the peak of a step on the device, on a CPU that of the process 
 
 import argparse
 import dataclasses
-import importlib.util
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -31,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from benchmarks import figures
+from benchmarks import figures, needs, random_data, turns
 from configs import default
 from multibodies_jax import exact
 from multibodies_jax.batch import Origin
@@ -74,7 +71,7 @@ def prepare(
     poses, betas = rng.normal(scale=0.2, size=(batch_size, 24, 3)), rng.normal(size=(batch_size, 10))
     keys = jax.random.split(jax.random.key(0), batch_size)
     batch = virtual_views.synthesize(jnp.float32(poses), jnp.float32(betas), keys, bodies.j24)
-    image = jnp.asarray(rng.integers(0, 256, (batch_size, size, size, 3)), jnp.uint8)
+    image = jnp.asarray(random_data.crops(batch_size, size))
     batch = dataclasses.replace(batch, inputs=dataclasses.replace(batch.inputs, image=image))
     targets = None if make_targets is None else make_targets(config, bodies)
     if targets is not None:
@@ -104,61 +101,25 @@ def prepare(
     return Prepared(run, seconds, analysis.argument_size_in_bytes + analysis.temp_size_in_bytes)
 
 
-class TorchStep:
-    """A step of `benchmarks.torch_training` in a process of its own: a call runs it and waits for its end.
+def torch_step(program: str, size: int, batch: int, num_hypotheses: int, precision: str) -> turns.Process:
+    """A step of `benchmarks.torch_training` in a process of its own, which says the bytes of its memory.
 
-    Attributes:
-      bytes: its memory; None before `wait`, and if the process has failed, whose own message is on stderr.
+    Args:
+      program: a name of `TORCH`.
+      size: of the crop, pixels.
+      batch: examples.
+      num_hypotheses: M.
+      precision: of the trunk, a name of `exact.TRUNK_DTYPES`.
     """
-
-    def __init__(self, program: str, size: int, batch: int, num_hypotheses: int, precision: str):
-        """Starts the process; `wait` until it has prepared.
-
-        Args:
-          program: a name of `TORCH`.
-          size: of the crop, pixels.
-          batch: examples.
-          num_hypotheses: M.
-          precision: of the trunk, a name of `exact.TRUNK_DTYPES`.
-        """
-        device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-        command = [sys.executable, "-m", "benchmarks.training", f"--worker={program}", f"--device={device}"]
-        command += [f"--size={size}", f"--batch={batch}", f"--hypotheses={num_hypotheses}", f"--dtype={precision}"]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},  # PyTorch alone takes the device there.
-        )
-        self.bytes: int | None = None
-
-    def wait(self) -> None:
-        """Waits until the step can be called."""
-        line = self._answer()
-        self.bytes = json.loads(line)["bytes"] if line else None
-
-    def __call__(self) -> None:
-        if self.bytes is None:
-            return
-        assert self._process.stdin is not None  # It is a pipe.
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        if not self._answer():
-            self.bytes = None
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.communicate()
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None  # It is a pipe.
-        return self._process.stdout.readline().strip()
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    options = [f"--worker={program}", f"--device={device}", f"--size={size}", f"--batch={batch}"]
+    options += [f"--hypotheses={num_hypotheses}", f"--dtype={precision}"]
+    # PyTorch alone takes the device there.
+    return turns.Process(program, "benchmarks.training", options, {"JAX_PLATFORMS": "cpu"})
 
 
 def work(program: str, size: int, batch: int, num_hypotheses: int, device: str, precision: str) -> None:
-    """Prepares a step of PyTorch and gives its memory as JSON on stdout; then runs it for every line on stdin."""
+    """Prepares a step of PyTorch and gives the bytes of its memory; then runs it at every turn, and gives its loss."""
     import torch
 
     from benchmarks import joints, released, torch_training
@@ -180,10 +141,7 @@ def work(program: str, size: int, batch: int, num_hypotheses: int, device: str, 
         peak = torch.cuda.max_memory_allocated()
     else:
         peak = joints.peak_bytes(run) - before
-    print(json.dumps({"bytes": peak}), flush=True)
-    for _ in sys.stdin:
-        run()
-        print("done", flush=True)
+    turns.serve({"bytes": peak}, run)
 
 
 def table(batch: int, torch: Mapping[str, tuple[float, int | None]], ours: Mapping[str, tuple[float, int]]) -> str:
@@ -198,7 +156,7 @@ def table(batch: int, torch: Mapping[str, tuple[float, int | None]], ours: Mappi
     for program, base in TORCH.items():
         seconds, size = torch[program]
         if size is None:
-            lines.append(f"  {program:18s} did not run: too little memory, or an error")
+            lines.append(f"  {program:18s} {turns.FAILED}")
             continue
         both = [_costs(batch, seconds, size), _costs(batch, *ours[base])]
         lines.append(f"  {program:18s}{both[0]}   ours {both[1]}: {seconds / ours[base][0]:.2f} x as fast")
@@ -216,15 +174,18 @@ def against_torch(
       ours: with the default losses.
       fields: of the model, `dtype` among them.
     """
-    theirs = {name: TorchStep(name, size, batch, num_hypotheses, fields["dtype"]) for name in TORCH}
+    theirs = {name: torch_step(name, size, batch, num_hypotheses, fields["dtype"]) for name in TORCH}
     released = prepare(trunk, size, batch, num_hypotheses, AS_RELEASED, **fields)  # While they prepare.
     for step in theirs.values():
         step.wait()
-    own, as_released, *seconds = measure([ours.run, released.run, *theirs.values()], steps)
+    own, as_released, *seconds = turns.medians([ours.run, released.run, *(step.ask for step in theirs.values())], steps)
     for step in theirs.values():
         step.close()
     costs = {AS_DEFAULT: (own, ours.bytes), AS_RELEASED: (as_released, released.bytes)}
-    found = {name: (took, step.bytes) for (name, step), took in zip(theirs.items(), seconds, strict=True)}
+    found: dict[str, tuple[float, int | None]] = {
+        name: (took, None if step.failed else step.wait()["bytes"])
+        for (name, step), took in zip(theirs.items(), seconds, strict=True)
+    }
     return found, costs
 
 
@@ -246,17 +207,6 @@ def _measured(batch: int, seconds: float, size: int) -> dict[str, float]:
 
 def _costs(batch: int, seconds: float, size: int) -> str:
     return f"{1000 * seconds:9.1f} ms {batch / seconds:7.1f} images per second {size / 2**20:7.0f} MiB"
-
-
-def measure(runs: list[Callable[[], Any]], repeats: int) -> list[float]:
-    """Median seconds of each; they take turns."""
-    seconds = np.zeros((repeats, len(runs)))
-    for row in seconds:
-        for i, run in enumerate(runs):
-            start = time.perf_counter()
-            run()
-            row[i] = time.perf_counter() - start
-    return np.median(seconds, axis=0).tolist()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -281,14 +231,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if args.torch and args.trunk != "resnet50":
         parser.error(f"--torch needs --trunk=resnet50, the authors' network, got {args.trunk}.")
-    if args.torch and importlib.util.find_spec("torch") is None:
-        print("--torch compares with PyTorch, which is missing: pip install -e .[torch]", file=sys.stderr)
+    if args.torch and needs.are_missing(needs.PYTORCH):
         return 2
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch may share the device.
     for dtype in args.dtype:
         fields = {"dtype": dtype, "width": args.width}
         many, one = (prepare(args.trunk, args.size, args.batch, m, **fields) for m in (args.hypotheses, 1))
-        a, b = measure([many.run, one.run], args.steps)
+        a, b = turns.medians([many.run, one.run], args.steps)
         where = f"{args.trunk}, {args.size} pixels, batch {args.batch}, {dtype}, {jax.devices()[0].device_kind}"
         print(f"{where}, all losses")
         print(f"M = {args.hypotheses}: {1000 * a:.1f} ms   M = 1: {1000 * b:.1f} ms   ratio {a / b:.2f}")
@@ -302,7 +251,7 @@ def main(argv: list[str] | None = None) -> int:
                 "training",
                 where,
                 f"M = {m}",
-                _measured(args.batch, took, step.bytes) | {"ready after, s": step.seconds},
+                _measured(args.batch, took, step.bytes) | {"compiled in, s": step.seconds},
             )
         figures.tell("training", where, f"M = {args.hypotheses} / M = 1", {"ms": a / b})
         if args.torch:

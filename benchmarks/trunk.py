@@ -48,7 +48,9 @@ def errors(source: pipeline.Source, size: int, images: int) -> tuple[np.ndarray,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.trunk", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", default="256,192,128", help="sides of the crop, multiples of 32 (%(default)s)")
     parser.add_argument("--images", type=int, default=64, help="of the validation split (%(default)s)")
     parser.add_argument("--data", default="data", help="where data sets are built and read (%(default)s)")

@@ -181,7 +181,9 @@ def measured(config: Any, workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.trunks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--efficientnet", type=pathlib.Path, metavar="WHEEL", help="of the PyPI package")
     parser.add_argument("--images", type=int, default=4000, help="people to train on (%(default)s)")
     parser.add_argument("--trunks", default=",".join(TRUNKS), help="with commas between them (%(default)s)")

@@ -14,7 +14,6 @@ at two lengths, each in a process of its own: examples per second of one core, a
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ import cv2
 import h5py
 import numpy as np
 
-from benchmarks import figures
+from benchmarks import figures, turns
 from benchmarks.joints import memory_bytes, peak_bytes
 from tfds_builders import features, shards
 from tfds_builders.h36m import archive, h36m_dataset_builder, recorded
@@ -113,8 +112,10 @@ def build(frames: int) -> dict[str, float]:
     return {"rate": made[0].examples / seconds, "mib": (peak - before) / 2**20}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.video", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=600)
     parser.add_argument("--step", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
@@ -122,19 +123,21 @@ def main() -> None:
     flags = parser.parse_args()
     if flags.build:
         print(json.dumps(build(flags.frames)))
-        return
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "video.mp4"
         write_video(path, flags.frames)
         print(compare(path, flags.frames, flags.step, flags.repeats))
     for frames in (flags.frames // 3, flags.frames):
-        command = [sys.executable, "-m", "benchmarks.video", "--build", f"--frames={frames}"]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
-        result = json.loads(printed.splitlines()[-1])
+        result = turns.once(f"the build of {frames} frames", "benchmarks.video", ["--build", f"--frames={frames}"])
+        if result is None:
+            print(f"build of {frames} frames: {turns.FAILED}")
+            return 1
         print(f"build of {frames} frames: {result['rate']:.1f} examples/s, peak memory + {result['mib']:.0f} MiB")
         measured = {"examples per CPU second": result["rate"], "growth of peak memory, MiB": result["mib"]}
         figures.tell("recording", f"{frames} frames", "build", measured)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

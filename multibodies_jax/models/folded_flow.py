@@ -19,6 +19,9 @@ from jaxtyping import Array, Float
 from multibodies_jax import exact
 from multibodies_jax.models import flow as flow_lib
 
+UNROLLED_ON_ACCELERATORS = 4
+"""Couplings in one round of the loop, unless it runs on a CPU."""
+
 _COLLECTION = "folded"
 _NETWORKS = ("scale", "shift")
 
@@ -92,7 +95,7 @@ def fold(variables: Mapping[str, Any], unrolled: int | None = None) -> tuple[Fol
         couplings in it take longer to compile. None is what suits the device.
     """
     if unrolled is None:
-        unrolled = 1 if jax.default_backend() == "cpu" else 4
+        unrolled = 1 if jax.default_backend() == "cpu" else UNROLLED_ON_ACCELERATORS
     params = variables["params"]["couplings"]
     stays = np.asarray(variables["masks"]["couplings"], np.float32)
 

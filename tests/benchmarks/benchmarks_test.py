@@ -1,9 +1,13 @@
 """What the benchmarks compute beside time: shares, sections, the withheld keypoints, the placed mean body."""
 
 import functools
+import importlib
 import json
+import pathlib
 import platform
 import re
+import runpy
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +15,14 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as all_of_them
-from benchmarks import figures, fitting, inference, photographs, roofline, training
+from benchmarks import figures, fitting, inference, needs, photographs, quantizer, roofline, training, turns
 from multibodies_jax import compile_time, doctor
 from multibodies_jax.geometry import joints
 from multibodies_jax.prediction import people
 from multibodies_jax.reporting import pages
+
+FOLDER = pathlib.Path(all_of_them.__file__).parent
+PROGRAMS = sorted(path.stem for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
@@ -42,7 +49,7 @@ def test_times_are_per_image_and_per_pass_and_operations_a_share_of_the_peak():
     seconds = {"in one": 0.8, "network": 0.7, "quantizer, n=10": 0.1, "meshes, n=10": 0.2}
     program = inference.Program(operations=2 * 10**11, bytes=3 * 2**20, seconds=7.4)
     lines = inference.table("M = 20", 4, seconds, program, 1e12).splitlines()
-    assert lines[0] == "M = 20, batch 4: in one 200.000 ms per image, 25.0 % of 1.00 Tflop/s, 3 MiB, ready after 7 s"
+    assert lines[0] == "M = 20, batch 4: in one 200.000 ms per image, 25.0 % of 1.00 Tflop/s, 3 MiB, compiled in 7 s"
     assert [line.split()[-2] for line in lines[1:]] == ["275.000", "250.000", "175.000", "25.000", "50.000"]
     assert lines[1].startswith("  pass, n=10  ") and lines[4].startswith("  quantizer, n=10 ")
     assert inference.of_images(1, {"in one": 0.5, "network": 0.4}) == {
@@ -152,6 +159,7 @@ def test_files_of_a_gpu_say_what_they_were_measured_on_and_keep_equal_programs_a
 
 def test_all_run_unless_named_and_a_failure_is_the_exit_status(monkeypatch, capsys):
     ran = []
+    monkeypatch.setattr(needs, "missing", lambda *_: "")
     monkeypatch.setattr(all_of_them, "machine", lambda: "machine")
     monkeypatch.setattr(all_of_them, "run", lambda *given: ran.append(given) or 3 * (given[0] == "quantizer"))
     assert all_of_them.main([]) == 1 and ran == [(name, "machine", False) for name in all_of_them.COMMANDS]
@@ -159,6 +167,66 @@ def test_all_run_unless_named_and_a_failure_is_the_exit_status(monkeypatch, caps
     with pytest.raises(SystemExit):
         all_of_them.main(["joint"])
     assert "choose among joints, quantizer" in capsys.readouterr().err
+
+
+def test_what_cannot_run_here_is_left_out_unless_it_is_named(monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(needs, "MODULES", needs.MODULES | {needs.CUDA: ("jax_plugins_of_nobody.xla", "of_nobody")})
+    monkeypatch.setattr(all_of_them, "machine", lambda: "machine")
+    monkeypatch.setattr(all_of_them, "run", lambda name, *_: ran.append(name) or 2 * (name == "launches"))
+    assert all_of_them.main([]) == 0
+    assert set(all_of_them.COMMANDS) - set(ran) == {"launches", "lowered"} | {
+        name for name, needed in all_of_them.NEEDS.items() if needs.missing(*needed)
+    }
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("== launches")]
+    assert told == ["== launches is left out: it needs " + needs.CUDA + ": " + needs.COMMANDS[needs.CUDA]]
+    assert all_of_them.main(["launches"]) == 1 and ran[-1] == "launches"
+
+
+@pytest.mark.parametrize("name", all_of_them.NEEDS)
+def test_a_benchmark_that_is_named_says_what_it_needs(name, monkeypatch, capsys):
+    module, *options = all_of_them.COMMANDS[name].split()
+    monkeypatch.setattr(needs, "MODULES", dict.fromkeys(needs.MODULES, ("of_nobody",)))
+    assert importlib.import_module(f"benchmarks.{module}").main(options) == 2
+    said = capsys.readouterr().err
+    assert all(needed in said and needs.COMMANDS[needed] in said for needed in all_of_them.NEEDS[name])
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_command_of_a_benchmark_is_that_of_its_help_and_imports_nothing_to_compare_with(name, monkeypatch, capsys):
+    for package in ("torch", "smplx", "sklearn", "threadpoolctl", "onnx", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    command = f"python -m benchmarks.{name}".removesuffix(".__main__")
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0 and printed.startswith(f"usage: {command} ")
+    assert re.search(rf"^ +{re.escape(command)}( |$)", printed, re.MULTILINE)
+
+
+def test_the_time_of_the_quantizer_alone_needs_no_scikit_learn(monkeypatch, capsys):
+    monkeypatch.setattr(needs, "MODULES", needs.MODULES | {needs.SCIKIT_LEARN: ("of_nobody",)})
+    monkeypatch.setattr(quantizer, "time_of_ours", lambda *_: (np.ones(2), 0.5))
+    assert quantizer.main(["--ours", "--batch=2"]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(told) == 9 and all(line["measured"] == {"ms": 500.0} for line in told)
+
+
+def test_scikit_learn_is_timed_with_its_own_threads_and_with_one(monkeypatch):
+    threadpoolctl, cluster = pytest.importorskip("threadpoolctl"), pytest.importorskip("sklearn.cluster")
+    found, own = [], [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+
+    class KMeans(cluster.KMeans):
+        def fit(self, *args, **kwargs):
+            found.append([pool["num_threads"] for pool in threadpoolctl.threadpool_info()])
+            return super().fit(*args, **kwargs)
+
+    monkeypatch.setattr(cluster, "KMeans", KMeans)
+    points = quantizer.problems(1, num=12, size=3)
+    quantizer.fit_loop(points, np.ones((1, 12)), 2, 1)
+    assert found == [own, [1] * len(own)]
 
 
 def _people():
@@ -254,15 +322,6 @@ def test_a_missing_model_is_a_message(tmp_path, capsys):
     assert "config.json" in capsys.readouterr().err
 
 
-def test_steps_of_both_take_turns_and_medians_count(monkeypatch):
-    """One slow step does not count."""
-    clock = iter([0, 1, 10, 12, 20, 21, 30, 32, 40, 49, 50, 52])  # Durations 1 and 2, then 1 and 2, then 9 and 2.
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
-    order = []
-    assert training.measure([lambda: order.append("a"), lambda: order.append("b")], 3) == [1, 2]
-    assert order == ["a", "b"] * 3
-
-
 @pytest.mark.slow
 def test_a_training_step_of_a_tiny_model_runs():
     step = training.prepare("keypoints", 64, 2, 3, hidden=8, width=8)
@@ -283,9 +342,9 @@ def test_a_training_step_with_fits_in_the_loop_runs():
 def test_without_torch_the_steps_of_ours_alone_are_printed_and_with_it_a_table_follows(monkeypatch, capsys):
     made = []
     monkeypatch.setattr(training, "prepare", lambda *args, **_: made.append(args) or training.Prepared(int, 3.0, 2**20))
-    monkeypatch.setattr(training, "TorchStep", _FakeTorchStep)
-    monkeypatch.setattr(training, "measure", lambda runs, repeats: [0.5 * (i + 1) for i in range(len(runs))])
-    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(turns, "Process", _FakeProcess)
+    monkeypatch.setattr(turns, "medians", lambda runs, repeats: [0.5 * (i + 1) for i in range(len(runs))])
+    monkeypatch.setattr(needs, "missing", lambda *_: "")
     command = ["--trunk=resnet50", "--batch=8", "--hypotheses=5"]
     assert training.main(command) == 0
     plain = _unless_told(capsys)
@@ -305,16 +364,27 @@ def _unless_told(capsys):
     return [line for line in capsys.readouterr().out.splitlines() if not line.startswith("{")]
 
 
-class _FakeTorchStep:
-    bytes = 2**21
+class _FakeProcess:
+    failed = False
 
-    def __init__(self, *_):
-        pass
+    def __init__(self, name, *_):
+        self.name = name
 
     def wait(self):
-        pass
+        return {"bytes": 2**21}
 
-    close = __call__ = wait
+    close = ask = wait
+
+
+def test_a_torch_step_that_failed_has_no_memory(monkeypatch):
+    """It failed after it had prepared, and so has said its memory."""
+    monkeypatch.setattr(training, "prepare", lambda *_, **__: training.Prepared(int, 3.0, 2**20))
+    monkeypatch.setattr(turns, "Process", _FakeProcess)
+    monkeypatch.setattr(_FakeProcess, "failed", property(lambda its: its.name == "as released"))
+    found, _ = training.against_torch("", 64, 2, 3, 1, training.Prepared(int, 3.0, 2**20), {"dtype": "float32"})
+    assert {name: size for name, (_, size) in found.items()} == dict.fromkeys(training.TORCH, 2**21) | {
+        "as released": None
+    }
 
 
 def test_a_torch_step_that_failed_is_a_line():
@@ -325,9 +395,9 @@ def test_a_torch_step_that_failed_is_a_line():
 
 
 def test_torch_needs_pytorch_and_the_authors_trunk(monkeypatch, capsys):
-    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(needs, "missing", lambda name: f"needs {name}")
     assert training.main(["--torch", "--trunk=resnet50"]) == 2
-    assert "pip install -e .[torch]" in capsys.readouterr().err
+    assert "this needs PyTorch" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         training.main(["--torch", "--trunk=resnet_small"])
     assert "--trunk=resnet50" in capsys.readouterr().err
@@ -337,9 +407,8 @@ def test_torch_needs_pytorch_and_the_authors_trunk(monkeypatch, capsys):
 def test_a_torch_step_runs_in_a_process_of_its_own_and_may_fail_there():
     torch_training = pytest.importorskip("benchmarks.torch_training")
     assert training.TORCH.keys() == torch_training.PROGRAMS.keys()
-    steps = [training.TorchStep("as little as ours", 32, 2, 2, precision) for precision in ("float32", "none")]
+    steps = [training.torch_step("as little as ours", 32, 2, 2, precision) for precision in ("float32", "none")]
+    made = [(step.wait(), step.ask(), step.failed) for step in steps]
     for step in steps:
-        step.wait()
-        step()
         step.close()
-    assert (steps[0].bytes or 0) > 2**20 and steps[1].bytes is None
+    assert made[0][0]["bytes"] > 2**20 and made[0][1] > 0 and made == [(*made[0][:2], False), (None, None, True)]

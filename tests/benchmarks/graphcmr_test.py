@@ -31,8 +31,3 @@ def test_what_is_printed():
     lines = graphcmr.table(8, results).splitlines()
     assert lines[1].split(maxsplit=1)[1] == "50.0 ms per image, without the trunk 20.0"
     assert lines[2].endswith("125.0 ms per image, without the trunk 100.0: ours is 2.50 and 5.00 x as fast")
-
-
-def test_without_pytorch_the_message_gives_the_command(monkeypatch, capsys):
-    monkeypatch.setattr(graphcmr.importlib.util, "find_spec", lambda name: None)
-    assert graphcmr.main([]) == 2 and "pip install -e .[torch]" in capsys.readouterr().err

@@ -1,8 +1,11 @@
 """Kernels and waits are counted in the text of a compiled program as a device would run it."""
 
+from typing import Any
+
+import jax
 import pytest
 
-from benchmarks import launches
+from benchmarks import inference, launches
 
 # As XLA writes programs for GPUs; what lines do not need is left out.
 TEXT = """HloModule jit_f, is_scheduled=true
@@ -78,7 +81,13 @@ def _names(m):
         yield from (network, quantizer)
 
 
-def test_without_the_plugin_the_message_gives_the_command(monkeypatch, capsys):
-    monkeypatch.setattr(launches, "PLUGINS", ("jax_plugins.xla_cuda_of_nobody", "nothing.of_this_name"))
-    assert launches.main([]) == 2
-    assert "pip install multibodies_jax[cuda12]" in capsys.readouterr().err
+def test_the_loop_of_the_flow_is_that_of_a_gpu(monkeypatch):
+    folded = inference.folded_prior
+    on_cpu: Any = folded(launches.zeros, 8).flow
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    on_gpu: Any = folded(launches.zeros, 8).flow
+    asked = []
+    monkeypatch.setattr(inference, "folded_prior", lambda fill, unrolled: asked.append(unrolled) or folded(fill, 8))
+    monkeypatch.setattr(inference, "folded_network", lambda *_, **__: None)
+    launches.programs(26)
+    assert asked == [on_gpu.unrolled] and on_gpu.unrolled > on_cpu.unrolled

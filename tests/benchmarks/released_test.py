@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import released
+from benchmarks import needs, random_data, released, turns
 
 M, N = 3, 2
 
@@ -16,7 +16,7 @@ def test_both_pytorch_programs_agree_with_ours():
     from benchmarks import torch_programs
     from multibodies_jax.body import body_files
 
-    image = released.crops(2, 64)
+    image = random_data.crops(2, 64)
     run, stages = released.prepare_ours(M, image, N)
     chosen, scored = run()
     network, flow = released.random_tensors(M, dead=True)
@@ -43,7 +43,7 @@ def test_both_pytorch_programs_agree_with_ours():
 def test_with_onnx_runtime_the_bodies_are_the_same():
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    image = released.crops(2, 64)
+    image = random_data.crops(2, 64)
     (one, _), (other, _) = (released.prepare_ours(M, image, N, onnx=onnx)[0]()[::-1] for onnx in (False, True))
     np.testing.assert_allclose(other.joints24, one.joints24, atol=1e-5)
     np.testing.assert_allclose(other.log_prior, one.log_prior, rtol=1e-4)
@@ -54,11 +54,6 @@ def test_onnx_runtime_is_left_out_where_it_cannot_run():
         released.Setting(25, 8, device, precision) for device in ("cpu", "gpu") for precision in ("float32", "bfloat16")
     ]
     assert [released.ONNX in setting.programs for setting in settings] == [True, False, False, False]
-
-
-def test_without_pytorch_the_message_gives_the_command(monkeypatch, capsys):
-    monkeypatch.setattr(released.importlib.util, "find_spec", lambda name: None)
-    assert released.main([]) == 2 and "pip install -e .[torch]" in capsys.readouterr().err
 
 
 def test_ratios_shares_and_what_did_not_run_are_printed():
@@ -75,21 +70,14 @@ def test_ratios_shares_and_what_did_not_run_are_printed():
 
 def test_on_one_core_the_time_of_the_processor_counts(monkeypatch, capsys):
     commands = []
-
-    class Worker:
-        stdout = None
-
-        def __init__(self, command, **_):
-            commands.append(command)
-
-    monkeypatch.setattr(released.subprocess, "Popen", Worker)
+    monkeypatch.setattr(turns, "Process", lambda program, module, options, environment: commands.append(options))
     one, all_cores = (released.Setting(25, 8, one_core=one_core) for one_core in (True, False))
     assert (one.clock, all_cores.clock) == (time.process_time, time.perf_counter)
     assert str(one).endswith("CPU time of one core") and "core" not in str(all_cores)
     for setting in (one, all_cores):
         released.start(setting, 2**30)
     assert ["--one_core" in command for command in commands] == [True] * 4 + [False] * 4
-    monkeypatch.setattr(released.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(needs, "missing", lambda *_: "")
     with pytest.raises(SystemExit):
         released.main(["--one_core", "--device=gpu"])
     assert "set JAX_PLATFORMS=cpu" in capsys.readouterr().err

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import trunks
-from multibodies_jax.batch import Inputs
+from benchmarks import random_data, trunks
 
 SCALE = 0.9
 # Of each block, by the published table: whether it widens, and whether its input is added to its output.
@@ -56,10 +55,7 @@ def test_the_layers_are_those_of_the_published_table():
     np.testing.assert_allclose(maps, value, rtol=1e-4)
     np.testing.assert_allclose(last, value * SCALE, rtol=1e-4)
     trunk = trunks.EfficientNetLite0(tuple((name, its.shape) for name, its in weights.items()))
-    inputs = Inputs(
-        jnp.zeros((1, 24, 2)), jnp.zeros((1, 24)), jnp.zeros(1, jnp.uint32), jnp.zeros((1, 224, 224, 3), jnp.uint8)
-    )
-    feature = trunk.apply({"params": weights}, inputs)
+    feature = trunk.apply({"params": weights}, random_data.inputs(1, random_data.crops(1)))
     assert jax.tree.map(jnp.shape, feature) == (1, 1280 + 9 * 320)
 
 
