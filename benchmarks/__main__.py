@@ -33,7 +33,7 @@ COMMANDS = {
     "training_resnet50": "training --trunk=resnet50 --size=224 --batch=16 --steps=4",
     "fitting": "fitting --repeats=15",
     "heads": "heads",
-    "released": "released --modes 25 100 --batch 1 8 --seconds=8 --memory=18",
+    "released": "released --modes 25 100 --batch 1 8 64 --seconds=8 --memory=18",
     "graphcmr": "graphcmr",
     "layers": "layers",
     "launches": "launches",

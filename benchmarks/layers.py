@@ -30,6 +30,7 @@ LAYERS = {
 }
 """Kernel, stride, channels that are read and made, and the side of the map that is read."""
 
+WINOGRAD = "XLA, Winograd's"
 Run = Callable[[], Any]
 
 
@@ -38,6 +39,8 @@ def programs(batch: int, kernel: int, stride: int, read: int, made: int, side: i
     import jax
     import jax.numpy as jnp
     import torch
+
+    from multibodies_jax.models import winograd
 
     rng = np.random.default_rng(0)
     image = rng.normal(size=(batch, side, side, read)).astype(np.float32)
@@ -53,10 +56,11 @@ def programs(batch: int, kernel: int, stride: int, read: int, made: int, side: i
         return jnp.concatenate(places, axis=3) @ w.reshape(-1, made)
 
     runs: dict[str, Run] = {}
-    for name, function in (("XLA convolution", convolution), ("XLA product", product)):
-        if name == "XLA product" and stride > 1:
-            continue
-        arguments = jnp.asarray(image), jnp.asarray(weights)
+    ways = {"XLA convolution": (convolution, weights)}
+    ways |= {"XLA product": (product, weights)} if stride == 1 else {}
+    ways |= {WINOGRAD: (winograd.convolve, winograd.transformed(weights))} if (kernel, stride) == (3, 1) else {}
+    for name, (function, its) in ways.items():
+        arguments = jnp.asarray(image), jnp.asarray(its)
         compiled = jax.jit(function).lower(*arguments).compile()
         runs[name] = lambda compiled=compiled, arguments=arguments: jax.block_until_ready(compiled(*arguments))
     for name, layout in (("PyTorch NCHW", torch.contiguous_format), ("PyTorch NHWC", torch.channels_last)):
@@ -64,9 +68,8 @@ def programs(batch: int, kernel: int, stride: int, read: int, made: int, side: i
         w = torch.tensor(weights.transpose(3, 2, 0, 1)).contiguous(memory_format=layout)
         runs[name] = lambda x=x, w=w: torch.conv2d(x, w, stride=stride, padding=kernel // 2)
     expected = np.asarray(runs["PyTorch NCHW"]()).transpose(0, 2, 3, 1)
-    if stride == 1:  # With a stride XLA pads the other side.
-        np.testing.assert_allclose(runs["XLA product"](), expected, atol=1e-4)
-        np.testing.assert_allclose(runs["XLA convolution"](), expected, atol=1e-4)
+    for name in ways if stride == 1 else ():  # With a stride XLA pads the other side.
+        np.testing.assert_allclose(runs[name](), expected, atol=1e-4)
     return runs
 
 
