@@ -56,11 +56,21 @@ _COMPARED = ("torch", "onnxruntime", "scikit-learn")
 
 def machine() -> str:
     """What the figures are measured with and on: processors, device and versions."""
-    found = [f"{programs.cores()} CPUs, Python {platform.python_version()}, {turns.ask_jax(_ABOUT_JAX)}"]
+    found = [f"{programs.cores()} CPUs{_model()}, Python {platform.python_version()}, {turns.ask_jax(_ABOUT_JAX)}"]
     for package in _COMPARED:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{package} {importlib.metadata.version(package)}")
     return ", ".join(found)
+
+
+def _model() -> str:
+    """The processor's name in brackets; empty where the system does not tell it."""
+    try:
+        told = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    names = [line.partition(":")[2].strip() for line in told.splitlines() if line.startswith("model name")]
+    return f" ({names[0]})" if names else ""
 
 
 def run(name: str, about: str, write: bool) -> int:

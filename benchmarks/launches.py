@@ -30,7 +30,7 @@ from benchmarks import figures, needs, random_data
 from benchmarks import inference as random_passes
 from configs import default
 from multibodies_jax.hypotheses import hypotheses, quantize
-from multibodies_jax.models import folded_flow
+from multibodies_jax.models import folded_flow, winograd
 from multibodies_jax.training import inference, setup
 
 H100 = """

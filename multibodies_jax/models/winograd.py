@@ -38,6 +38,11 @@ def restored(kernel: Float[np.ndarray, "4 4 C K"]) -> Float[np.ndarray, "3 3 C K
     return _on_both_sides(np.linalg.pinv(_G.astype(np.float64)).astype(np.float32), kernel)
 
 
+def plain(params: Any) -> Any:
+    """A tree of parameters with every transformed kernel restored."""
+    return jax.tree.map(lambda leaf: restored(leaf) if is_transformed(leaf) else leaf, params)
+
+
 def convolve(x: Float[Array, "B H W C"], kernel: Float[Array, "4 4 C K"]) -> Float[Array, "B H W K"]:
     """The convolution with a transformed kernel, padded by one place; few images at a time."""
     tiles = [-(-side // _STEP) for side in x.shape[1:3]]

@@ -24,7 +24,7 @@ from multibodies_jax import devices
 from multibodies_jax.batch import Batch, Inputs
 from multibodies_jax.data import sources, virtual_views
 from multibodies_jax.models import build
-from multibodies_jax.training import initialization, loop, optimizer, setup, train_step
+from multibodies_jax.training import initialization, loop, optimizer, setup, train_step, training_data
 
 MEASURED = pathlib.Path(__file__).parent / "measured.json"
 """Images per second of whole training steps on one device, from the data of docs/benchmarks.md; fields are those of `Measured`."""
@@ -194,14 +194,19 @@ def what_fits(config: Any, workdir: pathlib.Path, limit: int | None = None) -> s
       limit: bytes of one device; None asks the device.
 
     Returns:
-      The fields to set; empty where every stage fits by the count of `memory`, the device tells no limit, or more comes on
-      top than the people: it is not known how much.
+      The fields to set; empty where every stage fits by the count of `memory`, the device tells no limit, or it is not known
+      how much comes on top: images that this process has not read, cached features, labels.
     """
     limit = limit or (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    if not limit or set(_on_top(config)) - {"people"}:
-        return ""
     number, bodies, told = devices.everywhere().size, setup.load_bodies(config), {}
-    free = limit - (size((sources.load_people(config, "train"), bodies.j24)) if "people" in _on_top(config) else 0)
+    known = {
+        "people": lambda: size((sources.load_people(config, "train"), bodies.j24)),
+        "images": training_data.held_bytes,
+    }
+    more = [known[kind]() if kind in known else 0 for kind in _on_top(config)]
+    if not limit or not all(more):  # Images that were not read yet have 0 bytes, too.
+        return ""
+    free = limit - sum(more)
     for stage in loop.stages(config, workdir):
         whole = share = loop.per_device(config, stage, number)
         while share > 1 and memory(config, bodies, stage, share).total > free:

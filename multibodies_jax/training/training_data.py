@@ -205,6 +205,11 @@ def _resident(config: Any, batch_size: int) -> Data:
 _held: dict[tuple, resident.Stored] = {}
 
 
+def held_bytes() -> int:
+    """Bytes of the image sets that this process keeps on each of its devices (`config.data.resident`); 0 where none are read."""
+    return sum(leaf.nbytes for stored in _held.values() for leaf in jax.tree.leaves(stored))
+
+
 def _strength(config: Any) -> augment.Strength:
     return augment.SPIN if config.data.augment == "spin" else augment.MILD
 

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from multibodies_jax.data import augment, resident
+from configs import synthetic
+from multibodies_jax.data import augment, resident, sources
 from multibodies_jax.geometry import boxes
+from multibodies_jax.training import setup, training_data
 
 SIZE = 48
 SETTINGS = resident.Settings(SIZE)
@@ -143,3 +145,14 @@ def test_images_that_do_not_fit_and_records_that_cannot_be_used_are_refused(reco
     monkeypatch.setattr(resident, "MOST_BYTES", most)
     with pytest.raises(ValueError, match=message):
         resident.load([[record]], [1.0], SETTINGS)
+
+
+def test_what_stays_on_the_device_is_counted(monkeypatch):
+    """`multibodies_jax.training.plan` subtracts it from the memory of a device that is full."""
+    config = synthetic.get_config("gpu")
+    config.model.crop_size, config.train.accumulate = SIZE, 1
+    monkeypatch.setattr(sources, "open_source", lambda *_: [_record(seed) for seed in range(3)])
+    monkeypatch.setattr(sources, "source_name", lambda config, name: name)
+    data = training_data.open_data(config, setup.load_bodies(config), 2, 0)
+    assert data.resident.image.shape[0] == 3
+    assert training_data.held_bytes() == sum(leaf.nbytes for leaf in jax.tree.leaves(data.resident))

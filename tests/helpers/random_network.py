@@ -55,8 +55,7 @@ def check_folded(fields, layers):
     assert isinstance(folded, folding.Folded) and len(folded.sizes) == layers
     assert not any("mean" in str(path) for path, _ in jax.tree_util.tree_leaves_with_path(fewer))
     template = jax.eval_shape(folded.init, jax.random.key(0), inputs)
-    plain = jax.tree.map(lambda x: winograd.restored(x) if winograd.is_transformed(x) else x, fewer)
-    assert jax.tree.map(jnp.shape, plain) == jax.tree.map(jnp.shape, template)
+    assert jax.tree.map(jnp.shape, winograd.plain(fewer)) == jax.tree.map(jnp.shape, template)
     scale = np.abs(expected - MEAN.reshape(1, 1, -1)).max()
     assert expected.std(axis=0).max() > 0.01 * scale  # It depends on the evidence.
     found, also_sown = answer(folded, fewer, inputs)

@@ -12,7 +12,7 @@ import pytest
 
 from configs import default
 from multibodies_jax.data import sources
-from multibodies_jax.training import checkpoints, loop, plan, setup
+from multibodies_jax.training import checkpoints, loop, plan, setup, training_data
 from tests.helpers import tiny, trained
 
 FIGURES = pathlib.Path(__file__).parents[2] / "docs" / "results" / "data" / "benchmarks"
@@ -276,6 +276,15 @@ def test_where_memory_is_full_the_batch_that_fits_beside_the_people_is_told(monk
     assert plan.what_fits(config, pathlib.Path("w"), limit - 1) == ""
     assert plan.what_fits(config, pathlib.Path("w"), needed[4].total + kept) == ""
     assert plan.what_fits(config, pathlib.Path("w")) == ""  # A processor tells no limit.
+
+
+@pytest.mark.slow
+def test_images_that_are_on_the_device_are_subtracted(monkeypatch, needed):
+    monkeypatch.setattr(plan, "memory", lambda config, bodies, stage, share: needed[2 if share < 3 else 4])
+    monkeypatch.setattr(training_data, "held_bytes", lambda: 5000)
+    config, limit = _resident(), needed[2].total + 5000
+    assert f"fits in {limit / plan.MIB:.0f} MiB with" in plan.what_fits(config, pathlib.Path("w"), limit)
+    assert plan.what_fits(config, pathlib.Path("w"), limit - 1) == ""
 
 
 @pytest.mark.slow
