@@ -173,6 +173,7 @@ def programs(num_hypotheses: int) -> dict[str, tuple[Any, tuple]]:
     inputs = random_data.inputs(1, random_data.crops(1))
     for head, m in (("released", 25), ("released", num_hypotheses), ("paper", num_hypotheses)):
         regressor = random_passes.folded_network(zeros, head=head, num_hypotheses=m)
+        regressor = regressor.replace(variables=winograd.plain(regressor.variables))  # It was folded for a processor.
         name = f"released network, M = {m}" if head == "released" else f"paper's head, M = {m}"
         found[name] = inference.hypothesize, (regressor, density, inputs)
     points = jax.ShapeDtypeStruct((1, num_hypotheses, 72), jnp.float32)

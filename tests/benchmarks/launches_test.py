@@ -3,9 +3,11 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from benchmarks import inference, launches
+from multibodies_jax.models import winograd
 
 # As XLA writes programs for GPUs; what lines do not need is left out.
 TEXT = """HloModule jit_f, is_scheduled=true
@@ -76,6 +78,15 @@ def test_a_pass_is_its_network_and_its_quantizer(monkeypatch):
     assert last == f"| {whole.name} | {whole.launches.kernels} | 16 | {whole.launches.waits} | 2 |"
 
 
+@pytest.mark.slow
+def test_networks_are_folded_as_on_a_gpu():
+    programs = launches.programs(26)
+    for network in launches.passes(26):
+        regressor = programs[network][1][0]
+        assert "3, 3, 512, 512" in str(jax.tree.map(jnp.shape, regressor.variables))
+        assert not any(map(winograd.is_transformed, jax.tree.leaves(regressor.variables)))
+
+
 def _names(m):
     for network, quantizer in launches.passes(m).items():
         yield from (network, quantizer)
@@ -88,6 +99,7 @@ def test_the_loop_of_the_flow_is_that_of_a_gpu(monkeypatch):
     on_gpu: Any = folded(launches.zeros, 8).flow
     asked = []
     monkeypatch.setattr(inference, "folded_prior", lambda fill, unrolled: asked.append(unrolled) or folded(fill, 8))
-    monkeypatch.setattr(inference, "folded_network", lambda *_, **__: None)
+    network = inference.folded_network(launches.zeros, trunk="keypoints", hidden=4, num_hypotheses=26)
+    monkeypatch.setattr(inference, "folded_network", lambda *_, **__: network)
     launches.programs(26)
     assert asked == [on_gpu.unrolled] and on_gpu.unrolled > on_cpu.unrolled
