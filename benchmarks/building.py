@@ -154,8 +154,8 @@ def reading(builder: Builder, split: str, crop_size: int, seconds: float) -> dic
         "training batches": lambda: len(next(batches)["kp2d"]),
     }
     # In turns: whatever else the machine does slows all of them.
-    turns = [{name: rate(step, seconds / _TURNS) for name, step in steps.items()} for _ in range(_TURNS)]
-    return {name: np.array([turn[name] for turn in turns]) for name in steps}
+    rounds = [{name: rate(step, seconds / _TURNS) for name, step in steps.items()} for _ in range(_TURNS)]
+    return {name: np.array([one[name] for one in rounds]) for name in steps}
 
 
 def main() -> int:

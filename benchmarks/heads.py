@@ -1,11 +1,11 @@
-r"""What the two optimisations of the network save: the head by its pre-activation, and folding for inference.
+r"""What the optimisations of the network save: the head by its pre-activation, folding, and Winograd's convolutions.
 
     python -m benchmarks.heads [--hypotheses=100] [--batch=64] [--repeats=15] [--crops=1]
 
 Prints the time of the textbook head (`hmr.IterativeHead`) over that of `hmr_preactivated.PreactivatedHead`, for the
 states and for the states with all gradients, at the demo's hidden width (256) and the paper's (1024); then the time of
-evaluation without folding (`folding.fold`) over that with it: of both heads, and of a ResNet-50 with its head. Weights are
-random; the two of a ratio take turns and medians count. XLA's count of operations does not depend on the machine's load.
+evaluation without folding (`folding.fold`) over that with it: of both heads, and of a ResNet-50 with its head; and the time
+of the folded ResNet-50 with plain 3x3 convolutions over that with Winograd's (`models.winograd`). Weights are random; the two of a ratio take turns and medians count. XLA's count of operations does not depend on the machine's load.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks import figures, random_data, turns
 from multibodies_jax.batch import Inputs
-from multibodies_jax.models import build, folding, hmr, hmr_preactivated
+from multibodies_jax.models import build, folding, hmr, hmr_preactivated, winograd
 from multibodies_jax.models.keypoint_trunk import KeypointTrunk
 
 MEAN = tuple(np.linspace(-1.0, 1.0, 157).tolist())
@@ -53,13 +53,14 @@ def heads(
     return {name: ((first, second), billions[name]) for name, (first, second) in calls.items()}
 
 
-def folded(model: Any, inputs: Inputs) -> tuple[Run, Run]:
-    """Compiled calls of a network in evaluation: (as it is, folded)."""
+def folded(model: Any, inputs: Inputs) -> tuple[Run, Run, Run]:
+    """Calls of a network in evaluation: as it is, folded with plain convolutions, and as prediction runs it."""
     variables = jax.jit(lambda key: model.init({"params": key, "dropout": key}, inputs, train=False))(jax.random.key(0))
+    module, its = folding.fold(model, variables)
     runs = []
-    for module, its in ((model, variables), folding.fold(model, variables)):
-        runs.append(functools.partial(jax.jit(module.apply), jax.tree.map(jnp.asarray, its), inputs))
-    return runs[0], runs[1]
+    for network, own in ((model, variables), (module, winograd.plain(its)), (module, its)):
+        runs.append(functools.partial(jax.jit(network.apply), jax.tree.map(jnp.asarray, own), inputs))
+    return runs[0], runs[1], runs[2]
 
 
 def show(question: str, name: str, pair: tuple[Run, Run], repeats: int, billions: list[float] | None = None) -> None:
@@ -96,12 +97,14 @@ def main(argv: list[str] | None = None) -> None:
         hmr.HeadSettings(MEAN, M, hidden=256),
         head_class=hmr_preactivated.PreactivatedHead,
     )
-    show("folding", f"head, keypoints, hidden 256, batch {args.crops}", folded(small, keypoints), args.repeats)
+    show("folding", f"head, keypoints, hidden 256, batch {args.crops}", folded(small, keypoints)[:2], args.repeats)
     image = random_data.inputs(args.crops, random_data.crops(args.crops))
     for m in (1, M):
         paper = build.build(mean_state=np.array(MEAN), num_hypotheses=m)
-        name = f"head and norms, ResNet-50, M = {m}, batch {args.crops}"
-        show("folding", name, folded(paper, image), args.repeats)
+        as_it_is, plain, fast = folded(paper, image)
+        where = f"ResNet-50, M = {m}, batch {args.crops}"
+        show("folding", f"head and norms, {where}", (as_it_is, plain), args.repeats)
+        show("folding", f"3x3 convolutions, {where}", (plain, fast), args.repeats)
 
 
 if __name__ == "__main__":

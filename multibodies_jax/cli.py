@@ -160,12 +160,13 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
 
 
 def _tell_unused() -> None:
-    """Says which accelerator is there, or installed for, and not used, unless JAX was asked for what it uses."""
+    """Says which accelerator is there, or has a plugin installed, and is not used; silent where JAX_PLATFORMS is set."""
     import jax
 
     from multibodies_jax import doctor
+    from multibodies_jax.training import multihost
 
-    if not os.environ.get("JAX_PLATFORMS"):
+    if multihost.is_first() and not os.environ.get("JAX_PLATFORMS"):
         for found in doctor.unused(jax.default_backend(), doctor.nvidia_driver()):
             print(f"note: {found.what}: {found.text}; {found.remedy}.", file=sys.stderr, flush=True)
 

@@ -1,7 +1,8 @@
 """Evaluation with everything worked out once that does not depend on the image: one affine map, no batch norms.
 
 Without activations the iterations of the head are an affine map of the feature, and a batch norm with running statistics
-is a part of the convolution before it. Both are exact: only the rounding differs.
+is a part of the convolution before it. On processors 3x3 convolutions take fewer products (`winograd`). All are exact: only
+the rounding differs.
 
 What it gains is measured by `python -m benchmarks.heads` (docs/benchmarks.md).
 """
@@ -80,7 +81,7 @@ def fold(model: nn.Module, variables: Mapping[str, Any]) -> tuple[nn.Module, dic
 
 
 def fold_trunk(trunk: nn.Module, params: Mapping[str, Any], stats: Mapping[str, Any]) -> tuple[nn.Module, _Tree]:
-    """A trunk without batch norms and its parameters; one that has none stays as it is."""
+    """A trunk without batch norms and its parameters (of a ResNet-50 with `fewer_products`); one that has none stays as it is."""
     if isinstance(trunk, resnet.ResNet50 | resnet.ResNet50Map | resnet.ResNetSmall):
         trunk = trunk.clone(folded=True, parent=None)
     folded = fold_norms(params, stats)

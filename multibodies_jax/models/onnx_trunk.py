@@ -45,7 +45,7 @@ def take_over(model: nn.Module, params: Mapping[str, Any]) -> tuple[Callable[[In
         raise ValueError(
             f"ONNX Runtime needs {' and '.join(absent)}, not installed here: {INSTALL} (the extra `onnx`)."
         )
-    run = _session(params["trunk"], pooled=isinstance(model.trunk, resnet.ResNet50))
+    run = _session(winograd.plain(params["trunk"]), pooled=isinstance(model.trunk, resnet.ResNet50))
 
     def read(inputs: Inputs) -> Inputs:
         image = np.asarray(resnet.image_of(inputs))
@@ -151,9 +151,7 @@ class _Nodes:
 
     def conv(self, x: str, layer: Mapping[str, Any], norm: Mapping[str, Any], stride: int) -> str:
         """Adds a `resnet.conv` with the shift of its folded batch norm; returns the name of the result."""
-        kernel = np.asarray(layer["kernel"])
-        kernel = winograd.restored(kernel) if winograd.is_transformed(kernel) else kernel
-        kernel = kernel.transpose(3, 2, 0, 1)
+        kernel = np.asarray(layer["kernel"]).transpose(3, 2, 0, 1)
         sides: Sequence[int] = kernel.shape[2:]
         pads, strides = [sides[0] // 2] * 4, [stride, stride]
         weights = self.constant(kernel), self.constant(np.asarray(norm["bias"]))

@@ -20,7 +20,7 @@ _B = np.array([[1, 0, 0, 0], [0, 1, -1, 1], [-1, 1, 1, 0], [0, 0, 0, -1]], np.fl
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 _A = np.array([[1, 0], [1, 1], [1, -1], [0, -1]], np.float32)
 _TILE, _STEP = 4, 2
-_TILES_AT_ONCE = 800  # Whose 16 matrices a core's cache holds: more of them are read from memory again.
+_TILES_AT_ONCE = 800  # With those of many images at once the gain is lost (docs/benchmarks.md).
 
 
 def transformed(kernel: Float[np.ndarray, "3 3 C K"]) -> Float[np.ndarray, "4 4 C K"]:
@@ -30,7 +30,7 @@ def transformed(kernel: Float[np.ndarray, "3 3 C K"]) -> Float[np.ndarray, "4 4 
 
 def is_transformed(kernel: Any) -> bool:
     """Whether a kernel, or None, has that form."""
-    return kernel is not None and kernel.shape[:2] == (_TILE, _TILE)
+    return kernel is not None and len(kernel.shape) == 4 and kernel.shape[:2] == (_TILE, _TILE)
 
 
 def restored(kernel: Float[np.ndarray, "4 4 C K"]) -> Float[np.ndarray, "3 3 C K"]:

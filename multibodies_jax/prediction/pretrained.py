@@ -69,7 +69,7 @@ def pack(workdir: str | os.PathLike, out: str | os.PathLike = packed.PATH) -> di
     parts, networks = {}, {}
     for name, folder in packed.NETWORKS.items():
         regressor = inference.restore(config, workdir / folder, bodies)
-        if not isinstance(regressor.model, folding.Folded) or regressor.model.modes is not None:
+        if not isinstance(regressor.model, folding.Folded) or config.model.trunk != "keypoints":
             raise packed.PackedError(
                 f"{workdir / folder} is no network of keypoints without activation in its head (config.model.trunk, "
                 "config.model.activation): only those are packed."

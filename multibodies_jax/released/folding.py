@@ -1,4 +1,4 @@
-"""The authors' network in evaluation with its batch norms in the convolutions and its head as one affine map."""
+"""The authors' network in evaluation, as `models.folding` has it: no batch norms, one affine map for the head."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -198,13 +198,15 @@ def what_fits(config: Any, workdir: pathlib.Path, limit: int | None = None) -> s
       how much comes on top: images that this process has not read, cached features, labels.
     """
     limit = limit or (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    if not limit:
+        return ""
     number, bodies, told = devices.everywhere().size, setup.load_bodies(config), {}
     known = {
         "people": lambda: size((sources.load_people(config, "train"), bodies.j24)),
         "images": training_data.held_bytes,
     }
     more = [known[kind]() if kind in known else 0 for kind in _on_top(config)]
-    if not limit or not all(more):  # Images that were not read yet have 0 bytes, too.
+    if not all(more):  # Images that were not read yet have 0 bytes, too.
         return ""
     free = limit - sum(more)
     for stage in loop.stages(config, workdir):
