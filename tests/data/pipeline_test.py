@@ -5,9 +5,11 @@ import json
 import subprocess
 import sys
 
+import grain
 import numpy as np
 import pytest
 
+from multibodies_jax import programs
 from multibodies_jax.data import pipeline
 
 
@@ -189,3 +191,13 @@ def test_command_line_flags_need_not_be_parsed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     assert done.stdout == "[5, 5]\n"
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(3, 3), (64, 16)])
+def test_as_many_threads_read_as_the_process_has_cores_up_to_a_limit(cores, threads, monkeypatch):
+    asked, options = [], grain.ReadOptions
+    monkeypatch.setattr(programs, "cores", lambda: cores)
+    monkeypatch.setattr(grain, "ReadOptions", lambda **given: asked.append(given["num_threads"]) or options(**given))
+    _stream([_source(24)], 1)
+    list(pipeline.evaluation_batches(_source(24), 8, lambda record: _row(record, np.random.default_rng(0))))
+    assert asked == [threads, threads]

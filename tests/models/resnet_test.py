@@ -1,3 +1,4 @@
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -176,3 +177,14 @@ def test_images_that_are_not_bytes_are_refused():
 def test_a_trunk_that_reads_images_says_so():
     with pytest.raises(ValueError, match="reads images, got inputs without any"):
         SMALL.init(jax.random.key(0), batches.inputs(kp2d=jnp.zeros((1, 24, 2))))
+
+
+def test_a_3x3_convolution_is_that_of_flax_from_the_same_numbers():
+    """Trainings start from the same weights as before it had a module of its own."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 5, 3)), jnp.float32)
+    flax_one = flax.linen.Conv(4, (3, 3), padding=1, use_bias=False, kernel_init=resnet.conv_init)
+    ours = resnet.conv("any", 4, 3, 1, jnp.float32)
+    expected, variables = (module.init(jax.random.key(0), x) for module in (flax_one, ours))
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    got, wanted = (np.asarray(module.apply(its, x)) for module, its in ((ours, variables), (flax_one, expected)))
+    np.testing.assert_allclose(got, wanted, atol=1e-6)

@@ -52,3 +52,17 @@ def test_the_convolutions_of_stride_one_are_transformed_on_processors(dtype, pla
     _, params = folding.fold_trunk(trunk, variables["params"], variables["batch_stats"])
     found = {name for name, block in params.items() if winograd.is_transformed(block.get("conv2", {}).get("kernel"))}
     assert len(found) == expected and not any(map(resnet.is_strided, found))
+
+
+def test_so_are_those_of_the_modes_of_the_released_head():
+    model = build.build(
+        mean_state=random_network.MEAN, trunk="resnet50", head="released", crop_size=32, num_hypotheses=2
+    )
+    shapes = jax.eval_shape(model.init, jax.random.key(0), random_network.IMAGE)
+    variables = jax.tree.map(lambda shape: np.ones(shape.shape, shape.dtype), shapes)
+    _, folded = build.HEADS["released"].fold(model, variables)
+    modes = folded["params"]["modes"]
+    assert {name for name in modes if winograd.is_transformed(modes[name]["conv2"]["kernel"])} == {
+        "layer5_1",
+        "layer5_2",
+    }
