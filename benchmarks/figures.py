@@ -61,6 +61,8 @@ def read(printed: str, name: str = "") -> Iterator[Line]:
             continue
         told = json.loads(text)
         for metric, value in told["measured"].items():
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{metric} of {told['program']} is {value}")
             if value is not None:
                 yield _line(told["question"], told["setting"], told["program"], metric, value, told["n"])
 
@@ -122,8 +124,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--machine", default="", help="what it ran on, with versions; default: what doctor printed")
     parser.add_argument("--commit", default="", help="default: that of this checkout")
     args = parser.parse_args(argv)
-    printed = {path.stem: path.read_text(encoding="utf-8") for path in args.printed}
-    lines = [line | _told_by(name, line) for name, text in printed.items() for line in read(text, name)]
+    if not re.fullmatch(r"\w+", args.run):
+        parser.error(f"--run is the name of a file, of letters, digits and underscores, got {args.run!r}.")
+    lines, printed = [], {}
+    for path in args.printed:
+        try:
+            printed[path.stem] = path.read_text(encoding="utf-8")
+            lines += [line | _told_by(path.stem, line) for line in read(printed[path.stem], path.stem)]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            print(
+                f"error: {path} is damaged, or not what a benchmark printed ({error}): leave it out, or measure again.",
+                file=sys.stderr,
+            )
+            return 2
     if not lines:
         print("error: there are no figures in these files: lines of JSON that begin with a question.", file=sys.stderr)
         return 2

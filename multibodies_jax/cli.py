@@ -228,7 +228,7 @@ def _others(values: Any, error: Exception) -> str:
     """What to say where the error is that another process of the run is gone; else empty."""
     if not values.distributed or programs.is_full(error) or not _GONE.search(str(error)):
         return ""
-    first = str(error).strip().partition("\n")[0][:200]
+    first = str(error.__cause__ or error).strip().partition("\n")[0][:200]
     return f"another process of this run has ended, and will have said why; this one cannot go on without it ({first})."
 
 

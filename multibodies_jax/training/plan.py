@@ -195,7 +195,7 @@ def what_fits(config: Any, workdir: pathlib.Path, limit: int | None = None) -> s
 
     Returns:
       The fields to set; empty where every stage fits by the count of `memory`, the device tells no limit, or it is not known
-      how much comes on top: images that this process has not read, cached features, labels.
+      how much comes on top: images that this process did not read, cached features, labels.
     """
     limit = limit or (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     if not limit:

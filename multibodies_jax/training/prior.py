@@ -136,7 +136,7 @@ def train_prior(config: Any, workdir: pathlib.Path, bodies: setup.Bodies) -> Non
         for step in range(start, steps):
             params, opt_state, loss = train_step(params, opt_state, skeletons["train"], step)
             if step == start:
-                logs.tell_first_step(bar.desc, begun, loss)
+                logs.tell_first_step("prior", begun, loss)
             bar.update()
             done = step + 1
             stopped = stop.requested or multihost.asked_to_stop(done)

@@ -139,6 +139,37 @@ def test_figures_are_read_from_what_was_printed_and_written_beside_those_of_othe
     assert figures.main(["none.txt", "--run=three"]) == 2 and "no figures" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x1f\x8b\x08\x00",
+        b'{"question": "joints", "sett',
+        b'{"question": 3}',
+        b'{"question": "a", "measured": 3}',
+        None,
+    ],
+)
+def test_a_damaged_file_of_figures_is_named_and_nothing_is_written(content, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / "one.txt").write_bytes(content)
+    assert figures.main(["one.txt", "--run=gpu", "--machine=a card"]) == 2
+    assert "error: one.txt is damaged, or not what a benchmark printed" in capsys.readouterr().err
+    assert not (tmp_path / "docs").exists()
+
+
+def test_what_is_no_number_and_a_run_that_is_no_name_are_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    figures.tell("joints", "3 images", "ours", {"ms": float("nan")})
+    (tmp_path / "one.txt").write_text(capsys.readouterr().out, encoding="utf-8")
+    assert figures.main(["one.txt", "--run=gpu", "--machine=a card"]) == 2
+    assert "ms of ours is nan" in capsys.readouterr().err
+    for run in ("", "../x", "a b"):
+        with pytest.raises(SystemExit):
+            figures.main(["one.txt", f"--run={run}", "--machine=a card"])
+        assert "--run is the name of a file" in capsys.readouterr().err
+
+
 def test_files_of_a_gpu_say_what_they_were_measured_on_and_keep_equal_programs_apart(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, ms in (("cold", 2.0), ("warm", 1.0)):
