@@ -24,7 +24,6 @@ from multibodies_jax.training import checkpoints
 
 FOLDER = pages.RESULTS / "data" / pages.BENCHMARKS
 _FIRST_STEP = re.compile(r"(.+): first step after ([0-9.]+) s")
-
 _COMPILING = re.compile(r"Tracing and compiling took ([0-9.]+) of ([0-9.]+) s \(programs: (\d+)(?:, (\d+) of them)?")
 _FOUND = re.compile(r"ok +(device|Python|libraries) +(.+)")
 

@@ -5,7 +5,8 @@ r"""What the optimisations of the network save: the head by its pre-activation, 
 Prints the time of the textbook head (`hmr.IterativeHead`) over that of `hmr_preactivated.PreactivatedHead`, for the
 states and for the states with all gradients, at the demo's hidden width (256) and the paper's (1024); then the time of
 evaluation without folding (`folding.fold`) over that with it: of both heads, and of a ResNet-50 with its head; and the time
-of the folded ResNet-50 with plain 3x3 convolutions over that with Winograd's (`models.winograd`). Weights are random; the two of a ratio take turns and medians count. XLA's count of operations does not depend on the machine's load.
+of the folded ResNet-50 with plain 3x3 convolutions over that with Winograd's (`models.winograd`). Weights are random; the
+two of a ratio take turns and medians count. XLA's count of operations does not depend on the machine's load.
 """
 
 import argparse

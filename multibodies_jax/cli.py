@@ -147,7 +147,7 @@ def _run(mode: str, values: Any, workdir: pathlib.Path) -> int:
         return OK
     if multihost.is_first():
         print(f"{mode}: {workdir} ({jax.device_count()} {jax.devices()[0].platform} device(s))", flush=True)
-        _tell_unused()
+    _tell_unused()
     if mode == "all":  # What evaluation lacks is said before hours of training, not after.
         if (workdir / "config.json").exists():
             provenance.check_workdir(config, workdir, create=True, write=False)

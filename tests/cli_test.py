@@ -232,6 +232,12 @@ def test_failures_are_messages_with_a_status_and_the_traceback_in_a_file(
     assert "Traceback" in (tmp_path / "multibodies_jax_error.log").read_text(encoding="utf-8")
 
 
+def _because(error, cause):
+    """An error as `raise error from cause` makes it."""
+    error.__cause__ = ValueError(cause)
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
@@ -242,6 +248,13 @@ def test_failures_are_messages_with_a_status_and_the_traceback_in_a_file(
             ValueError("UNKNOWN: Gloo AllGather failed: x"),
             1,
             "another process of this run has ended, and will have said",
+        ),
+        (
+            _because(
+                ValueError("Could not write (Gloo AllGather failed). Free some space."), "Gloo AllGather failed: x"
+            ),
+            1,
+            "without it (Gloo AllGather failed: x)",
         ),
         (ValueError("no other processes (coordination service)"), 2, "error: no other processes"),
         (RuntimeError("RESOURCE_EXHAUSTED: NCCL, remote process exited"), 1, "the device's memory is full"),

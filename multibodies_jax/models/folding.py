@@ -85,9 +85,9 @@ def fold_trunk(trunk: nn.Module, params: Mapping[str, Any], stats: Mapping[str, 
     if isinstance(trunk, resnet.ResNet50 | resnet.ResNet50Map | resnet.ResNetSmall):
         trunk = trunk.clone(folded=True, parent=None)
     folded = fold_norms(params, stats)
-    return trunk, fewer_products(folded, trunk.dtype) if isinstance(
-        trunk, resnet.ResNet50 | resnet.ResNet50Map
-    ) else folded
+    if isinstance(trunk, resnet.ResNet50 | resnet.ResNet50Map):
+        folded = fewer_products(folded, trunk.dtype)
+    return trunk, folded
 
 
 def fewer_products(blocks: Mapping[str, Any], dtype: Any) -> _Tree:

@@ -71,8 +71,8 @@ def _resnet50(inputs: Inputs, norm: Callable[[str], nn.Module], dtype: Any, stag
     x = nn.max_pool(x, (3, 3), (2, 2), pad)
     for stage, blocks in enumerate((3, 4, 6, 3)[:stages]):
         for block in range(blocks):
-            stride = 2 if stage > 0 and block == 0 else 1
-            x = Bottleneck(64 * 2**stage, stride, norm, dtype, name=f"layer{stage + 1}_{block}")(x)
+            name = f"layer{stage + 1}_{block}"
+            x = Bottleneck(64 * 2**stage, 2 if is_strided(name) else 1, norm, dtype, name=name)(x)
     return x
 
 

@@ -26,7 +26,7 @@ def test_it_is_the_convolution(shape):
     np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
-def test_an_image_has_the_same_numbers_alone_and_among_others():
+def test_an_image_has_the_same_numbers_alone_and_among_others_to_rounding():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(70, 7, 7, 4)), jnp.float32)
     kernel = jnp.asarray(winograd.transformed(rng.normal(size=(3, 3, 4, 6)).astype(np.float32)))
